@@ -1,0 +1,21 @@
+"""The errors CLOUDS raises on purpose.
+
+Each carries one message for a person: the file, key or value at fault, what was expected, and what to do.
+The command line prints that message without a traceback (``--debug`` shows it).
+"""
+
+
+class CloudsError(Exception):
+    """Something failed while working: exit code 1."""
+
+
+class UsageError(CloudsError):
+    """The request itself is wrong (unknown recipe, key or value): exit code 2, before any work."""
+
+
+class DataError(CloudsError):
+    """An image, a label or a dataset folder is missing, broken or not what it claims to be."""
+
+
+class BackendError(CloudsError):
+    """A foundation model cannot be loaded or used here."""
