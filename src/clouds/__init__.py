@@ -1,3 +1,27 @@
-"""CLOUDS: label-free robustness for semantic segmentation."""
+"""CLOUDS: label-free robustness for semantic segmentation.
+
+``clouds.load(PATH)`` reads a model folder or a run folder; ``clouds.refine(image, labels, segmenter)`` sharpens a label
+map. Names load on first use, so that ``import clouds`` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clouds.predict import Predictor as Predictor
+    from clouds.predict import Result as Result
+    from clouds.predict import load as load
+    from clouds.selftrain.refine import refine as refine
 
 __version__ = "0.1.0"
+__all__ = ["Predictor", "Result", "load", "refine"]
+
+_HOME = {"Predictor": "predict", "Result": "predict", "load": "predict", "refine": "selftrain.refine"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"clouds.{_HOME[name]}"), name)
+    if name == "data":
+        return import_module("clouds.data")
+    raise AttributeError(f"module 'clouds' has no attribute {name!r}")

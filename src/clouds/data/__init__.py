@@ -1,0 +1,82 @@
+"""Datasets, label sets and rendered streets. Names load on first use, so that importing this package is free."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clouds.data.datasets import FOLDERS as FOLDERS
+    from clouds.data.datasets import Segmentation as Segmentation
+    from clouds.data.datasets import dataset_names as dataset_names
+    from clouds.data.datasets import open_dataset as open_dataset
+    from clouds.data.labels import LABEL_SETS as LABEL_SETS
+    from clouds.data.labels import LabelSet as LabelSet
+    from clouds.data.labels import colorize as colorize
+    from clouds.data.labels import folding as folding
+    from clouds.data.labels import make_label_set as make_label_set
+    from clouds.data.labels import train_ids as train_ids
+    from clouds.data.named import (
+        ACDC as ACDC,
+    )
+    from clouds.data.named import (
+        BDD100K as BDD100K,
+    )
+    from clouds.data.named import (
+        CARLA as CARLA,
+    )
+    from clouds.data.named import (
+        GTA5 as GTA5,
+    )
+    from clouds.data.named import (
+        IDD as IDD,
+    )
+    from clouds.data.named import (
+        CamVid as CamVid,
+    )
+    from clouds.data.named import (
+        Cityscapes as Cityscapes,
+    )
+    from clouds.data.named import (
+        DarkZurich as DarkZurich,
+    )
+    from clouds.data.named import (
+        Folder as Folder,
+    )
+    from clouds.data.named import (
+        Generated as Generated,
+    )
+    from clouds.data.named import (
+        IDDLite as IDDLite,
+    )
+    from clouds.data.named import (
+        Mapillary as Mapillary,
+    )
+    from clouds.data.named import (
+        Synthia as Synthia,
+    )
+    from clouds.data.named import (
+        UrbanSyn as UrbanSyn,
+    )
+
+_HOME = {
+    "labels": ("LABEL_SETS", "LabelSet", "colorize", "folding", "make_label_set", "train_ids"),
+    "datasets": ("FOLDERS", "Segmentation", "dataset_names", "open_dataset"),
+    "named": (
+        *("ACDC", "BDD100K", "CARLA", "CamVid", "Cityscapes", "DarkZurich", "Folder", "GTA5", "Generated", "IDD"),
+        *("IDDLite", "Mapillary", "Synthia", "UrbanSyn"),
+    ),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULE]

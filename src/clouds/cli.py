@@ -1,0 +1,224 @@
+"""The command line: one short function a verb, no logic. Heavy imports happen inside the verbs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clouds.errors import CloudsError, UsageError
+
+app = typer.Typer(
+    name="clouds",
+    help="Label-free robustness for semantic segmentation: foundation models collaborate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as train.steps=200.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, alone, on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def out_option(default: str) -> Any:
+    return typer.Option("--out", metavar="DIR", help=f"Where to write.  [default: {default}]", show_default=False)
+
+
+def tell(result: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(result) if as_json else text)  # noqa: T201 - the verb's result goes to stdout
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option("--minutes", help="Scale the work; the recipe is sized for 10.")] = 10,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the whole method on embedded defaults, score unseen domains, write the report.
+
+    Examples:  clouds demo    clouds demo --minutes 2    clouds demo data.root=../shared/data
+    """
+    from clouds import pipeline
+
+    result = pipeline.demo(overrides or [], out, minutes)
+    tell(result, as_json, pipeline.comparison_table(result))
+
+
+@app.command()
+def prompts(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Annotated[Path, out_option("prompts.jsonl")] = Path("prompts.jsonl"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the recipe's scene prompts to a JSON-lines file.
+
+    Example:  clouds prompts demo prompts.count=20 --out prompts.jsonl
+    """
+    from clouds.config import load_recipe
+    from clouds.generate.prompts import prompts_of
+
+    written = prompts_of(load_recipe(recipe, overrides), out)
+    tell({"prompts": len(written), "file": str(out.resolve())}, as_json, f"{len(written)} prompts in {out}")
+
+
+@app.command()
+def generate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Annotated[Path, out_option("generated")] = Path("generated"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw the recipe's generated set: images and metadata.jsonl. Run again, it goes on.
+
+    Example:  clouds generate demo generate.count=50 --out generated
+    """
+    from clouds.config import load_recipe
+    from clouds.generate.images import draw
+    from clouds.generate.prompts import prompts_of
+
+    settings = load_recipe(recipe, overrides)
+    rows = draw(settings, prompts_of(settings, out / "prompts.jsonl"), out)
+    tell({"images": len(rows), "folder": str(out.resolve())}, as_json, f"{len(rows)} images in {out}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or with --resume a run folder.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run folder given.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Warm-up, then joint training; makes the prompts and images it does not find.
+
+    Examples:  clouds train demo train.steps=200 --out runs/a    clouds train runs/a --resume
+    """
+    from clouds.config import load_recipe
+    from clouds.pipeline import train as train_run
+    from clouds.runs import load_run
+
+    if resume:
+        if overrides or out:
+            raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
+        run = Path(recipe)
+        settings = load_run(run)
+    else:
+        settings = load_recipe(recipe, overrides)
+        run = out or Path("runs") / settings.name
+    train_run(settings, run)
+    tell({"run": str(run.resolve())}, as_json, f"trained: {run}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN... [KEY=VALUE]...", help="town, camvid-day, ...")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a model on domains: mean IoU with its 95 % interval, on each domain's own label set.
+
+    Example:  clouds evaluate runs/demo town night camvid-day data.root=../shared/data
+    """
+    from clouds.evaluate import evaluate_model, results_table
+
+    result = evaluate_model(model, domains, out)
+    tell(result, as_json, results_table(result))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")],
+    out: Annotated[Path, out_option("predictions")] = Path("predictions"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Segment images: train-id PNGs and colour overlays.
+
+    Example:  clouds predict runs/demo street.jpg photos/ --out predictions
+    """
+    from clouds.predict import predict_files
+
+    written = predict_files(model, inputs, out)
+    tell({"images": len(written), "folder": str(out.resolve())}, as_json, f"{len(written)} images segmented in {out}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the run's report page again.
+
+    Example:  clouds report runs/demo
+    """
+    from clouds.report import write_report
+
+    page = write_report(run)
+    tell({"report": str(page.resolve())}, as_json, str(page))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from clouds import __version__
+
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit 0 when done, 1 when it failed, 2 when the request itself was wrong."""
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    try:
+        code = app(args=words, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        if "--debug" in words:
+            raise
+        return _fail("interrupted; finished work is kept, the same command goes on from there")
+    except CloudsError as error:
+        if "--debug" in words:
+            raise
+        _fail(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        if "--debug" in words:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; finished work is kept, run again when it is mended")
+    except Exception as error:  # typer's own usage errors; it vendors click, so their class has no public name
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()
+        return 2
+
+
+def _fail(message: str) -> int:
+    print(f"clouds: {message}", file=sys.stderr)  # noqa: T201
+    return 1

@@ -1,0 +1,238 @@
+"""Settings as data: a recipe is a YAML file checked against these types before any work starts."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clouds.errors import UsageError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prompts(Settings):
+    """Role 2: who writes the scene prompts, and how many."""
+
+    writer: Literal["grammar"] = "grammar"
+    count: Count = 100
+
+
+class Generate(Settings):
+    """Role 3: who draws the prompts. ``size`` is (height, width) in pixels."""
+
+    generator: Literal["streets"] = "streets"
+    count: Count = 1000
+    size: tuple[Count, Count] = (768, 768)
+
+
+class Data(Settings):
+    """``root`` holds one folder per dataset; the labelled source is rendered."""
+
+    root: Path | None = None
+    source: Literal["streets"] = "streets"
+    source_count: Count = 400
+    source_size: tuple[Count, Count] = (256, 512)
+
+
+class Model(Settings):
+    """Role 1 and the decoder; the defaults are the paper's sizes."""
+
+    vision: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    text: Literal["all-minilm-l6-v2"] = "all-minilm-l6-v2"
+    head: Literal["linear", "text"] = "linear"
+    hidden: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    queries: Count = 100
+    heads: Count = 8
+    pixel_layers: Count = 6
+    pixel_ffn: Count = 1024
+    layers: Count = 9
+    ffn: Count = 2048
+    freeze: bool = True
+
+
+class Loss(Settings):
+    """Weights and point sampling of Mask2Former; ``ignore_is_negative`` reproduces the reference's treatment of 255."""
+
+    points: Count = 12544
+    class_weight: Positive = 2.0
+    mask_weight: Positive = 5.0
+    dice_weight: Positive = 5.0
+    no_object: Positive = 0.1
+    oversample: Annotated[float, Field(ge=1)] = 3.0
+    importance: Share = 0.75
+    ignore_is_negative: bool = False
+
+
+class SelfTrain(Settings):
+    """Role 4 and the teacher; the defaults are the paper's, but for ``max_swallow``.
+
+    ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``max_swallow``: a mask is rejected when
+    more than this share of it was another class to the teacher. ``undecided``: pixels that no mask claims are left out
+    of the loss, or keep the teacher's label where its confidence is at least ``confidence``.
+    """
+
+    segmenter: Literal["superpixels"] = "superpixels"
+    points: Count = 5
+    strategy: Literal["random", "central", "eroded"] = "random"
+    floor: Share = 5000 / 768**2
+    max_swallow: Share | None = 0.3
+    decay: Share = 0.999
+    undecided: Literal["ignore", "teacher"] = "ignore"
+    confidence: Share = 0.0
+    panels: Annotated[int, Field(ge=0)] = 6
+
+
+class Augment(Settings):
+    """Source: random scale of the image, crop (height, width), colour jitter, flip."""
+
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    crop: tuple[Count, Count] = (768, 768)
+    jitter: bool = True
+    flip: bool = True
+
+
+class Train(Settings):
+    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both."""
+
+    steps: Annotated[int, Field(ge=2)] = 80000
+    warmup_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    stage: Literal["both", "warmup", "joint"] = "both"
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-5
+    joint_learning_rate: Positive | None = None
+    schedule: Literal["constant", "poly"] = "constant"
+    ramp_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    clip: Positive = 0.01
+    generated_repeat: Positive = 2.0
+    checkpoint_every: Count = 1000
+    log_every: Count = 20
+    workers: Annotated[int, Field(ge=0)] = 2
+    device: str = "cpu"
+
+    @property
+    def warmup_steps(self) -> int:
+        return min(max(round(self.steps * self.warmup_share), 1), self.steps - 1)
+
+
+class Evaluate(Settings):
+    """Protocol: images brought to ``shorter_side``, whole-image inference, scored at the label's own size.
+
+    ``rendered_count`` images per rendered domain; of photos at most ``max_images`` per domain, evenly spaced.
+    """
+
+    shorter_side: Annotated[int, Field(ge=32)] = 1024
+    rendered_count: Count = 24
+    max_images: Count | None = None
+
+
+class Recipe(Settings):
+    """All settings of a run."""
+
+    name: str = "unnamed"
+    seed: Annotated[int, Field(ge=0)] = 0
+    prompts: Prompts = Prompts()
+    generate: Generate = Generate()
+    data: Data = Data()
+    model: Model = Model()
+    loss: Loss = Loss()
+    selftrain: SelfTrain = SelfTrain()
+    augment: Augment = Augment()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Recipe":
+        if self.generate.size != self.augment.crop:
+            raise ValueError(
+                f"generate.size {list(self.generate.size)} must equal augment.crop {list(self.augment.crop)}: "
+                "generated images are trained on whole, beside source crops"
+            )
+        return self
+
+
+def recipe_names() -> list[str]:
+    """The recipes shipped with the package."""
+    folder = resources.files("clouds") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
+    """A shipped recipe's name or a YAML path, plus ``key.sub=value`` overrides, checked.
+
+    Raises UsageError that lists every unknown key and bad value at once, with what is allowed.
+    """
+    path = Path(recipe)
+    if recipe in recipe_names():
+        text = (resources.files("clouds") / "recipes" / f"{recipe}.yaml").read_text("utf-8")
+        values: Any = {"name": recipe, **yaml.safe_load(text)}
+    elif path.suffix in (".yaml", ".yml") and path.is_file():
+        try:
+            values = yaml.safe_load(path.read_text("utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: no valid YAML ({error})") from error
+        if not isinstance(values, dict):
+            raise UsageError(f"{path}: expected keys and values, got {type(values).__name__}")
+        values = {"name": path.stem, **values}
+    else:
+        raise UsageError(f"recipe {recipe!r}: neither a shipped one ({', '.join(recipe_names())}) nor a YAML file")
+    for override in overrides or []:
+        _apply(values, override)
+    return check(values, recipe)
+
+
+def check(values: dict[str, Any], origin: str) -> Recipe:
+    """Values -> Recipe; raises UsageError naming every fault."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = [_explain(dict(fault)) for fault in error.errors()]
+        raise UsageError(f"recipe {origin}: " + "\n  ".join(["", *faults] if len(faults) > 1 else faults)) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise UsageError(f"{override!r}: expected key=value, such as train.steps=200")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{override!r}: the value is no valid YAML ({error})") from error
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"{override!r}: {parent} holds a value, not keys")
+    place[last] = value
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        keys += _keys(kind, f"{prefix}{name}.") if nested else [prefix + name]  # type: ignore[arg-type]
+    return keys
+
+
+def _explain(fault: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, _keys(Recipe), n=1, cutoff=0.6)
+        group = key.rpartition(".")[0]
+        allowed = [k for k in _keys(Recipe) if k.rpartition(".")[0] == group] or list(Recipe.model_fields)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{key}: unknown key; {hint}allowed: {', '.join(allowed)}"
+    if not key:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return f"{key}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"

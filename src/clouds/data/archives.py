@@ -1,0 +1,207 @@
+"""The files of a dataset, wherever they lie: unpacked in a folder, or inside zip and tar archives read in place.
+
+An archive is listed once (name -> where its bytes are); a member is then a seek and a read, in any order and from any
+number of forked workers. Refused before anything is unpacked: names that would leave the dataset (``../``, absolute),
+links and devices, encryption, and members whose declared size is out of proportion to what is stored.
+"""
+
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol, cast
+
+from clouds.data.gzipped import MAX_RATIO, Gzipped
+from clouds.errors import DataError
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MAX_MEMBER = 1 << 29  # bytes of one unpacked file
+MAX_MEMBERS = 2_000_000
+
+_HOSTILE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\\|\x00")
+
+
+class Files(Protocol):
+    """Files under relative posix names."""
+
+    path: Path
+
+    def names(self, under: str = "") -> Iterator[str]:
+        """Names of the files in the folder ``under`` ("" for all) and below it, in no order; hidden ones left out."""
+
+    def read(self, name: str) -> bytes:
+        """The whole file; DataError where that cannot be."""
+
+    def where(self, name: str) -> str:
+        """The file as a person would name it."""
+
+
+class Folder:
+    """An unpacked dataset."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self, under: str = "") -> Iterator[str]:
+        seen: set[tuple[int, int]] = set()
+        for where, folders, files in os.walk(self.path / under, followlinks=True):
+            status = Path(where).stat()
+            if (place := (status.st_dev, status.st_ino)) in seen:  # a link that leads back up
+                folders.clear()
+                continue
+            seen.add(place)
+            folders[:] = [f for f in folders if not _hidden(f)]
+            base = Path(where).relative_to(self.path).as_posix()
+            for name in files:
+                if not _hidden(name):
+                    yield name if base == "." else f"{base}/{name}"
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.where(name)}: cannot be read ({error.strerror})") from error
+
+    def where(self, name: str) -> str:
+        return str(self.path / name)
+
+
+class Archive:
+    """A zip or tar read in place; holds nothing but its path, so it goes to any worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self, under: str = "") -> Iterator[str]:
+        start = under.rstrip("/") + "/" if under else ""
+        return (n for n in self._listing().members if n.startswith(start) and not any(map(_hidden, n.split("/"))))
+
+    def read(self, name: str) -> bytes:
+        where, listing = self.where(name), self._listing()
+        member = listing.members.get(name)
+        if member is None:
+            raise DataError(f"{where}: no such file in the archive")
+        if member.size > MAX_MEMBER or (member.size > 1 << 20 and member.size > MAX_RATIO * max(member.packed, 1)):
+            raise DataError(
+                f"{where}: declares {member.size} bytes packed into {member.packed}; refused as a decompression bomb "
+                f"(at most {MAX_MEMBER >> 20} MB and {MAX_RATIO} to 1)"
+            )
+        if listing.gzipped is not None:
+            data = listing.gzipped.read_at(member.offset, member.size)
+        else:
+            with self.path.open("rb") as file:
+                read = _unzipped if member.zipped else _stored
+                data = read(file, member, where)
+        if len(data) != member.size or (member.zipped and zlib.crc32(data) != member.crc):
+            raise DataError(f"{where}: damaged or truncated in the archive, fetch {self.path.name} again")
+        return data
+
+    def where(self, name: str) -> str:
+        return f"{self.path}:{name}"
+
+    def _listing(self) -> "_Listing":
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
+        return _list(self.path, status.st_mtime_ns, status.st_size)
+
+
+def is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
+class _Member(NamedTuple):
+    """Where one file's bytes lie."""
+
+    offset: int  # of the local header in a zip, of the data in a tar (its unpacked stream, if compressed)
+    packed: int
+    size: int
+    zipped: bool
+    deflated: bool = False
+    crc: int = 0
+
+
+class _Listing(NamedTuple):
+    members: dict[str, _Member]
+    gzipped: Gzipped | None = None
+
+
+@lru_cache(maxsize=128)  # a changed file is listed anew, by its time and size
+def _list(path: Path, _time: int, _size: int) -> _Listing:
+    try:
+        return _list_zip(path) if path.name.lower().endswith(".zip") else _list_tar(path)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a whole archive ({error}); fetch it again") from error
+
+
+def _list_zip(path: Path) -> _Listing:
+    members: dict[str, _Member] = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            _check(path, info.orig_filename, len(members), link=stat.S_ISLNK(info.external_attr >> 16))
+            if info.is_dir():
+                continue
+            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{path}: {info.filename} is encrypted or packed in a rare way; unpack the archive")
+            deflated = info.compress_type == zipfile.ZIP_DEFLATED
+            members[info.filename] = _Member(
+                info.header_offset, info.compress_size, info.file_size, True, deflated, info.CRC
+            )
+    return _Listing(members)
+
+
+def _list_tar(path: Path) -> _Listing:
+    gzipped = None if path.name.lower().endswith(".tar") else Gzipped(path)
+    members: dict[str, _Member] = {}
+    with _open_tar(path, gzipped) as archive:
+        for info in archive:
+            name = info.name.removeprefix("./")
+            _check(path, name, len(members), link=not (info.isreg() or info.isdir()) or info.issparse())
+            if info.isreg():
+                members[name] = _Member(info.offset_data, info.size, info.size, False)
+    return _Listing(members, gzipped)
+
+
+def _open_tar(path: Path, gzipped: Gzipped | None) -> tarfile.TarFile:
+    if gzipped is None:
+        return tarfile.open(path, "r:")
+    return tarfile.open(fileobj=cast(BinaryIO, gzipped), mode="r|")  # going forward only, it needs no more than read
+
+
+def _check(path: Path, name: str, count: int, link: bool) -> None:
+    if _HOSTILE.search(name):
+        raise DataError(f"{path}: refused, its member {name!r} would leave the dataset's folder; get an honest copy")
+    if link:
+        raise DataError(f"{path}: refused, its member {name!r} is a link or a device, not a file; get an honest copy")
+    if count >= MAX_MEMBERS:
+        raise DataError(f"{path}: refused, more than {MAX_MEMBERS} members")
+
+
+def _stored(file: BinaryIO, member: _Member, _where: str) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def _unzipped(file: BinaryIO, member: _Member, where: str) -> bytes:
+    file.seek(member.offset)
+    header = file.read(30)
+    if header[:4] != b"PK\x03\x04":
+        raise DataError(f"{where}: its entry in the archive is damaged, fetch the archive again")
+    file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+    packed = file.read(member.packed)
+    if not member.deflated:
+        return packed
+    try:  # one byte more than declared shows a lie, and never unpacks it
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size + 1)
+    except zlib.error as error:
+        raise DataError(f"{where}: damaged in the archive ({error}), fetch the archive again") from error
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"

@@ -1,0 +1,130 @@
+"""Driving datasets as torch datasets, straight from what their sites hand out: no conversion, no unpacking.
+
+``open_dataset("cityscapes", "/data/cityscapes")[i]`` is an image and its label as indices of ``dataset.label_set``;
+``clouds.data.labels`` folds those into other label sets. The classes work outside CLOUDS too.
+"""
+
+import difflib
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from clouds.classes import IGNORE
+from clouds.data.decode import MAX_PIXELS, decode_image, image_size
+from clouds.data.encodings import LabelReader
+from clouds.data.folder import folder_spec
+from clouds.data.labels import LabelSet, find_label_set
+from clouds.data.layouts import DATASETS, Spec
+from clouds.data.pairing import Sample, scan
+from clouds.errors import DataError, UsageError
+
+FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {"folder": "folder"}
+
+
+def dataset_names() -> tuple[str, ...]:
+    """The names ``open_dataset`` knows."""
+    return tuple(FOLDERS)
+
+
+def find_spec(name: str) -> Spec:
+    """The dataset's row in the table; UsageError with the nearest name for one that is not there."""
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, FOLDERS, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join(FOLDERS)}")
+    return DATASETS[name]
+
+
+class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Images with labels.
+
+    ``[i]``: (image uint8 (3, H, W) RGB, label uint8 (H, W) in the indices of ``label_set``, 255 ignored).
+    ``names[i]`` is a stable id of sample i; samples are sorted by it within each folder of the split.
+    Where a set has no labels (``labelled`` is false) every label is 255 throughout.
+
+    Reading raises DataError naming the file that is missing, truncated or damaged, a label of another size than its
+    image, and label values outside the dataset's map: such values are never silently ignored.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        partial: bool = False,
+        version: str = "",
+        max_pixels: int = MAX_PIXELS,
+        **folder: Any,
+    ) -> None:
+        """Find and pair the files; DataError names the first problem, UsageError an unknown name, split or option.
+
+        ``split``: the one that benchmarks score if None. ``partial``: use what pairs up, where images without labels
+        and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.9.13, 0.9.14).
+        ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``.
+        """
+        spec = _spec(name, split, folder)
+        split = spec.scored if split is None else split
+        if split not in spec.splits:
+            raise UsageError(f"{name} has no split {split!r}; it has {', '.join(spec.splits)}")
+        found = scan(name, spec, Path(root).expanduser(), split, version)
+        if found.problems and not (partial and found.samples):
+            path, what = found.problems[0]
+            more = f" (and {len(found.problems) - 1} more problems like this)" if len(found.problems) > 1 else ""
+            hint = "; complete the set, or pass partial=True to use what pairs up" if found.samples else ""
+            raise DataError(f"{path}: {what}{more}{hint}")
+        if not found.samples:
+            raise DataError(f"{root}: {name} holds no image in split {split!r}")
+        self.name, self.split, self.max_pixels = name, split, max_pixels
+        self.samples: list[Sample] = found.samples
+        self.labelled = bool(found.layout.labels)
+        self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
+        self._read_label = LabelReader(found.layout, self.label_set, max_pixels)
+
+    @property
+    def names(self) -> list[str]:
+        return [sample.name for sample in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        place = self.samples[index].image
+        return decode_image(place.read(), str(place), self.max_pixels)
+
+    def label(self, index: int) -> NDArray[np.uint8]:
+        """(H, W) uint8, indices in ``label_set``, 255 ignored; not compared with the image's size."""
+        _, image, label = self.samples[index]
+        if label is None:
+            return np.full(image_size(image.read(), str(image), self.max_pixels), IGNORE, np.uint8)
+        return self._read_label(label.read(), str(label))
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image = self.image(index)
+        label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
+        if image.shape[:2] != label.shape:
+            (h, w), (lh, lw) = image.shape[:2], label.shape
+            sample = self.samples[index]
+            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
+
+
+def open_dataset(name: str, root: str | Path, split: str | None = None, **options: Any) -> Segmentation:
+    """The dataset ``name`` in ``root``, its own folder or an archive of it; options as in ``Segmentation``."""
+    return Segmentation(name, root, split, **options)
+
+
+def _spec(name: str, split: str | None, options: dict[str, Any]) -> Spec:
+    if name == "folder":
+        if unknown := options.keys() - signature(folder_spec).parameters.keys():
+            raise UsageError(f"folder has no option {', '.join(sorted(unknown))}; see clouds.data.folder.folder_spec")
+        return folder_spec(split, **options)
+    if options:
+        raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is told its layout")
+    return find_spec(name)

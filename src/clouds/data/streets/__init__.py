@@ -1,0 +1,10 @@
+"""The embedded world: labelled street scenes as a car's camera sees them, drawn with numpy and OpenCV alone.
+
+``render(sample("fog", seed=3))`` gives a picture and its label; ``from_prompt`` makes the scene a sentence describes.
+"""
+
+from clouds.data.streets.render import render
+from clouds.data.streets.scene import DISTRIBUTIONS, Scene, sample
+from clouds.data.streets.words import VOCABULARY, attributes, from_prompt
+
+__all__ = ["DISTRIBUTIONS", "VOCABULARY", "Scene", "attributes", "from_prompt", "render", "sample"]

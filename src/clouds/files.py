@@ -1,0 +1,84 @@
+"""Files that appear whole or not at all: write to a temporary name beside the target, then rename."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from clouds.errors import DataError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; on success it becomes ``path``, on any failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix, delete=False) as f:
+        temporary = Path(f.name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Fill a temporary folder beside ``folder``, then put it in its place: a reader sees the old or the new one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            old = temporary.with_name(temporary.name + "-old")
+            folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Raises DataError naming the file when it is absent or no JSON."""
+    return _read(path, json.loads)
+
+
+def read_jsonl(path: Path, cut_is_fine: bool = False) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; ``cut_is_fine`` drops a last line that a kill cut short."""
+
+    def parse(text: str) -> list[dict[str, Any]]:
+        lines = text.splitlines()
+        if cut_is_fine and lines and not text.endswith("\n"):
+            lines.pop()
+        return [json.loads(line) for line in lines if line.strip()]
+
+    rows: list[dict[str, Any]] = _read(path, parse)
+    return rows
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: not there") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it to have it made again") from error

@@ -1,0 +1,98 @@
+"""What is kept on disk of a model: the model folder (``config.json``, ``model.safetensors``) for use, and training
+checkpoints for going on. Written whole or not at all, read strictly, safetensors only."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clouds.errors import DataError
+from clouds.files import read_json, whole_folder, write_json
+from clouds.foundation.weights import sha256
+from clouds.model.segmenter import Segmenter
+from clouds.progress import say
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def save_model(model: Segmenter, folder: Path) -> None:
+    """Write the model folder; equal weights and settings give equal bytes."""
+    with whole_folder(folder) as temporary:
+        model.save_pretrained(temporary)
+        readme = temporary / "README.md"  # the hub mixin's placeholder card; a card is written from a run instead
+        if readme.exists():
+            readme.unlink()
+
+
+def load_model(folder: Path) -> Segmenter:
+    """Read a model folder: every tensor must be there, none may be left over, nothing is unpickled.
+
+    Raises DataError naming the file at fault.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder}: no {name} there; expected a model folder holding {CONFIG} and {WEIGHTS}")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        model = Segmenter(**config)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{folder / WEIGHTS}: cannot be read as safetensors ({error})") from error
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise DataError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it. {error}") from error
+    return model.eval()
+
+
+
+
+@dataclass
+class Checkpoint:
+    """What evolves at a step: ``tensors`` by group ("student", "optimizer", "teacher"), and plain ``counts``."""
+
+    stage: str
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    counts: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write ``folder/STAGE-STEP`` whole, then drop all but the last ``keep`` of the stage."""
+    path = folder / f"{checkpoint.stage}-{checkpoint.step:06d}"
+    with whole_folder(path) as temporary:
+        digests = {}
+        for group, tensors in checkpoint.tensors.items():
+            file = temporary / f"{group}.safetensors"
+            save_file({name: t.contiguous() for name, t in tensors.items()}, file)
+            digests[group] = sha256(file)
+        state = {"stage": checkpoint.stage, "step": checkpoint.step, "sha256": digests, "counts": checkpoint.counts}
+        write_json(temporary / "state.json", state)
+    for old in sorted(folder.glob(f"{checkpoint.stage}-*"))[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
+    """The newest whole checkpoint of a stage; a damaged one is named and the one before it taken."""
+    for path in sorted(folder.glob(f"{stage}-*"), reverse=True):
+        try:
+            state = read_json(path / "state.json")
+            tensors = {}
+            for group, digest in state["sha256"].items():
+                file = path / f"{group}.safetensors"
+                if sha256(file) != digest:
+                    raise DataError(f"{file}: its content is not what was written")
+                tensors[group] = load_file(file)
+            return Checkpoint(state["stage"], state["step"], tensors, state["counts"])
+        except (DataError, OSError, KeyError, SafetensorError) as error:
+            say(f"checkpoint {path} is damaged ({error}); trying the one before it")
+    return None

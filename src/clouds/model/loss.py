@@ -1,0 +1,239 @@
+"""Mask classification loss: Hungarian matching, then class, mask and dice losses at every output (Mask2Former).
+
+A target is one binary mask per class present in a label map. No mask is ever built for it: a map read at a point is
+the bilinear mix of its four neighbours' one-hot labels. Pixels of the ignore index take no part, neither in matching
+nor in the losses; ``ignore_is_negative`` reproduces the reference, where they count against every mask.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from clouds.classes import IGNORE
+from clouds.model.decoder import Prediction
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and sampling of METHOD: class 2, mask 5, dice 5, no-object 0.1, 112 x 112 points, 3x, 0.75."""
+
+    points: int = 12544
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object: float = 0.1
+    oversample: float = 3.0
+    importance: float = 0.75
+    ignore_is_negative: bool = False
+
+
+def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negative: bool) -> tuple[Tensor, Tensor]:
+    """Binary class masks of one label map, read at points by bilinear interpolation.
+
+    labels uint8 (H, W); points (M, P, 2) as x, y in 0..1; classes long (M,), the class row m asks for
+    -> values (M, P) in 0..1, weights (M, P): the share of labelled pixels under the point.
+    """
+    height, width = labels.shape
+    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    x0, y0 = x.floor(), y.floor()
+    flat = labels.flatten()
+    value, valid = torch.zeros_like(x), torch.zeros_like(x)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            column, row = x0 + dx, y0 + dy
+            share = (1 - (x - column).abs()) * (1 - (y - row).abs())
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+            label = flat[index].long()
+            share = share * inside
+            value += share * (label == classes[:, None])
+            valid += share * (label != IGNORE)
+    if ignore_is_negative:
+        valid = torch.ones_like(valid)
+    return value, valid
+
+
+def matching_costs(
+    masks: Tensor, logits: Tensor, classes: Tensor, target: Tensor, weight: Tensor, s: LossSettings
+) -> Tensor:
+    """Costs of giving target k to query q, for all outputs of one image at once.
+
+    masks (L, Q, P) mask logits at shared points; logits (L, Q, C + 1); classes (K,); target (K, P);
+    weight (P,) -> (L, Q, K).
+    """
+    w, total = weight, weight.sum().clamp(min=1e-6)
+    target = target * w
+    # BCE: softplus(-x) t + softplus(x) (1 - t) = softplus(x) - x t, so one product serves both signs
+    mask = ((F.softplus(masks) * w).sum(-1, keepdim=True) - masks @ target.T) / total
+    probability = masks.sigmoid() * w
+    dice = 1 - (2 * probability @ target.T + 1) / (probability.sum(-1, keepdim=True) + target.sum(-1) + 1)
+    class_ = -logits.softmax(-1)[..., classes]
+    return s.class_weight * class_ + s.mask_weight * mask + s.dice_weight * dice
+
+
+def hungarian(costs: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Costs (L, Q, K) -> per output (queries, targets) of the cheapest one-to-one assignment.
+
+    Non-finite costs (an overflow early in training) become large finite ones, so that a long run goes on.
+    """
+    finite = torch.nan_to_num(costs.float(), nan=1e6, posinf=1e6, neginf=-1e6).cpu().numpy()
+    return [tuple(torch.from_numpy(part) for part in linear_sum_assignment(cost)) for cost in finite]  # type: ignore[misc]
+
+
+def sample(planes: Tensor, points: Tensor) -> Tensor:
+    """Planes (M, C, h, w) read at points (M, P, 2) as x, y in 0..1 -> (M, C, P); zeros outside."""
+    grid = 2 * points[:, :, None] - 1
+    return F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[..., 0]
+
+
+@torch.no_grad()
+def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Tensor, keep: int) -> Tensor:
+    """PointRend's importance sampling: the ``keep`` candidates whose logits are nearest 0, then the random ``fill``.
+
+    masks (M, h, w); candidates (M, R, 2); valid (M, R), unlabelled candidates are chosen last; fill (M, F, 2)
+    -> (M, keep + F, 2).
+    """
+    logits = sample(masks[:, None], candidates)[:, 0]
+    uncertainty = -logits.abs() - 1e6 * (valid < 0.5)
+    index = uncertainty.topk(keep, dim=1).indices
+    return torch.cat((candidates.gather(1, index[..., None].expand(-1, -1, 2)), fill), dim=1)
+
+
+def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) -> tuple[Tensor, Tensor]:
+    """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``."""
+    target = target * weight
+    bce = F.softplus(logits) * weight - logits * target
+    bce = bce.sum(1) / weight.sum(1).clamp(min=1e-6)
+    probability = logits.sigmoid() * weight
+    dice = 1 - (2 * (probability * target).sum(1) + 1) / (probability.sum(1) + target.sum(1) + 1)
+    return bce.sum() / count, dice.sum() / count
+
+
+@dataclass
+class Matched:
+    """M matched (query, target) pairs of all outputs and images: index tensors (M,)."""
+
+    output: Tensor
+    image: Tensor
+    query: Tensor
+    class_: Tensor
+
+
+@torch.no_grad()
+def match(
+    prediction: Prediction, labels: Tensor, points: Tensor, settings: LossSettings
+) -> tuple[Matched, Tensor, int]:
+    """Match every output of every image of a batch.
+
+    labels uint8 (B, H, W); points (B, P, 2) shared by the queries and outputs of an image
+    -> matched pairs; labelled share (L, B, Q) of each query's mask; number of targets in the batch.
+
+    The points are shared per image, so the *features* are read there once and the dot product with the queries
+    follows (Q x P products instead of Q full-size masks).
+    """
+    embeddings = torch.stack(prediction.mask_embeddings)  # (L, B, Q, D)
+    logits = torch.stack(prediction.logits)  # (L, B, Q, C + 1)
+    features = sample(prediction.mask_features, points)  # (B, D, P)
+    rows: list[Tensor] = []
+    labelled = torch.ones(embeddings.shape[:3], device=labels.device)
+    targets = 0
+    for b, label in enumerate(labels):
+        classes = label.unique().long()
+        classes = classes[classes != IGNORE]
+        masks = embeddings[:, b] @ features[b]  # (L, Q, P)
+        query_points = points[b].expand(max(len(classes), 1), -1, -1)
+        asked = classes if len(classes) else classes.new_zeros(1)
+        target, weight = read_labels(label, query_points, asked, settings.ignore_is_negative)
+        probability = masks.sigmoid()
+        labelled[:, b] = (probability @ weight[0]) / probability.sum(-1).clamp(min=1e-6)
+        if not len(classes):
+            continue
+        targets += len(classes)
+        costs = matching_costs(masks, logits[:, b], classes, target, weight[0], settings)
+        for output, (query, column) in enumerate(hungarian(costs)):
+            index = torch.stack((torch.full_like(query, output), torch.full_like(query, b), query)).to(label.device)
+            rows.append(torch.cat((index, classes[column.to(label.device)][None])))
+    pairs = torch.cat(rows, dim=1) if rows else labels.new_zeros((4, 0), dtype=torch.long)
+    return Matched(*pairs), labelled, targets
+
+
+def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: float) -> Tensor:
+    """Cross-entropy of all queries, per output the weighted mean, summed over outputs.
+
+    logits (L, B, Q, C + 1). An unmatched query's target is void with weight ``no_object``, times the labelled share of
+    its mask: a query that lies on undecided pixels is told nothing.
+    """
+    void = logits.shape[-1] - 1
+    target = torch.full(logits.shape[:3], void, device=logits.device)
+    weight = no_object * labelled
+    where = (matched.output, matched.image, matched.query)
+    target[where] = matched.class_
+    weight[where] = 1.0
+    losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
+    return ((losses * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).sum()
+
+
+def criterion(
+    prediction: Prediction, labels: Tensor, settings: LossSettings, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
+
+    The parts are unweighted sums over the L outputs; "loss" weighs them. ``generator`` fixes every random point.
+    """
+    device, p = labels.device, settings.points
+
+    def random_points(m: int, n: int) -> Tensor:
+        return torch.rand(m, n, 2, generator=generator).to(device)
+
+    matched, labelled, targets = match(prediction, labels, random_points(len(labels), p), settings)
+    count = max(targets, 1)
+    ce = class_loss(torch.stack(prediction.logits), matched, labelled, settings.no_object)
+    keep = int(settings.importance * p)
+    candidates = random_points(len(matched.query), int(settings.oversample * p))
+    fill = random_points(len(matched.query), p - keep)
+    mask, dice = matched_losses(prediction, labels, matched, candidates, fill, keep, count, settings)
+    loss = settings.class_weight * ce + settings.mask_weight * mask + settings.dice_weight * dice
+    return {"loss": loss, "loss_ce": ce.detach(), "loss_mask": mask.detach(), "loss_dice": dice.detach()}
+
+
+def matched_losses(
+    prediction: Prediction,
+    labels: Tensor,
+    matched: Matched,
+    candidates: Tensor,
+    fill: Tensor,
+    keep: int,
+    count: float,
+    settings: LossSettings,
+) -> tuple[Tensor, Tensor]:
+    """Mask and dice loss of the matched pairs; only their masks are ever made.
+
+    candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``.
+    """
+    if not len(matched.query):
+        zero = prediction.mask_features.sum() * 0
+        return zero, zero
+    embeddings = torch.stack(prediction.mask_embeddings)[matched.output, matched.image, matched.query]  # (M, D)
+    parts, order = [], []
+    for b in range(len(labels)):
+        rows = (matched.image == b).nonzero()[:, 0]
+        parts.append(torch.einsum("md,dhw->mhw", embeddings[rows], prediction.mask_features[b]))
+        order.append(rows)
+    rows = torch.cat(order)
+    planes = torch.cat(parts)[rows.argsort()]  # (M, h, w)
+
+    def read(points: Tensor) -> tuple[Tensor, Tensor]:
+        value, valid = points.new_empty(points.shape[:2]), points.new_empty(points.shape[:2])
+        for b, rows in enumerate(order):
+            value[rows], valid[rows] = read_labels(
+                labels[b], points[rows], matched.class_[rows], settings.ignore_is_negative
+            )
+        return value, valid
+
+    _, valid = read(candidates)
+    points = uncertain_points(planes.detach(), candidates, valid, fill, keep)
+    target, weight = read(points)
+    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)

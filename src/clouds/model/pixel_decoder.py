@@ -1,0 +1,159 @@
+"""The pixel decoder of Mask2Former: multi-scale deformable attention over strides 8, 16, 32, then an FPN to stride 4.
+
+Plain PyTorch: no compiled extension. Maths as in Deformable DETR (arXiv 2010.04159) and Mask2Former (arXiv 2112.01527).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEVELS = (32, 16, 8)  # strides, coarse to fine: the order of tokens and of the decoder's memories
+
+
+def sine_positions(height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Fixed 2-D sine position embedding, normalised to 2 pi: (channels, height, width)."""
+    half, eps = channels // 2, 1e-6
+    frequency = 10000 ** (2 * (torch.arange(half, device=device) // 2) / half)
+
+    def axis(length: int) -> Tensor:
+        position = torch.arange(1, length + 1, device=device, dtype=torch.float32)
+        angle = position / (length + eps) * 2 * math.pi
+        angle = angle[:, None] / frequency
+        return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1)  # (length, half)
+
+    rows = axis(height)[:, None].expand(-1, width, -1)
+    columns = axis(width)[None].expand(height, -1, -1)
+    return torch.cat((rows, columns), dim=2).permute(2, 0, 1).to(dtype)
+
+
+def reference_points(shapes: list[tuple[int, int]], device: torch.device) -> Tensor:
+    """Centres of the cells of all levels, normalised to 0..1: (N, 2) as x, y."""
+    points = []
+    for height, width in shapes:
+        y = (torch.arange(height, device=device) + 0.5) / height
+        x = (torch.arange(width, device=device) + 0.5) / width
+        points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2))
+    return torch.cat(points)
+
+
+class DeformableAttention(nn.Module):
+    """Each token samples ``points`` places on every level around itself and mixes them with learned weights."""
+
+    def __init__(self, hidden: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(hidden, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(hidden, heads * levels * points)
+        self.value_proj = nn.Linear(hidden, hidden)
+        self.output_proj = nn.Linear(hidden, hidden)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Deformable DETR's start: uniform weights, head m looks in direction 2 pi m / heads, point p at distance p."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        theta = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        direction = torch.stack((theta.cos(), theta.sin()), -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, self.points + 1)
+        grid = direction[:, None, None] * steps[None, None, :, None]  # (heads, 1, points, 2)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(grid.expand(-1, self.levels, -1, -1).reshape(-1))
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, query: Tensor, tokens: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """query, tokens (B, N, D); reference (N, 2) in 0..1; shapes of the levels -> (B, N, D)."""
+        b, n, d = query.shape
+        m, levels, p = self.heads, self.levels, self.points
+        offsets = self.sampling_offsets(query).view(b, n, m, levels, p, 2)
+        weights = self.attention_weights(query).view(b, n, m, levels * p).softmax(-1)
+        weights = weights.transpose(1, 2).reshape(b * m, 1, n, levels * p)
+        value = self.value_proj(tokens).view(b, n, m, d // m).permute(0, 2, 3, 1).reshape(b * m, d // m, n)
+        sampled, start = [], 0
+        for level, (height, width) in enumerate(shapes):
+            plane = value[..., start : start + height * width].unflatten(-1, (height, width))
+            scale = offsets.new_tensor((width, height))
+            place = reference[None, :, None, None] + offsets[:, :, :, level] / scale  # (B, N, M, P, 2)
+            grid = (2 * place - 1).transpose(1, 2).flatten(0, 1)  # (B M, N, P, 2)
+            sampled.append(F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+            start += height * width
+        mixed = (torch.cat(sampled, dim=-1) * weights).sum(-1)  # (B M, D/M, N)
+        out: Tensor = self.output_proj(mixed.view(b, d, n).transpose(1, 2))
+        return out
+
+
+class EncoderLayer(nn.Module):
+    """Deformable self-attention and feed-forward, post-norm."""
+
+    def __init__(self, hidden: int, heads: int, points: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = DeformableAttention(hidden, heads, len(LEVELS), points)
+        self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.linear1, self.linear2 = nn.Linear(hidden, ffn), nn.Linear(ffn, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        attended = self.self_attn(tokens + position, tokens, reference, shapes)
+        tokens = self.norm1(tokens + self.dropout(attended))
+        out: Tensor = self.norm2(tokens + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(tokens))))))
+        return out
+
+
+class PixelDecoder(nn.Module):
+    """Backbone features -> mask features (B, D, H/4, W/4) and three memories (B, D, h, w) at strides 32, 16, 8."""
+
+    def __init__(
+        self,
+        channels: dict[int, int],
+        *,
+        hidden: int,
+        layers: int,
+        heads: int = 8,
+        points: int = 4,
+        ffn: int = 1024,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.input_proj = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels[s], hidden, 1), nn.GroupNorm(32, hidden)) for s in LEVELS
+        )
+        self.level_embed = nn.Parameter(torch.randn(len(LEVELS), hidden))
+        self.layers = nn.ModuleList(EncoderLayer(hidden, heads, points, ffn, dropout) for _ in range(layers))
+        self.lateral = nn.Sequential(nn.Conv2d(channels[4], hidden, 1, bias=False), nn.GroupNorm(32, hidden))
+        self.output = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), nn.GroupNorm(32, hidden), nn.ReLU()
+        )
+        self.mask_features = nn.Conv2d(hidden, hidden, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, EncoderLayer):
+                nn.init.xavier_uniform_(module.linear1.weight)
+                nn.init.xavier_uniform_(module.linear2.weight)
+
+    def forward(self, features: dict[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        maps = [project(features[s]) for project, s in zip(self.input_proj, LEVELS, strict=True)]
+        shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)  # (B, N, D)
+        hidden, device = tokens.shape[-1], tokens.device
+        position = torch.cat(
+            [
+                sine_positions(h, w, hidden, device, tokens.dtype).flatten(1).T + embed
+                for (h, w), embed in zip(shapes, self.level_embed, strict=True)
+            ]
+        )
+        reference = reference_points(shapes, device).to(tokens.dtype)
+        for layer in self.layers:
+            tokens = layer(tokens, position, reference, shapes)
+        parts = tokens.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
+        memories = [part.unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
+        top = self.lateral(features[4])
+        top = top + F.interpolate(memories[-1], size=top.shape[-2:], mode="bilinear", align_corners=False)
+        return self.mask_features(self.output(top)), memories

@@ -1,0 +1,136 @@
+"""The network the paper trains: a frozen backbone, the Mask2Former decoder, and a vocabulary of class names.
+
+Read from top to bottom: normalise and pad, see (backbone), decode (head), merge queries into a semantic map.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from clouds.foundation.clip import build_vision
+from clouds.model.decoder import Prediction, TransformerDecoder
+from clouds.model.pixel_decoder import PixelDecoder
+from clouds.model.vocabulary import synonym_index
+
+
+class Head(nn.Module):
+    """Everything that is trained when the backbone is frozen: pixel decoder and transformer decoder."""
+
+    def __init__(self, pixel_decoder: PixelDecoder, decoder: TransformerDecoder) -> None:
+        super().__init__()
+        self.pixel_decoder, self.decoder = pixel_decoder, decoder
+
+    def forward(
+        self, features: dict[int, Tensor], vocabulary: Tensor, synonyms: Tensor, auxiliary: bool
+    ) -> Prediction:
+        mask_features, memories = self.pixel_decoder(features)
+        out: Prediction = self.decoder(mask_features, memories, vocabulary, synonyms, auxiliary)
+        return out
+
+
+class Segmenter(nn.Module, PyTorchModelHubMixin):
+    """Images in, class and mask per query out. Every argument is plain data and stands in ``config.json``.
+
+    classes, synonyms, colors: C names, C groups of synonyms (N in all), C RGB triples.
+    shorter_side: the size images are brought to at inference, in pixels; 0 keeps their own.
+    """
+
+    mean: Tensor
+    std: Tensor
+    vocabulary: Tensor
+    synonym_columns: Tensor
+
+    def __init__(
+        self,
+        *,
+        vision: str,
+        text: str,
+        text_dim: int,
+        classes: list[str],
+        synonyms: list[list[str]],
+        colors: list[list[int]],
+        head: Literal["linear", "text"] = "text",
+        hidden: int = 256,
+        queries: int = 100,
+        heads: int = 8,
+        pixel_layers: int = 6,
+        pixel_ffn: int = 1024,
+        layers: int = 9,
+        ffn: int = 2048,
+        shorter_side: int = 1024,
+        freeze: bool = True,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"vision": vision, "text": text, "shorter_side": shorter_side}
+        self.classes, self.synonyms, self.colors = classes, synonyms, colors
+        self.backbone = build_vision(vision, weights=pretrained)
+        self.backbone.requires_grad_(not freeze)
+        self.freeze = freeze
+        self.head = Head(
+            PixelDecoder(self.backbone.channels, hidden=hidden, layers=pixel_layers, heads=heads, ffn=pixel_ffn),
+            TransformerDecoder(
+                hidden=hidden,
+                queries=queries,
+                layers=layers,
+                heads=heads,
+                ffn=ffn,
+                head=head,
+                classes=len(classes),
+                text_dim=text_dim,
+            ),
+        )
+        self.register_buffer("mean", torch.tensor(self.backbone.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("vocabulary", torch.zeros(sum(map(len, synonyms)), text_dim))
+        self.register_buffer("synonym_columns", synonym_index([len(s) for s in synonyms]), persistent=False)
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """Images uint8 or float in 0..255 (B, 3, H, W) -> backbone features of the normalised, zero-padded images."""
+        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        x = F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            return self.backbone.features(x)
+
+    def forward(self, images: Tensor, auxiliary: bool = True) -> Prediction:
+        """Images (B, 3, H, W) in 0..255 -> Prediction; masks cover the image padded to multiples of 32."""
+        return self.decode(self.features(images), auxiliary)
+
+    def decode(self, features: dict[int, Tensor], auxiliary: bool = True) -> Prediction:
+        """Backbone features -> Prediction; ``auxiliary`` adds class logits at every output (training)."""
+        out: Prediction = self.head(features, self.vocabulary, self.synonym_columns, auxiliary)
+        return out
+
+    @torch.no_grad()
+    def semantic(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in 0..255 -> semantic map float32 (B, C, H, W): scores in 0..Q, not normalised."""
+        prediction = self(images, auxiliary=False)
+        return merge(prediction.logits[-1], prediction.masks(), (images.shape[-2], images.shape[-1]))
+
+
+def merge(logits: Tensor, masks: Tensor, size: tuple[int, int], rows: int = 64) -> Tensor:
+    """Sum over queries of softmax(class)[no void] x sigmoid(mask upsampled by 4): (B, C, H, W).
+
+    logits (B, Q, C + 1), mask logits (B, Q, h, w); the upsampled map is cropped to ``size`` (H, W). Works in blocks of
+    output rows, so that memory is a block's and not that of Q full-size masks: the height is resized by mixing two
+    rows of masks, then the width, which is what bilinear resizing does in one go.
+    """
+    height, width = size
+    h, w = masks.shape[-2:]
+    classes = logits.softmax(-1)[..., :-1].transpose(1, 2)  # (B, C, Q)
+    source = ((torch.arange(height, device=masks.device) + 0.5) / 4 - 0.5).clamp(min=0)
+    low = source.floor().long().clamp(max=h - 1)
+    high = (low + 1).clamp(max=h - 1)
+    share = (source - low).to(masks.dtype)[:, None]
+    out = masks.new_empty(masks.shape[0], classes.shape[1], height, width)
+    for start in range(0, height, rows):
+        block = slice(start, min(start + rows, height))
+        mixed = masks[:, :, low[block]] * (1 - share[block]) + masks[:, :, high[block]] * share[block]  # (B, Q, r, w)
+        count = mixed.shape[2]
+        full = F.interpolate(mixed, size=(count, 4 * w), mode="bilinear", align_corners=False)
+        full = full[..., :width].sigmoid().flatten(2)  # (B, Q, r W)
+        out[:, :, block] = (classes @ full).unflatten(2, (count, width))
+    return out

@@ -1,0 +1,249 @@
+"""The whole method, in its order: prompts -> images -> warm-up -> joint training -> scores -> report.
+
+Each step looks for what it needs in the run folder and makes what is missing, so that a run killed anywhere goes on.
+"""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clouds.classes import COLORS, NAMES, SYNONYMS
+from clouds.config import Recipe, check, load_recipe
+from clouds.data.loaders import Batches
+from clouds.data.source import render_source
+from clouds.errors import CloudsError, UsageError
+from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
+from clouds.files import read_json, write_json
+from clouds.foundation import BACKENDS
+from clouds.foundation.clip import build_text
+from clouds.foundation.sam import load_segmenter
+from clouds.generate.images import draw, write_png
+from clouds.generate.prompts import prompts_of
+from clouds.model.checkpoint import load_model, save_model
+from clouds.model.segmenter import Segmenter
+from clouds.model.vocabulary import text_classifier
+from clouds.predict import load
+from clouds.progress import clock
+from clouds.report import write_report
+from clouds.runs import commit, open_run
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.teacher import Teacher
+from clouds.train import train_stage
+
+EXAMPLES = 3
+
+
+def backends(recipe: Recipe) -> dict[str, str]:
+    """Which backend plays which role."""
+    chosen = {
+        "vision": recipe.model.vision,
+        "text": recipe.model.text,
+        "prompts": recipe.prompts.writer,
+        "images": recipe.generate.generator,
+        "segmenter": recipe.selftrain.segmenter,
+    }
+    return {role: BACKENDS[name] for role, name in chosen.items()}
+
+
+def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
+    """The embedded default of every role, end to end; returns the demo's JSON object (DESIGN: contracts)."""
+    began = time.monotonic()
+    recipe = scaled(load_recipe("demo", overrides), minutes, overrides)
+    domains = unseen_domains(recipe)  # a wrong data.root is found before anything is made
+    train(recipe, out)
+    scored = score_run(recipe, out, domains)
+    report = write_report(out)
+    return {
+        "run": str(out.resolve()),
+        "report": str(report.resolve()),
+        "seconds": round(time.monotonic() - began, 1),
+        "backends": backends(recipe),
+        **scored,
+    }
+
+
+def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
+    """The demo's recipe is sized for ten minutes: scale the work to ``minutes``, but for keys the user set."""
+    if not 0.2 <= minutes <= 10_000:
+        raise UsageError(f"--minutes: got {minutes:g}; expected 0.2 to 10000")
+    share = minutes / 10
+    values = recipe.model_dump()
+    wanted = {
+        "train.steps": max(round(recipe.train.steps * share), 20),
+        "generate.count": max(round(recipe.generate.count * min(share, 4)), 8),
+        "data.source_count": max(round(recipe.data.source_count * min(share, 4)), 16),
+        "prompts.count": max(round(recipe.prompts.count * min(share, 4)), 8),
+        "evaluate.rendered_count": max(round(recipe.evaluate.rendered_count * min(share, 1)), 4),
+        "evaluate.max_images": recipe.evaluate.max_images if share >= 1 else max(round(230 * share), 4),
+    }
+    given = {override.partition("=")[0] for override in overrides}
+    for key, value in wanted.items():
+        group, _, name = key.partition(".")
+        if key not in given:
+            values[group][name] = value
+    return check(values, "demo")
+
+
+def train(recipe: Recipe, out: Path) -> None:
+    """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
+    open_run(recipe, out)
+    stage = recipe.train.stage
+    prompts = prompts_of(recipe, out / "prompts.jsonl") if stage != "warmup" else []
+    rows = draw(recipe, prompts, out / "generated") if prompts else []
+    generated = [out / "generated" / row["file_name"] for row in rows]
+    source = render_source(recipe, out / "source")
+    torch.manual_seed(recipe.seed)
+
+    if not has_model(out / "warmup"):
+        if stage == "joint":
+            raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+        model = build_model(recipe)
+        data = Batches(source, [], recipe.augment, recipe.train.batch_size, recipe.train.warmup_steps, recipe.seed)
+        train_stage(model, "warmup", recipe, data, out)
+        save_model(model, out / "warmup")
+    if stage == "warmup" or has_model(out / "model"):
+        return
+
+    model = load_model(out / "warmup").to(recipe.train.device)
+    thaw(model, recipe)
+    pseudo = PseudoLabeller(
+        Teacher(model, recipe.selftrain.decay),
+        load_segmenter(recipe.selftrain.segmenter, recipe.train.device),
+        recipe.selftrain,
+        recipe.seed,
+    )
+    steps = recipe.train.steps - recipe.train.warmup_steps
+    data = Batches(
+        source,
+        generated,
+        recipe.augment,
+        recipe.train.batch_size,
+        steps,
+        recipe.seed + 1,
+        recipe.train.generated_repeat,
+    )
+    train_stage(model, "joint", recipe, data, out, pseudo)
+    work = pseudo.work
+    if not work.images or not work.pixels_changed:
+        raise CloudsError(
+            f"joint training saw {work.images} generated images and refinement changed {work.pixels_changed} pixels: "
+            "self-training did nothing. Check generate.count, selftrain.floor and the warm-up's quality"
+        )
+    write_json(
+        out / "work.json",
+        {
+            "prompts_written": len(prompts),
+            "images_drawn": len(generated),
+            "images_trained_on": len(work.seen),
+            "pseudo_labels_made": work.images,
+            "components_refined": work.components,
+            "pixels_seen": work.pixels,
+            "pixels_decided": work.pixels_decided,
+            "pixels_changed": work.pixels_changed,
+        },
+    )
+    save_model(model, out / "model")
+
+
+def build_model(recipe: Recipe) -> Segmenter:
+    """A fresh segmenter: pre-trained backbone, text classifier filled in, decoder at its random start."""
+    text = build_text(recipe.model.text)
+    settings = recipe.model.model_dump()
+    model = Segmenter(
+        **settings,
+        text_dim=text.dim,
+        classes=list(NAMES),
+        synonyms=[list(group) for group in SYNONYMS],
+        colors=[list(color) for color in COLORS],
+        shorter_side=recipe.evaluate.shorter_side,
+        pretrained=True,
+    )
+    model.vocabulary.copy_(text_classifier(text, SYNONYMS))
+    return model.to(recipe.train.device)
+
+
+def thaw(model: Segmenter, recipe: Recipe) -> None:
+    """Make trainable what the recipe trains (a loaded model folder comes for inference)."""
+    model.head.requires_grad_(True)
+    model.backbone.requires_grad_(not recipe.model.freeze)
+
+
+def has_model(folder: Path) -> bool:
+    return (folder / "config.json").exists() and (folder / "model.safetensors").exists()
+
+
+def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:
+    """Score warm-up and joint on the domains; writes the results, confusions and examples; -> {"warmup", "joint"}."""
+    scored: dict[str, Any] = {}
+    for stage, folder, file in (("warmup", "warmup", "results-warmup.json"), ("joint", "model", "results.json")):
+        path = out / file
+        if path.exists() and (out / "evaluation" / f"{stage}.json").exists():
+            scored[stage] = read_json(path)
+            continue
+        scores = evaluate(load(out / folder, recipe.train.device), domains, stage, _example_writer(out, stage))
+        row = results(
+            scores,
+            model=folder,
+            commit=commit(),
+            seed=recipe.seed,
+            shorter_side=recipe.evaluate.shorter_side,
+            backends=backends(recipe),
+        )
+        row["work"] = read_json(out / "work.json")
+        row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        write_json(out / "evaluation" / f"{stage}.json", {"domains": _confusions(domains, scores)})
+        write_json(path, row)
+        scored[stage] = row
+    return scored
+
+
+def _confusions(domains: list[Domain], scores: list[Score]) -> dict[str, Any]:
+    return {
+        domain.name: {
+            "label_set": domain.label_set.name,
+            "classes": list(domain.label_set.classes),
+            "confusion": s.counts[:, :-1].tolist(),
+        }
+        for domain, s in zip(domains, scores, strict=True)
+    }
+
+
+def _example_writer(out: Path, stage: str) -> Keep:
+    """Keeps a few evenly spaced predictions of each domain for the report."""
+
+    def keep(domain: Domain, i: int, sample: Sample, prediction: NDArray[np.uint8]) -> None:
+        chosen = np.linspace(0, domain.length - 1, EXAMPLES + 2).round()[1:-1].astype(int).tolist()
+        if i not in chosen:
+            return
+        folder = out / "evaluation" / "examples" / domain.name / str(chosen.index(i))
+        write_png(folder / "photo.png", sample[1])
+        write_png(folder / "truth.png", sample[2])
+        write_png(folder / f"{stage}.png", prediction)
+
+    return keep
+
+
+def comparison_table(result: dict[str, Any]) -> str:
+    """Domain x {warm-up, joint, difference} in mIoU %, for a terminal."""
+    lines = [f"{'domain':<14}{'images':>7}{'warm-up':>9}{'joint':>8}{'diff':>8}   label set"]
+    for before, after in zip(result["warmup"]["domains"], result["joint"]["domains"], strict=True):
+        lines.append(
+            f"{after['name']:<14}{after['images']:>7}{100 * before['miou']:>9.1f}{100 * after['miou']:>8.1f}"
+            f"{100 * (after['miou'] - before['miou']):>+8.1f}   {after['label_set']}"
+        )
+    before, after = result["warmup"]["mean_miou"], result["joint"]["mean_miou"]
+    lines.append(f"{'mean':<21}{100 * before:>9.1f}{100 * after:>8.1f}{100 * (after - before):>+8.1f}   mIoU, %")
+    work = result["joint"]["work"]
+    lines += [
+        "",
+        f"{work['prompts_written']} prompts written, {work['images_drawn']} images drawn, "
+        f"{work['images_trained_on']} of them trained on, {work['components_refined']} components refined, "
+        f"{100 * work['pixels_changed'] / max(work['pixels_seen'], 1):.1f} % of pixels changed by refinement",
+        f"{clock(result['seconds'])} in all; report: {result['report']}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""Progress of long work, on stderr: a bar with rate and time left on a terminal, plain lines otherwise."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """One plain line on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
+
+
+def clock(seconds: float) -> str:
+    """75 -> '1:15', 4000 -> '1:06:40'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def track(items: Iterable[T], what: str, total: int, done: int = 0, unit: str = "it") -> Iterator[T]:
+    """Yield ``items`` while showing progress of ``what``: ``done`` of ``total`` are behind already."""
+    if done >= total:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from _bar(items, what, total, done, unit)
+    else:
+        yield from _lines(items, what, total, done, unit)
+
+
+def _bar(items: Iterable[T], what: str, total: int, done: int, unit: str) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:>12}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total, completed=done, rate="")
+        began = time.monotonic()
+        for made, item in enumerate(items, start=1):
+            yield item
+            progress.update(task, advance=1, rate=f"{made / (time.monotonic() - began):.1f} {unit}/s")
+
+
+def _lines(items: Iterable[T], what: str, total: int, done: int, unit: str) -> Iterator[T]:
+    began = last = time.monotonic()
+    for made, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
+            rate = made / max(now - began, 1e-9)
+            left = (total - done - made) / rate
+            say(f"{what}: {done + made}/{total}, {rate:.1f} {unit}/s, {clock(left)} left")
+            last = now

@@ -1,0 +1,105 @@
+"""The report: a run folder in, one self-contained HTML page out.
+
+`read.py` checks what the run wrote, `scores.py` and `sections.py` arrange it, `figures.py` draws pictures and curves,
+and `../templates/` lays them out. No script, no network, no clock: the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import yaml
+
+from clouds.files import whole_file
+from clouds.report import sections
+from clouds.report.read import Run, read_run
+from clouds.report.scores import scoreboard
+
+
+def write_report(run: Path) -> Path:
+    """Read the run folder and write ``report/index.html`` inside it, whole or not at all; returns its absolute path.
+
+    Every part of a run may be missing (its section is left out and named at the end of the page); a damaged file is a
+    DataError that names it.
+    """
+    page = _render(read_run(Path(run))).encode("utf-8", "replace")  # a prompt may hold half a surrogate pair
+    target = Path(run).absolute() / "report" / "index.html"
+    with whole_file(target) as temporary:
+        temporary.write_bytes(page)
+    return target
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The page's template, compiled once."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clouds", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, signed=signed, tone=tone, count=count, duration=duration, yaml=_yaml)
+    return environment.get_template("report.html.j2")
+
+
+def _render(run: Run) -> str:
+    """The page as text."""
+    parts = {
+        "roles": sections.roles(run),
+        "prompts": sections.prompts(run),
+        "gallery": sections.gallery(run),
+        "sources": sections.sources(run),
+        "pseudo": sections.pseudo(run),
+        "curves": sections.curves(run),
+        "board": scoreboard(run),
+        "examples": sections.examples(run),
+    }
+    name = run.folder.resolve().name
+    return _template().render(
+        **parts,
+        run=run,
+        name=name,
+        title=run.recipe.recipe if run.recipe and run.recipe.recipe else name,
+        results=run.joint or run.warmup,
+    )
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share 0..1 as a number of per cent, without the sign: 0.3127 -> 31.3."""
+    return "–" if share is None else f"{100 * share:.{digits}f}"
+
+
+def signed(share: float | None) -> str:
+    """A difference of shares in points, with its sign: -0.021 -> −2.1 (a true minus)."""
+    if share is None:
+        return "–"
+    text = f"{100 * share:+.1f}".replace("-", "−")
+    return "±0.0" if text[1:] == "0.0" else text
+
+
+def tone(share: float | None) -> str:
+    """The CSS class of a difference, by what its printed form says."""
+    return {"+": "up", "−": "down"}.get(signed(share)[0], "same")
+
+
+def count(number: float) -> str:
+    """A count for people: 12,430 or 3.1 M."""
+    if abs(number) >= 1e6:
+        return f"{number / 1e6:,.1f} M"
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _yaml(value: object) -> str:
+    """Nested settings as readable text."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100).rstrip()

@@ -1,0 +1,135 @@
+"""The scores of a run: what the table, the bars and the confusion matrices show."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from typing import Any
+
+from clouds import classes
+from clouds.data.labels import LABEL_SETS, Color
+from clouds.report.read import Confusion, Domain, Results, Run
+
+RENDERED = ("town", "fog", "night", "rain", "snow")  # the embedded world's targets; all others are photos
+
+
+def scoreboard(run: Run) -> dict[str, Any] | None:
+    """Domain by domain: warm-up, joint, difference; a difference only where both were scored alike."""
+    if run.warmup is None and run.joint is None:
+        return None
+    warmup, joint = _by_name(run.warmup), _by_name(run.joint)
+    alike = run.warmup is None or run.joint is None or run.warmup.protocol == run.joint.protocol
+    rows = [_row(run, name, warmup.get(name), joint.get(name), alike) for name in {**joint, **warmup}]
+    top = max((score.ci95[1] if score.ci95 else score.miou or 0
+               for row in rows for score in (row["warmup"], row["joint"]) if score), default=0) or 1
+    both = [row for row in rows if row["difference"] is not None]
+    fair = len(both) == len(rows) and bool(rows)
+    means = [run.warmup.mean_miou if run.warmup else None, run.joint.mean_miou if run.joint else None]
+    return {
+        "rows": rows,
+        "top": min(1.0, top * 1.05),
+        "means": [_mean("all domains", rows, means, fair), *_group_means(rows, fair)],
+        "protocols": _protocols(run, alike),
+        "fair": fair,
+        "pair": run.warmup is not None and run.joint is not None,
+        "better": sum(round(row["difference"], 3) > 0 for row in both),
+        "worse": sum(round(row["difference"], 3) < 0 for row in both),
+        "overlaps": any(row["overlap"] for row in both),
+        "compared": len(both),
+    }
+
+
+def palette(label_set: str, names: Sequence[str] = ()) -> tuple[Sequence[str], Sequence[Color]]:
+    """Classes and colours of a label set; a user's own classes get Cityscapes' colours by name or a wheel's."""
+    if label_set in LABEL_SETS:
+        return LABEL_SETS[label_set].classes, LABEL_SETS[label_set].colors
+    known = dict(zip(classes.NAMES, classes.COLORS, strict=True))
+    wheel = (colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 0.8) for index in range(len(names)))
+    spare = [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in wheel]
+    return names, [known.get(name, color) for name, color in zip(names, spare, strict=True)]
+
+
+def css(color: Color) -> str:
+    """A colour as CSS writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _by_name(results: Results | None) -> dict[str, Domain]:
+    return {domain.name: domain for domain in results.domains} if results else {}
+
+
+def _row(run: Run, name: str, warmup: Domain | None, joint: Domain | None, alike: bool) -> dict[str, Any]:
+    """One domain: its scores, its classes' bars and its confusion matrix."""
+    domain = joint or warmup
+    assert domain is not None  # the name came from one of them
+    names, colors = palette(domain.label_set, run.classes(name))
+    swatches = {each: css(color) for each, color in zip(names, colors, strict=True)}
+    before, after = (score.iou if score else {} for score in (warmup, joint))
+    bars = [
+        {"name": each, "color": swatches.get(each, "transparent"), "warmup": before.get(each), "joint": after.get(each),
+         "difference": _difference(before.get(each), after.get(each))}
+        for each in {**after, **before}
+    ]
+    same = alike and warmup is not None and joint is not None and (
+        (warmup.images, warmup.label_set) == (joint.images, joint.label_set))
+    return {
+        "name": name, "images": domain.images, "label_set": domain.label_set, "rendered": name in RENDERED,
+        "present": sum(value is not None for value in domain.iou.values()), "classes": len(domain.iou),
+        "warmup": warmup, "joint": joint, "bars": bars,
+        "difference": _difference(warmup.miou, joint.miou) if warmup and joint and same else None,
+        "overlap": bool(same and warmup and joint and warmup.ci95 and joint.miou is not None
+                        and warmup.ci95[0] <= joint.miou <= warmup.ci95[1]),
+        "confusion": _matrix(run.confusions[name]) if name in run.confusions else None,
+    }
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _mean(name: str, rows: Sequence[dict[str, Any]], pair: Sequence[float | None], fair: bool) -> dict[str, Any]:
+    return {"name": name, "domains": len(rows), "warmup": pair[0], "joint": pair[1],
+            "difference": _difference(*pair) if fair else None}
+
+
+def _group_means(rows: Sequence[dict[str, Any]], fair: bool) -> list[dict[str, Any]]:
+    """Rendered worlds and photos apart, where a run has both: an average over both hides which one moved."""
+    groups = {"rendered worlds": [row for row in rows if row["rendered"]],
+              "real photos": [row for row in rows if not row["rendered"]]}
+    if not all(groups.values()):
+        return []
+    means = []
+    for name, group in groups.items():
+        scored = [[row[stage].miou for row in group if row[stage] and row[stage].miou is not None]
+                  for stage in ("warmup", "joint")]
+        pair = [sum(values) / len(values) if values else None for values in scored]
+        means.append(_mean(name, group, pair, fair))
+    return means
+
+
+def _protocols(run: Run, alike: bool) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What decides the numbers: one protocol, or both where the two models were scored differently."""
+    scored = [("", run.joint or run.warmup)] if alike else [("Warm-up", run.warmup), ("Joint", run.joint)]
+    return [(stage, [(key.replace("_", " "), _setting(value)) for key, value in results.protocol.items()
+                     if value is not None or key == "window"])
+            for stage, results in scored if results and results.protocol]
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "none (whole image)"
+    return " × ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _matrix(confusion: Confusion) -> dict[str, Any]:
+    """Rows as whole per cents of the truth's pixels, and the worst confusions in words."""
+    total = sum(map(sum, confusion.confusion))
+    rows, mistakes = [], []
+    for truth, counts in enumerate(confusion.confusion):
+        pixels = sum(counts)
+        rows.append({"name": confusion.classes[truth], "pixels": pixels,
+                     "cells": [round(100 * count / pixels) if pixels else 0 for count in counts]})
+        mistakes += [(count / pixels, confusion.classes[truth], confusion.classes[other])
+                     for other, count in enumerate(counts)
+                     if other != truth and pixels and pixels >= 0.001 * total and count >= 0.1 * pixels]
+    return {"classes": confusion.classes, "rows": rows, "worst": sorted(mistakes, key=lambda mistake: -mistake[0])[:3]}

@@ -1,0 +1,216 @@
+"""The sections of the report that tell how the model came about: roles, prompts, pictures, curves, examples.
+
+Each function takes the checked run and returns plain values for the template, or nothing where the run lacks that part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from clouds.classes import COLORS, IGNORE, NAMES
+from clouds.data.labels import Color
+from clouds.report import figures
+from clouds.report.read import Run, read_points
+from clouds.report.scores import css, palette
+
+T = TypeVar("T")
+GALLERY, SOURCES, PANELS, EXAMPLES = 12, 4, 4, 18  # pictures cost bytes: at most this many of each
+PROMPTS, PROMPT_LENGTH = 200, 300
+STAGES = {"warmup": "Warm-up", "joint": "Joint"}
+
+ROLES = {  # role: what it does, and the counts of `work` that prove it
+    "vision": ("Frozen features that the decoder reads", ()),
+    "text": ("Class names become the classifier", ()),
+    "prompts": ("Scene prompts for variety", ("prompts_written",)),
+    "images": ("Unlabelled images from the prompts", ("images_drawn", "images_trained_on")),
+    "segmenter": ("Crisp masks from points in each pseudo-label",
+                  ("components_refined", "pixels_decided", "pixels_changed")),
+}
+STAND_INS = {  # how a backend's name begins: what it is, in honest words
+    "efficientnet-lite0": "an ImageNet classifier's features; embedded default, not CLIP",
+    "all-MiniLM-L6-v2": "a sentence encoder; embedded default, not CLIP's text tower",
+    "grammar": "sentences from a grammar; embedded default, not a language model",
+    "streets renderer": "procedural street scenes; embedded default, not Stable Diffusion",
+    "superpixels": "superpixels grown from the points; embedded default, not SAM",
+}
+
+
+def roles(run: Run) -> dict[str, Any] | None:
+    """Who played which role, what each did, and where the time went."""
+    results = run.joint or run.warmup
+    if results is None or not (results.backends or results.work):
+        return None
+    work, cast = dict(results.work), []
+    for role in [*ROLES, *(role for role in results.backends if role not in ROLES)]:
+        duty, keys = ROLES.get(role, ("", ()))
+        backend = results.backends.get(role)
+        did = [(key.replace("_", " "), work.pop(key)) for key in keys if key in work]
+        if backend is None and not did:
+            continue
+        what = next((text for begin, text in STAND_INS.items() if (backend or "").startswith(begin)), None)
+        cast.append({"role": role, "duty": duty, "backend": backend, "what": what, "did": did})
+    seen = work.pop("pixels_seen", None)
+    colors = itertools.cycle(("third", "teal", "rose", "soft", "up"))
+    seconds = {stage: spent for stage, spent in results.seconds.items() if stage != "total" and spent > 0}
+    return {
+        "cast": cast,
+        "stand_ins": sum(member["what"] is not None for member in cast),
+        "shares": [(results.work[key] / seen, key.removeprefix("pixels_"))
+                   for key in ("pixels_decided", "pixels_changed") if seen and key in results.work],
+        "other": [(key.replace("_", " "), value) for key, value in work.items()],
+        "seconds": [(stage.replace("_", " "), spent, {"warmup": "warm", "joint": "joint"}.get(stage) or next(colors))
+                    for stage, spent in seconds.items()],
+        "total_seconds": results.seconds.get("total", sum(seconds.values())),
+    }
+
+
+def prompts(run: Run) -> dict[str, Any] | None:
+    """How many prompts, by whom, with which words, and the first of them."""
+    if not run.prompts:
+        return None
+    words: dict[str, Counter[str]] = {}
+    for prompt in run.prompts:
+        for attribute, values in prompt.attributes.items():
+            words.setdefault(attribute, Counter()).update([values] if isinstance(values, str) else values)
+    return {
+        "total": len(run.prompts),
+        "distinct": len({prompt.prompt for prompt in run.prompts}),
+        "writers": sorted({prompt.writer for prompt in run.prompts if prompt.writer}),
+        "words": [(attribute, counter.most_common(8), len(counter)) for attribute, counter in words.items() if counter],
+        "texts": [_shorten(prompt.prompt) for prompt in run.prompts[:PROMPTS]],
+    }
+
+
+def gallery(run: Run) -> dict[str, Any] | None:
+    """Some drawn images with their prompts, one a prompt as far as that goes, and the audit's verdict."""
+    here = [row for row in run.generated if (run.folder / "generated" / row.file_name).is_file()]
+    if not here:
+        return None
+    one_each = list({row.prompt: row for row in reversed(here)}.values())[::-1]
+    pictures = [
+        {"picture": figures.photo(run.folder / "generated" / row.file_name), "prompt": _shorten(row.prompt),
+         "keep": row.keep, "why": row.reason, "seed": row.seed}
+        for row in _spread(one_each if len(one_each) >= GALLERY else here, GALLERY)
+    ]
+    audited = [row for row in run.generated if row.keep is not None]
+    return {
+        "pictures": pictures,
+        "total": len(run.generated),
+        "generators": sorted({row.generator for row in run.generated if row.generator}),
+        "audited": len(audited),
+        "kept": sum(bool(row.keep) for row in audited),
+        "reasons": Counter(row.reason or "no reason given" for row in audited if not row.keep).most_common(6),
+    }
+
+
+def sources(run: Run) -> list[dict[str, Any]]:
+    """A few labelled source images: what supervision looked like."""
+    labels = [path for path in sorted((run.folder / "source").glob("*_label.png"))
+              if path.with_name(path.name.replace("_label.png", ".png")).is_file()]
+    return [
+        {"photo": figures.photo(path.with_name(path.name.replace("_label.png", ".png"))),
+         "label": figures.draw(figures.labels(path, len(NAMES)), COLORS)}
+        for path in _spread(labels, SOURCES)
+    ]
+
+
+def pseudo(run: Run) -> dict[str, Any] | None:
+    """Pseudo-labels before and after refinement, with the points that prompted it."""
+    folders = [path for path in (run.folder / "pseudo").glob("*") if (path / "image.png").is_file()]
+    panels: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for folder in _spread(sorted(folders, key=_natural), PANELS):
+        maps = {name: figures.labels(folder / f"{name}.png", len(NAMES))
+                for name in ("teacher", "refined") if (folder / f"{name}.png").is_file()}
+        seen.update(*(np.unique(label).tolist() for label in maps.values()))
+        step = re.fullmatch(r"\D*(\d+)-(\d+)", folder.name)
+        panels.append({
+            "name": f"step {int(step[1]):,}" if step else folder.name,
+            "photo": figures.photo(folder / "image.png"),
+            "points": [{"x": x, "y": y, "color": css(COLORS[label])}
+                       for label, points in read_points(folder / "points.json", len(NAMES))
+                       for x, y in points][:400],
+            **{name: figures.draw(maps[name], COLORS) if name in maps else None for name in ("teacher", "refined")},
+            "change": figures.change(maps["teacher"], maps["refined"], COLORS) if len(maps) == 2 else None,
+        })
+    return {"panels": panels, "legend": _legend(NAMES, COLORS, seen)} if panels else None
+
+
+def curves(run: Run) -> list[figures.Chart]:
+    """Training at a glance: losses of each stage, the teacher, the pseudo-labels, validation."""
+    stages = {STAGES.get(stage, stage): [step for step in run.steps if step.stage == stage]
+              for stage in dict.fromkeys(step.stage for step in run.steps)}
+    joint = stages.get(STAGES["joint"], [])
+    total = {"loss": "loss", "generated_loss": "on generated images"}
+    parts = {"loss_ce": "class", "loss_mask": "mask", "loss_dice": "dice"}
+    refined = {"decided": "pixels decided", "changed": "pixels changed"}
+    charts = [
+        *(figures.chart(f"{stage} loss", steps, total) for stage, steps in stages.items()),
+        figures.chart("Teacher confidence", joint, {"teacher_confidence": "mean confidence"}, share=True),
+        *(figures.chart(f"{stage} loss by part", steps, parts) for stage, steps in stages.items()),
+        figures.chart("Pseudo-labels after refinement", joint, refined, share=True),
+        *(figures.chart(f"{stage} validation mIoU", steps, {"val_miou": "mIoU"}, share=True)
+          for stage, steps in stages.items()),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def examples(run: Run) -> list[dict[str, Any]]:
+    """Photo, truth, warm-up and joint of a few images a domain, with the share of pixels each model got right."""
+    root = run.folder / "evaluation" / "examples"
+    order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
+    domains = sorted((path for path in root.glob("*") if path.is_dir()),
+                     key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
+    shown: list[dict[str, Any]] = []
+    for domain in domains[:EXAMPLES]:
+        label_set = run.label_set(domain.name)
+        names, colors = palette(label_set, run.classes(domain.name))
+        rows: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        for folder in _spread(sorted((path for path in domain.glob("*") if path.is_dir()), key=_natural),
+                              min(2, max(1, EXAMPLES // len(domains)))):
+            maps = {name: figures.labels(folder / f"{name}.png", len(names))
+                    for name in ("truth", "warmup", "joint") if (folder / f"{name}.png").is_file()}
+            photo = next((figures.photo(path) for path in sorted(folder.glob("photo.*"))), None)
+            if not maps and photo is None:
+                continue
+            seen.update(*(np.unique(label).tolist() for label in maps.values()))
+            rows.append({"photo": photo, "maps": {name: figures.draw(label, colors) for name, label in maps.items()},
+                         "right": {name: figures.agreement(maps["truth"], maps[name])
+                                   for name in ("warmup", "joint") if name in maps and "truth" in maps}})
+        if rows:
+            shown.append({"name": domain.name, "label_set": label_set, "rows": rows,
+                          "legend": [], "seen": seen, "names": names, "colors": colors})
+    for _, group in itertools.groupby(shown, key=lambda domain: domain["names"]):  # neighbours share one legend
+        first, *others = group
+        seen = first["seen"].union(*(domain["seen"] for domain in others))
+        first["legend"] = _legend(first["names"], first["colors"], seen)
+    return shown
+
+
+def _legend(names: Sequence[str], colors: Sequence[Color], seen: set[int]) -> list[tuple[str, str]]:
+    """The classes that occur, with their colours; undecided pixels explain themselves by their hatching."""
+    return [(names[index], css(colors[index])) for index in sorted(seen - {IGNORE})]
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many items, evenly spread from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)] if most > 1 else [items[0]]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key that counts: step 90 before step 100."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= PROMPT_LENGTH else text[: PROMPT_LENGTH - 1] + "…"

@@ -1,0 +1,94 @@
+"""The run folder: opened for one recipe, with the provenance every number needs (commit, versions, hardware)."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clouds.config import Recipe, check
+from clouds.errors import UsageError
+from clouds.files import write_text
+
+SCORING = ("evaluate.", "data.root")  # settings that may change between two calls on one run folder
+
+
+def open_run(recipe: Recipe, out: Path) -> None:
+    """Make the run folder, or check that the one there was made by the same settings.
+
+    Settings that only concern scoring may differ: then old scores are dropped. Anything else raises UsageError
+    naming the keys.
+    """
+    path = out / "recipe.yaml"
+    settings = recipe.model_dump(mode="json")
+    if path.exists():
+        old = _flat(yaml.safe_load(path.read_text("utf-8"))["settings"])
+        new = _flat(settings)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if hard := [key for key in changed if not key.startswith(SCORING)]:
+            differences = ", ".join(f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in hard)
+            raise UsageError(f"{out}: holds a run of other settings: {differences}. Choose another --out or delete it")
+        if not changed:
+            return
+        for name in ("results.json", "results-warmup.json"):
+            (out / name).unlink(missing_ok=True)
+    elif out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: is not empty and holds no CLOUDS run (no recipe.yaml); choose another --out")
+    text = yaml.safe_dump(
+        {
+            "recipe": recipe.name,
+            "seed": recipe.seed,
+            "commit": commit(),
+            "versions": versions(),
+            "hardware": hardware(),
+            "settings": settings,
+        },
+        sort_keys=False,
+    )
+    write_text(path, text)
+
+
+def load_run(out: Path) -> Recipe:
+    """The recipe a run folder was made with."""
+    path = out / "recipe.yaml"
+    if not path.is_file():
+        raise UsageError(f"{out}: holds no CLOUDS run (no recipe.yaml there)")
+    return check(yaml.safe_load(path.read_text("utf-8"))["settings"], str(path))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def commit() -> str | None:
+    """The commit of the checkout CLOUDS runs from; None for an installed package."""
+    here = Path(__file__).parent
+    asked = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or None if asked.returncode == 0 else None
+
+
+def versions() -> dict[str, str]:
+    packages = ("clouds", "torch", "torchvision", "timm", "transformers", "numpy", "opencv-python-headless")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def hardware() -> dict[str, Any]:
+    import torch
+
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,179 @@
+"""The training loop: warm-up on the labelled source, then joint training on source and generated images."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clouds.config import Recipe
+from clouds.data.loaders import Batches, batches
+from clouds.errors import CloudsError
+from clouds.files import write_json
+from clouds.generate.images import write_png
+from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from clouds.model.loss import LossSettings, criterion
+from clouds.model.segmenter import Segmenter
+from clouds.progress import track
+from clouds.selftrain.pseudo import Panel, PseudoLabeller, Work, panel_points
+
+BETAS = (0.9, 0.999)
+
+
+def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW; no weight decay on norms and embeddings."""
+    plain: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for module in model.modules():
+        bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.Embedding)
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                (plain if bare or name in ("level_embed", "void", "logit_scale") else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS)
+
+
+def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
+    """The rate of a step: a linear ramp, then constant or polynomial decay (power 0.9)."""
+    ramp = min(1.0, (step + 1) / (recipe.train.ramp_steps + 1))
+    fade = (1 - step / steps) ** 0.9 if recipe.train.schedule == "poly" else 1.0
+    return base * ramp * fade
+
+
+def train_stage(
+    model: Segmenter, stage: str, recipe: Recipe, data: Batches, run: Path, pseudo: PseudoLabeller | None = None
+) -> Work | None:
+    """Train ``model`` in place for one stage, going on from the run's last checkpoint of this stage if there is one.
+
+    ``pseudo`` makes the labels of generated images and holds the teacher, which follows the student each step.
+    """
+    settings, loss_settings = recipe.train, LossSettings(**recipe.loss.model_dump())
+    base = settings.joint_learning_rate if stage == "joint" and settings.joint_learning_rate else settings.learning_rate
+    optimizer = build_optimizer(model, recipe, base)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    start = _resume(model, optimizer, pseudo, run, stage)
+    log = MetricsLog(run / "metrics.jsonl", stage, start, settings.log_every)
+    panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
+    device = model.mean.device
+    model.train()
+
+    for step, batch in _steps(data, start, settings.workers, stage):
+        rate = learning_rate(recipe, base, step, data.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        labels, told, panel = pseudo(batch, step) if pseudo else (batch["labels"], {}, None)
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        losses = criterion(model(batch["images"].to(device)), labels.to(device), loss_settings, generator)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(trained, settings.clip)
+        if not math.isfinite(float(norm)) or not math.isfinite(losses["loss"].item()):
+            raise CloudsError(
+                f"{stage} step {step}: loss {losses['loss'].item()} with gradient norm {float(norm)}; stopped before "
+                "the optimiser step. The last checkpoint is intact: lower train.learning_rate and start again"
+            )
+        optimizer.step()
+        if pseudo:
+            pseudo.teacher.update()
+        log.add(step, {**{k: v.item() for k, v in losses.items()}, "lr": rate, "gradient_norm": float(norm), **told})
+        if panel and step % panel_every == 0 and recipe.selftrain.panels:
+            save_panel(panel, run / "pseudo" / f"{step:06d}-0")
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == data.steps:
+            log.flush()
+            save_checkpoint(run / "checkpoints", _state(model, optimizer, pseudo, stage, step + 1))
+    model.eval()
+    return pseudo.work if pseudo else None
+
+
+def _steps(data: Batches, start: int, workers: int, stage: str) -> Iterator[tuple[int, Any]]:
+    """(step, batch) from ``start`` on, with progress."""
+    return track(enumerate(batches(data, start, workers), start), f"training: {stage}", data.steps, start, "steps")
+
+
+def _state(
+    model: Segmenter, optimizer: torch.optim.AdamW, pseudo: PseudoLabeller | None, stage: str, step: int
+) -> Checkpoint:
+    """Everything that evolves: trained weights, optimiser moments, teacher and its counts. Draws need no state: they
+    follow from (seed, step)."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    student = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    moments: dict[str, Tensor] = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            moments[f"{names[id(parameter)]}:{key}"] = value
+    tensors = {"student": student, "optimizer": moments}
+    counts: dict[str, Any] = {}
+    if pseudo:
+        wanted = dict(pseudo.teacher.model.named_parameters())
+        tensors["teacher"] = {name: wanted[name] for name in student}
+        counts = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen), "updates": pseudo.teacher.updates}
+    return Checkpoint(stage, step, tensors, counts)
+
+
+def _resume(
+    model: Segmenter, optimizer: torch.optim.AdamW, pseudo: PseudoLabeller | None, run: Path, stage: str
+) -> int:
+    """Load the run's last whole checkpoint of ``stage`` into everything that evolves; returns the next step."""
+    checkpoint = latest_checkpoint(run / "checkpoints", stage)
+    if checkpoint is None:
+        return 0
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in checkpoint.tensors["student"].items():
+            parameters[name].copy_(value)
+        if pseudo:
+            theirs = dict(pseudo.teacher.model.named_parameters())
+            for name, value in checkpoint.tensors["teacher"].items():
+                theirs[name].copy_(value)
+    for key, value in checkpoint.tensors["optimizer"].items():
+        name, _, part = key.rpartition(":")
+        optimizer.state[parameters[name]][part] = value
+    if pseudo:
+        counts = dict(checkpoint.counts)
+        pseudo.teacher.updates = counts.pop("updates")
+        pseudo.work = Work(**{**counts, "seen": set(counts["seen"])})
+    return checkpoint.step
+
+
+class MetricsLog:
+    """Means over ``every`` steps as rows of ``metrics.jsonl``; on resume, rows past the checkpoint are dropped."""
+
+    def __init__(self, path: Path, stage: str, start: int, every: int) -> None:
+        self.path, self.stage, self.every = path, stage, every
+        self._rows: list[str] = []
+        self._sums: list[dict[str, float]] = []
+        self._began = time.monotonic()
+        if path.exists():
+            rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [r for r in rows if r["stage"] != stage or r["step"] <= start]
+            path.write_text("".join(json.dumps(r) + "\n" for r in kept))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self._sums.append(values)
+        if (step + 1) % self.every == 0:
+            keys = {key for row in self._sums for key in row}
+            means = {key: float(np.mean([row[key] for row in self._sums if key in row])) for key in sorted(keys)}
+            seconds = (time.monotonic() - self._began) / len(self._sums)
+            row = {"stage": self.stage, "step": step + 1, **means, "seconds": round(seconds, 4)}
+            self._rows.append(json.dumps(row) + "\n")
+            self._sums, self._began = [], time.monotonic()
+
+    def flush(self) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(self._rows)
+        self._rows = []
+
+
+def save_panel(panel: Panel, folder: Path) -> None:
+    """Image, teacher's map, refined map (train ids) and points of one generated image, for the report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(folder / "image.png", panel.image.permute(1, 2, 0).numpy())
+    write_png(folder / "teacher.png", panel.teacher)
+    write_png(folder / "refined.png", panel.refined)
+    write_json(folder / "points.json", panel_points(panel.refinement))
