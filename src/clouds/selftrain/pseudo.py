@@ -55,14 +55,14 @@ class PseudoLabeller:
         if not len(batch["slots"]):
             return labels, {}, None
         maps, confidence = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
-        maps[confidence < self.settings.confidence] = IGNORE
         panel, changed, decided, components = None, [], [], 0
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher_map = maps[g].cpu().numpy()
             refinement = self._refine(index, batch["clean"][g], teacher_map, step, slot)
             refined = refinement.labels
             if self.settings.undecided == "teacher":
-                refined = np.where(refined == IGNORE, teacher_map, refined)
+                sure = confidence[g].cpu().numpy() >= self.settings.confidence
+                refined = np.where((refined == IGNORE) & sure, teacher_map, refined)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             labels[slot] = torch.from_numpy(np.ascontiguousarray(view))
             panel = panel or Panel(batch["clean"][g], teacher_map, refined, refinement)

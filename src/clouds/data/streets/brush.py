@@ -166,10 +166,15 @@ class Brush:
         h, w = texture.shape[:2]
         source = np.array([(0, 0), (w, 0), (w, h), (0, h)], dtype=np.float32)
         target = (corners - (x0, y0)).astype(np.float32)
-        matrix = cv2.getPerspectiveTransform(source, target)
         size = (x1 - x0, y1 - y0)
+        large = mask is None and size[0] * size[1] > 20000  # near, so the texture is magnified: warp at half the size
+        matrix = cv2.getPerspectiveTransform(source, target / 2 if large else target)
         coded = cv2.merge([*cv2.split(texture), np.full((h, w), code, dtype=np.uint8)])
-        patch = cv2.warpPerspective(coded, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        warped = ((size[0] + 1) // 2, (size[1] + 1) // 2) if large else size
+        patch = cv2.warpPerspective(coded, matrix, warped, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if large:
+            patch = cv2.resize(patch, (warped[0] * 2, warped[1] * 2), interpolation=cv2.INTER_LINEAR)
+            patch = patch[: size[1], : size[0]]
         region = np.zeros((size[1], size[0]), dtype=np.uint8)
         shape = _fixed(corners - (x0, y0))
         cv2.fillConvexPoly(region, shape, 255, cv2.LINE_8, SHIFT)

@@ -175,12 +175,13 @@ def draw(brush: Brush, thing: Thing) -> None:
     lower = np.concatenate([seen[:4], seen[6:]])
     base = tone(paint, normal, 0.3)
     brush.poly(lower, base, code)
-    sill = local(np.array([(contour[0, 0], 0.28, w), (contour[0, 0], 0.46, w), (contour[-1, 0], 0.46, w),
-                           (contour[-1, 0], 0.28, w)]))
-    brush.poly(sill, (base[0] * 0.62, base[1] * 0.62, base[2] * 0.62), code)
-    crease = local(np.array([(contour[2, 0] + 0.1, belt - 0.16, w), (contour[2, 0] + 0.1, belt - 0.06, w),
-                             (contour[7, 0], belt - 0.14, w), (contour[7, 0], belt - 0.2, w)]))
-    brush.poly(crease, (base[0] * 1.12 + 6, base[1] * 1.12 + 6, base[2] * 1.12 + 6), code)
+    if depth < 40:
+        sill = local(np.array([(contour[0, 0], 0.28, w), (contour[0, 0], 0.46, w), (contour[-1, 0], 0.46, w),
+                               (contour[-1, 0], 0.28, w)]))
+        brush.poly(sill, (base[0] * 0.62, base[1] * 0.62, base[2] * 0.62), code)
+        crease = local(np.array([(contour[2, 0] + 0.1, belt - 0.16, w), (contour[2, 0] + 0.1, belt - 0.06, w),
+                                 (contour[7, 0], belt - 0.14, w), (contour[7, 0], belt - 0.2, w)]))
+        brush.poly(crease, (base[0] * 1.12 + 6, base[1] * 1.12 + 6, base[2] * 1.12 + 6), code)
     brush.poly(seen[3:7], (base[0] * 0.9, base[1] * 0.9, base[2] * 0.9), code)
     middle = seen[3:7].mean(0)
     pane = middle + (seen[3:7] - middle) * np.array([0.90, 0.80, 0.90])

@@ -98,7 +98,8 @@ def _window(w: int, h: int, style: Style, light: Rgb, lit: float, rng: np.random
 
 def _shop(w: int, h: int, light: Rgb, lit: float, rng: np.random.Generator) -> U8:
     """A shop front (h, w, 3): panes with blurred goods, a sign band with letters, perhaps an awning."""
-    small = rng.uniform(20, 150, (4, max(2, w // 12), 3)).astype(np.float32) * f32([1, 0.95, 0.9])
+    grey = rng.uniform(20, 150, (4, max(2, w // 12), 1))
+    small = (0.7 * grey + 0.3 * rng.uniform(20, 150, (*grey.shape[:2], 3))).astype(np.float32) * f32([1, 0.95, 0.88])
     goods = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR) * (f32(light) * 0.6 + np.float32(lit * 1.2))
     front: U8 = np.clip(goods + lit * f32([70, 56, 34]), 0, 255).astype(np.uint8)
     dark = tuple(int(v * k) for v, k in zip(rng.uniform(25, 90, 3), light, strict=True))

@@ -37,7 +37,7 @@ _PLACE: Phrases = {
                        "trees": (4.0, 16.0), "bushes": (3.0, 8.0), "walls": (0.0, 0.2), "fences": (0.1, 0.4),
                        "lamps": 0.0,
                        "people": (0.0, 1.0), "setback": (4.0, 9.0), "storeys": (1.0, 2.0), "median": 0.0,
-                       "crossing": 0.0, "clutter": 0.0, "parked_bikes": 0.0},
+                       "crossing": 0.0, "clutter": 0.0, "parked_bikes": 0.0, "tracks": 0, "buses": (0.0, 0.3)},
     "a village street": {"lanes": 1, "storeys": (1.0, 2.4), "frontage": (8.0, 14.0), "density": (0.5, 0.85),
                          "pitched": (0.8, 1.0), "walls": (0.2, 0.5), "sidewalk": (0.9, 2.0), "setback": [0.0, 1.0, 3.0],
                          "architecture": ["stone", "timber", "plaster", "brick"], "median": 0.0},
