@@ -1,6 +1,7 @@
 """The command line: one short function a verb, no logic. Heavy imports happen inside the verbs."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def out_option(default: str) -> Any:
-    return typer.Option("--out", metavar="DIR", help=f"Where to write.  [default: {default}]", show_default=False)
+def out_option(default: str, metavar: str = "DIR") -> Any:
+    return typer.Option("--out", metavar=metavar, help=f"Where to write.  [default: {default}]", show_default=False)
 
 
 def tell(result: dict[str, Any], as_json: bool, text: str) -> None:
@@ -54,7 +55,7 @@ def demo(
 def prompts(
     recipe: RecipeName,
     overrides: Overrides = None,
-    out: Annotated[Path, out_option("prompts.jsonl")] = Path("prompts.jsonl"),
+    out: Annotated[Path, out_option("prompts.jsonl", "FILE")] = Path("prompts.jsonl"),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -188,15 +189,22 @@ def root(
     pass
 
 
+INTERRUPTED = 130  # what typer returns on Ctrl-C
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit 0 when done, 1 when it failed, 2 when the request itself was wrong."""
+    # OpenMP's waiting threads spin by default: on a busy machine that made training steps several times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(words))
 
 
 def run(words: list[str]) -> int:
     try:
-        code = app(args=words, standalone_mode=False)
+        code = app(args=words, prog_name="clouds", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         if "--debug" in words:

@@ -6,17 +6,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from clouds.errors import UsageError
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_no_switch)]
+Float = Annotated[float, BeforeValidator(_no_switch)]
+Count = Annotated[Int, Field(ge=1)]
+Whole = Annotated[Int, Field(ge=0)]
+Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
+Share = Annotated[Float, Field(ge=0, le=1)]
+Positive = Annotated[Float, Field(gt=0)]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Prompts(Settings):
@@ -31,16 +42,16 @@ class Generate(Settings):
 
     generator: Literal["streets"] = "streets"
     count: Count = 1000
-    size: tuple[Count, Count] = (768, 768)
+    size: tuple[Side, Side] = (768, 768)
 
 
 class Data(Settings):
     """``root`` holds one folder per dataset; the labelled source is rendered."""
 
-    root: Path | None = None
+    root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     source: Literal["streets"] = "streets"
     source_count: Count = 400
-    source_size: tuple[Count, Count] = (256, 512)
+    source_size: tuple[Side, Side] = (256, 512)
 
 
 class Model(Settings):
@@ -49,7 +60,7 @@ class Model(Settings):
     vision: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     text: Literal["all-minilm-l6-v2"] = "all-minilm-l6-v2"
     head: Literal["linear", "text"] = "linear"
-    hidden: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    hidden: Annotated[Int, Field(ge=32, multiple_of=32)] = 256
     queries: Count = 100
     heads: Count = 8
     pixel_layers: Count = 6
@@ -67,7 +78,7 @@ class Loss(Settings):
     mask_weight: Positive = 5.0
     dice_weight: Positive = 5.0
     no_object: Positive = 0.1
-    oversample: Annotated[float, Field(ge=1)] = 3.0
+    oversample: Annotated[Float, Field(ge=1)] = 3.0
     importance: Share = 0.75
     ignore_is_negative: bool = False
 
@@ -88,14 +99,14 @@ class SelfTrain(Settings):
     decay: Share = 0.999
     undecided: Literal["ignore", "teacher"] = "ignore"
     confidence: Share = 0.0
-    panels: Annotated[int, Field(ge=0)] = 6
+    panels: Whole = 6
 
 
 class Augment(Settings):
     """Source: random scale of the image, crop (height, width), colour jitter, flip."""
 
     scale: tuple[Positive, Positive] = (0.5, 2.0)
-    crop: tuple[Count, Count] = (768, 768)
+    crop: tuple[Side, Side] = (768, 768)
     jitter: bool = True
     flip: bool = True
 
@@ -103,21 +114,21 @@ class Augment(Settings):
 class Train(Settings):
     """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both."""
 
-    steps: Annotated[int, Field(ge=2)] = 80000
-    warmup_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    steps: Annotated[Int, Field(ge=2)] = 80000
+    warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
     stage: Literal["both", "warmup", "joint"] = "both"
     batch_size: Count = 8
     learning_rate: Positive = 1e-5
     joint_learning_rate: Positive | None = None
     schedule: Literal["constant", "poly"] = "constant"
-    ramp_steps: Annotated[int, Field(ge=0)] = 0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    ramp_steps: Whole = 0
+    weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     clip: Positive = 0.01
     generated_repeat: Positive = 2.0
     checkpoint_every: Count = 1000
     log_every: Count = 20
-    workers: Annotated[int, Field(ge=0)] = 2
-    device: str = "cpu"
+    workers: Whole = 2
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] = "cpu"
 
     @property
     def warmup_steps(self) -> int:
@@ -130,7 +141,7 @@ class Evaluate(Settings):
     ``rendered_count`` images per rendered domain; of photos at most ``max_images`` per domain, evenly spaced.
     """
 
-    shorter_side: Annotated[int, Field(ge=32)] = 1024
+    shorter_side: Annotated[Int, Field(ge=32)] = 1024
     rendered_count: Count = 24
     max_images: Count | None = None
 
@@ -139,7 +150,7 @@ class Recipe(Settings):
     """All settings of a run."""
 
     name: str = "unnamed"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
     prompts: Prompts = Prompts()
     generate: Generate = Generate()
     data: Data = Data()
@@ -151,12 +162,19 @@ class Recipe(Settings):
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> "Recipe":
+    def _settings_fit(self) -> "Recipe":
+        faults = []
         if self.generate.size != self.augment.crop:
-            raise ValueError(
+            faults.append(
                 f"generate.size {list(self.generate.size)} must equal augment.crop {list(self.augment.crop)}: "
                 "generated images are trained on whole, beside source crops"
             )
+        if self.augment.scale[0] > self.augment.scale[1]:
+            faults.append(f"augment.scale: got {list(self.augment.scale)}; expected [smallest, largest]")
+        if self.model.hidden % self.model.heads:
+            faults.append(f"model.heads: got {self.model.heads}; must divide model.hidden {self.model.hidden}")
+        if faults:
+            raise ValueError("\n  ".join(faults))
         return self
 
 
@@ -206,13 +224,16 @@ def _apply(values: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{override!r}: the value is no valid YAML ({error})") from error
+        problem = getattr(error, "problem", None) or error
+        raise UsageError(f"{override!r}: the value is no valid YAML ({problem})") from error
     *parents, last = key.split(".")
     place = values
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise UsageError(f"{override!r}: {parent} holds a value, not keys")
+    if isinstance(value, dict):
+        raise UsageError(f"{override!r}: set one key a time, such as {key}.{next(iter(value), 'sub')}=...")
     place[last] = value
 
 
@@ -228,11 +249,17 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 def _explain(fault: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _keys(Recipe), n=1, cutoff=0.6)
-        group = key.rpartition(".")[0]
-        allowed = [k for k in _keys(Recipe) if k.rpartition(".")[0] == group] or list(Recipe.model_fields)
+        group, dot, name = key.rpartition(".")
+        keys = _keys(Recipe)
+        here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
+        allowed = [group + dot + k for k in dict.fromkeys(here)]
+        near = [k for k in keys if k.rpartition(".")[2] == name]
+        near = near or difflib.get_close_matches(key, keys if group else [*Recipe.model_fields, *keys], n=1, cutoff=0.7)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{key}: unknown key; {hint}allowed: {', '.join(allowed)}"
+    what = str(fault["msg"]).removeprefix("Value error, ")
     if not key:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    return f"{key}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
+        return what
+    if fault["type"] == "model_type":
+        what = f"expected keys, such as {next(k for k in _keys(Recipe) if k.startswith(key))}"
+    return f"{key}: got {fault['input']!r}; {what[0].lower()}{what[1:]}"

@@ -22,7 +22,7 @@ from clouds.files import write_json
 from clouds.foundation import BACKENDS
 from clouds.predict import Predictor, load
 from clouds.progress import track
-from clouds.runs import commit
+from clouds.runs import commit, usable_device
 
 RENDERED = ("town", "fog", "night", "rain", "snow")
 PHOTOS: dict[str, str] = {"camvid-day": "test", "camvid-dusk": "test", "idd-lite": "val", "bdd100k": "all"}
@@ -66,7 +66,8 @@ def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain
 
 
 def find_domains(names: list[str], recipe: Recipe) -> list[Domain]:
-    """Domains by name; ``UsageError`` for an unknown one, ``DataError`` for one whose folder is not under data.root."""
+    """Domains by name; ``UsageError`` for an unknown one and for one whose folder is not under ``data.root``,
+    ``DataError`` for one whose folder is not whole."""
     root, settings = recipe.data.root, recipe.evaluate
     domains = []
     for name in names:
@@ -75,6 +76,8 @@ def find_domains(names: list[str], recipe: Recipe) -> list[Domain]:
         elif name in FOLDERS:
             if root is None:
                 raise UsageError(f"{name}: needs data.root=PATH, the folder that holds {FOLDERS[name]}/")
+            if not (root / FOLDERS[name]).exists():
+                raise UsageError(f"{name}: data.root={root} holds no {FOLDERS[name]}/; it has one folder per dataset")
             domains.append(photo_domain(name, root, settings.max_images))
         else:
             raise UsageError(f"unknown domain {name!r}; rendered: {', '.join(RENDERED)}; photos: {', '.join(FOLDERS)}")
@@ -218,7 +221,9 @@ def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, 
         raise UsageError("name at least one domain, such as town or camvid-day")
     recipe = load_recipe("demo", overrides)
     domains = find_domains(names, recipe)
-    predictor = load(path, recipe.train.device)
+    predictor = load(path, usable_device(recipe.train.device))
+    if any(word.startswith("evaluate.shorter_side=") for word in overrides):
+        predictor.shorter_side = recipe.evaluate.shorter_side
     scores = evaluate(predictor, domains, path.name)
     settings = predictor.model.settings
     played = {role: BACKENDS[settings[role]] for role in ("vision", "text")}

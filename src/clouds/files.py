@@ -8,13 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clouds.errors import DataError
+from clouds.errors import DataError, UsageError
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; raises UsageError where a file stands in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        blocking = next(p for p in (path, *path.parents) if p.exists() and not p.is_dir())
+        raise UsageError(f"{blocking}: is a file where a folder is needed; choose another place") from None
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; on success it becomes ``path``, on any failure it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix, delete=False) as f:
         temporary = Path(f.name)
     try:
@@ -28,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Fill a temporary folder beside ``folder``, then put it in its place: a reader sees the old or the new one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield temporary
@@ -65,19 +76,19 @@ def read_json(path: Path) -> Any:
 def read_jsonl(path: Path, cut_is_fine: bool = False) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file; ``cut_is_fine`` drops a last line that a kill cut short."""
 
-    def parse(text: str) -> list[dict[str, Any]]:
-        lines = text.splitlines()
-        if cut_is_fine and lines and not text.endswith("\n"):
-            lines.pop()
+    def parse(data: bytes) -> list[dict[str, Any]]:
+        lines = data.split(b"\n")
+        if cut_is_fine:
+            lines.pop()  # empty, or cut
         return [json.loads(line) for line in lines if line.strip()]
 
     rows: list[dict[str, Any]] = _read(path, parse)
     return rows
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+def _read(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: not there") from None
     except (ValueError, OSError) as error:

@@ -30,7 +30,7 @@ from clouds.model.vocabulary import text_classifier
 from clouds.predict import load
 from clouds.progress import clock
 from clouds.report import write_report
-from clouds.runs import commit, open_run
+from clouds.runs import commit, open_run, usable_device
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.train import train_stage
@@ -54,6 +54,11 @@ def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
     """The embedded default of every role, end to end; returns the demo's JSON object (DESIGN: contracts)."""
     began = time.monotonic()
     recipe = scaled(load_recipe("demo", overrides), minutes, overrides)
+    if recipe.train.stage == "warmup":
+        raise UsageError(
+            "train.stage=warmup: the demo compares warm-up with joint training and needs both; "
+            "for warm-up alone use `clouds train demo train.stage=warmup`"
+        )
     domains = unseen_domains(recipe)  # a wrong data.root is found before anything is made
     train(recipe, out)
     scored = score_run(recipe, out, domains)
@@ -91,8 +96,11 @@ def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
 
 def train(recipe: Recipe, out: Path) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
-    open_run(recipe, out)
     stage = recipe.train.stage
+    usable_device(recipe.train.device)
+    if stage == "joint" and not has_model(out / "warmup"):
+        raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    open_run(recipe, out)
     prompts = prompts_of(recipe, out / "prompts.jsonl") if stage != "warmup" else []
     rows = draw(recipe, prompts, out / "generated") if prompts else []
     generated = [out / "generated" / row["file_name"] for row in rows]
@@ -100,8 +108,6 @@ def train(recipe: Recipe, out: Path) -> None:
     torch.manual_seed(recipe.seed)
 
     if not has_model(out / "warmup"):
-        if stage == "joint":
-            raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
         model = build_model(recipe)
         data = Batches(source, [], recipe.augment, recipe.train.batch_size, recipe.train.warmup_steps, recipe.seed)
         train_stage(model, "warmup", recipe, data, out)
@@ -180,12 +186,16 @@ def has_model(folder: Path) -> bool:
 def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:
     """Score warm-up and joint on the domains; writes the results, confusions and examples; -> {"warmup", "joint"}."""
     scored: dict[str, Any] = {}
+    if not has_model(out / "model"):
+        raise UsageError(f"{out}: holds no jointly trained model yet; `clouds train {out} --resume` finishes the run")
     for stage, folder, file in (("warmup", "warmup", "results-warmup.json"), ("joint", "model", "results.json")):
         path = out / file
         if path.exists() and (out / "evaluation" / f"{stage}.json").exists():
             scored[stage] = read_json(path)
             continue
-        scores = evaluate(load(out / folder, recipe.train.device), domains, stage, _example_writer(out, stage))
+        predictor = load(out / folder, recipe.train.device)
+        predictor.shorter_side = recipe.evaluate.shorter_side
+        scores = evaluate(predictor, domains, stage, _example_writer(out, stage))
         row = results(
             scores,
             model=folder,

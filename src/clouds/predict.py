@@ -1,5 +1,6 @@
 """Images in, labels out: the predictor that ``clouds.load`` returns."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from clouds.data.loaders import read_image
@@ -109,8 +111,12 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
         if not path.is_file():
             raise DataError(f"{path}: no such image")
         return read_image(path)
-    pixels = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    if isinstance(image, Image.Image):
+        deep = image.mode.startswith("I;16")  # Pillow's own conversion clips at 255: nearly all white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+        image = image if image.mode in ("I", "F") else image.convert("RGB")
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise DataError(f"expected a path, a PIL image or a uint8 (H, W, 3) array, got {pixels.dtype} {pixels.shape}")
     return pixels
 
@@ -144,7 +150,7 @@ def predict_files(path: Path, inputs: list[Path], out: Path) -> list[Path]:
     wanted: list[tuple[Path, Path]] = []
     for item in inputs:
         if item.is_dir():
-            found = sorted(p for p in item.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+            found = sorted(p for p in item.rglob("*") if _is_photo(p, out))
             if not found:
                 raise UsageError(f"{item}: holds no {', '.join(IMAGE_ENDINGS)} image")
             wanted += [(image, image.relative_to(item).with_suffix("")) for image in found]
@@ -152,13 +158,24 @@ def predict_files(path: Path, inputs: list[Path], out: Path) -> list[Path]:
             wanted.append((item, Path(item.stem)))
         else:
             raise UsageError(f"{item}: no such image or folder")
-    names = [name for _, name in wanted]
-    if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-        raise UsageError(f"{', '.join(twice)}: two inputs would be written under one name; give them in folders")
+    targets = [(out / f"{name}.png", out / f"{name}_overlay.png") for _, name in wanted]
+    count = Counter(target for pair in targets for target in pair)
+    if twice := sorted(str(target) for target, n in count.items() if n > 1):
+        raise UsageError(f"{', '.join(twice)}: two inputs would be written there; give the folder that holds both")
+    inside = {image.resolve() for image, _ in wanted}
+    if lost := sorted(str(target) for target in count if target.resolve() in inside):
+        raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")
     predictor = load(path)
-    written = []
-    for image, name in track(wanted, "segmenting", len(wanted), unit="images"):
+    for (image, _), (labels, overlay) in track(
+        zip(wanted, targets, strict=True), "segmenting", len(wanted), unit="images"
+    ):
         result = predictor.predict(image)
-        written.append(result.save(out / f"{name}.png"))
-        result.save(out / f"{name}_overlay.png", "overlay")
-    return written
+        result.save(labels)
+        result.save(overlay, "overlay")
+    return [labels for labels, _ in targets]
+
+
+def _is_photo(path: Path, out: Path) -> bool:
+    """An image by its name; not a hidden one (half-written or a file manager's), nor an earlier prediction."""
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_ENDINGS and not hidden and out not in path.parents

@@ -10,32 +10,35 @@ from typing import Any
 import yaml
 
 from clouds.config import Recipe, check
-from clouds.errors import UsageError
+from clouds.errors import DataError, UsageError
 from clouds.files import write_text
 
-SCORING = ("evaluate.", "data.root")  # settings that may change between two calls on one run folder
+# settings that may change between two calls on one run folder
+SCORING = ("evaluate.", "data.root")
+STAGE = "train.stage"
 
 
 def open_run(recipe: Recipe, out: Path) -> None:
     """Make the run folder, or check that the one there was made by the same settings.
 
-    Settings that only concern scoring may differ: then old scores are dropped. Anything else raises UsageError
-    naming the keys.
+    The stage to train may differ, and settings that only concern scoring: then old scores are dropped. Anything else
+    raises UsageError naming the keys.
     """
     path = out / "recipe.yaml"
     settings = recipe.model_dump(mode="json")
     if path.exists():
-        old = _flat(yaml.safe_load(path.read_text("utf-8"))["settings"])
+        old = _flat(_settings(path))
         new = _flat(settings)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if hard := [key for key in changed if not key.startswith(SCORING)]:
+        if hard := [key for key in changed if not key.startswith((*SCORING, STAGE))]:
             differences = ", ".join(f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in hard)
             raise UsageError(f"{out}: holds a run of other settings: {differences}. Choose another --out or delete it")
         if not changed:
             return
-        for name in ("results.json", "results-warmup.json"):
-            (out / name).unlink(missing_ok=True)
-    elif out.exists() and any(out.iterdir()):
+        if changed != [STAGE]:
+            for name in ("results.json", "results-warmup.json"):
+                (out / name).unlink(missing_ok=True)
+    elif out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):
         raise UsageError(f"{out}: is not empty and holds no CLOUDS run (no recipe.yaml); choose another --out")
     text = yaml.safe_dump(
         {
@@ -56,7 +59,30 @@ def load_run(out: Path) -> Recipe:
     path = out / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"{out}: holds no CLOUDS run (no recipe.yaml there)")
-    return check(yaml.safe_load(path.read_text("utf-8"))["settings"], str(path))
+    return check(_settings(path), str(path))
+
+
+def usable_device(name: str) -> str:
+    """``train.device``, if this machine has it; raises UsageError otherwise."""
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"train.device: {name} cannot be used here ({str(error).splitlines()[0]})") from error
+    return name
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings written into a run's ``recipe.yaml``."""
+    try:
+        settings = yaml.safe_load(path.read_text("utf-8"))["settings"]
+        if isinstance(settings, dict):
+            return settings
+        problem = "its settings are no keys and values"
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        problem = f"no settings can be read from it: {error!r}"
+    raise DataError(f"{path}: {problem}; it is not what CLOUDS wrote. Restore it or choose another --out")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clouds.config import Recipe
 from clouds.data.loaders import Batches, batches
 from clouds.errors import CloudsError
-from clouds.files import write_json
+from clouds.files import write_json, write_jsonl
 from clouds.generate.images import write_png
 from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from clouds.model.loss import LossSettings, criterion
@@ -31,7 +31,7 @@ def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> t
     plain: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for module in model.modules():
-        bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.Embedding)
+        bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm | nn.Embedding)
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 (plain if bare or name in ("level_embed", "void", "logit_scale") else decayed).append(parameter)
@@ -57,8 +57,8 @@ def train_stage(
     base = settings.joint_learning_rate if stage == "joint" and settings.joint_learning_rate else settings.learning_rate
     optimizer = build_optimizer(model, recipe, base)
     trained = [p for p in model.parameters() if p.requires_grad]
-    start = _resume(model, optimizer, pseudo, run, stage)
-    log = MetricsLog(run / "metrics.jsonl", stage, start, settings.log_every)
+    start, unlogged = _resume(model, optimizer, pseudo, run, stage)
+    log = MetricsLog(run / "metrics.jsonl", stage, start, settings.log_every, unlogged)
     panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
     device = model.mean.device
     model.train()
@@ -86,7 +86,7 @@ def train_stage(
             save_panel(panel, run / "pseudo" / f"{step:06d}-0")
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == data.steps:
             log.flush()
-            save_checkpoint(run / "checkpoints", _state(model, optimizer, pseudo, stage, step + 1))
+            save_checkpoint(run / "checkpoints", _state(model, optimizer, pseudo, log, step + 1))
     model.eval()
     return pseudo.work if pseudo else None
 
@@ -97,10 +97,10 @@ def _steps(data: Batches, start: int, workers: int, stage: str) -> Iterator[tupl
 
 
 def _state(
-    model: Segmenter, optimizer: torch.optim.AdamW, pseudo: PseudoLabeller | None, stage: str, step: int
+    model: Segmenter, optimizer: torch.optim.AdamW, pseudo: PseudoLabeller | None, log: "MetricsLog", step: int
 ) -> Checkpoint:
-    """Everything that evolves: trained weights, optimiser moments, teacher and its counts. Draws need no state: they
-    follow from (seed, step)."""
+    """Everything that evolves: trained weights, optimiser moments, teacher and its counts, the metrics of a row that is
+    not full yet. Draws need no state: they follow from (seed, step)."""
     names = {id(p): name for name, p in model.named_parameters()}
     student = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     moments: dict[str, Tensor] = {}
@@ -108,21 +108,23 @@ def _state(
         for key, value in state.items():
             moments[f"{names[id(parameter)]}:{key}"] = value
     tensors = {"student": student, "optimizer": moments}
-    counts: dict[str, Any] = {}
+    counts: dict[str, Any] = {"unlogged": log.unlogged}
     if pseudo:
         wanted = dict(pseudo.teacher.model.named_parameters())
         tensors["teacher"] = {name: wanted[name] for name in student}
-        counts = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen), "updates": pseudo.teacher.updates}
-    return Checkpoint(stage, step, tensors, counts)
+        work = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen)}
+        counts |= {"work": work, "updates": pseudo.teacher.updates}
+    return Checkpoint(log.stage, step, tensors, counts)
 
 
 def _resume(
     model: Segmenter, optimizer: torch.optim.AdamW, pseudo: PseudoLabeller | None, run: Path, stage: str
-) -> int:
-    """Load the run's last whole checkpoint of ``stage`` into everything that evolves; returns the next step."""
+) -> tuple[int, list[dict[str, float]]]:
+    """Load the run's last whole checkpoint of ``stage`` into everything that evolves; returns the next step, and the
+    metrics of the steps before it that no row holds yet."""
     checkpoint = latest_checkpoint(run / "checkpoints", stage)
     if checkpoint is None:
-        return 0
+        return 0, []
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in checkpoint.tensors["student"].items():
@@ -133,36 +135,39 @@ def _resume(
                 theirs[name].copy_(value)
     for key, value in checkpoint.tensors["optimizer"].items():
         name, _, part = key.rpartition(":")
-        optimizer.state[parameters[name]][part] = value
+        place = value.device if part == "step" else parameters[name].device  # AdamW counts its steps on the CPU
+        optimizer.state[parameters[name]][part] = value.to(place)
     if pseudo:
-        counts = dict(checkpoint.counts)
-        pseudo.teacher.updates = counts.pop("updates")
-        pseudo.work = Work(**{**counts, "seen": set(counts["seen"])})
-    return checkpoint.step
+        pseudo.teacher.updates = checkpoint.counts["updates"]
+        work = checkpoint.counts["work"]
+        pseudo.work = Work(**{**work, "seen": set(work["seen"])})
+    return checkpoint.step, checkpoint.counts["unlogged"]
 
 
 class MetricsLog:
     """Means over ``every`` steps as rows of ``metrics.jsonl``; on resume, rows past the checkpoint are dropped."""
 
-    def __init__(self, path: Path, stage: str, start: int, every: int) -> None:
+    def __init__(
+        self, path: Path, stage: str, start: int, every: int, unlogged: list[dict[str, float]] | None = None
+    ) -> None:
         self.path, self.stage, self.every = path, stage, every
         self._rows: list[str] = []
-        self._sums: list[dict[str, float]] = []
-        self._began = time.monotonic()
+        self.unlogged = unlogged or []  # steps of a row that is not full yet
+        self._began, self._untimed = time.monotonic(), len(self.unlogged)
         if path.exists():
             rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
             kept = [r for r in rows if r["stage"] != stage or r["step"] <= start]
-            path.write_text("".join(json.dumps(r) + "\n" for r in kept))
+            write_jsonl(path, kept)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        self._sums.append(values)
+        self.unlogged.append(values)
         if (step + 1) % self.every == 0:
-            keys = {key for row in self._sums for key in row}
-            means = {key: float(np.mean([row[key] for row in self._sums if key in row])) for key in sorted(keys)}
-            seconds = (time.monotonic() - self._began) / len(self._sums)
+            keys = {key for row in self.unlogged for key in row}
+            means = {key: float(np.mean([row[key] for row in self.unlogged if key in row])) for key in sorted(keys)}
+            seconds = (time.monotonic() - self._began) / (len(self.unlogged) - self._untimed)
             row = {"stage": self.stage, "step": step + 1, **means, "seconds": round(seconds, 4)}
             self._rows.append(json.dumps(row) + "\n")
-            self._sums, self._began = [], time.monotonic()
+            self.unlogged, self._untimed, self._began = [], 0, time.monotonic()
 
     def flush(self) -> None:
         with self.path.open("a", encoding="utf-8") as file:

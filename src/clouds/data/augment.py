@@ -26,7 +26,8 @@ def scale_crop(
     window_h, window_w = min(round(h / factor), height), min(round(w / factor), width)
     top, left = int(rng.integers(height - window_h + 1)), int(rng.integers(width - window_w + 1))
     image, label = (a[top : top + window_h, left : left + window_w] for a in (image, label))
-    size = min(round(window_w * factor), w), min(round(window_h * factor), h)
+    # from the image's size, not the window's: rounding must not leave a padded line where the image goes on
+    size = min(round(width * factor), w), min(round(height * factor), h)
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT)
     bottom, right = h - size[1], w - size[0]

@@ -61,7 +61,7 @@ def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[i
 def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Bytes of a PNG or JPEG -> (H, W, 3) uint8 RGB; DataError if it is not a whole image or is too large."""
     opened = _header(data, where, max_pixels)
-    if opened.format == "JPEG":
+    if opened.format == "JPEG" or opened.mode.startswith("I"):  # Pillow clips 16-bit grey at 255: nearly all white
         return _opencv(data, where, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     pixels = _pillow(opened, where, "RGB")
     if pixels.dtype != np.uint8 or pixels.ndim != 3:

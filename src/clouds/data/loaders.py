@@ -103,9 +103,10 @@ class Batches(Dataset[Batch]):
             label = np.full(image.shape[:2], IGNORE, np.uint8)
         else:
             paths = self.source[index]
-            image, label = scale_crop(
-                read_image(paths[0]), read_label(paths[1]), self.augment.crop, self.augment.scale, rng
-            )
+            image, label = read_image(paths[0]), read_label(paths[1])
+            if image.shape[:2] != label.shape:
+                raise DataError(f"{paths[1]}: is {label.shape} (height, width), but its image is {image.shape[:2]}")
+            image, label = scale_crop(image, label, self.augment.crop, self.augment.scale, rng)
             clean = image
         if self.augment.jitter:
             image = jitter(image, rng)

@@ -21,8 +21,9 @@ def render_source(recipe: Recipe, folder: Path) -> list[tuple[Path, Path]]:
         for k in missing:
             scene = streets.sample("source", recipe.seed * 100_000 + k)
             for path, picture in zip(paths[k], streets.render(scene, recipe.data.source_size), strict=True):
+                data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)[1]
                 with whole_file(path) as temporary:
-                    cv2.imwrite(str(temporary), picture[..., ::-1] if picture.ndim == 3 else picture)
+                    temporary.write_bytes(data.tobytes())  # cv2.imwrite would be silent on a full disk
             yield
 
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):

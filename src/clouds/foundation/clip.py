@@ -115,7 +115,7 @@ class MiniLM:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what it returns could take no part in autograd
     def embed(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
         rows = []
         for start in range(0, len(texts), batch_size):
@@ -123,7 +123,7 @@ class MiniLM:
             states = self.network(**batch).last_hidden_state  # (N, T, D)
             mask = batch["attention_mask"][..., None].to(states.dtype)
             rows.append((states * mask).sum(1) / mask.sum(1))
-        return torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1).clone()
+        return torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1)
 
 
 TEXT = {"all-minilm-l6-v2": MiniLM}

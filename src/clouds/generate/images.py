@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clouds.config import Recipe
 from clouds.errors import CloudsError
-from clouds.files import read_jsonl, whole_file, write_jsonl
+from clouds.files import make_folder, read_jsonl, whole_file, write_jsonl
 from clouds.foundation.diffusion import build_generator
 from clouds.progress import track
 
@@ -65,7 +65,7 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path) -> list[dict[str, Any
 
     missing = [row for row in wanted if not is_made(row)]
     rows = {row["file_name"]: known[row["file_name"]] for row in wanted if is_made(row)}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if missing:
         write_jsonl(manifest, list(rows.values()))
 

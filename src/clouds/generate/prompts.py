@@ -14,7 +14,7 @@ def prompts_of(recipe: Recipe, path: Path) -> list[str]:
     settings = recipe.prompts
     writer = build_writer(settings.writer)
     origin = {"writer": writer.name, "seed": recipe.seed}
-    if path.exists():
+    if path.is_file():
         rows = read_jsonl(path)
         if len(rows) == settings.count and all(origin.items() <= row.items() for row in rows):
             return [row["prompt"] for row in rows]

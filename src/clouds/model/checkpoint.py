@@ -1,17 +1,20 @@
 """What is kept on disk of a model: the model folder (``config.json``, ``model.safetensors``) for use, and training
 checkpoints for going on. Written whole or not at all, read strictly, safetensors only."""
 
+import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clouds.errors import DataError
+from clouds.errors import CloudsError, DataError
 from clouds.files import read_json, whole_folder, write_json
 from clouds.foundation.weights import sha256
 from clouds.model.segmenter import Segmenter
@@ -22,8 +25,10 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 def save_model(model: Segmenter, folder: Path) -> None:
     """Write the model folder; equal weights and settings give equal bytes."""
-    with whole_folder(folder) as temporary:
-        model.save_pretrained(temporary)
+    with whole_folder(folder) as temporary, _said_plainly(folder):
+        # the folder holds every weight: reading it must not fetch the pre-trained ones first
+        config = cast(dict[str, Any], model._hub_mixin_config)
+        model.save_pretrained(temporary, config={**config, "pretrained": False})
         readme = temporary / "README.md"  # the hub mixin's placeholder card; a card is written from a run instead
         if readme.exists():
             readme.unlink()
@@ -39,8 +44,8 @@ def load_model(folder: Path) -> Segmenter:
             raise DataError(f"{folder}: no {name} there; expected a model folder holding {CONFIG} and {WEIGHTS}")
     try:
         config = json.loads((folder / CONFIG).read_text())
-        model = Segmenter(**config)
-    except (ValueError, TypeError) as error:
+        model = Segmenter(**{**config, "pretrained": False})
+    except (ValueError, TypeError, RuntimeError, CloudsError) as error:
         raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -53,6 +58,13 @@ def load_model(folder: Path) -> Segmenter:
     return model.eval()
 
 
+@contextmanager
+def _said_plainly(folder: Path) -> Iterator[None]:
+    """safetensors has its own error for a full disk."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise CloudsError(f"{folder}: cannot be written ({error}); finished work is kept, run again") from error
 
 
 @dataclass
@@ -68,14 +80,14 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
     """Write ``folder/STAGE-STEP`` whole, then drop all but the last ``keep`` of the stage."""
     path = folder / f"{checkpoint.stage}-{checkpoint.step:06d}"
-    with whole_folder(path) as temporary:
+    with whole_folder(path) as temporary, _said_plainly(path):
         digests = {}
         for group, tensors in checkpoint.tensors.items():
             file = temporary / f"{group}.safetensors"
             save_file({name: t.contiguous() for name, t in tensors.items()}, file)
             digests[group] = sha256(file)
         state = {"stage": checkpoint.stage, "step": checkpoint.step, "sha256": digests, "counts": checkpoint.counts}
-        write_json(temporary / "state.json", state)
+        write_json(temporary / "state.json", {**state, "digest": _digest(state)})
     for old in sorted(folder.glob(f"{checkpoint.stage}-*"))[:-keep]:
         shutil.rmtree(old)
     return path
@@ -86,6 +98,8 @@ def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
     for path in sorted(folder.glob(f"{stage}-*"), reverse=True):
         try:
             state = read_json(path / "state.json")
+            if state.pop("digest") != _digest(state):
+                raise DataError(f"{path / 'state.json'}: its content is not what was written")
             tensors = {}
             for group, digest in state["sha256"].items():
                 file = path / f"{group}.safetensors"
@@ -93,6 +107,10 @@ def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
                     raise DataError(f"{file}: its content is not what was written")
                 tensors[group] = load_file(file)
             return Checkpoint(state["stage"], state["step"], tensors, state["counts"])
-        except (DataError, OSError, KeyError, SafetensorError) as error:
+        except (DataError, OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             say(f"checkpoint {path} is damaged ({error}); trying the one before it")
     return None
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -34,7 +34,7 @@ def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negat
     """Binary class masks of one label map, read at points by bilinear interpolation.
 
     labels uint8 (H, W); points (M, P, 2) as x, y in 0..1; classes long (M,), the class row m asks for
-    -> values (M, P) in 0..1, weights (M, P): the share of labelled pixels under the point.
+    -> values (M, P), weights (M, P): the shares of the class and of labelled pixels under the point, value <= weight.
     """
     height, width = labels.shape
     x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
@@ -61,15 +61,14 @@ def matching_costs(
 ) -> Tensor:
     """Costs of giving target k to query q, for all outputs of one image at once.
 
-    masks (L, Q, P) mask logits at shared points; logits (L, Q, C + 1); classes (K,); target (K, P);
-    weight (P,) -> (L, Q, K).
+    masks (L, Q, P) mask logits at shared points; logits (L, Q, C + 1); classes (K,); target (K, P) and weight (P,)
+    from ``read_labels`` -> (L, Q, K).
     """
     w, total = weight, weight.sum().clamp(min=1e-6)
-    target = target * w
     # BCE: softplus(-x) t + softplus(x) (1 - t) = softplus(x) - x t, so one product serves both signs
     mask = ((F.softplus(masks) * w).sum(-1, keepdim=True) - masks @ target.T) / total
-    probability = masks.sigmoid() * w
-    dice = 1 - (2 * probability @ target.T + 1) / (probability.sum(-1, keepdim=True) + target.sum(-1) + 1)
+    probability = masks.sigmoid()
+    dice = 1 - (2 * probability @ target.T + 1) / ((probability @ w)[..., None] + target.sum(-1) + 1)
     class_ = -logits.softmax(-1)[..., classes]
     return s.class_weight * class_ + s.mask_weight * mask + s.dice_weight * dice
 
@@ -103,12 +102,14 @@ def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Ten
 
 
 def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) -> tuple[Tensor, Tensor]:
-    """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``."""
-    target = target * weight
+    """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``.
+
+    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already.
+    """
     bce = F.softplus(logits) * weight - logits * target
     bce = bce.sum(1) / weight.sum(1).clamp(min=1e-6)
-    probability = logits.sigmoid() * weight
-    dice = 1 - (2 * (probability * target).sum(1) + 1) / (probability.sum(1) + target.sum(1) + 1)
+    probability = logits.sigmoid()
+    dice = 1 - (2 * (probability * target).sum(1) + 1) / ((probability * weight).sum(1) + target.sum(1) + 1)
     return bce.sum() / count, dice.sum() / count
 
 

@@ -106,5 +106,3 @@ def panel_points(refinement: Refinement) -> list[list[Any]]:
         [int(class_), np.round(points, 1).tolist()]
         for class_, points in zip(refinement.classes, refinement.points, strict=True)
     ]
-
-

@@ -11,7 +11,7 @@ from clouds.data.streets.brush import Brush, code_of
 from clouds.data.streets.cars import PAINTS, _Local, wheel
 from clouds.data.streets.light import Rgb
 from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import f32, noise_tile
+from clouds.data.streets.surfaces import TILE, noise_tile, ramp
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -41,9 +41,10 @@ def _blank(w: float, h: float, rgb: Rgb, light: Rgb, rng: np.random.Generator) -
     """A painted panel (h, w metres) with dirt towards its foot."""
     rows, columns = max(6, int(h * PPM)), max(6, int(w * PPM))
     y, x = (int(v) for v in rng.integers(0, 512, 2))
-    noise = noise_tile("broad")[(np.arange(rows) + y)[:, None] % 512, (np.arange(columns) + x)[None, :] % 512]
-    tone = np.linspace(1.08, 0.84, rows, dtype=np.float32)[:, None] * (1 + 0.018 * noise)
-    return np.asarray(np.clip(tone[..., None] * (f32(rgb) * f32(light)), 0, 255), dtype=np.uint8)
+    noise = noise_tile("broad")[(np.arange(rows) + y)[:, None] % TILE, (np.arange(columns) + x)[None, :] % TILE]
+    tone = ramp(1.08, 0.84, rows)[:, None] * (1 + np.float32(0.018) * noise)
+    full = cv2.merge([tone * np.float32(v * k) for v, k in zip(rgb, light, strict=True)])
+    return np.asarray(cv2.convertScaleAbs(full), dtype=np.uint8)
 
 
 def _glass(
@@ -54,9 +55,9 @@ def _glass(
     x0, y0, x1, y1 = int(box[0] * columns), int(box[1] * rows), int(box[2] * columns), int(box[3] * rows)
     if x1 <= x0 or y1 <= y0:
         return
-    shine = np.linspace(rng.uniform(0.7, 1.2), 0.5, y1 - y0)[:, None, None] * np.array([62.0, 70.0, 78.0])
-    glass = shine * np.array(light) + lit * np.array([190.0, 176.0, 140.0]) * rng.uniform(0.5, 0.9)
-    picture[y0:y1, x0:x1] = np.clip(glass, 0, 255)
+    shine = ramp(float(rng.uniform(0.7, 1.2)), 0.5, y1 - y0)[:, None, None] * (np.array([62.0, 70.0, 78.0]) * light)
+    glass = shine + lit * np.array([190.0, 176.0, 140.0]) * rng.uniform(0.5, 0.9)
+    picture[y0:y1, x0:x1] = np.minimum(glass, 255)
 
 
 def _bus_side(length: float, height: float, rgb: Rgb, second: Rgb, light: Rgb, night: float, rng: np.random.Generator,
@@ -172,6 +173,8 @@ def _wheels(brush: Brush, thing: Thing, axles: tuple[float, ...], half: float, r
     local = _Local(thing)
     to_eye = (brush.camera.x - thing.x, -thing.z)
     beside = to_eye[0] * local.c - to_eye[1] * local.s
+    if abs(beside) <= half:  # neither flank is seen
+        return
     light = brush.light.on((0.0, 0.0, -1.0), thing.x, thing.z, 0.4)
     w = math.copysign(half, beside)
     for axle in axles:
@@ -193,7 +196,7 @@ def draw(brush: Brush, thing: Thing) -> None:
     length = {"truck": 8.0, "bus": 12.0, "tram": 26.0}[thing.kind]
     if depth < 3 and abs(thing.x - brush.camera.x) < 2:
         return
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     to_eye = (brush.camera.x - thing.x, -thing.z)
     beside = to_eye[0] * local.c - to_eye[1] * local.s
     near = min(max(thing.z - length / 2, 4.0), 80.0)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.data.streets.camera import NEAR, Camera
+from clouds.data.streets.dice import Dice
 from clouds.data.streets.light import Light, Rgb
 from clouds.data.streets.scene import Scene
 
@@ -25,6 +26,7 @@ STEPS = 12  # depth steps of things; step STEPS means "depth is in the backgroun
 CODES = STEPS + 1
 NOTHING = 255
 SHIFT = 4  # sub-pixel bits of polygon corners
+ONE = 1 << SHIFT
 LIMIT = 12000.0
 
 
@@ -42,8 +44,8 @@ def code_of(cls: int, depth: float) -> int:
 class Brush:
     """Paints in world coordinates. `inverse` (H, W) float32 is 1 / depth of ground and strips, picture resolution."""
 
-    def __init__(self, canvas: U8, inverse: F32, camera: Camera, light: Light, scene: Scene) -> None:
-        self.canvas, self.inverse, self.light, self.scene = canvas, inverse, light, scene
+    def __init__(self, canvas: U8, inverse: F32, camera: Camera, light: Light, scene: Scene, dice: Dice) -> None:
+        self.canvas, self.inverse, self.light, self.scene, self.dice = canvas, inverse, light, scene, dice
         self.camera = camera.scaled(SCALE)
         self.plain = camera
         self.precise = scene.fog > 0.006  # thin air: one depth a strip will do
@@ -61,10 +63,8 @@ class Brush:
 
     def fill(self, points: F64, rgb: Rgb, code: int) -> None:
         """Polygon of canvas pixels (N, 2) in one colour."""
-        if len(points) < 3:
-            return
-        corners = _fixed(points)
-        cv2.fillPoly(self.canvas, [corners], (_b(rgb[0]), _b(rgb[1]), _b(rgb[2]), code), cv2.LINE_8, SHIFT)
+        if len(points) >= 3:
+            cv2.fillPoly(self.canvas, [_fixed(points)], (*rgb, code), cv2.LINE_8, SHIFT)
 
     def poly(self, points: F64, rgb: Rgb, code: int) -> None:
         """Polygon of world points (N, 3) in one colour, cut at the near plane."""
@@ -74,12 +74,12 @@ class Brush:
         """Thick line between world points, width in metres at each end's own depth, at least one canvas pixel."""
         ax, ay, da = self.camera.pixel(*a)
         bx, by, db = self.camera.pixel(*b)
-        if da < NEAR or db < NEAR or max(abs(ax), abs(ay), abs(bx), abs(by)) > LIMIT:
+        if da < NEAR or db < NEAR or not (-LIMIT < ax < LIMIT and -LIMIT < ay < LIMIT
+                                          and -LIMIT < bx < LIMIT and -LIMIT < by < LIMIT):
             return
-        thick = min(max(1, round(width * self.camera.f * 2 / (da + db))), 2000)
-        one = 1 << SHIFT
-        cv2.line(self.canvas, (int(ax * one), int(ay * one)), (int(bx * one), int(by * one)),
-                 (_b(rgb[0]), _b(rgb[1]), _b(rgb[2]), code), thick, cv2.LINE_8, SHIFT)
+        thick = min(round(width * self.camera.f * 2 / (da + db)) or 1, 2000)
+        cv2.line(self.canvas, (int(ax * ONE), int(ay * ONE)), (int(bx * ONE), int(by * ONE)), (*rgb, code), thick,
+                 cv2.LINE_8, SHIFT)
 
     def mark(self, points: F64, code: int) -> None:
         """Write the code inside a polygon of world points (N, 3), leaving the colours (what shows through spokes)."""
@@ -93,8 +93,8 @@ class Brush:
             return
         region = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
         corners = _fixed(pixels - (x0, y0))
-        cv2.fillPoly(region, [corners], 1, cv2.LINE_8, SHIFT)
-        self.canvas[y0:y1, x0:x1, 3][region > 0] = code
+        cv2.fillPoly(region, [corners], 255, cv2.LINE_8, SHIFT)
+        write_code(self.canvas[y0:y1, x0:x1], region, code)
 
     def disc(self, centre: Sequence[float], radius: float, rgb: Rgb, code: int) -> None:
         """Disc facing the camera."""
@@ -102,16 +102,7 @@ class Brush:
         r = radius * self.camera.f / max(d, NEAR)
         if d <= NEAR or r > 4000 or max(abs(x), abs(y)) > LIMIT:
             return
-        one = 1 << SHIFT
-        cv2.circle(
-            self.canvas,
-            (int(x * one), int(y * one)),
-            max(1, int(r * one)),
-            (_b(rgb[0]), _b(rgb[1]), _b(rgb[2]), code),
-            -1,
-            cv2.LINE_8,
-            SHIFT,
-        )
+        cv2.circle(self.canvas, (int(x * ONE), int(y * ONE)), max(1, int(r * ONE)), (*rgb, code), -1, cv2.LINE_8, SHIFT)
 
     def glow(self, centre: Sequence[float], radius: float, rgb: Rgb) -> None:
         """Remember a light source of this radius (metres) for the glow added at the end."""
@@ -159,21 +150,21 @@ class Brush:
         Where a mask (h, w) is below 128 the colour behind stays, the code is written all the same (see-through fences).
         """
         height, width = self.canvas.shape[:2]
-        x0, y0 = (int(max(0, math.floor(v))) for v in corners.min(0))
-        x1, y1 = min(width, math.ceil(corners[:, 0].max()) + 1), min(height, math.ceil(corners[:, 1].max()) + 1)
+        x0, y0, x1, y1 = _frame(corners, width, height)
         if x1 - x0 < 1 or y1 - y0 < 1:
             return
         h, w = texture.shape[:2]
         source = np.array([(0, 0), (w, 0), (w, h), (0, h)], dtype=np.float32)
         target = (corners - (x0, y0)).astype(np.float32)
         size = (x1 - x0, y1 - y0)
-        large = mask is None and size[0] * size[1] > 20000  # near, so the texture is magnified: warp at half the size
+        large = mask is None and size[0] * size[1] > 9000  # near, so the texture is magnified: warp at half the size
         matrix = cv2.getPerspectiveTransform(source, target / 2 if large else target)
-        coded = cv2.merge([*cv2.split(texture), np.full((h, w), code, dtype=np.uint8)])
+        coded = cv2.cvtColor(texture, cv2.COLOR_RGB2RGBA)
+        coded[..., 3] = code
         warped = ((size[0] + 1) // 2, (size[1] + 1) // 2) if large else size
         patch = cv2.warpPerspective(coded, matrix, warped, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if large:
-            patch = cv2.resize(patch, (warped[0] * 2, warped[1] * 2), interpolation=cv2.INTER_LINEAR)
+            patch = cv2.resize(patch, (warped[0] * 2, warped[1] * 2), interpolation=cv2.INTER_NEAREST)
             patch = patch[: size[1], : size[0]]
         region = np.zeros((size[1], size[0]), dtype=np.uint8)
         shape = _fixed(corners - (x0, y0))
@@ -181,9 +172,9 @@ class Brush:
         view = self.canvas[y0:y1, x0:x1]
         if mask is not None:
             solid = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_LINEAR)
-            alpha = (solid.astype(np.uint16) * (region > 0))[..., None]
+            alpha = cv2.bitwise_and(solid, region)[..., None].astype(np.uint16)
             view[..., :3] = (patch[..., :3] * alpha + view[..., :3] * (255 - alpha)) // 255
-            np.copyto(view[..., 3], np.uint8(code), where=region > 0)
+            write_code(view, region, code)
         else:
             cv2.copyTo(patch, region, view)
 
@@ -193,8 +184,7 @@ class Brush:
             return
         small = corners / SCALE
         height, width = self.inverse.shape
-        x0, y0 = (int(max(0, math.floor(v))) for v in small.min(0))
-        x1, y1 = min(width, math.ceil(small[:, 0].max()) + 1), min(height, math.ceil(small[:, 1].max()) + 1)
+        x0, y0, x1, y1 = _frame(small, width, height)
         if x1 - x0 < 1 or y1 - y0 < 1:
             return
         cam = self.plain
@@ -212,10 +202,23 @@ class Brush:
         np.copyto(view, values[None, :], where=region > 0)
 
 
+def write_code(view: U8, mask: U8, code: int) -> None:
+    """Write the code where the mask (h, w) is set, leaving the colours, into a part (h, w, 4) of the canvas."""
+    codes = cv2.extractChannel(view, 3)
+    cv2.copyTo(np.full(mask.shape, code, dtype=np.uint8), mask, codes)
+    cv2.insertChannel(codes, view, 3)
+
+
+def _frame(corners: F64, width: int, height: int) -> tuple[int, int, int, int]:
+    """The part (x0, y0, x1, y1) of a picture in which these corners (N, 2) lie; empty if x1 <= x0 or y1 <= y0."""
+    xs, ys = corners[:, 0].tolist(), corners[:, 1].tolist()
+    return (max(0, math.floor(min(xs))), max(0, math.floor(min(ys))),
+            min(width, math.ceil(max(xs)) + 1), min(height, math.ceil(max(ys)) + 1))
+
+
 def _fixed(points: F64) -> NDArray[np.int32]:
     """Pixels (N, 2) as fixed-point corners for OpenCV, kept in its range."""
-    return np.minimum(np.maximum(points * (1 << SHIFT), -LIMIT * (1 << SHIFT)), LIMIT * (1 << SHIFT)).astype(np.int32)
-
-
-def _b(value: float) -> int:
-    return 0 if value < 0 else 255 if value > 255 else int(value)
+    scaled = points * ONE
+    np.maximum(scaled, -LIMIT * ONE, out=scaled)
+    np.minimum(scaled, LIMIT * ONE, out=scaled)
+    return scaled.astype(np.int32)

@@ -9,7 +9,7 @@ from clouds.data.streets.brush import Brush, code_of
 from clouds.data.streets.facades import facade, style_of
 from clouds.data.streets.light import Rgb
 from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import WALL_PPM, f32, wall_crop
+from clouds.data.streets.surfaces import WALL_PPM, coloured, wall_crop
 
 BUILDING = NAMES.index("building")
 ROOFS: tuple[Rgb, ...] = ((140, 82, 64), (112, 74, 62), (96, 94, 94), (74, 76, 82), (150, 104, 80))
@@ -18,9 +18,8 @@ ROOFS: tuple[Rgb, ...] = ((140, 82, 64), (112, 74, 62), (96, 94, 94), (74, 76, 8
 def draw(brush: Brush, thing: Thing) -> None:
     """Paint one building: gable or side wall towards the camera, roof, street front."""
     scene, light = brush.scene, brush.light
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     style = style_of(scene, rng)
-    shape = np.random.default_rng([thing.tag, 1])  # what the outline needs, apart from what the style draws
     use, roof, count = thing.variant.split()
     storeys = int(count)
     s, c = math.sin(thing.heading), math.cos(thing.heading)
@@ -36,6 +35,7 @@ def draw(brush: Brush, thing: Thing) -> None:
     roof_colour = ROOFS[int(rng.integers(len(ROOFS)))]
     white = scene.snow
     roof_rgb = tuple(v + (232 - v) * min(1.0, white * 1.3) for v in roof_colour)
+    shape = np.random.default_rng([thing.tag, 1]) if roof == "pitched" else rng  # what the outline needs, apart
     ridge = eaves + (min(abs(thing.width), 12) * 0.5 * float(shape.uniform(0.5, 0.9)) if roof == "pitched" else 0.0)
     pixels = 0.32 * brush.camera.f / max(min(near), 5.0)
 
@@ -112,5 +112,4 @@ def _roof(brush: Brush, a: tuple[float, float], b: tuple[float, float], back: tu
     level = 2 if depth < 25 else 3
     length, slope = math.dist(points[0], points[3]), math.dist(points[0], points[1])
     grain = wall_crop("roof", level, max(3, int(slope * WALL_PPM[level])), max(3, int(length * WALL_PPM[level])), rng)
-    texture = np.clip(grain[..., None].astype(np.float32) / 128 * f32(colour), 0, 255).astype(np.uint8)
-    brush.image(screen[[1, 2, 3, 0]], texture, code)
+    brush.image(screen[[1, 2, 3, 0]], coloured(grain, colour, (1.0, 1.0, 1.0)), code)

@@ -1,6 +1,7 @@
 """Cars: a side profile swept across the width, so that every view angle comes out of one model."""
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,9 @@ PAINTS: tuple[Rgb, ...] = (
 GLASS: Rgb = (38, 44, 50)
 RING = np.linspace(0, 2 * math.pi, 16, endpoint=False)
 CIRCLE = np.stack([np.cos(RING), np.sin(RING), np.zeros(16)], axis=1)
+CIRCLES = np.stack([CIRCLE * k for k in (1.16, 1.0, 0.64, 0.22)])  # of a wheel: arch, tyre, rim, hub
+INSET = (0.96, 1.0, 0.98, 1.0, 1.0, 1.0, 1.0, 0.98, 1.0, 0.96)  # of the width at the contour's points
+OUT = np.repeat(np.arange(4.0), 16)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ BODIES: tuple[Body, ...] = (
     Body(((-1.7, 0.28), (-1.74, 0.60), (-1.73, 0.92), (-1.7, 0.96), (-1.45, 1.46), (0.05, 1.50), (0.95, 1.02),
           (1.5, 0.86), (1.72, 0.62), (1.72, 0.26)), 0.81, (-1.1, 1.15), 0.29),  # small
 )
+SHARES = (0.24, 0.52, 0.68, 0.84, 0.92)  # of the bodies, summed up
 EDGES = ("rear foot", "rear", "deck", "rear glass", "roof", "screen", "bonnet", "front", "front foot")
 
 
@@ -91,16 +96,17 @@ def _scaled(rgb: Rgb, k: Rgb) -> Rgb:
 def wheel(brush: Brush, local: _Local, fore: float, w: float, radius: float, code: int, dark: float, rim: Rgb) -> None:
     """A wheel on the outer side plane w: arch, tyre, rim."""
     side = math.copysign(0.01, w)
-
-    def ring(r: float, out: float) -> F64:
-        return local(CIRCLE * (r, r, 0.0) + (fore, radius, w + side * out))
-
+    tyre = (34 * dark, 34 * dark, 35 * dark)
     if brush.camera.depth(local.x, local.z) < 32:
-        brush.poly(ring(radius * 1.16, 0.0), (14 * dark, 14 * dark, 15 * dark), code)
-    brush.poly(ring(radius, 1.0), (34 * dark, 34 * dark, 35 * dark), code)
-    if brush.camera.depth(local.x, local.z) < 32:
-        brush.poly(ring(radius * 0.64, 2.0), rim, code)
-        brush.poly(ring(radius * 0.22, 3.0), (rim[0] * 0.5, rim[1] * 0.5, rim[2] * 0.5), code)
+        tones = ((14 * dark, 14 * dark, 15 * dark), tyre, rim, (rim[0] * 0.5, rim[1] * 0.5, rim[2] * 0.5))
+        rings = (CIRCLES * radius).reshape(-1, 3)
+        rings += (fore, radius, w)
+        rings[:, 2] += OUT * side
+        world = local(rings)
+        for k in range(4):
+            brush.poly(world[16 * k:16 * k + 16], tones[k], code)
+    else:
+        brush.poly(local(CIRCLE * radius + (fore, radius, w + side)), tyre, code)
 
 
 def draw(brush: Brush, thing: Thing) -> None:
@@ -108,17 +114,15 @@ def draw(brush: Brush, thing: Thing) -> None:
     depth = brush.camera.depth(thing.x, thing.z)
     if depth < 2.2:
         return
-    rng = np.random.default_rng(thing.tag)
-    body = BODIES[int(rng.choice(len(BODIES), p=(0.24, 0.28, 0.16, 0.16, 0.08, 0.08)))]
+    rng = brush.dice.of(thing.tag)
+    body = BODIES[bisect_right(SHARES, float(rng.random()))]
     paint = PAINTS[int(rng.integers(len(PAINTS)))]
     contour, local, half = np.array(body.contour), _Local(thing), body.half
     code = code_of(CAR, depth)
     scene, night = brush.scene, brush.light.night
     belt = contour[3, 1]
     narrow = half * 0.76
-    width = np.where(contour[:, 1] > belt + 0.2, narrow, half)
-    width[[0, -1]] *= 0.96
-    width[[2, 7]] *= 0.98
+    width = np.array([(narrow if p[1] > belt + 0.2 else half) * k for p, k in zip(body.contour, INSET, strict=True)])
     outline = np.empty((20, 3))
     outline[:10, :2] = outline[10:, :2] = contour
     outline[:10, 2], outline[10:, 2] = -width, width
@@ -168,7 +172,9 @@ def draw(brush: Brush, thing: Thing) -> None:
         elif edge in ("rear", "front") and depth < 60:
             _end(brush, local, contour[i], contour[i + 1], half, edge, thing, code, night, rng)
 
-    # the side that is seen
+    # the side that is seen, if any
+    if abs(beside) <= half:
+        return
     w = half if beside > 0 else -half
     seen = right if beside > 0 else left
     normal = local.normal(0, 0.05, w)

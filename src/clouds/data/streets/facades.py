@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clouds.data.streets.light import Rgb
 from clouds.data.streets.scene import Scene
-from clouds.data.streets.surfaces import WALL_PPM, f32, wall_crop
+from clouds.data.streets.surfaces import WALL_PPM, coloured, f32, ramp, wall_crop
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -52,15 +52,15 @@ def style_of(scene: Scene, rng: np.random.Generator) -> Style:
     if name == "mixed":
         name = MATERIALS[int(rng.integers(len(MATERIALS)))]
     colours = OWN[name] if name in OWN and rng.random() < 0.75 else PALETTES[scene.palette]
-    wall = np.clip(np.array(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.85, 1.1)
-                   + rng.uniform(-8, 8, 3), 20, 245)
-    light = rng.random() < 0.7
-    trim = wall * 0.4 + (np.array([226, 224, 218]) if light else np.array([60, 58, 56])) * 0.6
+    base, k = colours[int(rng.integers(len(colours)))], float(rng.uniform(0.85, 1.1))
+    wall = [min(max(v * k + d, 20.0), 245.0) for v, d in zip(base, rng.uniform(-8, 8, 3).tolist(), strict=True)]
+    paint = (226, 224, 218) if rng.random() < 0.7 else (60, 58, 56)
+    trim = [v * 0.4 + p * 0.6 for v, p in zip(wall, paint, strict=True)]
     wide = name in ("glass", "panel", "metal")
     return Style(
         name,
-        (float(wall[0]), float(wall[1]), float(wall[2])),
-        (float(trim[0]), float(trim[1]), float(trim[2])),
+        (wall[0], wall[1], wall[2]),
+        (trim[0], trim[1], trim[2]),
         float(rng.uniform(2.2, 4.2) if wide else rng.uniform(1.9, 3.4)),
         (
             float(rng.uniform(0.7, 0.92) if name == "glass" else rng.uniform(0.35, 0.62)),
@@ -74,16 +74,16 @@ def style_of(scene: Scene, rng: np.random.Generator) -> Style:
 def _window(w: int, h: int, style: Style, light: Rgb, lit: float, rng: np.random.Generator) -> U8:
     """One window (h, w, 3): frame, glass that mirrors sky and street, curtains; or lit from inside."""
     top, bottom = rng.uniform(0.25, 0.75), rng.uniform(0.12, 0.3)
-    glass = np.linspace(top, bottom, h, dtype=np.float32)[:, None, None] * f32([150, 168, 186])
+    glass = ramp(top, bottom, h)[:, None, None] * f32([150, 168, 186])
     glass = np.repeat(glass, w, axis=1) * f32(light)
     if rng.random() < 0.4:  # curtain or blind
         cut = max(1, int(h * rng.uniform(0.2, 0.9)))
         glass[:cut] = glass[:cut] * 0.35 + f32([205, 200, 190]) * f32(light) * 0.5
     if lit > 0:
         tone = f32([255, 206, 132]) if rng.random() < 0.75 else f32([222, 232, 246])
-        glow = np.linspace(1.0, 0.6, h, dtype=np.float32)[:, None, None] * tone * np.float32(rng.uniform(0.45, 1.0))
-        glass = glass + glow * lit * np.linspace(0.75, 1.1, w, dtype=np.float32)[None, :, None]
-    pane: U8 = np.clip(glass, 0, 255).astype(np.uint8)
+        glow = ramp(1.0, 0.6, h)[:, None, None] * tone * np.float32(rng.uniform(0.45, 1.0))
+        glass = glass + glow * lit * ramp(0.75, 1.1, w)[None, :, None]
+    pane: U8 = np.minimum(glass, 255).astype(np.uint8)
     if w >= 5 and h >= 5:
         frame = tuple(int(min(255, c * k)) for c, k in zip(style.trim, light, strict=True))
         t = max(1, w // 12)
@@ -137,11 +137,11 @@ def _far_windows(picture: U8, style: Style, width: float, storeys: int, light: R
         lit = rng.random((storeys, bays, 1)) < rng.uniform(0.1, 0.5)
         tones += lit * np.array([255.0, 206.0, 132.0]) * rng.uniform(0.4, 0.9, (storeys, bays, 1)) * night
     if style.material != "glass":
-        frame = (dy < style.window[1] / 2 + 0.05)[:, None] & (dx < style.window[0] / 2 + 0.06)[None, :]
-        picture[frame] = np.minimum(np.array(style.trim) * light, 255).astype(np.uint8)
-    pane = (dy < style.window[1] / 2)[:, None] & (dx < style.window[0] / 2)[None, :]
-    cells = np.minimum(tones, 255).astype(np.uint8)[row[:, None], column[None, :]]
-    picture[pane] = cells[pane]
+        down, along = np.flatnonzero(dy < style.window[1] / 2 + 0.05), np.flatnonzero(dx < style.window[0] / 2 + 0.06)
+        picture[down[:, None], along] = np.minimum(np.array(style.trim) * light, 255).astype(np.uint8)
+    down, along = np.flatnonzero(dy < style.window[1] / 2), np.flatnonzero(dx < style.window[0] / 2)
+    cells = np.minimum(tones, 255).astype(np.uint8)
+    picture[down[:, None], along] = cells[row[down]][:, column[along]]
     if shop:
         front = int((storeys - 1) * h / storeys) + 1
         glass = rng.uniform(25, 90, 3) * light + night * np.array([110, 95, 70])
@@ -158,14 +158,11 @@ def facade(scene: Scene, style: Style, width: float, height: float, storeys: int
     ppm = WALL_PPM[level]
     w, h = max(4, round(width * ppm)), max(4, round(height * ppm))
     grain = wall_crop(style.material, level, h, w, rng)
-    shade = np.linspace(1.04, 0.88, h, dtype=np.float32) if night < 0.4 else np.linspace(0.5, 1.25, h, dtype=np.float32)
+    shade = ramp(1.04, 0.88, h) if night < 0.4 else ramp(0.5, 1.25, h)
     shade[: max(1, int(0.5 * ppm))] *= 0.72  # under the eaves
     shade[-max(1, int(0.5 * ppm)):] *= 0.86  # splashed foot
-    grain = np.minimum(grain * shade[:, None], 255).astype(np.uint8)
-    steps = 1 + scene.texture * (np.arange(256, dtype=np.float32)[:, None] / 128 - 1)
-    colour = f32(style.wall) * f32(light)
-    table = np.clip(steps * colour, 0, 255).astype(np.uint8)[:, None, :]
-    picture = np.asarray(cv2.LUT(cv2.merge([grain, grain, grain]), table), dtype=np.uint8)
+    grain = cv2.multiply(grain, np.broadcast_to(shade[:, None], grain.shape).astype(np.float32), dtype=cv2.CV_8U)
+    picture = coloured(grain, style.wall, light, scene.texture)
     if blind:
         return picture
     if level >= 2:

@@ -12,7 +12,7 @@ from clouds.data.streets.facades import PALETTES
 from clouds.data.streets.light import LAMP, Rgb
 from clouds.data.streets.plants import LEAF, NEEDLE
 from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import WALL_PPM, f32, wall_crop
+from clouds.data.streets.surfaces import WALL_PPM, ramp, wall_crop
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -21,6 +21,7 @@ POLE, LIGHT, SIGN = NAMES.index("pole"), NAMES.index("traffic light"), NAMES.ind
 WALL, FENCE, VEGETATION = NAMES.index("wall"), NAMES.index("fence"), NAMES.index("vegetation")
 METAL: tuple[Rgb, ...] = ((112, 114, 114), (84, 88, 88), (60, 72, 66), (140, 142, 142), (48, 50, 52))
 ROUND = np.linspace(0, 2 * math.pi, 18, endpoint=False)
+DISC = np.stack([np.cos(ROUND), np.sin(ROUND)], axis=1)
 
 
 def _metal(tag: int) -> Rgb:
@@ -70,13 +71,13 @@ def _face(thing: Thing, y: float, shape: NDArray[np.float64], turn: float = 0.0)
 
 def sign(brush: Brush, thing: Thing, depth: float) -> None:
     """A traffic sign on its post: disc, triangle, rectangle, diamond or octagon with a glyph, or its grey back."""
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     _post(brush, thing, thing.height, 0.075, (128, 130, 130), code_of(POLE, depth))
     code = code_of(SIGN, depth)
     y, turn = thing.height - 0.05, float(rng.uniform(-0.25, 0.25))
     for _ in range(2 if rng.random() < 0.25 else 1):
         kind, r = int(rng.integers(6)), float(rng.uniform(0.30, 0.42))
-        ring = np.stack([np.cos(ROUND), np.sin(ROUND)], axis=1) * r
+        ring = DISC * r
         three = np.array([(0, 1), (0.95, -0.65), (-0.95, -0.65)]) * r * 1.1
         square = np.array([(-1, 1), (1, 1), (1, -1), (-1, -1)]) * r
         wide = square * (0.7, 0.9) if rng.random() < 0.5 else square * (1.5, 0.55)
@@ -126,7 +127,7 @@ def sign(brush: Brush, thing: Thing, depth: float) -> None:
 
 def light(brush: Brush, thing: Thing, depth: float) -> None:
     """A traffic light: post, housing with hood and three lenses of which one (or two) shine."""
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     post = (70, 74, 74)
     x, y = thing.x, thing.height
     if thing.variant == "arm":
@@ -145,10 +146,10 @@ def light(brush: Brush, thing: Thing, depth: float) -> None:
     brush.poly(_face(at, y, box * 1.1), brush.lit(shell, (0.0, 0.3, -0.9), x, thing.z, y), code)
     if back:
         return
-    on = int(rng.choice([0, 2, 2, 1]))
+    on = (0, 2, 2, 1)[int(rng.integers(4))]
     for i, (rgb, dim) in enumerate((((255, 70, 50), (70, 26, 24)), ((255, 190, 60), (76, 58, 24)),
                                     ((80, 250, 190), (22, 62, 50)))):
-        ring = np.stack([np.cos(ROUND), np.sin(ROUND)], axis=1) * 0.12
+        ring = DISC * 0.12
         colour: Rgb = rgb if i == on else brush.lit(dim, (0, 0, -1), x, thing.z, y)
         brush.poly(_face(at, y + 0.31 * (1 - i), ring), colour, code)
         if i == on and brush.light.night > 0.2:
@@ -169,7 +170,7 @@ def bollard(brush: Brush, thing: Thing, depth: float) -> None:
 
 def box(brush: Brush, thing: Thing, depth: float) -> None:
     """A bin, cabinet or advertising post: clutter the benchmark labels as its support (pole, wall or sign)."""
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     cls = (POLE, WALL, WALL)[int(rng.integers(3))]
     w, h = float(rng.uniform(0.2, 0.35)), thing.height
     rgb: Rgb = ((70, 84, 76), (120, 122, 120), (52, 56, 60), (150, 142, 120), (60, 74, 104))[int(rng.integers(5))]
@@ -205,7 +206,7 @@ def wire_pole(brush: Brush, thing: Thing, depth: float) -> None:
 def boundary(brush: Brush, thing: Thing, depth: float) -> None:
     """A wall, a see-through or boarded fence, or a hedge: an upright strip along a plot."""
     del depth
-    rng, scene = np.random.default_rng(thing.tag), brush.scene
+    rng, scene = brush.dice.of(thing.tag), brush.scene
     s, c = math.sin(thing.heading), math.cos(thing.heading)
     a, b = (thing.x, thing.z), (thing.x + s * thing.length, thing.z + c * thing.length)
     strip = brush.strip(a, b, 0.0, thing.height)
@@ -219,20 +220,20 @@ def boundary(brush: Brush, thing: Thing, depth: float) -> None:
     normal = (-c * math.copysign(1, thing.width), 0.0, s * math.copysign(1, thing.width))
     lit = brush.light.on(normal, (a[0] + b[0]) / 2, min(max((a[1] + b[1]) / 2, 3), 60), 0.8)
     style, mask, cls = int(thing.variant), None, WALL
-    rows = np.linspace(1.0, 0.72, h, dtype=np.float32)[:, None]
+    rows = ramp(1.0 / 128, 0.72 / 128, h)[:, None]
     if thing.kind == "hedge":
         cls = VEGETATION
         leaves = LEAF["summer" if scene.season == "winter" else scene.season]
         rgb = NEEDLE[0] if scene.season == "winter" else leaves[style]
-        tone = wall_crop("leaves", level, h, w, rng).astype(np.float32) / 128 * np.linspace(1.25, 0.5, h)[:, None]
+        tone = wall_crop("leaves", level, h, w, rng) * ramp(1.25 / 128, 0.5 / 128, h)[:, None]
     elif thing.kind == "wall":
-        tone = wall_crop(("brick", "plaster", "stone")[style], level, h, w, rng).astype(np.float32) / 128 * rows
+        tone = wall_crop(("brick", "plaster", "stone")[style], level, h, w, rng) * rows
         rgb = PALETTES[scene.palette][thing.tag % 4] if style else (146, 92, 76)
         tone[:max(1, h // 10)] *= 1.12
         tone[max(1, h // 10):max(2, h // 7)] *= 0.7
     else:
         cls = FENCE
-        tone = wall_crop("timber" if style == 1 else "metal", level, h, w, rng).astype(np.float32) / 128 * rows
+        tone = wall_crop("timber" if style == 1 else "metal", level, h, w, rng) * rows
         rgb = ((70, 76, 74), (138, 110, 80), (150, 154, 156))[style]
         if style != 1:  # bars with gaps
             mask = np.full((h, w), 0, dtype=np.uint8)
@@ -245,7 +246,8 @@ def boundary(brush: Brush, thing: Thing, depth: float) -> None:
             mask[:, 1::max(3, int(2.2 * ppm))] = 255
     if scene.snow > 0.3:
         tone[:max(1, h // 9)] = 235 / max(max(rgb), 1)
-    picture = np.clip(tone[..., None] * (f32(rgb) * f32(lit)), 0, 255).astype(np.uint8)
+    full = cv2.merge([tone * (v * k) for v, k in zip(map(np.float32, rgb), map(np.float32, lit), strict=True)])
+    picture = np.asarray(cv2.convertScaleAbs(full), dtype=np.uint8)
     i, j = int(start * w), max(int(end * w), int(start * w) + 2)
     code = brush.strip_code(cls, nearest + 2.0)
     brush.image(corners, np.ascontiguousarray(picture[:, i:j]), code,

@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 from clouds.classes import NAMES
 from clouds.data.streets.camera import Camera
 from clouds.data.streets.light import Light
+from clouds.data.streets.sky import SKY, SUN
 from clouds.data.streets.street import KERB, PARK, Street
-from clouds.data.streets.surfaces import GROUND_TEXEL, GROUNDS, TILE, f32, ground_atlas, noise_tile, three
+from clouds.data.streets.surfaces import GROUND_TEXEL, GROUNDS, TILE, ground_atlas, noise_tile
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
 ROAD, SIDEWALK, TERRAIN = NAMES.index("road"), NAMES.index("sidewalk"), NAMES.index("terrain")
 LANE, KERB_ZONE, VERGE, WALK, PLOT, MEDIAN, BAY = range(7)
+_SOAKS = np.array([1, 1, 0, 1, 0, 0, 1], dtype=np.float32)  # zones that get wet
 ZONE_CLASS = np.array([ROAD, SIDEWALK, TERRAIN, SIDEWALK, TERRAIN, TERRAIN, ROAD], dtype=np.uint8)
 
 # two colours a material, mixed by broad noise
@@ -42,7 +44,7 @@ class Ground:
     z: F32
     u: F32
     depth: F32  # (R, 1)
-    zone: NDArray[np.int8]
+    zone: U8
     to_kerb: F32  # metres from the kerb, negative on the road
 
     def rows(self, first: float, last: float) -> slice:
@@ -72,7 +74,7 @@ def lay(street: Street, camera: Camera, size: tuple[int, int]) -> Ground:
         beside = across < 1.5
     walk = scene.sidewalk if scene.sidewalk >= 0.4 else 0.0
     bounds = np.array([0.0, KERB, KERB + scene.verge, KERB + scene.verge + walk], dtype=np.float32)
-    zone = (to_kerb > bounds[0]).astype(np.int8)
+    zone = (to_kerb > bounds[0]).astype(np.uint8)
     for bound in bounds[1:]:
         zone += to_kerb > bound
     if walk == 0.0:
@@ -94,10 +96,20 @@ def classes(ground: Ground, street: Street) -> U8:
     return table[ground.zone]
 
 
+def _modulo(value: F32, period: float) -> F32:
+    """value % period, much faster than numpy's for float32."""
+    return np.asarray(value - np.floor(value * np.float32(1 / period)) * np.float32(period), dtype=np.float32)
+
+
 def _line(offset: F32, width: float, footprint: F32) -> F32:
     """Anti-aliased coverage of a painted line at this distance from its middle."""
-    cover = np.clip((width / 2 - np.abs(offset)) / footprint + 0.5, 0, 1) * np.minimum(1, width * 2.5 / footprint)
-    return np.asarray(cover, dtype=np.float32)
+    cover = np.abs(offset)
+    np.subtract(np.float32(width / 2), cover, out=cover)
+    cover /= footprint
+    cover += np.float32(0.5)
+    np.minimum(np.maximum(cover, 0, out=cover), 1, out=cover)
+    cover *= np.minimum(np.float32(1), np.float32(width * 2.5) / footprint)
+    return cover
 
 
 def markings(ground: Ground, street: Street, camera: Camera, rng: np.random.Generator) -> tuple[F32, F32]:
@@ -108,8 +120,11 @@ def markings(ground: Ground, street: Street, camera: Camera, rng: np.random.Gene
     paint, metal = np.zeros_like(u), np.zeros_like(u)
     outer = street.half - (PARK if sc.parking > 0 else 0.0)
     dash, period, shift = float(rng.uniform(2, 4)), float(rng.uniform(6, 10)), float(rng.uniform(0, 10))
-    phase = (z + np.float32(shift)) % np.float32(period)
-    dashes = np.clip((dash - phase) / along + 0.5, 0, 1)
+    phase = _modulo(z + np.float32(shift), period)
+    np.subtract(np.float32(dash), phase, out=phase)
+    phase /= along
+    phase += np.float32(0.5)
+    dashes = np.minimum(np.maximum(phase, 0, out=phase), 1, out=phase)
     wanted = rng.random(3)
     clear = np.ones_like(z)
     if street.cross[1]:
@@ -126,7 +141,7 @@ def markings(ground: Ground, street: Street, camera: Camera, rng: np.random.Gene
         if wanted[1] < 0.7:
             paint += _line(side - np.float32(outer - 0.08), 0.12, footprint)
         if sc.parking > 0 and wanted[2] < 0.5:
-            bay = (z + np.float32(shift)) % np.float32(6.0)
+            bay = _modulo(z + np.float32(shift), 6.0)
             paint += (np.clip((0.1 - np.abs(bay - 3)) / along + 0.5, 0, 1) * np.minimum(1, 0.3 / along)
                       * ((side > outer) & (ground.to_kerb < 0)))
         paint *= clear
@@ -137,7 +152,7 @@ def markings(ground: Ground, street: Street, camera: Camera, rng: np.random.Gene
         if place > 3:
             near = ground.rows(place - deep / 2 - 2.5, place + deep / 2 + 1.5)
             far, kerb = along[near], ground.to_kerb[near]
-            stripe = np.clip((0.26 - np.abs((u[near] % 1.05) - 0.52)) / footprint[near] + 0.5, 0, 1)
+            stripe = np.clip((0.26 - np.abs(_modulo(u[near], 1.05) - np.float32(0.52))) / footprint[near] + 0.5, 0, 1)
             band = np.clip((deep / 2 - np.abs(z[near] - np.float32(place))) / far + 0.5, 0, 1) * (kerb < 0)
             stop = np.clip((0.2 - np.abs(z[near] - np.float32(place - deep / 2 - 1.2))) / far + 0.5, 0, 1)
             stop = stop * ((u[near] * street.side > 0) & (kerb < -(PARK if sc.parking > 0 else 0.1)))
@@ -151,21 +166,35 @@ def markings(ground: Ground, street: Street, camera: Camera, rng: np.random.Gene
         near = ground.rows(cz - 0.6, cz + 0.6)
         away = np.hypot(u[near] - np.float32(cu), z[near] - np.float32(cz))
         metal[near] += np.clip((0.33 - away) / (footprint[near] * 2) + 0.5, 0, 1)
-    return np.clip(paint, 0, 1), np.clip(metal, 0, 1)
+    return np.minimum(paint, 1), np.minimum(metal, 1)
 
 
-def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: F32,
-          rng: np.random.Generator) -> tuple[F32, F32]:
-    """Picture (R, C, 3) float32 of the ground in 0..255, and how wet it is (R, C) in 0..1.
+def _looked_up(tile: F32, row: F32, column: F32, down: int, right: int) -> F32:
+    """A tiling field (TILE, TILE) at the given rows and columns, shifted."""
+    index = row.astype(np.int32)
+    index += np.int32(down)
+    index &= TILE - 1
+    index *= TILE
+    across = column.astype(np.int32)
+    across += np.int32(right)
+    across &= TILE - 1
+    index += across
+    return tile.ravel()[index]
 
-    `shadow` (R, C, 2) in 0..1: share of the sun and of the sky that things take away.
+
+def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: tuple[U8, U8],
+          rng: np.random.Generator) -> tuple[U8, F32]:
+    """Picture (R, C, 3) of the ground, and how wet it is (R, C) in 0..1.
+
+    `shadow`: the sun and the sky that things take away, (R, C) each, in steps of sky.SUN and sky.SKY.
     """
     sc, zone = street.scene, ground.zone
     paint, metal = markings(ground, street, camera, rng)
     plot = "grass" if (ZONE_CLASS[PLOT] == TERRAIN and sc.setback >= 1.0) or sc.density <= 0.6 else sc.paving
     verge = "grass" if rng.random() < 0.8 else "dirt"
     names = [sc.surface, "concrete", verge, sc.paving, plot, "grass" if sc.median >= 1.5 else "slabs", sc.surface]
-    material = np.array([GROUNDS.index(n) for n in names])
+    material = np.zeros(256, dtype=np.int32)
+    material[:7] = [GROUNDS.index(n) for n in names]
     pairs = [GRASS[sc.season] if n == "grass" else COLOURS[n] for n in names]
     tint = rng.uniform(0.92, 1.08, (7, 1)).astype(np.float32) * rng.uniform(0.97, 1.03, (7, 3)).astype(np.float32)
     tint[BAY] = tint[LANE] * np.float32(rng.uniform(0.9, 1.08))
@@ -179,21 +208,28 @@ def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: 
     sizes_row, starts_row = sizes[level].astype(np.int32)[:, None], starts[level].astype(np.int32)[:, None]
     scale = (sizes_row / (GROUND_TEXEL * TILE)).astype(np.float32)
     offset = rng.uniform(0, 10, 2).astype(np.float32)
-    column = ((ground.u + 500 + offset[0]) * scale).astype(np.int32) & (sizes_row - 1)
-    row = ((ground.z + 500 + offset[1]) * scale).astype(np.int32) & (sizes_row - 1)
-    texture = texels[starts_row + (material.astype(np.int32)[zone] * sizes_row + row) * sizes_row + column]
-    grain = 1 + np.float32(sc.texture) * (texture.astype(np.float32) * np.float32(1 / 128) - 1)
+    column = (ground.u * scale + (500 + offset[0]) * scale).astype(np.int32)
+    column &= sizes_row - 1
+    index = (ground.z * scale + (500 + offset[1]) * scale).astype(np.int32)
+    index &= sizes_row - 1
+    index += np.asarray(cv2.LUT(zone, material)) * sizes_row
+    index *= sizes_row
+    index += column
+    index += starts_row
+    strength = np.float32(sc.texture)
+    grain = np.asarray(cv2.LUT(texels[index], 1 + strength * (np.arange(256, dtype=np.float32) / 128 - 1)))
 
     # broad variation, patches, wheel tracks
     broad = noise_tile("broad")
     shift = rng.integers(0, TILE, 2)
-    variation = broad[((ground.z * 9).astype(np.int32) + shift[0]) & (TILE - 1),
-                      ((ground.u * 14).astype(np.int32) + shift[1]) & (TILE - 1)]
+    variation = _looked_up(broad, ground.z * np.float32(9), ground.u * np.float32(14), shift[0], shift[1])
     steps = np.linspace(0, 1, 32, dtype=np.float32)[:, None]  # zone * 32 + step of the mix, looked up at once
-    table = np.zeros((256, 1, 3), dtype=np.float32)
-    table[:224, 0] = np.concatenate([a + (b - a) * steps for a, b in zip(first, second, strict=True)])
-    key = (np.minimum(np.maximum(15.5 + 9 * variation, 0), 31) + (zone * np.float32(32))).astype(np.uint8)
-    rgb = np.asarray(cv2.LUT(cv2.merge([key, key, key]), table), dtype=np.float32)
+    table = np.zeros((256, 3), dtype=np.float32)
+    table[:224] = np.concatenate([a + (b - a) * steps for a, b in zip(first, second, strict=True)])
+    mixed = variation * np.float32(9)
+    mixed += np.float32(15.5)
+    key = np.minimum(np.maximum(mixed, 0, out=mixed), 31, out=mixed).astype(np.uint8)
+    key += zone * np.uint8(32)
     road = ground.to_kerb < 0
     for _ in range(int(rng.integers(0, 5))):
         u0, z0 = float(rng.uniform(-street.half, street.half)), float(rng.uniform(3, 35))
@@ -201,30 +237,62 @@ def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: 
         near = ground.rows(z0 - d, z0 + d)
         inside = (np.abs(ground.u[near] - np.float32(u0)) < w) & (np.abs(ground.z[near] - np.float32(z0)) < d)
         grain[near][road[near] & inside] *= dark
-    lane = (np.abs(ground.u) - np.float32(sc.median / 2)) % np.float32(sc.lane_width) / np.float32(sc.lane_width) - 0.5
-    tracks = np.maximum(1 - np.square((np.abs(lane) - np.float32(0.25)) * np.float32(6.5)), 0) * road
-    grain *= 1 - 0.07 * tracks
-    edge = np.maximum(1 + ground.to_kerb * np.float32(2.5), 0) * road
-    grain *= 1 - 0.3 * edge * np.minimum(1, 12 / ground.depth)  # grime and shade in the gutter
-    cover = paint * np.clip(0.8 + 0.16 * variation, 0.3, 0.95)
-    rgb *= three(grain * (1 - cover) * (1 - 0.55 * metal))
-    rgb += three(cover * (np.float32(222) * (1 - 0.55 * metal)))
+    lane = np.abs(ground.u)
+    lane -= np.float32(sc.median / 2)
+    lane *= np.float32(1 / sc.lane_width)
+    lane -= np.floor(lane)
+    lane -= np.float32(0.5)
+    tracks = np.abs(lane, out=lane)
+    tracks -= np.float32(0.25)
+    tracks *= tracks
+    tracks *= np.float32(-(6.5**2))
+    tracks += 1
+    np.maximum(tracks, 0, out=tracks)
+    tracks *= road
+    grain *= 1 - np.float32(0.07) * tracks
+    edge = ground.to_kerb * np.float32(2.5)
+    edge += 1
+    np.maximum(edge, 0, out=edge)
+    edge *= road
+    edge *= np.float32(-0.3) * np.minimum(np.float32(1), 12 / ground.depth)  # grime and shade in the gutter
+    edge += 1
+    grain *= edge
+    cover = variation * np.float32(0.16)
+    cover += np.float32(0.8)
+    np.minimum(np.maximum(cover, np.float32(0.3), out=cover), np.float32(0.95), out=cover)
+    cover *= paint
+    plain = metal * np.float32(-0.55)
+    plain += 1
+    base = (1 - cover) * plain
+    base *= grain
+    cover *= plain
+    cover *= np.float32(222)
+    rgb = [np.asarray(cv2.LUT(key, np.ascontiguousarray(table[:, i])), dtype=np.float32) for i in range(3)]
+    for channel in rgb:
+        channel *= base
+        channel += cover
     if sc.snow > 0:
         lie = np.where(road, sc.snow * 1.5 - 0.75 - 0.55 * tracks - 0.2 * paint, sc.snow * 2.2 - 0.45)
-        lie = three(np.clip(lie + 0.32 * variation + 0.6 * (grain - 1), 0, 0.97).astype(np.float32))
-        rgb += (three(np.float32(231) * (0.5 + 0.5 * grain)) - rgb) * lie
-    puddle = noise_tile("puddle")[((ground.z * 6).astype(np.int32) + shift[1]) & (TILE - 1),
-                                  ((ground.u * 20).astype(np.int32) + shift[0]) & (TILE - 1)]
+        lie = np.clip(lie + np.float32(0.32) * variation + np.float32(0.6) * (grain - 1), 0, 0.97).astype(np.float32)
+        white = np.float32(231) * (np.float32(0.5) + np.float32(0.5) * grain)
+        for channel in rgb:
+            channel += (white - channel) * lie
     wetness = np.zeros_like(grain)
     if sc.wet > 0:
-        soak = np.isin(zone, (LANE, BAY, WALK, KERB_ZONE))
-        wetness = sc.wet * soak * np.clip(0.55 + 0.4 * puddle, 0.15, 1)
-        rgb *= three((1 - 0.38 * wetness).astype(np.float32))
+        puddle = _looked_up(noise_tile("puddle"), ground.z * np.float32(6), ground.u * np.float32(20), shift[1],
+                            shift[0])
+        wetness = np.clip(np.float32(0.55) + np.float32(0.4) * puddle, np.float32(0.15), 1)
+        wetness *= _SOAKS[zone]
+        wetness *= np.float32(sc.wet)
+        dark = 1 - np.float32(0.38) * wetness
+        for channel in rgb:
+            channel *= dark
 
-    direct = f32(light.sun) * np.float32(light.direction[1])
-    sunny, open_sky = 1 - shadow[..., 0], 1 - shadow[..., 1]
-    total = cv2.merge([sunny * direct[i] + open_sky * np.float32(light.ambient[i]) for i in range(3)])
-    if light.night > 0.2:
-        total += light.field(ground.x, ground.z)
-    rgb *= total
-    return rgb, np.asarray(wetness, dtype=np.float32)
+    field = light.field(ground.x, ground.z) if light.night > 0.2 else None
+    for i, channel in enumerate(rgb):
+        direct, ambient = light.sun[i] * light.direction[1], light.ambient[i]
+        total = cv2.addWeighted(shadow[0], -SUN * direct, shadow[1], -SKY * ambient, direct + ambient, dtype=cv2.CV_32F)
+        if field is not None:
+            total += field[i]
+        channel *= total
+    return np.asarray(cv2.convertScaleAbs(cv2.merge(rgb)), dtype=np.uint8), np.asarray(wetness, dtype=np.float32)

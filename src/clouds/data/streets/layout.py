@@ -148,23 +148,44 @@ class _Planner(Actors):
 LONG = {"tram": 26.0, "bus": 12.0, "truck": 8.0}  # vehicles too long to be ordered by their middle, metres
 
 
+HALF = 1.3  # half their width, metres
+_SMALL = ("person", "cyclist", "motorcyclist")
+
+
+def _inside(thing: Thing, vehicle: Thing) -> bool:
+    """Whether the middle of a thing lies in a long vehicle."""
+    s, c = math.sin(vehicle.heading), math.cos(vehicle.heading)
+    x, z = thing.x - vehicle.x, thing.z - vehicle.z
+    return abs(x * s + z * c) < LONG[vehicle.kind] / 2 + 0.3 and abs(x * c - z * s) < HALF
+
+
+def _apart(things: list[Thing]) -> list[Thing]:
+    """Things without the people and riders that stand inside a bus, a truck or a tram."""
+    long = [t for t in things if t.kind in LONG]
+    return [t for t in things if t.kind not in _SMALL or not any(_inside(t, v) for v in long)]
+
+
 def _ordered(things: list[Thing], street: Street) -> list[Thing]:
     """Things with painting orders that are right around long vehicles.
 
     A long vehicle counts by its near end, so that what stands behind its flank is painted before it; what stands
-    between it and the camera's line is painted after it.
+    between its flank and the camera's line of sight (or astride that line) is painted after it, in its own order.
     """
-    for vehicle in [t for t in things if t.kind in LONG and abs(math.sin(t.heading)) < 0.5]:
-        reach = LONG[vehicle.kind] / 2
-        near = vehicle.z - reach
-        gap = vehicle.x - street.camera_x
-        for i, t in enumerate(things):
-            if t is vehicle:
-                things[i] = replace(t, far=max(near, 1.0))
-            elif near < t.z < vehicle.z + reach + 1 and t.kind not in LONG and t.kind != "building" and (
-                    0 <= (t.x - street.camera_x) * math.copysign(1, gap) < abs(gap) - 1):
-                things[i] = replace(t, far=min(t.far, max(near, 1.0) - 0.5 + t.far * 1e-3))
+    things = [replace(t, far=max(t.z - LONG[t.kind] / 2, 1.0)) if _along(t) else t for t in things]
+    eye = street.camera_x
+    for i in sorted((i for i, t in enumerate(things) if _along(t)), key=lambda i: -abs(things[i].x - eye)):
+        vehicle, last = things[i], things[i].z + LONG[things[i].kind] / 2 + 1
+        sign, gap = math.copysign(1, vehicle.x - eye), abs(vehicle.x - eye)
+        for k, t in enumerate(things):
+            beside = (t.x - eye) * sign
+            if k != i and t.z < last and t.kind != "building" and -2.5 < beside < gap - HALF:
+                things[k] = replace(t, far=min(t.far, vehicle.far - 0.5 + t.far * 1e-3))
     return things
+
+
+def _along(thing: Thing) -> bool:
+    """Whether a thing is a long vehicle that drives along the street."""
+    return thing.kind in LONG and abs(math.sin(thing.heading)) < 0.5
 
 
 def plan(scene: Scene) -> tuple[Street, list[Thing]]:
@@ -178,4 +199,4 @@ def plan(scene: Scene) -> tuple[Street, list[Thing]]:
     planner.traffic()
     planner.riders()
     planner.people()
-    return planner.street, sorted(_ordered(planner.things, planner.street), key=lambda t: -t.far)
+    return planner.street, sorted(_ordered(_apart(planner.things), planner.street), key=lambda t: -t.far)

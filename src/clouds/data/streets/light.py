@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,18 +45,21 @@ class Light:
         return tuple(self.night * (0.8 * lamp * LAMP[i] + 0.65 * head * HEAD[i]) for i in range(3))
 
     def field(self, x: F32, z: F32) -> F32:
-        """Artificial light on the ground at X, Z (R, C): (R, C, 3)."""
+        """Artificial light on the ground at X, Z (R, C): its three channels (3, R, C)."""
         lamp = np.zeros_like(x)
         for lx, lz in self.lamps[:10]:
-            d = 1.0 + ((x - lx) ** 2 + (z - lz) ** 2) / 22.0
-            lamp += 1.0 / (d * np.sqrt(d))
+            d = np.square(x - np.float32(lx))
+            d += np.square(z - np.float32(lz))
+            d *= np.float32(1 / 22.0)
+            d += 1
+            d *= np.sqrt(d)
+            lamp += np.reciprocal(d, out=d)
         np.minimum(lamp, 1.6, out=lamp)
         lateral = (x - self.eye[0] - self.eye[1] * z) / (1.2 + 0.16 * z)
         head = 1.5 * np.exp(-lateral * lateral - z / 20)
-        channels = [
-            self.night * (np.float32(0.8 * LAMP[i]) * lamp + np.float32(0.65 * HEAD[i]) * head) for i in range(3)
-        ]
-        return np.asarray(cv2.merge(channels), dtype=np.float32)
+        night = np.float32(self.night)
+        channels = [lamp * np.float32(0.8 * LAMP[i]) + head * np.float32(0.65 * HEAD[i]) for i in range(3)]
+        return np.asarray(np.stack(channels) * night, dtype=np.float32)
 
     def on(self, normal: Rgb, x: float, z: float, y: float = 1.0) -> Rgb:
         """Total light on a surface with this unit normal."""

@@ -83,7 +83,7 @@ def _pick(options: tuple[Rgb, ...], rng: np.random.Generator) -> Rgb:
 
 def person(brush: Brush, thing: Thing, depth: float) -> None:
     """Someone walking or standing."""
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     f = _Figure(brush, thing, code_of(PERSON, depth))
     h = thing.height
     top, legs, skin, hair = (_pick(o, rng) for o in (TOPS, TROUSERS, SKIN, HAIR))
@@ -235,7 +235,7 @@ def motorcycle(f: _Figure, code: int, rng: np.random.Generator) -> None:
 
 def two_wheeler(brush: Brush, thing: Thing, depth: float) -> None:
     """A parked or ridden bicycle or motorcycle, with its rider if any."""
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     motor = "motorcycl" in thing.kind
     code = code_of(MOTORCYCLE if motor else BICYCLE, depth)
     f = _Figure(brush, thing, code)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.brush import Brush, code_of
+from clouds.data.streets.brush import Brush, code_of, write_code
 from clouds.data.streets.light import Rgb
 from clouds.data.streets.street import Thing
 from clouds.data.streets.surfaces import f32, fractal
@@ -18,6 +18,7 @@ F32 = NDArray[np.float32]
 
 VEGETATION = NAMES.index("vegetation")
 SIZE = 224  # pixels of a sprite
+STEPS = np.arange(256, dtype=np.float32)[:, None] / 128 - 1  # what a sprite's tones do to its colour
 LEAF: dict[str, tuple[Rgb, ...]] = {
     "summer": ((70, 94, 38), (88, 108, 48), (58, 84, 42), (98, 112, 56)),
     "spring": ((106, 136, 58), (124, 148, 70), (92, 126, 56), (190, 160, 160)),
@@ -127,13 +128,24 @@ def sprite(shape: str, index: int) -> tuple[U8, ...]:
     return tuple(levels)
 
 
+@cache
+def extent(shape: str, index: int) -> tuple[float, float, float, float]:
+    """The part (x0, y0, x1, y1) of a sprite, in shares of its size, outside of which it is empty."""
+    region = crown(shape, index)[2]
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    around = 0.04  # what the coarsest level smears
+    return (max(0.0, float(columns[0]) / SIZE - around), max(0.0, float(rows[0]) / SIZE - around),
+            min(1.0, float(columns[-1] + 1) / SIZE + around), min(1.0, float(rows[-1] + 1) / SIZE + around))
+
+
 def stamp(brush: Brush, levels: tuple[U8, ...], box: tuple[float, float, float, float], rgb: Rgb, light: Rgb,
-          code: int, flip: bool, snow: float) -> None:
-    """Draw a sprite into the canvas box (x0, y0, x1, y1)."""
+          code: int, flip: bool, snow: float, part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)) -> None:
+    """Draw a sprite, of which only `part` (see extent) holds anything, into the canvas box (x0, y0, x1, y1)."""
     x0, y0, x1, y1 = box
     height, width = brush.canvas.shape[:2]
-    left, top, right, bottom = (max(0, math.floor(x0)), max(0, math.floor(y0)), min(width, math.ceil(x1)),
-                                min(height, math.ceil(y1)))
+    first, last = (1 - part[2], 1 - part[0]) if flip else (part[0], part[2])
+    left, right = max(0, math.floor(x0 + first * (x1 - x0))), min(width, math.ceil(x0 + last * (x1 - x0)))
+    top, bottom = max(0, math.floor(y0 + part[1] * (y1 - y0))), min(height, math.ceil(y0 + part[3] * (y1 - y0)))
     if right - left < 1 or bottom - top < 1 or x1 - x0 < 1:
         return
     sx, sy = (x1 - x0) / SIZE, (y1 - y0) / SIZE
@@ -142,26 +154,25 @@ def stamp(brush: Brush, levels: tuple[U8, ...], box: tuple[float, float, float, 
     matrix[:, :2] *= 2**k
     layers = cv2.warpAffine(levels[k], matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     tone, cover, region = cv2.split(layers)
-    colour = f32(rgb) * f32(light)
-    steps = 1 + brush.scene.texture * (np.arange(256, dtype=np.float32) / 128 - 1)
-    table = steps[:, None] * colour
+    steps = 1 + np.float32(brush.scene.texture) * STEPS
+    table = steps * (f32(rgb) * f32(light))
     if snow > 0:
         white = f32([228, 233, 240]) * f32(light)
-        t = np.clip((steps - (1.55 - 0.6 * snow)) * 3, 0, 1)[:, None] * np.float32(snow)
-        table = table + (white - table) * t
-    lut = np.zeros((256, 1, 4), dtype=np.uint8)
-    lut[:, 0, :3] = np.clip(table, 0, 255)
+        t = np.minimum(np.maximum((steps - np.float32(1.55 - 0.6 * snow)) * 3, 0), 1) * np.float32(snow)
+        table += (white - table) * t
+    lut = np.empty((256, 1, 4), dtype=np.uint8)
+    lut[:, 0, :3] = np.maximum(np.minimum(table, 255), 0)
     lut[:, 0, 3] = code
     patch = cv2.LUT(cv2.merge([tone, tone, tone, tone]), lut)
     view = brush.canvas[top:bottom, left:right]
-    np.copyto(view[..., 3], np.uint8(code), where=region > 127)
-    cv2.copyTo(patch, (cover > 127).astype(np.uint8), view)
+    write_code(view, cv2.compare(region, 127, cv2.CMP_GT), code)
+    cv2.copyTo(patch, cv2.compare(cover, 127, cv2.CMP_GT), view)
 
 
 def draw(brush: Brush, thing: Thing) -> None:
     """Paint a tree or a bush."""
     scene = brush.scene
-    rng = np.random.default_rng(thing.tag)
+    rng = brush.dice.of(thing.tag)
     depth = brush.camera.depth(thing.x, thing.z)
     if depth < 1.5:
         return
@@ -217,4 +228,5 @@ def draw(brush: Brush, thing: Thing) -> None:
     x = (xa + xb) / 2
     box = (x - half, tip, x + half, foot)
     strong = (light[0] * 0.92, light[1] * 0.92, light[2] * 0.92)
-    stamp(brush, sprite("bare" if bare else shape, index), box, bark if bare else rgb, strong, code, flip, scene.snow)
+    look = "bare" if bare else shape
+    stamp(brush, sprite(look, index), box, bark if bare else rgb, strong, code, flip, scene.snow, extent(look, index))

@@ -10,6 +10,7 @@ from clouds.classes import IGNORE, NAMES
 from clouds.data.streets import boxes, buildings, cars, furniture, ground, people, plants, sky, weather
 from clouds.data.streets.brush import CODES, NOTHING, SCALE, STEPS, Brush, step_depth
 from clouds.data.streets.camera import NEAR, Camera
+from clouds.data.streets.dice import Dice
 from clouds.data.streets.layout import plan
 from clouds.data.streets.light import light_of
 from clouds.data.streets.scene import Scene
@@ -144,23 +145,26 @@ def render(scene: Scene, size: tuple[int, int] = (256, 512)) -> tuple[U8, U8]:
     inverse[flat.top:] = 1 / np.maximum(flat.depth, 0.5)
 
     # things: painted on a larger canvas, whose colours are averaged and whose codes are picked
-    solid = cv2.split(cv2.convertScaleAbs(np.maximum(background, 0, out=background)))
-    base = cv2.merge([*solid, codes])
+    base = cv2.cvtColor(background, cv2.COLOR_RGB2RGBA)
+    base[..., 3] = codes
     canvas = np.asarray(
         cv2.resize(base, (width * SCALE, height * SCALE), interpolation=cv2.INTER_NEAREST), dtype=np.uint8
     )
-    brush = Brush(canvas, inverse, camera, light, scene)
+    brush = Brush(canvas, inverse, camera, light, scene, Dice([(t.tag,) for t in things]))
     _paint(brush, things)
     if scene.bonnet > 0:
         _bonnet(canvas, scene.bonnet, max(light.ambient))
     picked = np.ascontiguousarray(canvas[1::SCALE, 1::SCALE, 3])
-    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.float32)
+    small4 = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.cvtColor(small4, cv2.COLOR_RGBA2RGB)).astype(np.float32)
 
     label = np.asarray(cv2.LUT(picked, _CLASS), dtype=np.uint8)
     stands = cv2.LUT(picked, _DEPTH)
     depth = np.where(stands > 0, stands, 1 / inverse)
-    uneven = cv2.LUT(picked, _UNEVEN) * np.float32(scene.texture)
-    small *= three(1 + uneven * noise_window("uneven", height, width, looks))
+    uneven = np.asarray(cv2.LUT(picked, _UNEVEN * np.float32(scene.texture)), dtype=np.float32)
+    uneven *= noise_window("uneven", height, width, looks)
+    uneven += 1
+    small *= three(uneven)
 
     _, rim = sky.colours(scene)
     haze = rim * np.float32(0.96 if scene.night < 0.3 else 0.8)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from clouds.data.streets.dice import Dice
 from clouds.errors import UsageError
 
 Value = float | int | str
@@ -99,6 +100,7 @@ class Scene:
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Scene))
+_INDEX = {name: i for i, name in enumerate(FIELDS)}
 
 # one clean town at noon: few materials, one camera
 _SOURCE: dict[str, Recipe] = {
@@ -174,8 +176,11 @@ def build(seed: int, series: int, *layers: Recipes) -> Scene:
     merged: dict[str, Recipe] = {}
     for layer in layers:
         merged.update(layer)
-    values = {name: draw(recipe, np.random.default_rng([seed, series, FIELDS.index(name)]))
-              for name, recipe in merged.items()}
+    keys = {name: (seed, series, _INDEX[name]) for name, recipe in merged.items() if isinstance(recipe, tuple | list)}
+    dice = Dice(list(keys.values()))
+    values: dict[str, Value] = {}
+    for name, recipe in merged.items():
+        values[name] = draw(recipe, dice.of(*keys[name])) if isinstance(recipe, tuple | list) else recipe
     return Scene(seed=seed, series=series, **values)  # type: ignore[arg-type]
 
 

@@ -146,6 +146,20 @@ def f32(values: Sequence[float] | Sequence[Sequence[float]]) -> F32:
     return np.asarray(values, dtype=np.float32)
 
 
+def ramp(first: float, last: float, count: int) -> F32:
+    """`count` evenly spaced float32 numbers from first to last (np.linspace without its overhead)."""
+    return np.arange(count, dtype=np.float32) * np.float32((last - first) / max(count - 1, 1)) + np.float32(first)
+
+
+_STEPS = np.arange(256, dtype=np.float32)[:, None] / 128 - 1
+
+
+def coloured(grain: U8, rgb: Sequence[float], light: Sequence[float], texture: float = 1.0) -> U8:
+    """A grey texture (H, W) in a colour (0..255) under a light, (H, W, 3); `texture` scales its contrast."""
+    table = np.maximum(np.minimum((1 + np.float32(texture) * _STEPS) * (f32(rgb) * f32(light)), 255), 0)
+    return np.asarray(cv2.applyColorMap(grain, table.astype(np.uint8)[:, None, :]), dtype=np.uint8)
+
+
 def three(field: F32) -> F32:
     """A field (H, W) as three equal channels (H, W, 3): far faster than broadcasting the last axis."""
     return np.asarray(cv2.merge([field, field, field]), dtype=np.float32)

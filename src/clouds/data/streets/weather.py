@@ -35,10 +35,12 @@ def mirror(picture: F32, wetness: F32, top: int, depth: F32) -> None:
 
 def fog(picture: F32, depth: F32, scene: Scene, colour: F32) -> None:
     """Mix every pixel in place with the fog's colour (3,) by its depth (H, W), metres: exponential extinction."""
-    left = three(np.asarray(cv2.exp(np.minimum(depth, np.float32(600.0)) * np.float32(-scene.fog)), dtype=np.float32))
-    picture -= colour
-    picture *= left
-    picture += colour
+    left = np.minimum(depth, np.float32(600.0))
+    left *= np.float32(-scene.fog)
+    left = np.asarray(cv2.exp(left), dtype=np.float32)
+    picture *= three(left)
+    np.subtract(1, left, out=left)
+    picture += cv2.merge([left * c for c in colour])
 
 
 def glow(picture: F32, lights: list[tuple[float, float, float, tuple[float, float, float], float]], scene: Scene,
@@ -152,10 +154,14 @@ def lens(picture: F32, scene: Scene, rng: np.random.Generator) -> U8:
     if scene.blur > 0.15:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), scene.blur * width / 512), dtype=np.float32)
     if scene.noise > 0.2:
-        picture += window(*_grain(), height, width, rng) * np.float32(scene.noise)
-    over = np.maximum(picture - np.float32(200.0), 0)  # highlights roll off instead of clipping
-    picture -= over * over / (over + np.float32(55.0))
-    out = np.clip(picture, 0, 255).astype(np.uint8)
+        picture = np.asarray(cv2.scaleAdd(window(*_grain(), height, width, rng), scene.noise, picture))
+    over = picture - np.float32(200.0)  # highlights roll off instead of clipping
+    np.maximum(over, 0, out=over)
+    base = over + np.float32(55.0)
+    over *= over
+    over /= base
+    picture -= over
+    out = np.asarray(cv2.convertScaleAbs(np.maximum(picture, 0, out=picture)), dtype=np.uint8)
     if scene.jpeg:
         _, code = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(scene.jpeg)])
         out = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), dtype=np.uint8)

@@ -1,0 +1,47 @@
+"""What several test files share: a tiny model of the real architecture and the 19 classes, in memory and on disk."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no bug
+settings.load_profile("patient")
+
+
+def small_model(seed: int = 2, **settings):
+    """Random weights and vocabulary, twice their usual spread: a small picture gets more than one class."""
+    import torch
+
+    from clouds.classes import COLORS, NAMES, SYNONYMS
+    from clouds.model.segmenter import Segmenter
+
+    torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings
+    torch.manual_seed(seed)
+    sizes = {"hidden": 32, "queries": 6, "heads": 4, "pixel_layers": 1, "layers": 2, "pixel_ffn": 32, "ffn": 32}
+    model = Segmenter(
+        vision="efficientnet-lite0", text="all-minilm-l6-v2", text_dim=16, classes=list(NAMES),
+        synonyms=[list(group) for group in SYNONYMS], colors=[list(color) for color in COLORS],
+        **{**sizes, "shorter_side": 64, "pretrained": False, **settings},
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(2 if parameter.ndim > 1 else 1)
+    model.vocabulary.copy_(torch.nn.functional.normalize(torch.randn(model.vocabulary.shape), dim=-1))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    from clouds.model.checkpoint import save_model
+
+    folder = tmp_path_factory.mktemp("models") / "small"
+    save_model(small_model(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def predictor(model_folder):
+    import clouds
+
+    return clouds.load(model_folder)

@@ -1,0 +1,274 @@
+"""Model folders and training checkpoints: whole or not at all, strict, never unpickled."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tiny
+from clouds.errors import DataError
+from clouds.foundation import clip
+from clouds.model import checkpoint
+from clouds.model.checkpoint import Checkpoint, latest_checkpoint, load_model, save_checkpoint, save_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.segmenter().eval()
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save_model(model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("head", ["text", "linear"])
+def test_a_model_comes_back_equal(head, tmp_path):
+    model = tiny.segmenter(head=head).eval()
+    save_model(model, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    x = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
+    assert torch.equal(model.semantic(x), again.semantic(x))
+    assert (again.classes, again.synonyms, again.colors) == (model.classes, model.synonyms, model.colors)
+    assert again.settings == model.settings
+    assert not again.training
+
+
+def test_equal_models_are_equal_bytes(model, folder, tmp_path):
+    assert sorted(contents(folder)) == ["config.json", "model.safetensors"]
+    save_model(model, tmp_path / "twice")
+    save_model(load_model(folder), tmp_path / "loaded")
+    assert contents(tmp_path / "twice") == contents(tmp_path / "loaded") == contents(folder)
+
+
+def test_saving_replaces_what_was_there(model, folder):
+    (folder / "stale.txt").write_text("old")
+    before = (folder / "model.safetensors").read_bytes()
+    save_model(tiny.segmenter(seed=1), folder)
+    assert sorted(contents(folder)) == ["config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() != before
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_loading_does_not_fetch_pretrained_weights(folder, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(clip, "package_file", lambda *names: asked.append(names))
+    load_model(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["pretrained"] is False
+    (folder / "config.json").write_text(json.dumps({**config, "pretrained": True}))
+    load_model(folder)
+    assert not asked
+
+
+def test_a_model_built_with_pretrained_weights_is_saved_without_the_wish_for_them(tmp_path):
+    model = tiny.segmenter(pretrained=True)
+    save_model(model, tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["pretrained"] is False
+    stem = "backbone.network.conv_stem.weight"
+    assert torch.equal(load_model(tmp_path / "model").state_dict()[stem], model.state_dict()[stem])
+
+
+def rewrite(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def drop(tensors):
+    del tensors["vocabulary"]
+
+
+def add(tensors):
+    tensors["head.surplus"] = torch.zeros(2)
+
+
+def reshape(tensors):
+    tensors["vocabulary"] = tensors["vocabulary"][:, :-1].contiguous()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [(drop, "vocabulary"), (add, r"head\.surplus"), (reshape, r"vocabulary.*shape")]
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(folder, change, named):
+    rewrite(folder, change)
+    with pytest.raises(DataError, match=rf"(?s)model\.safetensors.*{named}"):
+        load_model(folder)
+
+
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("it was unpickled",)
+
+
+@pytest.mark.parametrize("content", ["truncated", "pickle", "torch", "empty", "text"])
+def test_a_file_that_is_no_whole_safetensors_is_refused_by_name(folder, content):
+    path = folder / "model.safetensors"
+    if content == "torch":
+        torch.save({"vocabulary": torch.zeros(2)}, path)
+    else:
+        path.write_bytes(
+            {
+                "truncated": path.read_bytes()[:-1000],
+                "pickle": pickle.dumps(Trap()),
+                "empty": b"",
+                "text": b"version https://git-lfs.github.com/spec/v1\n",
+            }[content]
+        )
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=name):
+        load_model(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        {"vision": "resnet9"},
+        {"surplus": 1},
+        {"hidden": "wide"},
+        {"hidden": -32},
+        {"hidden": 33},
+        {"synonyms": [1, 2]},
+        {"synonyms": []},
+    ],
+)
+def test_a_broken_configuration_is_named(folder, change):
+    path = folder / "config.json"
+    path.write_text("[1, 2" if change is None else json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=r"config\.json"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
+def test_a_crash_while_saving_leaves_the_old_folder(folder, monkeypatch, error):
+    before = contents(folder)
+    other = tiny.segmenter(seed=1)
+    whole = other.save_pretrained
+
+    def crash(target, **arguments):
+        whole(target, **arguments)
+        raise error
+
+    monkeypatch.setattr(other, "save_pretrained", crash)
+    with pytest.raises(type(error)):
+        save_model(other, folder)
+    assert contents(folder) == before
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def state(step, stage="joint"):
+    generator = torch.Generator().manual_seed(step)
+    tensors = {
+        group: {"a": torch.randn(300, generator=generator), "b.c": torch.randn(2, 3, generator=generator)}
+        for group in ("student", "teacher")
+    }
+    return Checkpoint(stage, step, tensors, {"updates": step, "mean": 0.1 * step, "seen": [1, step]})
+
+
+def same(found, wanted):
+    assert found is not None
+    assert (found.stage, found.step, found.counts) == (wanted.stage, wanted.step, wanted.counts)
+    assert found.tensors.keys() == wanted.tensors.keys()
+    for group, tensors in wanted.tensors.items():
+        assert found.tensors[group].keys() == tensors.keys()
+        assert all(torch.equal(found.tensors[group][name], t) for name, t in tensors.items())
+
+
+def test_the_last_two_checkpoints_of_a_stage_are_kept(tmp_path):
+    save_checkpoint(tmp_path, state(5, "warmup"))
+    for step in (9, 10, 100):
+        save_checkpoint(tmp_path, state(step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["joint-000010", "joint-000100", "warmup-000005"]
+    same(latest_checkpoint(tmp_path, "joint"), state(100))
+    same(latest_checkpoint(tmp_path, "warmup"), state(5, "warmup"))
+
+
+def test_without_a_checkpoint_there_is_none(tmp_path):
+    assert latest_checkpoint(tmp_path / "nowhere", "joint") is None
+    assert latest_checkpoint(tmp_path, "joint") is None
+
+
+def test_the_same_step_can_be_saved_again(tmp_path):
+    save_checkpoint(tmp_path, state(3))
+    save_checkpoint(tmp_path, state(3))
+    same(latest_checkpoint(tmp_path, "joint"), state(3))
+
+
+def flip(path, position):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["student.safetensors", "teacher.safetensors"])
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_a_flipped_byte_is_found_and_the_checkpoint_before_taken(tmp_path, capsys, name, place):
+    save_checkpoint(tmp_path, state(1))
+    path = save_checkpoint(tmp_path, state(2)) / name
+    flip(path, int(place * (path.stat().st_size - 1)))
+    same(latest_checkpoint(tmp_path, "joint"), state(1))
+    assert "joint-000002" in capsys.readouterr().err
+
+
+def test_no_flipped_byte_of_the_state_file_goes_into_a_run(tmp_path):
+    save_checkpoint(tmp_path, state(1))
+    path = save_checkpoint(tmp_path, state(2)) / "state.json"
+    whole, rejected = path.read_bytes(), 0
+    for position in range(len(whole)):
+        flip(path, position)
+        found = latest_checkpoint(tmp_path, "joint")
+        same(found, state(found.step))
+        rejected += found.step == 1
+        path.write_bytes(whole)
+    assert rejected > len(whole) / 2
+
+
+@pytest.mark.parametrize("name", ["student.safetensors", "state.json"])
+def test_a_missing_or_cut_file_is_found(tmp_path, name):
+    save_checkpoint(tmp_path, state(1))
+    path = save_checkpoint(tmp_path, state(2)) / name
+    path.write_bytes(path.read_bytes()[:-20])
+    same(latest_checkpoint(tmp_path, "joint"), state(1))
+    path.unlink()
+    same(latest_checkpoint(tmp_path, "joint"), state(1))
+    path.write_text("[]")
+    same(latest_checkpoint(tmp_path, "joint"), state(1))
+
+
+def test_when_every_checkpoint_is_damaged_there_is_none(tmp_path):
+    for step in (1, 2):
+        (save_checkpoint(tmp_path, state(step)) / "state.json").unlink()
+    assert latest_checkpoint(tmp_path, "joint") is None
+
+
+def test_a_crash_while_saving_a_checkpoint_leaves_the_ones_before(tmp_path, monkeypatch):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, state(step))
+
+    def crash(path, value):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_json", crash)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(tmp_path, state(3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["joint-000001", "joint-000002"]
+    same(latest_checkpoint(tmp_path, "joint"), state(2))

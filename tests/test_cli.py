@@ -1,0 +1,322 @@
+"""The command: exit codes, what goes to stdout and to stderr, Ctrl-C, full disks, and a quick --help."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clouds
+from clouds.cli import main, run
+from clouds.files import read_jsonl
+
+VERBS = ("demo", "prompts", "generate", "train", "evaluate", "predict", "report")
+SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
+
+
+def command(*words: str, **how) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "clouds", *map(str, words)], capture_output=True, text=True, **how)
+
+
+def outcome(capsys, *words) -> tuple[int, str, str]:
+    code = run([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def one_message(err: str) -> str:
+    assert err.startswith("clouds: "), err
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+# -- done: exit code 0
+
+
+def test_json_is_one_object_alone_on_stdout(capsys, tmp_path):
+    code, out, err = outcome(capsys, "generate", "demo", *SMALL, "generate.count=2", "--out", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out) == {"images": 2, "folder": str(tmp_path)}
+    assert out.count("\n") == 1
+    assert "drawing prompts: 2/2" in err
+
+
+def test_without_json_a_line_for_a_person_is_printed(capsys, tmp_path):
+    code, out, err = outcome(capsys, "prompts", "demo", "prompts.count=4", "--out", tmp_path / "p.jsonl")
+    assert (code, out, err) == (0, f"4 prompts in {tmp_path / 'p.jsonl'}\n", "")
+    assert len(read_jsonl(tmp_path / "p.jsonl")) == 4
+
+
+def test_options_and_settings_mix_in_any_order(capsys, tmp_path):
+    where = ("--out", tmp_path / "p.jsonl")
+    code, out, _ = outcome(capsys, "prompts", "--json", "demo", *where, "prompts.count=2", "seed=3")
+    assert code == 0
+    assert json.loads(out)["prompts"] == 2
+    assert read_jsonl(tmp_path / "p.jsonl")[0]["seed"] == 3
+
+
+def test_predict_and_evaluate_print_their_result(capsys, tmp_path, model_folder):
+    photo = tmp_path / "a.png"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photo)
+    code, out, _ = outcome(capsys, "predict", model_folder, photo, "--out", tmp_path / "out", "--json")
+    assert (code, json.loads(out)) == (0, {"images": 1, "folder": str(tmp_path / "out")})
+    code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1", "--json")
+    assert (code, [row["name"] for row in json.loads(out)["domains"]]) == (0, ["fog"])
+    code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1")
+    assert (code, out.split()[0]) == (0, "domain")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], *([verb, "--help"] for verb in VERBS)])
+def test_help_is_printed(capsys, words):
+    code, out, err = outcome(capsys, *words)
+    assert (code, err) == (0, "")
+    assert "Usage: clouds" in out
+
+
+def test_help_names_every_verb_and_every_verb_takes_json_and_debug(capsys):
+    _, out, _ = outcome(capsys, "--help")
+    assert all(f"\n  {verb} " in out for verb in VERBS)
+    for verb in VERBS:
+        _, out, _ = outcome(capsys, verb, "--help")
+        assert "--json" in out
+        assert "--debug" in out
+        assert "Example" in out
+
+
+@pytest.mark.parametrize("verb", set(VERBS) - {"report"})
+def test_every_verb_that_writes_takes_out(capsys, verb):
+    assert "--out" in outcome(capsys, verb, "--help")[1]
+
+
+def test_the_version_is_the_packages(capsys):
+    assert outcome(capsys, "--version") == (0, clouds.__version__ + "\n", "")
+
+
+def test_main_exits_with_the_code_of_run(monkeypatch, capsys):
+    for words, code in ((["--version"], 0), (["report", "/nowhere"], 1), (["nope"], 2)):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == code
+    monkeypatch.setattr(sys, "argv", ["clouds", "--version"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+
+
+# -- the request is wrong: exit code 2
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["prompts", "nope"], "recipe 'nope': neither a shipped one (demo"),
+    (["train", "demo", "train.stepz=3"], "train.stepz: unknown key; did you mean train.steps?"),
+    (["generate", "demo", "generate.count=0"], "generate.count: got 0; input should be greater than or equal to 1"),
+    (["demo", "steps"], "'steps': expected key=value"),
+    (["demo", "--minutes", "0"], "--minutes: got 0; expected 0.2 to 10000"),
+    (["demo", "--minutes", "nan"], "--minutes: got nan"),
+    (["demo", "data.root=/nowhere"], "data.root: /nowhere is no folder"),
+    (["train", "/nowhere", "--resume"], "/nowhere: holds no CLOUDS run"),
+    (["train", "x", "seed=1", "--resume"], "--resume takes a run folder alone"),
+    (["train", "x", "--out", "y", "--resume"], "--resume takes a run folder alone"),
+    (["evaluate", "m", "mars"], "unknown domain 'mars'"),
+    (["evaluate", "m", "camvid-day"], "camvid-day: needs data.root=PATH"),
+    (["predict", "m", "/nowhere.png"], "/nowhere.png: no such image or folder"),
+], ids=lambda words: " ".join(words) if isinstance(words, list) else "")  # fmt: skip
+def test_a_wrong_request_exits_2_with_one_message_and_writes_nothing(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = outcome(capsys, *words)
+    assert (code, out) == (2, "")
+    assert said in one_message(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["nope"], ["demo", "--nope"], ["prompts"], ["demo", "--minutes", "soon"], []])
+def test_a_line_that_cannot_be_parsed_exits_2_with_usage_and_no_traceback(capsys, words):
+    code, out, err = outcome(capsys, *words)
+    assert code == 2
+    assert "Usage: clouds" in out + err
+    assert "Traceback" not in err
+
+
+def test_a_file_where_a_folder_is_expected_is_named(capsys, tmp_path):
+    blocking = tmp_path / "file"
+    blocking.write_text("mine")
+    for words in (["generate", "demo", *SMALL], ["train", "demo"], ["demo"]):
+        for out in (blocking, blocking / "deeper"):
+            code, printed, err = outcome(capsys, *words, "--out", out)
+            assert (code, printed) == (2, "")
+            assert f"{blocking}: is a file where a folder is needed" in one_message(err)
+    assert blocking.read_text() == "mine"
+
+
+def test_a_folder_where_a_file_is_expected_is_named(capsys, tmp_path):
+    code, _, err = outcome(capsys, "prompts", "demo", "--out", tmp_path)
+    assert code == 2
+    assert f"{tmp_path}: is a folder where a file is to be written" in one_message(err)
+
+
+# -- it failed: exit code 1
+
+
+@pytest.mark.parametrize("words", [
+    ["evaluate", "/nowhere", "town"], ["report", "/nowhere"], ["predict", "/nowhere", __file__],
+])  # fmt: skip
+def test_a_missing_model_or_run_exits_1_naming_it(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = outcome(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "/nowhere" in one_message(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_half_written(capsys, tmp_path, monkeypatch):
+    real, written = Path.write_bytes, []
+
+    def write_bytes(path, data):
+        written.append(path)
+        if len(written) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, data)
+
+    words = ["generate", "demo", *SMALL, "generate.count=4", "--out", tmp_path]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", write_bytes)
+        code, out, err = outcome(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "No space left on device" in one_message(err)
+    names = ["000000.png", "000001.png", "metadata.jsonl", "prompts.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    code, _, err = outcome(capsys, *words)
+    assert (code, "4/4" in err) == (0, True)
+
+
+def test_an_unwritable_folder_is_one_line(capsys, tmp_path, monkeypatch):
+    def refuse(*_, **how):
+        raise PermissionError(errno.EACCES, "Permission denied", str(how["dir"]))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    code, out, err = outcome(capsys, "prompts", "demo", "--out", tmp_path / "p.jsonl")
+    assert (code, out) == (1, "")
+    assert f"{tmp_path}: Permission denied" in one_message(err)
+
+
+def test_a_full_disk_while_saving_weights_is_one_line(capsys, tmp_path, monkeypatch):
+    from clouds.errors import CloudsError
+    from clouds.model import checkpoint
+    from conftest import small_model
+
+    def full(*_, **__):
+        raise checkpoint.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    state = checkpoint.Checkpoint("warmup", 1, {"student": {}}, {})
+    with pytest.raises(CloudsError, match=r"warmup-000001: cannot be written .*No space left on device"):
+        checkpoint.save_checkpoint(tmp_path / "checkpoints", state)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    model = small_model()
+    monkeypatch.setattr(model, "save_pretrained", full)
+    with pytest.raises(CloudsError, match=r"model: cannot be written .*No space left on device"):
+        checkpoint.save_model(model, tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_debug_shows_the_traceback(capsys, tmp_path):
+    quiet, loud = command("report", tmp_path), command("report", tmp_path, "--debug")
+    assert (quiet.returncode, loud.returncode) == (1, 1)
+    assert one_message(quiet.stderr)
+    assert "Traceback (most recent call last)" in loud.stderr
+    assert "DataError" in loud.stderr
+    assert (quiet.stdout, loud.stdout) == ("", "")
+
+
+def test_a_bug_is_not_hidden(monkeypatch, tmp_path):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("clouds.generate.prompts.prompts_of", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(["prompts", "demo", "--out", str(tmp_path / "p.jsonl")])
+
+
+# -- as a process
+
+
+def test_python_m_clouds_is_the_same_command():
+    done = command("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, clouds.__version__ + "\n", "")
+    done = command("prompts", "nope")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "recipe 'nope'" in one_message(done.stderr)
+
+
+def test_the_installed_script_is_the_same_command():
+    script = Path(sys.executable).with_name("clouds")
+    if not script.exists():
+        pytest.skip("no clouds script beside this Python")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == clouds.__version__
+
+
+def test_help_comes_in_under_half_a_second():
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        assert command("--help").returncode == 0
+        best = min(best, time.perf_counter() - began)
+    assert best < 0.5
+
+
+def test_help_imports_nothing_heavy():
+    code = ("import sys; from clouds.cli import run; run(['--help']); "
+            "print([m for m in ('torch', 'transformers', 'numpy', 'cv2', 'pydantic') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path):
+    folder = tmp_path / "set"
+    words = [sys.executable, "-m", "clouds", "generate", "demo", "prompts.count=3", "generate.count=400",
+             "generate.size=[64,64]", "augment.crop=[64,64]", "--out", str(folder)]  # fmt: skip
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("0*.png"))) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    assert "interrupted; finished work is kept, the same command goes on from there" in err
+    assert "Traceback" not in err
+    rows = read_jsonl(folder / "metadata.jsonl")
+    images = sorted(path.name for path in folder.glob("*.png"))
+    assert [row["file_name"] for row in rows] == images[: len(rows)]
+    assert len(images) - len(rows) in (0, 1)  # the last one may be finished, but its row not yet written
+    assert sorted(path.name for path in folder.iterdir()) == [*images, "metadata.jsonl", "prompts.jsonl"]
+    for path in folder.glob("*.png"):
+        Image.open(path).load()
+
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    more = len(rows) + 2
+    words[words.index("generate.count=400")] = f"generate.count={more}"
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    assert len(after) == len(read_jsonl(folder / "metadata.jsonl")) == more
+    assert all(after[row["file_name"]] == before[row["file_name"]] for row in rows)
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "clouds", "prompts", "demo", "--json", "--out", tmp_path / "p.jsonl"],
+                          stdout=write, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "p.jsonl").exists()

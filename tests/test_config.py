@@ -1,0 +1,208 @@
+"""Recipes: what loads, what is refused, and how plainly."""
+
+from pathlib import Path
+
+import pytest
+
+from clouds.config import Recipe, load_recipe, recipe_names
+from clouds.errors import UsageError
+
+CONTRACT = ("seed", "prompts.count", "generate.count", "train.steps", "train.batch_size", "train.checkpoint_every",
+            "data.root")
+
+
+def value(recipe: Recipe, key: str):
+    place = recipe.model_dump()
+    for part in key.split("."):
+        assert part in place, key
+        place = place[part]
+    return place
+
+
+def refused(*overrides: str, recipe: str = "demo") -> str:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(recipe, list(overrides))
+    return str(caught.value)
+
+
+def yaml_file(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_demo_is_shipped():
+    assert "demo" in recipe_names()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads_under_its_name_with_the_contracts_keys(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert all(value(recipe, key) != () for key in CONTRACT)
+
+
+@pytest.mark.parametrize(("override", "key", "expected"), [
+    ("seed=7", "seed", 7),
+    ("train.steps=12", "train.steps", 12),
+    ("train.learning_rate=1e-3", "train.learning_rate", 1e-3),
+    ("evaluate.max_images=null", "evaluate.max_images", None),
+    ("evaluate.max_images=5", "evaluate.max_images", 5),
+    ("data.source_size=[64, 128]", "data.source_size", (64, 128)),
+    ("data.root=", "data.root", None),
+    ("data.root=/some/where", "data.root", Path("/some/where")),
+    ("augment.flip=false", "augment.flip", False),
+    ("augment.jitter=no", "augment.jitter", False),
+    ("selftrain.max_swallow=null", "selftrain.max_swallow", None),
+    ("train.device=cuda:1", "train.device", "cuda:1"),
+    ("name=a=b", "name", "a=b"),
+])  # fmt: skip
+def test_an_override_sets_its_key_and_no_other(override, key, expected):
+    changed = load_recipe("demo", [override])
+    assert value(changed, key) == expected
+    group, dot, name = key.rpartition(".")
+    before, after = load_recipe("demo").model_dump(), changed.model_dump()
+    for values in (before, after):
+        del (values[group] if dot else values)[name]
+    assert before == after
+
+
+def test_the_later_of_two_overrides_counts():
+    assert load_recipe("demo", ["seed=1", "seed=2"]).seed == 2
+
+
+def test_a_home_folder_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert load_recipe("demo", ["data.root=~/sets"]).data.root == Path("/home/someone/sets")
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("train.steps=1", ("train.steps", "1", "greater than or equal to 2")),
+    ("train.steps=2.5", ("train.steps", "2.5", "integer")),
+    ("train.steps=", ("train.steps", "None", "integer")),
+    ("train.batch_size=0", ("train.batch_size", "0", "greater than or equal to 1")),
+    ("train.batch_size=true", ("train.batch_size", "True", "number")),
+    ("train.learning_rate=-1", ("train.learning_rate", "-1", "greater than 0")),
+    ("train.learning_rate=.nan", ("train.learning_rate", "nan", "finite")),
+    ("train.clip=.inf", ("train.clip", "inf", "finite")),
+    ("train.warmup_share=1", ("train.warmup_share", "1", "less than 1")),
+    ("train.stage=first", ("train.stage", "'first'", "'both', 'warmup' or 'joint'")),
+    ("train.device=banana", ("train.device", "'banana'", "cpu|mps|cuda")),
+    ("seed=-1", ("seed", "-1", "greater than or equal to 0")),
+    ("seed=x", ("seed", "'x'", "integer")),
+    ("prompts.count=[]", ("prompts.count", "[]", "integer")),
+    ("prompts.writer=poet", ("prompts.writer", "'poet'", "'grammar'")),
+    ("generate.size=[64]", ("generate.size", "[64]", "required")),
+    ("generate.size=[64, 8]", ("generate.size.1", "8", "greater than or equal to 16")),
+    ("data.source_size=64", ("data.source_size", "64", "tuple")),
+    ("selftrain.floor=1.5", ("selftrain.floor", "1.5", "less than or equal to 1")),
+    ("model.hidden=100", ("model.hidden", "100", "multiple of 32")),
+    ("augment.flip=maybe", ("augment.flip", "'maybe'", "boolean")),
+    ("evaluate.shorter_side=8", ("evaluate.shorter_side", "8", "32")),
+    ("name=5", ("name", "5", "string")),
+    ("train=5", ("train", "5", "expected keys, such as train.steps")),
+])  # fmt: skip
+def test_a_bad_value_is_refused_with_key_value_and_what_is_allowed(override, said):
+    message = refused(override)
+    assert all(part in message for part in ("recipe demo", *said)), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("key", "meant"), [
+    ("train.stesp", "train.steps"),
+    ("train.batchsize", "train.batch_size"),
+    ("steps", "train.steps"),
+    ("model.batch_size", "train.batch_size"),
+    ("trian.steps", "train"),
+    ("prompt.count", "prompts"),
+    ("sed", "seed"),
+])  # fmt: skip
+def test_an_unknown_key_is_refused_with_the_nearest_one(key, meant):
+    message = refused(f"{key}=5")
+    assert "unknown key" in message
+    assert f"did you mean {meant}?" in message
+
+
+def test_an_unlike_key_gets_no_guess_but_the_keys_of_its_group():
+    message = refused("prompts.zzz=1")
+    assert "did you mean" not in message
+    assert message.endswith("allowed: prompts.writer, prompts.count")
+
+
+def test_an_unknown_group_lists_the_groups():
+    assert refused("zzz=1").endswith("allowed: " + ", ".join(Recipe.model_fields))
+
+
+def test_all_faults_are_told_at_once():
+    message = refused("train.step=5", "seed=x", "generate.count=0", "zzz=1")
+    assert [key for key in ("train.step:", "seed:", "generate.count:", "zzz:") if key not in message] == []
+    assert len(message.splitlines()) == 5
+
+
+def test_settings_that_do_not_fit_together_are_told_at_once():
+    message = refused("generate.size=[64, 64]", "augment.scale=[2, 0.5]", "model.heads=7")
+    for part in ("generate.size [64, 64] must equal augment.crop [256, 256]", "augment.scale: got [2.0, 0.5]",
+                 "model.heads: got 7; must divide model.hidden 128"):
+        assert part in message
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("x", "expected key=value"),
+    ("=3", "expected key=value"),
+    ("train.steps=[1", "no valid YAML"),
+    ("train.steps.more=3", "steps holds a value, not keys"),
+    ("train={steps: 5}", "one key a time, such as train.steps="),
+])  # fmt: skip
+def test_a_broken_override_is_refused_and_quoted(override, said):
+    message = refused(override)
+    assert said in message
+    assert repr(override) in message
+    assert "\n" not in message
+
+
+def test_a_yaml_file_is_a_recipe_of_its_own_name(tmp_path):
+    recipe = load_recipe(yaml_file(tmp_path, "seed: 3\ntrain: {steps: 9}\n"), ["train.batch_size=2"])
+    assert (recipe.name, recipe.seed, recipe.train.steps, recipe.train.batch_size) == ("mine", 3, 9, 2)
+
+
+def test_a_yaml_file_may_name_itself(tmp_path):
+    assert load_recipe(yaml_file(tmp_path, "name: other\n", "a.yml")).name == "other"
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("train: [1\n", "no valid YAML"),
+    ("- 1\n", "expected keys and values, got list"),
+    ("", "expected keys and values, got NoneType"),
+    ("train: {stepz: 3}\n", "did you mean train.steps?"),
+    ("train:\n", "train: got None; expected keys"),
+    ("1: 2\n", "1"),
+])  # fmt: skip
+def test_a_bad_yaml_file_is_refused_by_its_path(tmp_path, text, said):
+    path = yaml_file(tmp_path, text)
+    message = refused(recipe=path)
+    assert path in message
+    assert said in message
+
+
+def test_a_binary_file_is_no_recipe(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    assert "no valid YAML" in refused(recipe=str(path))
+
+
+@pytest.mark.parametrize("name", ["nope", "nope.yaml", "", "."])
+def test_an_unknown_recipe_is_refused_with_the_shipped_ones(name):
+    message = refused(recipe=name)
+    assert repr(name) in message
+    assert all(shipped in message for shipped in recipe_names())
+
+
+def test_warmup_and_joint_each_get_at_least_one_step():
+    for share in (0.001, 0.999):
+        recipe = load_recipe("demo", ["train.steps=2", f"train.warmup_share={share}"])
+        assert recipe.train.warmup_steps == 1
+
+
+def test_a_recipe_cannot_be_changed_after_it_was_checked():
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe("demo").seed = 3

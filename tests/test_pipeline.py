@@ -1,0 +1,459 @@
+"""The whole method on a thumb-nail: the run folder, going on after a stop, what may change and what may not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from clouds import cli, pipeline, runs
+from clouds.config import load_recipe
+from clouds.errors import CloudsError, DataError, UsageError
+from clouds.evaluate import RENDERED, rendered_domain, unseen_domains
+from clouds.files import read_json, read_jsonl
+from clouds.model import vocabulary
+from clouds.model.checkpoint import save_model
+from clouds.runs import load_run, open_run
+
+# Enough training that the teacher tells classes apart (on seeds 0 to 4): else refinement has nothing to change.
+SMALL = [
+    "prompts.count=4", "generate.count=4", "generate.size=[64,64]", "augment.crop=[64,64]", "data.source_count=4",
+    "data.source_size=[64,128]", "model.hidden=32", "model.queries=20", "model.heads=4", "model.pixel_layers=1",
+    "model.layers=2", "model.pixel_ffn=32", "model.ffn=32", "loss.points=64", "train.steps=100",
+    "train.warmup_share=0.95", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=5",
+    "train.learning_rate=1e-3", "train.clip=1.0", "train.schedule=constant", "selftrain.floor=0.001",
+    "selftrain.confidence=0", "selftrain.max_swallow=null", "selftrain.panels=2", "evaluate.rendered_count=1",
+    "evaluate.shorter_side=64",
+]  # fmt: skip
+
+
+def recipe(*overrides: str):
+    return load_recipe("demo", [*SMALL, *overrides])
+
+
+def ages(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
+
+
+def weights(run: Path, stage: str = "model") -> bytes:
+    return (run / stage / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_sentences():
+    """One template of 14: the same text tower embeds 60 sentences, not 840."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(vocabulary, "TEMPLATES", vocabulary.TEMPLATES[:1])
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, dict]:
+    """A whole run, never changed by a test, and what ``demo`` returned."""
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    return run, pipeline.demo(SMALL, run, 10)
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+def warmed_up(finished: Path, out: Path, *overrides: str):
+    """A run of other settings whose warm-up, prompts, images and source are there already."""
+    settings = recipe(*overrides)
+    open_run(settings, out)
+    for name in ("warmup", "generated", "source"):
+        shutil.copytree(finished / name, out / name)
+    shutil.copy(finished / "prompts.jsonl", out)
+    return settings
+
+
+# -- the run folder
+
+
+def test_a_demo_returns_the_contracts_object(finished):
+    run, result = finished
+    assert list(result) == ["run", "report", "seconds", "backends", "warmup", "joint"]
+    assert result["run"] == str(run.resolve())
+    assert Path(result["report"]) == run / "report" / "index.html"
+    assert Path(result["report"]).is_absolute()
+    assert result["seconds"] > 0
+    assert result["backends"] == {
+        "vision": "efficientnet-lite0 (ImageNet)", "text": "all-MiniLM-L6-v2", "prompts": "grammar",
+        "images": "streets renderer", "segmenter": "superpixels",
+    }  # fmt: skip
+    for stage in ("warmup", "joint"):
+        assert [row["name"] for row in result[stage]["domains"]] == list(RENDERED)
+        assert 0 <= result[stage]["mean_miou"] <= 1
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_run_folder_has_everything_of_the_contract(finished):
+    run, result = finished
+    assert read_json(run / "results.json") == result["joint"]
+    assert read_json(run / "results-warmup.json") == result["warmup"]
+    assert len(read_jsonl(run / "prompts.jsonl")) == len(read_jsonl(run / "generated" / "metadata.jsonl")) == 4
+    assert [(row["stage"], row["step"]) for row in read_jsonl(run / "metrics.jsonl")] == [
+        *(("warmup", step) for step in range(5, 100, 5)), ("joint", 5),
+    ]  # fmt: skip
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "joint-000004", "joint-000005", "warmup-000094", "warmup-000095",
+    ]  # fmt: skip
+    for stage in ("warmup", "model"):
+        assert {path.name for path in (run / stage).iterdir()} == {"config.json", "model.safetensors"}
+    assert weights(run) != weights(run, "warmup")
+    page = (run / "report" / "index.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert not list(run.rglob(".*"))
+
+
+def test_the_recipe_of_a_run_is_resolved_and_says_where_it_came_from(finished):
+    kept = yaml.safe_load((finished[0] / "recipe.yaml").read_text())
+    assert kept["settings"] == recipe().model_dump(mode="json")
+    assert (kept["recipe"], kept["seed"]) == ("demo", 0)
+    assert kept["commit"] == runs.commit()
+    assert kept["versions"]["torch"] == metadata.version("torch")
+    assert kept["versions"]["python"] == sys.version.split()[0]
+    assert kept["hardware"]["cores"] == os.cpu_count()
+    assert load_run(finished[0]) == recipe()
+
+
+def test_results_count_each_roles_real_work(finished):
+    run, result = finished
+    work = result["joint"]["work"]
+    assert (work["prompts_written"], work["images_drawn"]) == (4, 4)
+    assert 1 <= work["images_trained_on"] <= 4
+    assert work["images_trained_on"] <= work["pseudo_labels_made"] <= 10
+    assert work["components_refined"] > 0
+    assert work["pixels_seen"] == 64 * 64 * work["pseudo_labels_made"]
+    assert 0 < work["pixels_changed"] <= work["pixels_decided"] <= work["pixels_seen"]
+    assert read_json(run / "work.json") == work
+
+
+def test_examples_are_kept_of_every_domain(finished):
+    run, _ = finished
+    for domain in RENDERED:
+        folder = run / "evaluation" / "examples" / domain / "0"
+        shapes = {name: np.asarray(Image.open(folder / f"{name}.png")).shape[:2]
+                  for name in ("photo", "truth", "warmup", "joint")}  # fmt: skip
+        assert len(set(shapes.values())) == 1
+
+
+def test_confusions_and_results_agree(finished):
+    run, result = finished
+    for stage in ("warmup", "joint"):
+        kept = read_json(run / "evaluation" / f"{stage}.json")["domains"]
+        for row in result[stage]["domains"]:
+            counts = np.array(kept[row["name"]]["confusion"])
+            absent = [name for name, n in zip(kept[row["name"]]["classes"], counts.sum(1), strict=True)
+                      if row["iou"][name] is None and n]  # fmt: skip
+            assert absent == []
+
+
+def test_the_table_shows_each_domain_before_and_after(finished):
+    _, result = finished
+    text = pipeline.comparison_table(result)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
+    for before, after in zip(result["warmup"]["domains"], result["joint"]["domains"], strict=True):
+        shown = rows[before["name"]]
+        assert shown[1:4] == ["1", f"{100 * before['miou']:.1f}", f"{100 * after['miou']:.1f}"]
+        assert shown[4][0] in "+-"
+    assert "4 prompts written, 4 images drawn" in text
+    assert result["report"] in text
+
+
+# -- run again
+
+
+def test_a_finished_run_is_only_reported_again(run, finished):
+    before = ages(run)
+    result = pipeline.demo(SMALL, run, 10)
+    after = ages(run)
+    assert {name for name in after if after[name] != before.get(name)} <= {"report/index.html"}
+    assert result["joint"] == finished[1]["joint"]
+
+
+def test_demo_prints_one_json_object_alone(run, capsys):
+    assert cli.run(["demo", *SMALL, "--out", str(run), "--json"]) == 0
+    out, _ = capsys.readouterr()
+    assert json.loads(out)["run"] == str(run)
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize(("override", "said"), [
+    ("train.steps=8", "train.steps (100 there, 8 now)"),
+    ("seed=1", "seed (0 there, 1 now)"),
+    ("generate.count=5", "generate.count (4 there, 5 now)"),
+    ("selftrain.max_swallow=0.3", "selftrain.max_swallow (None there, 0.3 now)"),
+])  # fmt: skip
+def test_changed_settings_are_refused_naming_key_and_values(run, override, said):
+    before = ages(run)
+    with pytest.raises(UsageError, match="holds a run of other settings") as caught:
+        pipeline.demo([*SMALL, override], run, 10)
+    assert said in str(caught.value)
+    assert "evaluate" not in str(caught.value)
+    assert ages(run) == before
+
+
+def test_changed_scoring_settings_only_score_again(run):
+    before = ages(run)
+    changes = ["evaluate.rendered_count=2", "evaluate.shorter_side=96"]
+    result = pipeline.demo([*SMALL, *changes], run, 10)
+    touched = {name for name, age in ages(run).items() if before.get(name) != age}
+    assert {name.split("/")[0] for name in touched} == {
+        "recipe.yaml", "results.json", "results-warmup.json", "evaluation", "report",
+    }  # fmt: skip
+    for stage in ("warmup", "joint"):
+        assert {row["images"] for row in result[stage]["domains"]} == {2}
+    assert load_run(run) == recipe(*changes)
+
+
+def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
+    sides = []
+    real = pipeline.evaluate
+
+    def spy(predictor, *rest):
+        sides.append(predictor.shorter_side)
+        return real(predictor, *rest)
+
+    monkeypatch.setattr(pipeline, "evaluate", spy)
+    settings = recipe("evaluate.shorter_side=96")
+    open_run(settings, run)
+    scored = pipeline.score_run(settings, run, [rendered_domain("fog", 1)])
+    assert sides == [96, 96]
+    assert scored["joint"]["protocol"]["shorter_side"] == 96
+
+
+def test_lost_scores_are_made_again_and_equal(run, finished):
+    (run / "results.json").unlink()
+    result = pipeline.demo(SMALL, run, 10)
+    assert result["joint"]["domains"] == finished[1]["joint"]["domains"]
+
+
+def test_a_run_stopped_between_two_checkpoints_ends_with_equal_weights(run, finished, capsys):
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "checkpoints" / "joint-000005")
+    assert cli.run(["train", str(run), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": str(run)}
+    assert weights(run) == weights(finished[0])
+    assert read_json(run / "work.json") == read_json(finished[0] / "work.json")
+
+
+def test_a_damaged_last_checkpoint_costs_its_steps_only(run, finished, capsys):
+    shutil.rmtree(run / "model")
+    file = run / "checkpoints" / "joint-000005" / "student.safetensors"
+    file.write_bytes(file.read_bytes()[:-8] + bytes(8))
+    pipeline.train(recipe(), run)
+    assert "joint-000005 is damaged" in capsys.readouterr().err
+    assert weights(run) == weights(finished[0])
+
+
+# -- self-training that does nothing fails
+
+
+def test_refinement_that_changes_nothing_fails_the_run_and_keeps_failing(finished, tmp_path):
+    settings = warmed_up(finished[0], tmp_path / "run", "selftrain.floor=1.0")
+    for _ in range(2):
+        with pytest.raises(CloudsError, match="refinement changed 0 pixels: self-training did nothing") as told:
+            pipeline.train(settings, tmp_path / "run")
+        assert not isinstance(told.value, UsageError)
+    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "work.json").exists()
+    assert (tmp_path / "run" / "checkpoints" / "joint-000005").exists()
+
+
+def test_joint_training_without_a_generated_image_fails_the_run(finished, tmp_path):
+    settings = warmed_up(finished[0], tmp_path / "run", "train.generated_repeat=1e-9")
+    with pytest.raises(CloudsError, match="saw 0 generated images"):
+        pipeline.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# -- one stage at a time
+
+
+def test_warmup_alone_makes_no_prompts_images_or_joint_model(tmp_path):
+    run = tmp_path / "run"
+    settings = recipe("train.stage=warmup", "train.steps=2")
+    pipeline.train(settings, run)
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints", "metrics.jsonl", "recipe.yaml", "source", "warmup",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="holds no jointly trained model yet"):
+        pipeline.score_run(settings, run, [rendered_domain("fog", 1)])
+    before = ages(run)
+    pipeline.train(settings, run)
+    assert ages(run) == before
+
+
+def test_joint_after_warmup_alone_is_the_same_as_both(finished, tmp_path):
+    run = tmp_path / "run"
+    warmed_up(finished[0], run, "train.stage=warmup")
+    before = ages(run / "warmup")
+    pipeline.train(recipe("train.stage=joint"), run)
+    assert ages(run / "warmup") == before
+    assert weights(run) == weights(finished[0])
+    assert load_run(run).train.stage == "joint"
+
+
+def test_a_finished_run_may_name_another_stage_and_keeps_its_scores(run):
+    before = ages(run)
+    pipeline.train(recipe("train.stage=warmup"), run)
+    assert {name for name, age in ages(run).items() if before.get(name) != age} == {"recipe.yaml"}
+
+
+def test_joint_without_a_warmup_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match=r"train\.stage=joint: .*warmup holds no warm-up model; train that"):
+        pipeline.train(recipe("train.stage=joint"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_demo_of_warmup_alone_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match=r"train\.stage=warmup: the demo .* use `clouds train demo"):
+        pipeline.demo([*SMALL, "train.stage=warmup"], tmp_path / "run", 10)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_is_not_here_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match=r"train\.device: cuda:99 cannot be used here"):
+        pipeline.train(recipe("train.device=cuda:99"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# -- folders that are no run
+
+
+def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    for work in (lambda: open_run(recipe(), tmp_path), lambda: load_run(tmp_path)):
+        with pytest.raises(UsageError, match=r"no recipe\.yaml"):
+            work()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_kill_left_behind_does_not_block_the_folder(tmp_path):
+    (tmp_path / ".recipe-x1y2.yaml").touch()
+    open_run(recipe(), tmp_path)
+    assert load_run(tmp_path) == recipe()
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "settings: 3\n", "{", "recipe: demo\n", "settings: {seed: [\n"])
+def test_a_damaged_recipe_is_named(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    for work in (lambda: open_run(recipe(), tmp_path), lambda: load_run(tmp_path)):
+        with pytest.raises(DataError, match="it is not what CLOUDS wrote") as caught:
+            work()
+        assert str(path) in str(caught.value)
+    assert path.read_text() == text
+
+
+def test_a_run_of_settings_that_are_no_longer_known_is_refused_by_key(tmp_path):
+    open_run(recipe(), tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(path.read_text().replace("warmup_share", "warm_share"))
+    with pytest.raises(UsageError, match=r"train\.warm_share: unknown key; did you mean train\.warmup_share"):
+        load_run(tmp_path)
+
+
+def test_a_run_without_work_is_not_scored_as_if_it_were_whole(tmp_path):
+    from conftest import small_model
+
+    for stage in ("warmup", "model"):
+        save_model(small_model(), tmp_path / stage)
+    with pytest.raises(DataError, match=r"work\.json: not there"):
+        pipeline.score_run(recipe(), tmp_path, [rendered_domain("fog", 1)])
+    assert not (tmp_path / "results.json").exists()
+
+
+# -- the budget
+
+
+def test_ten_minutes_are_the_recipe_itself():
+    settings = load_recipe("demo")
+    assert pipeline.scaled(settings, 10, []) == settings
+
+
+def test_the_budget_scales_the_work_but_not_what_the_user_set():
+    overrides = ["prompts.count=3", "evaluate.max_images=9"]
+    settings = load_recipe("demo", overrides)
+    half = pipeline.scaled(settings, 5, overrides)
+    assert half.train.steps == round(settings.train.steps / 2)
+    assert half.generate.count == round(settings.generate.count / 2)
+    assert (half.prompts.count, half.evaluate.max_images) == (3, 9)
+    double = pipeline.scaled(settings, 20, overrides)
+    assert double.train.steps == 2 * settings.train.steps
+    assert double.evaluate.rendered_count == settings.evaluate.rendered_count
+
+
+def test_the_smallest_budget_still_does_each_kind_of_work():
+    least = pipeline.scaled(load_recipe("demo"), 0.2, [])
+    assert least.train.steps >= 20
+    assert min(least.generate.count, least.prompts.count, least.evaluate.rendered_count) >= 4
+
+
+@pytest.mark.parametrize("minutes", [0, -1, 0.1, 1e5, float("nan"), float("inf")])
+def test_an_impossible_budget_is_refused(minutes):
+    with pytest.raises(UsageError, match="--minutes: got"):
+        pipeline.scaled(load_recipe("demo"), minutes, [])
+
+
+def test_the_demo_looks_for_the_photos_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match=r"data\.root: .* holds none of"):
+        pipeline.demo([*SMALL, f"data.root={tmp_path}"], tmp_path / "run", 10)
+    assert not (tmp_path / "run").exists()
+    assert len(unseen_domains(recipe())) == 5
+
+
+def test_the_commit_of_an_installed_package_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert runs.commit() is None
+
+
+# -- killed
+
+
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_with_the_weights_of_one_never_stopped(finished, tmp_path):
+    run = tmp_path / "run"
+    command = ("from clouds.cli import main; from clouds.model import vocabulary; "
+               "vocabulary.TEMPLATES = vocabulary.TEMPLATES[:1]; main()")  # fmt: skip
+    words = [sys.executable, "-c", command, "demo", *SMALL, "--out", str(run), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in the finished run
+
+    for sign in ("warmup-000030", "joint-000002"):
+        process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints" / sign).exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert weights(run, "warmup") == weights(finished[0], "warmup")
+    assert weights(run) == weights(finished[0])
+    assert result["joint"]["work"] == finished[1]["joint"]["work"]
+    assert result["joint"]["domains"] == finished[1]["joint"]["domains"]
+    rows = [(row["stage"], row["step"]) for row in read_jsonl(run / "metrics.jsonl")]
+    assert rows == [(row["stage"], row["step"]) for row in read_jsonl(finished[0] / "metrics.jsonl")]

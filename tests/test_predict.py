@@ -1,0 +1,302 @@
+"""``clouds.load`` and the predictor: any picture in, its own size out; files and folders of pictures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import clouds
+from clouds.classes import COLORS, NAMES
+from clouds.errors import DataError, UsageError
+from clouds.model.checkpoint import save_model
+from clouds.predict import Predictor, as_rgb, predict_files, resize_shorter_side
+from conftest import small_model
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+
+
+def saved(path: Path, pixels: np.ndarray = PHOTO, **how) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **how)
+    return path
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# -- one picture
+
+
+@pytest.mark.parametrize("size", [(40, 70), (64, 64), (200, 90), (33, 47), (1, 1), (7, 300), (5, 1)])
+def test_labels_have_the_pictures_own_size(predictor, size):
+    result = predictor.predict(np.resize(PHOTO, (*size, 3)))
+    assert result.labels.shape == size
+    assert result.labels.dtype == np.uint8
+    assert result.labels.max() < 19
+    assert result.scores.shape == size
+    assert result.scores.dtype == np.float32
+    assert 0 < result.scores.min() <= result.scores.max() <= 1
+    assert result.classes == NAMES
+
+
+def test_a_path_a_pil_image_and_an_array_give_the_same_labels(predictor, tmp_path):
+    path = saved(tmp_path / "a.png")
+    results = [predictor.predict(given) for given in (path, str(path), Image.fromarray(PHOTO), PHOTO)]
+    assert len(np.unique(results[0].labels)) > 1
+    for result in results:
+        assert np.array_equal(result.labels, results[0].labels)
+        assert np.array_equal(result.image, PHOTO)
+
+
+def test_labels_depend_on_the_picture(predictor):
+    assert not np.array_equal(predictor.predict(PHOTO).scores, predictor.predict(255 - PHOTO).scores)
+
+
+def test_a_mirrored_view_of_an_array_is_read_as_it_stands(predictor):
+    view = PHOTO[:, ::-1]
+    assert np.array_equal(predictor.predict(view).labels, predictor.predict(view.copy()).labels)
+
+
+def test_the_map_is_that_of_the_picture_at_the_models_shorter_side():
+    model = small_model(shorter_side=64)
+    large = np.resize(PHOTO, (64, 96, 3))
+    scores = Predictor(model).semantic(torch.from_numpy(large.transpose(2, 0, 1).copy())[None])
+    assert np.array_equal(Predictor(model).predict(large).labels, scores[0].argmax(0).numpy())
+
+
+def test_a_grey_file_is_read_as_grey(tmp_path):
+    grey = PHOTO[..., 0]
+    assert np.array_equal(as_rgb(saved(tmp_path / "a.png", grey)), np.stack([grey] * 3, -1))
+    assert np.array_equal(as_rgb(Image.fromarray(grey)), np.stack([grey] * 3, -1))
+
+
+def test_transparency_is_dropped(tmp_path):
+    rgba = np.dstack([PHOTO, np.full(PHOTO.shape[:2], 9, np.uint8)])
+    assert np.array_equal(as_rgb(saved(tmp_path / "a.png", rgba)), PHOTO)
+    assert np.array_equal(as_rgb(Image.fromarray(rgba)), PHOTO)
+
+
+def test_a_palette_file_is_read_in_its_colours(tmp_path):
+    image = Image.fromarray(PHOTO).quantize(16)
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(as_rgb(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_16_bit_file_keeps_its_high_bytes(tmp_path, channels):
+    deep = np.random.default_rng(1).integers(0, 65536, (9, 11, channels)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    expected = np.broadcast_to(deep[..., ::-1] >> 8, (9, 11, 3))
+    assert np.abs(as_rgb(tmp_path / "a.png").astype(int) - expected).max() <= 1
+    if channels == 1:
+        with Image.open(tmp_path / "a.png") as image:
+            assert np.array_equal(as_rgb(image), expected)
+
+
+def test_exif_rotation_is_left_alone_because_labels_belong_to_stored_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.jpg", exif=exif)
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 6
+    assert as_rgb(path).shape == PHOTO.shape
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"", "empty file"), (b"no picture at all", "expected a PNG or JPEG"), (b"\x89PNG\r\n\x1a\nxx", "broken image"),
+])  # fmt: skip
+def test_a_corrupt_file_is_named(predictor, tmp_path, content, said):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        predictor.predict(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_truncated_file_is_named(predictor, tmp_path, ending):
+    path = saved(tmp_path / f"cut.{ending}")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"truncated|damaged") as caught:
+        predictor.predict(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(predictor):
+    with pytest.raises(DataError, match=r"/nowhere/x\.png: no such image"):
+        predictor.predict("/nowhere/x.png")
+
+
+@pytest.mark.parametrize("wrong", [
+    np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32),
+    np.zeros((0, 5, 3), np.uint8), Image.new("F", (5, 4)), 7, None,
+], ids=["grey", "rgba", "float", "empty", "pil float", "number", "none"])  # fmt: skip
+def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
+    with pytest.raises(DataError, match=r"expected a path, a PIL image or a uint8 \(H, W, 3\) array, got "):
+        predictor.predict(wrong)
+
+
+@pytest.mark.parametrize(("size", "side", "expected"), [
+    ((40, 80), 20, (20, 40)), ((80, 40), 60, (120, 60)), ((40, 80), 40, (40, 80)), ((40, 80), 0, (40, 80)),
+    ((1, 1), 32, (32, 32)), ((33, 47), 64, (64, 91)),
+])  # fmt: skip
+def test_the_shorter_side_becomes_what_is_asked(size, side, expected):
+    assert resize_shorter_side(np.zeros((*size, 3), np.uint8), side).shape == (*expected, 3)
+
+
+# -- saving
+
+
+def test_a_result_is_saved_as_labels_colours_or_overlay(predictor, tmp_path):
+    result = predictor.predict(PHOTO)
+    for kind in ("labels", "color", "overlay"):
+        assert result.save(tmp_path / "new" / f"{kind}.png", kind) == tmp_path / "new" / f"{kind}.png"
+    stored = {kind: np.asarray(Image.open(tmp_path / "new" / f"{kind}.png")) for kind in ("labels", "color", "overlay")}
+    assert np.array_equal(stored["labels"], result.labels)
+    assert np.array_equal(stored["color"], np.array(COLORS, np.uint8)[result.labels])
+    assert np.abs(stored["overlay"] - (0.55 * stored["color"] + 0.45 * PHOTO)).max() <= 0.51
+    assert np.array_equal(result.save(tmp_path / "d.png") and np.asarray(Image.open(tmp_path / "d.png")), result.labels)
+
+
+def test_an_overlay_runs_from_photo_to_colours(predictor):
+    result = predictor.predict(PHOTO)
+    assert np.array_equal(result.overlay(0), PHOTO)
+    assert np.array_equal(result.overlay(1), result.color())
+
+
+def test_an_unknown_kind_is_refused_and_nothing_written(predictor, tmp_path):
+    with pytest.raises(UsageError, match="unknown kind 'mask'; allowed: labels, color, overlay"):
+        predictor.predict(PHOTO).save(tmp_path / "a.png", "mask")
+    assert listing(tmp_path) == []
+
+
+# -- raw maps
+
+
+def test_semantic_gives_a_float_map_of_the_inputs_size(predictor):
+    images = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (2, 3, 50, 75), np.uint8))
+    out = predictor.semantic(images)
+    assert out.shape == (2, 19, 50, 75)
+    assert out.dtype == torch.float32
+    assert out.min() >= 0
+    assert not out.requires_grad
+    assert torch.allclose(out[1:], predictor.semantic(images[1:]), atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [
+    torch.zeros(1, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(1, 4, 8, 8, dtype=torch.uint8),
+], ids=["float", "no batch", "four channels"])  # fmt: skip
+def test_semantic_refuses_other_tensors_with_their_shape(predictor, wrong):
+    with pytest.raises(UsageError, match=r"expected uint8 images \(B, 3, H, W\), got ") as caught:
+        predictor.semantic(wrong)
+    assert str(tuple(wrong.shape)) in str(caught.value)
+
+
+def test_the_ensemble_is_refused_where_the_backbone_has_no_clip_features(predictor):
+    with pytest.raises(UsageError, match="efficientnet-lite0 has no dense CLIP features; use ensemble=False"):
+        predictor.semantic(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), ensemble=True)
+
+
+# -- clouds.load, and what ``import clouds`` offers
+
+
+def test_a_run_folder_loads_its_model(predictor, tmp_path):
+    save_model(small_model(), tmp_path / "run" / "model")
+    loaded = clouds.load(tmp_path / "run")
+    assert np.array_equal(loaded.predict(PHOTO).labels, predictor.predict(PHOTO).labels)
+    assert loaded.classes == NAMES
+
+
+@pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p, lambda p: saved(p / "a.png")])
+def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
+    path = make(tmp_path)
+    with pytest.raises(DataError, match=r"config\.json") as caught:
+        clouds.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_packages_names_are_there_on_first_use():
+    from clouds import predict
+    from clouds.selftrain.refine import refine
+
+    assert clouds.Predictor is predict.Predictor
+    assert clouds.Result is predict.Result
+    assert clouds.load is predict.load
+    assert clouds.refine is refine
+    assert set(clouds.__all__) == {"Predictor", "Result", "load", "refine"}
+    assert clouds.__version__.count(".") == 2
+    with pytest.raises(AttributeError, match="module 'clouds' has no attribute 'nope'"):
+        _ = clouds.nope
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import clouds, sys; print([m for m in ('torch', 'numpy', 'cv2', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -- files and folders
+
+
+def test_folders_keep_their_structure(model_folder, tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("a.png", "day/a.jpg", "day/rain/b.JPEG"):
+        saved(photos / name)
+    (photos / "notes.txt").touch()
+    (photos / "._a.png").write_bytes(b"a file manager's")
+    single = saved(tmp_path / "single.png")
+    written = predict_files(model_folder, [photos, single], tmp_path / "out")
+    assert written == [tmp_path / "out" / name for name in ("a.png", "day/a.png", "day/rain/b.png", "single.png")]
+    assert listing(tmp_path / "out") == sorted(
+        name + end for name in ("a", "day/a", "day/rain/b", "single") for end in (".png", "_overlay.png")
+    )
+    labels = np.asarray(Image.open(written[0]))
+    assert np.array_equal(labels, clouds.load(model_folder).predict(photos / "a.png").labels)
+
+
+def test_a_second_run_into_the_photos_own_folder_leaves_its_predictions_alone(model_folder, tmp_path):
+    saved(tmp_path / "a.png")
+    for _ in range(2):
+        assert predict_files(model_folder, [tmp_path], tmp_path / "out") == [tmp_path / "out" / "a.png"]
+    assert listing(tmp_path) == ["a.png", "out/a.png", "out/a_overlay.png"]
+
+
+@pytest.mark.parametrize("names", [
+    ("a/x.png", "b/x.png"), ("a/x.png", "a/x.jpg"), ("a/x.jpg", "b/x_overlay.jpg"),
+], ids=["one name in two folders", "one name with two endings", "a photo named like an overlay"])  # fmt: skip
+def test_two_inputs_of_one_output_are_refused_before_any_work(tmp_path, names):
+    paths = [saved(tmp_path / name) for name in names]
+    with pytest.raises(UsageError, match="two inputs would be written there"):
+        predict_files(tmp_path / "no model is read", paths, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_is_never_overwritten(tmp_path):
+    path = saved(tmp_path / "a.png")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"a\.png: an input would be overwritten; choose another --out"):
+        predict_files(tmp_path / "no model is read", [path], tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_no_image_is_refused_before_any_work(tmp_path, empty):
+    path = tmp_path / "photos"
+    if empty:
+        path.mkdir()
+    with pytest.raises(UsageError, match=r"photos: (holds no \.png, \.jpg, \.jpeg image|no such image or folder)"):
+        predict_files(tmp_path / "no model is read", [path], tmp_path / "out")
+
+
+def test_a_corrupt_file_among_others_is_named_and_leaves_nothing_half_written(model_folder, tmp_path):
+    saved(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"b\.png"):
+        predict_files(model_folder, [tmp_path / "in"], tmp_path / "out")
+    assert listing(tmp_path / "out") == ["a.png", "a_overlay.png"]
