@@ -274,6 +274,19 @@ def test_stopped_in_the_middle_it_keeps_what_is_finished_and_goes_on(tmp_path, m
     assert digests(folder) == digests(tmp_path / "whole")
 
 
+def test_a_manifest_cut_by_one_kill_survives_the_next(tmp_path, monkeypatch):
+    rows = draw(settings(4), PROMPTS, tmp_path)
+    manifest = tmp_path / "metadata.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows[:2])[:-20])
+    real = images_module.write_png
+    with monkeypatch.context() as patched:
+        patched.setattr(images_module, "write_png", lambda at, image: real(at, image) if "1" in at.name else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            draw(settings(4), PROMPTS, tmp_path)
+    assert read_jsonl(manifest) == rows[:2]
+    assert draw(settings(4), PROMPTS, tmp_path) == rows
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
     draw(settings(), PROMPTS, tmp_path)
     manifest = tmp_path / "metadata.jsonl"
