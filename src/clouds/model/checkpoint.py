@@ -88,14 +88,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
             digests[group] = sha256(file)
         state = {"stage": checkpoint.stage, "step": checkpoint.step, "sha256": digests, "counts": checkpoint.counts}
         write_json(temporary / "state.json", {**state, "digest": _digest(state)})
-    for old in sorted(folder.glob(f"{checkpoint.stage}-*"))[:-keep]:
+    for old in _of_stage(folder, checkpoint.stage)[:-keep]:
         shutil.rmtree(old)
     return path
 
 
 def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
     """The newest whole checkpoint of a stage; a damaged one is named and the one before it taken."""
-    for path in sorted(folder.glob(f"{stage}-*"), reverse=True):
+    for path in reversed(_of_stage(folder, stage)):
         try:
             state = read_json(path / "state.json")
             if state.pop("digest") != _digest(state):
@@ -110,6 +110,11 @@ def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
         except (DataError, OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             say(f"checkpoint {path} is damaged ({error}); trying the one before it")
     return None
+
+
+def _of_stage(folder: Path, stage: str) -> list[Path]:
+    """The stage's checkpoints, oldest first."""
+    return sorted(folder.glob(f"{stage}-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def _digest(state: dict[str, Any]) -> str:
