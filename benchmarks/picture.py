@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from clouds.classes import IGNORE
 from clouds.data.labels import colorize
 from clouds.data.loaders import read_image, read_label
 
@@ -56,7 +57,8 @@ def main() -> None:
     panel = sorted((asked.run / "pseudo").iterdir())[-1]
     image, teacher = read_image(panel / "image.png"), read_label(panel / "teacher.png")
     points = json.loads((panel / "points.json").read_text())
-    refined = colorize(read_label(panel / "refined.png"))
+    decided = read_label(panel / "refined.png")
+    refined = np.where((decided == IGNORE)[..., None], np.uint8(226), colorize(decided))
     drawn = asked.run / "generated"
     manifest = [json.loads(line) for line in (drawn / "metadata.jsonl").read_text().splitlines()]
     prompt = next(r["prompt"] for r in manifest if np.array_equal(read_image(drawn / r["file_name"]), image))
@@ -68,7 +70,7 @@ def main() -> None:
                 ("1  a prompt is written", np.asarray(said)),
                 ("2  and drawn", image),
                 ("3  teacher's labels, points", with_points(teacher, points)),
-                ("4  refined: what the student learns", refined),
+                ("4  refined (grey: undecided)", refined),
             ],
             "train",
             TILE,

@@ -41,6 +41,10 @@ def test_a_model_comes_back_equal(head, tmp_path):
     assert not again.training
 
 
+def test_others_may_read_a_model_folder(folder):
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
 def test_equal_models_are_equal_bytes(model, folder, tmp_path):
     assert sorted(contents(folder)) == ["config.json", "model.safetensors"]
     save_model(model, tmp_path / "twice")

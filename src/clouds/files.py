@@ -44,6 +44,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors writes files only their owner can read
         if folder.exists():
             old = temporary.with_name(temporary.name + "-old")
             folder.rename(old)
