@@ -284,7 +284,14 @@ def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path):
     folder = tmp_path / "set"
     words = [sys.executable, "-m", "clouds", "generate", "demo", "prompts.count=3", "generate.count=400",
              "generate.size=[64,64]", "augment.crop=[64,64]", "--out", str(folder)]  # fmt: skip
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that runs the tests in the background has them inherit an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while len(list(folder.glob("0*.png"))) < 3:
         assert time.monotonic() < deadline

@@ -38,7 +38,7 @@ def test_losses_and_gradients_match_the_reference():
         prediction, labels, matched, golden["loss_random_points"], golden["loss_fill_points"], 384, targets, settings
     )
     for name, value in (("ce", ce), ("mask", mask), ("dice", dice)):
-        assert abs(float(value) - float(np.load(GOLDEN)[f"loss_{name}"])) < 1e-5, name
+        assert abs(value.item() - float(np.load(GOLDEN)[f"loss_{name}"])) < 1e-5, name
     (2 * ce + 5 * mask + 5 * dice).backward()
     assert (logits.grad - golden["grad_logits"]).abs().max() < 1e-6
     assert (masks.grad - golden["grad_masks"]).abs().max() < 1e-6
