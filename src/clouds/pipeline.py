@@ -36,6 +36,7 @@ from clouds.selftrain.teacher import Teacher
 from clouds.train import train_stage
 
 EXAMPLES = 3
+LEAST_STEPS = 80  # of the shortest demo
 
 
 def backends(recipe: Recipe) -> dict[str, str]:
@@ -73,13 +74,19 @@ def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
 
 
 def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
-    """The demo's recipe is sized for ten minutes: scale the work to ``minutes``, but for keys the user set."""
+    """The demo's recipe is sized for ten minutes: scale the work to ``minutes``, but for keys the user set.
+
+    Below about two minutes the steps stay at a least number, most of them warm-up: a teacher that has learned nothing
+    gives refinement nothing to change, and such a run fails.
+    """
     if not 0.2 <= minutes <= 10_000:
         raise UsageError(f"--minutes: got {minutes:g}; expected 0.2 to 10000")
     share = minutes / 10
     values = recipe.model_dump()
+    steps = max(round(recipe.train.steps * share), LEAST_STEPS)
     wanted = {
-        "train.steps": max(round(recipe.train.steps * share), 20),
+        "train.steps": steps,
+        "train.warmup_share": recipe.train.warmup_share if steps > LEAST_STEPS else 0.75,
         "generate.count": max(round(recipe.generate.count * min(share, 4)), 8),
         "data.source_count": max(round(recipe.data.source_count * min(share, 4)), 16),
         "prompts.count": max(round(recipe.prompts.count * min(share, 4)), 8),
