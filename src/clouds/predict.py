@@ -79,12 +79,7 @@ class Predictor:
             raise UsageError(
                 f"semantic: expected uint8 images (B, 3, H, W), got {images.dtype} of shape {tuple(images.shape)}"
             )
-        if ensemble:
-            raise UsageError(
-                f"ensemble=True: backbone {self.model.settings['vision']} has no dense CLIP features; "
-                "use ensemble=False"
-            )
-        return self.model.semantic(images.to(self.device))
+        return self.model.semantic(images.to(self.device), ensemble)
 
     @torch.inference_mode()
     def predict(self, image: Any) -> Result:
