@@ -5,6 +5,7 @@ defaults, which need no hub. Each kind has a file of its own; this one says what
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from clouds.foundation.packaged import MiniLM, efficientnet_lite0
 from clouds.foundation.sources import CLIP, TIMM, VISION, check_text, check_vision, clip_config, weight_file
 from clouds.foundation.timm_vision import STRIDES as STRIDES
 from clouds.foundation.timm_vision import TimmVision, timm_vision
+from clouds.foundation.weights import read_weights
 
 
 class Vision(Protocol):
@@ -54,7 +56,7 @@ def build_vision(
     file = weight_file(name, *_of(weights)) if pretrained else None
     if name.startswith(TIMM):
         return timm_vision(name, file)
-    return OpenClipVision(name, clip_config(name), clip_tensors(file) if file else None, str(file))
+    return OpenClipVision(name, clip_config(name), _tensors(file) if file else None, str(file))
 
 
 def build_text(name: str, weights: Mapping[str, Any] | None = None) -> Text:
@@ -63,7 +65,11 @@ def build_text(name: str, weights: Mapping[str, Any] | None = None) -> Text:
     file = weight_file(name, *_of(weights)) if name.startswith(CLIP) else None
     if file is None:
         return MiniLM()
-    return OpenClipText(name, clip_config(name), clip_tensors(file), str(file))
+    return OpenClipText(name, clip_config(name), _tensors(file), str(file))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    return clip_tensors(read_weights(file), str(file))
 
 
 def _of(weights: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

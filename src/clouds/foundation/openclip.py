@@ -5,7 +5,6 @@ arXiv 2308.02487, section 3.3).
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clouds.foundation.timm_vision import STRIDES
-from clouds.foundation.weights import load_strictly, read_weights, tensors_in
+from clouds.foundation.weights import load_strictly, tensors_in
 
 # What stands in for the tower that is not wanted: the smallest one open_clip can build, thrown away at once
 NO_VISUAL = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32}
@@ -34,14 +33,13 @@ def bare_clip(config: Mapping[str, Any]) -> Any:
     return CLIP(**known).eval()
 
 
-def clip_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a whole CLIP: from open_clip's own files, or from inside a published CLOUDS checkpoint."""
-    stored = read_weights(file)
+def clip_tensors(stored: Any, origin: str) -> dict[str, Tensor]:
+    """The tensors of a whole CLIP out of what a file holds: open_clip's own, or a published CLOUDS checkpoint."""
     if isinstance(stored, dict):
         nested = next((stored[key] for key in ("state_dict", "model") if isinstance(stored.get(key), dict)), stored)
         inside = {n.removeprefix(REFERENCE): t for n, t in nested.items() if str(n).startswith(REFERENCE)}
         stored = inside or nested
-    tensors = tensors_in(stored, str(file))
+    tensors = tensors_in(stored, origin)
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in tensors.items() if name not in NOT_WEIGHTS}
