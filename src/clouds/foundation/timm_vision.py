@@ -1,6 +1,8 @@
 """Any timm ``features_only`` network as a backbone: strides 4, 8, 16 and 32, pixel statistics of its own training."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,15 @@ class TimmVision(nn.Module):
         self.name, self.mean, self.std = name, mean, std
         given: dict[str, Any] = {"pretrained_cfg_overlay": {"state_dict": dict(tensors)}} if tensors else {}
         try:
-            self.network = timm.create_model(architecture, features_only=True, pretrained=bool(tensors), **given)
+            with _timm_says() as said:
+                self.network = timm.create_model(architecture, features_only=True, pretrained=bool(tensors), **given)
         except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
             if tensors:
                 first = " ".join(str(error).split())[:300]
                 raise DataError(f"weights of {name}: do not fit the network ({first})") from error
             raise UsageError(f"backbone {name}: timm builds no feature maps of it ({error})") from error
+        if lacking := [message for message in said if message.startswith("Missing keys")]:
+            raise DataError(f"weights of {name}: do not fit the network ({lacking[0][:300]})")
         reductions = list(self.network.feature_info.reduction())
         if any(stride not in reductions for stride in STRIDES):
             raise UsageError(f"backbone {name}: its feature strides are {reductions}, expected {list(STRIDES)}")
@@ -65,6 +70,27 @@ class TimmVision(nn.Module):
     def features(self, images: Tensor) -> dict[int, Tensor]:
         maps = self.network(images)
         return {stride: maps[i] for stride, i in zip(STRIDES, self._take, strict=True)}
+
+
+@contextmanager
+def _timm_says() -> Iterator[list[str]]:
+    """What timm logs while it loads, kept off the terminal. Of missing tensors it only tells at level INFO; what it
+    warns of are a classifier's, which are not wanted here."""
+    said: list[str] = []
+    logger = logging.getLogger("timm.models._builder")
+
+    def hear(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    level = logger.level
+    logger.addFilter(hear)
+    logger.setLevel(logging.INFO)
+    try:
+        yield said
+    finally:
+        logger.removeFilter(hear)
+        logger.setLevel(level)
 
 
 def timm_vision(name: str, file: Path | None) -> TimmVision:
