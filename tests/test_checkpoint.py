@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from clouds.errors import DataError
-from clouds.foundation import clip
+from clouds.foundation import packaged
 from clouds.model import checkpoint
 from clouds.model.checkpoint import Checkpoint, latest_checkpoint, load_model, save_checkpoint, save_model
 
@@ -63,7 +63,7 @@ def test_saving_replaces_what_was_there(model, folder):
 
 def test_loading_does_not_fetch_pretrained_weights(folder, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(clip, "package_file", lambda *names: asked.append(names))
+    monkeypatch.setattr(packaged, "package_file", lambda *names: asked.append(names))
     load_model(folder)
     config = json.loads((folder / "config.json").read_text())
     assert config["pretrained"] is False

@@ -1,4 +1,4 @@
-"""Checkpoints in the published format: fabricated with its names, imported by the command, compared with their source."""
+"""Checkpoints in the published format: fabricated with its names, imported by the command, compared with the source."""
 
 import json
 import re
@@ -48,7 +48,8 @@ BACK = [
     ("head.decoder.norm.", "sem_seg_head.predictor.decoder_norm."),
 ]
 PARTS = {
-    "self_attn": "transformer_self_attention_layers.{}.self_attn", "self_norm": "transformer_self_attention_layers.{}.norm",
+    "self_attn": "transformer_self_attention_layers.{}.self_attn",
+    "self_norm": "transformer_self_attention_layers.{}.norm",
     "cross_attn": "transformer_cross_attention_layers.{}.multihead_attn",
     "cross_norm": "transformer_cross_attention_layers.{}.norm", "ffn_norm": "transformer_ffn_layers.{}.norm",
     "linear1": "transformer_ffn_layers.{}.linear1", "linear2": "transformer_ffn_layers.{}.linear2",
@@ -128,6 +129,8 @@ def test_an_imported_model_computes_what_its_source_did(name, head, backbone, tm
     assert torch.allclose(ours["vocabulary"], theirs["vocabulary"], atol=1e-6)
     assert (predictor.model.synonyms, predictor.classes) == (GROUPS, ("road", "sky", "car", "tree"))
     assert predictor.model.settings["weights"]["source"] == str(tmp_path / ("published.pth" if backbone else "clip.pt"))
+    if head == "text":  # the recorded weights hold the text tower: inside the checkpoint, or CLIP's own file
+        assert predictor.with_classes("scooter,road").classes == ("scooter", "road")
     x = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
     for ensemble in (False, True):
         assert torch.allclose(predictor.semantic(x, ensemble), wanted.semantic(x, ensemble), atol=1e-5)
@@ -183,7 +186,8 @@ def refused(capsys, tmp_path, stored, *words, code=1) -> str:
     elif stored is not None:
         torch.save(stored, path)
     before = sorted(tmp_path.iterdir())
-    found, out, err = command(capsys, path, "--out", tmp_path / "model", "--clip", "tiny-resnet", "--classes", NAMED, *words)
+    usual = ("--out", tmp_path / "model", "--clip", "tiny-resnet", "--classes", NAMED)
+    found, out, err = command(capsys, path, *usual, *words)
     assert (found, out) == (code, ""), err
     assert err.startswith("clouds: ")
     assert err.count("\n") == 1
@@ -231,7 +235,8 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path, capsys):
         capsys, tmp_path, {"model": bent})  # fmt: skip
     for key in ("visual.conv1.weight", "text_projection"):
         lacking = {n: t for n, t in state.items() if n != f"backbone.clip_model.{key}"}
-        assert f"1 missing: {'backbone.' * key.startswith('visual')}{key}" in refused(capsys, tmp_path, {"model": lacking})
+        said = f"1 missing: {'backbone.' * key.startswith('visual')}{key}"
+        assert said in refused(capsys, tmp_path, {"model": lacking})
     more = {**state, "backbone.clip_model.extra": torch.zeros(1)}
     assert "1 unexpected: extra" in refused(capsys, tmp_path, {"model": more})
 

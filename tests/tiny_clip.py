@@ -1,4 +1,4 @@
-"""CLIPs of the true architectures, small enough for tests: configurations in a local file, random weights saved locally."""
+"""CLIPs of the true architectures, small enough for tests: configurations in local files, random weights."""
 
 import json
 from pathlib import Path
@@ -50,5 +50,6 @@ def clip(name: str, seed: int = 0) -> Any:
 def recipe_words(name: str, weights: Path | None = None) -> list[str]:
     """Settings of a recipe with this CLIP and a small decoder."""
     words = [f"model.vision=open_clip/{name}", f"model.text=open_clip/{name}", "model.hidden=32", "model.queries=6",
-             "model.heads=4", "model.pixel_layers=1", "model.layers=2", "model.pixel_ffn=32", "model.ffn=32"]  # fmt: skip
+             "model.heads=4", "model.pixel_layers=1", "model.layers=2", "model.pixel_ffn=32",
+             "model.ffn=32"]  # fmt: skip
     return [*words, f"model.weights={weights}"] if weights else words

@@ -20,6 +20,7 @@ from clouds.data.labels import LabelSet, find_label_set, folding
 from clouds.errors import DataError, UsageError
 from clouds.files import write_json
 from clouds.foundation import backend_name
+from clouds.foundation.sources import default_weights
 from clouds.predict import Predictor, load
 from clouds.progress import track
 from clouds.runs import commit, usable_device
@@ -227,7 +228,11 @@ def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, 
     scores = evaluate(predictor, domains, path.name)
     settings = predictor.model.settings
     source = (settings["weights"] or {}).get("source")
-    played = {role: backend_name(settings[role], source) for role in ("vision", "text")}
+    vision, text = settings["vision"], settings["text"]
+    played = {
+        "vision": backend_name(vision, source),
+        "text": backend_name(text, source if text == vision else default_weights(text)),
+    }
     row = results(
         scores,
         model=str(path),

@@ -107,9 +107,9 @@ def train(recipe: Recipe, out: Path) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
     stage = recipe.train.stage
     usable_device(recipe.train.device)
-    chosen = recipe.model
-    fetch = not has_model(out / "warmup")  # afterwards the model folder holds them
-    check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision, fetch)
+    if not has_model(out / "warmup"):  # which holds every weight
+        chosen = recipe.model
+        check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision)
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
     open_run(recipe, out)

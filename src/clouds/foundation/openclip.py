@@ -142,7 +142,20 @@ class OpenClipText:
     def embed(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
         rows = []
         for start in range(0, len(texts), batch_size):
-            rows.append(self.clip.encode_text(self.tokenizer(list(texts[start : start + batch_size]))))
+            rows.append(self._encode(self.tokenizer(list(texts[start : start + batch_size]))))
         return F.normalize(torch.cat(rows).float(), dim=-1)
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, L) -> (N, D). A causal tower never looks behind a text's end, so padding need not be computed."""
+        if self.clip.attn_mask is None or self.clip.text_pool_type != "argmax":
+            out: Tensor = self.clip.encode_text(tokens)
+            return out
+        length = int(tokens.argmax(1).max()) + 1  # the end-of-text token is the largest
+        shorter = {
+            "positional_embedding": self.clip.positional_embedding[:length],
+            "attn_mask": self.clip.attn_mask[:length, :length],
+        }
+        _, out, *_ = torch.func.functional_call(self.clip, shorter, (None, tokens[:, :length]))
+        return out
 
 

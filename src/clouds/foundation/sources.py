@@ -18,21 +18,17 @@ CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def check_backends(
-    vision: str, text: str, weights: str | None = None, revision: str | None = None, fetch: bool = False
-) -> None:
-    """Raises UsageError for a name, tag, hub id or path that cannot be; ``fetch`` also has the files at hand, or raises
-    BackendError. ``weights`` are the backbone's, and those of a text tower of the same name."""
+def check_backends(vision: str, text: str, weights: str | None = None, revision: str | None = None) -> None:
+    """Check names, tags, hub ids and paths, and have the files at hand: UsageError or BackendError before any work.
+
+    ``weights`` are the backbone's, and those of a text tower of the same name.
+    """
     if vision == VISION and (weights or revision):
         raise UsageError(f"model.weights: got {weights!r}, but {VISION} brings its own in a package; leave it out")
     check_vision(vision)
     check_text(text)
     for name in dict.fromkeys((vision, text)):
-        given = (weights, revision) if name == vision else (None, None)
-        if fetch:
-            weight_file(name, *given)
-        else:
-            place(name, *given)
+        weight_file(name, *((weights, revision) if name == vision else ()))
 
 
 def check_vision(name: str) -> None:

@@ -87,7 +87,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' or '.join(names)} of {repository}{at} "
         f"({type(reason).__name__}: {first[0]}). Try again with a network, or fetch the file elsewhere and name it: "
-        "model.weights=PATH"
+        "model.weights=PATH (--weights PATH to import and predict)"
     )
 
 
