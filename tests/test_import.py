@@ -119,16 +119,16 @@ def test_an_imported_model_computes_what_its_source_did(name, head, backbone, tm
     code, out, err = command(capsys, *words)
     assert (code, err) == (0, "")
     told = json.loads(out)
-    origin = "from the checkpoint" if backbone else str(tmp_path / "clip.pt")
+    origin = str(tmp_path / ("published.pth" if backbone else "clip.pt"))
     assert (told["clip"], told["head"], told["classes"], told["queries"]) == (name, head, 4, 6)
-    assert (told["model"], told["backbone"]) == (str(tmp_path / "model"), origin)
+    assert (told["model"], told["weights"]["source"]) == (str(tmp_path / "model"), origin)
     predictor = clouds.load(tmp_path / "model")
     ours, theirs = predictor.model.state_dict(), wanted.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs if key != "vocabulary")
     assert torch.allclose(ours["vocabulary"], theirs["vocabulary"], atol=1e-6)
     assert (predictor.model.synonyms, predictor.classes) == (GROUPS, ("road", "sky", "car", "tree"))
-    assert predictor.model.settings["weights"]["source"] == str(tmp_path / ("published.pth" if backbone else "clip.pt"))
+    assert predictor.model.settings["weights"] == told["weights"]
     if head == "text":  # the recorded weights hold the text tower: inside the checkpoint, or CLIP's own file
         assert predictor.with_classes("scooter,road").classes == ("scooter", "road")
     x = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
@@ -254,6 +254,7 @@ def test_requests_that_cannot_be_are_refused(tmp_path, capsys):
     assert "holds its own CLIP" in refused(capsys, tmp_path, stored, "--weights", "openai", code=2)
     assert "--clip: unknown to open_clip: 'open_clip/tiny-resnot'; did you mean open_clip/tiny-resnet" in refused(
         capsys, tmp_path, stored, "--clip", "tiny-resnot", code=2)  # fmt: skip
+    assert "use open_clip/RN50-quickgelu" in refused(capsys, tmp_path, stored, "--clip", "RN50", code=2)
     assert "road named twice" in refused(capsys, tmp_path, stored, "--classes", "road,road", code=2)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "holiday.jpg").write_bytes(b"")

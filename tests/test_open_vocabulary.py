@@ -80,7 +80,16 @@ def test_predict_answers_in_the_names_asked_for(predictor):
     assert len({tuple(color) for color in result.colors.tolist()}) == 3
     assert predictor.classes == NAMES
     assert np.array_equal(predictor.predict(PHOTO).labels, plain.labels)
-    assert np.array_equal(predictor.predict(PHOTO, classes=["scooter", "road", "kiosk"]).labels, result.labels)
+    for same in (["scooter", "road", "kiosk"], "scooter, road, kiosk"):
+        assert np.array_equal(predictor.predict(PHOTO, classes=same).labels, result.labels)
+
+
+def test_many_images_load_the_tower_once(predictor, monkeypatch):
+    built, build = [], open_vocabulary.build_text
+    monkeypatch.setattr(open_vocabulary, "build_text", lambda *words: built.append(words) or build(*words))
+    for _ in range(3):
+        predictor.predict(PHOTO, classes=["scooter", "road"])
+    assert len(built) == 1
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
@@ -126,6 +135,8 @@ def test_the_command_takes_names(folder, tmp_path, capsys):
     words = [str(folder), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert run(["predict", *words, "--classes", "scooter,road|street", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 1
+    assert run(["predict", *words, "--weights", "openai"]) == 2
+    assert "--weights: got 'openai' without --classes" in capsys.readouterr().err
     wanted = clouds.load(folder).predict(PHOTO, classes=["scooter", "road|street"])
     assert np.array_equal(np.array(Image.open(tmp_path / "out" / "a.png")), wanted.labels)
 

@@ -71,7 +71,7 @@ class Predictor:
         self.shorter_side: int = model.settings["shorter_side"]
         self.classes = tuple(model.classes)
         self.colors = np.array(model.colors, np.uint8)
-        self._renamed: dict[tuple[str, ...], Predictor] = {}
+        self._renamed: dict[str | tuple[str, ...], Predictor] = {}
 
     def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> "Predictor":
         """This model asked for other names, as ``"scooter,road|street"`` or a list; ``head: text`` only.
@@ -97,14 +97,15 @@ class Predictor:
         return self.model.semantic(images.to(self.device), ensemble)
 
     @torch.inference_mode()
-    def predict(self, image: Any, classes: Sequence[str] | None = None) -> Result:
+    def predict(self, image: Any, classes: str | Sequence[str] | None = None) -> Result:
         """A path, PIL image, or array uint8 (H, W, 3) RGB -> Result at the image's own size.
 
         The image is brought to the model's shorter side, and the map back to the image's size before the argmax.
         ``classes``: names to look for instead of the model's own (see ``with_classes``).
         """
         if classes is not None:
-            if (key := tuple(classes)) not in self._renamed:
+            key = classes if isinstance(classes, str) else tuple(classes)
+            if key not in self._renamed:  # so that many images load the text tower once
                 self._renamed[key] = self.with_classes(key)
             return self._renamed[key].predict(image)
         pixels = as_rgb(image)
@@ -167,6 +168,8 @@ def predict_files(
 
     ``classes`` (and ``weights``) as in ``Predictor.with_classes``: ids are then positions in that list.
     """
+    if weights is not None and classes is None:
+        raise UsageError(f"--weights: got {weights!r} without --classes; only new names need the text tower's weights")
     wanted: list[tuple[Path, Path]] = []
     for item in inputs:
         if item.is_dir():

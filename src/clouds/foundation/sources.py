@@ -77,7 +77,7 @@ def place(name: str, source: str | None = None, revision: str | None = None) -> 
     source = source or default_weights(name)
     if source is None:
         return None
-    return place_of(source, revision, _tags(name, source) if name.startswith(CLIP) else {}, name)
+    return place_of(source, revision, published(name, source) if name.startswith(CLIP) else {}, name)
 
 
 def default_weights(name: str) -> str | None:
@@ -89,7 +89,7 @@ def default_weights(name: str) -> str | None:
         if repository:
             return f"{HUB}{repository}"
         tags = []
-    elif len(tags := list(_tags(name))) == 1:
+    elif len(tags := list(published(name))) == 1:
         return tags[0]
     known = f"one of {', '.join(tags)}, or " if tags else ""
     raise UsageError(f"model.weights: needed for {name}, which has no default; give {known}a file's path")
@@ -137,8 +137,8 @@ def _has_strides(config: Mapping[str, Any]) -> bool:
     return trunk and not text.get("hf_model_name") and not text.get("hf_tokenizer_name")
 
 
-def _tags(name: str, source: str | None = None) -> dict[str, str]:
-    """Published tags of an open_clip model -> hub repository.
+def published(name: str, source: str | None = None) -> dict[str, str]:
+    """Tags of an open_clip model's published weights -> hub repository.
 
     Raises UsageError where ``source``, or the first tag, was trained with another activation than ``name`` builds:
     open_clip only warns, and gives wrong features.

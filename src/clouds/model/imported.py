@@ -14,7 +14,7 @@ from torch import Tensor
 from clouds.classes import SYNONYMS
 from clouds.errors import DataError, UsageError
 from clouds.foundation.openclip import NOT_WEIGHTS, REFERENCE, OpenClipText, clip_tensors
-from clouds.foundation.sources import CLIP, clip_config, weight_file, weights_record
+from clouds.foundation.sources import CLIP, clip_config, published, weight_file, weights_record
 from clouds.foundation.weights import listed, load_strictly, read_weights, sha256, tensors_in
 from clouds.model.checkpoint import CONFIG, save_model
 from clouds.model.open_vocabulary import colors_of
@@ -78,21 +78,11 @@ def import_checkpoint(
     if out.exists() and not (out / CONFIG).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is there already and is no model folder; choose another --out")
     theirs = _read(checkpoint)
-    full = any(name.startswith(REFERENCE) for name in theirs)
-    if full and weights:
-        raise UsageError(f"--weights: {checkpoint} holds its own CLIP; leave the option out")
     name = CLIP + (clip.removeprefix(CLIP) if clip else _recognise(theirs, checkpoint))
     config = clip_config(name, "--clip")
-    if full:
-        record: dict[str, Any] | None
-        record = {"source": str(checkpoint.resolve()), "revision": None, "sha256": sha256(checkpoint)}
-        tensors, origin = clip_tensors(theirs, str(checkpoint)), str(checkpoint)
-    else:
-        record = weights_record(name, weights)
-        file = cast(Path, weight_file(name, weights))  # open_clip's never come in a package
-        tensors, origin = clip_tensors(read_weights(file), str(file)), str(file)
-        theirs |= {REFERENCE + key: tensor for key, tensor in tensors.items()}
-    text = OpenClipText(name, config, tensors, origin)
+    published(name)  # refuses RN50 for RN50-quickgelu: equal shapes, but other towers
+    tensors, record = _clip(theirs, name, checkpoint, weights)
+    text = OpenClipText(name, config, tensors, record["source"])
     names = [group[0] for group in synonyms]
     model = Segmenter(
         vision=name,
@@ -104,21 +94,34 @@ def import_checkpoint(
         weights=record,
         **_sizes(theirs, len(synonyms), checkpoint),
     )
-    vocabulary = text_classifier(text, synonyms)
-    ours = {**_translated(theirs, text.clip.state_dict()), "vocabulary": vocabulary}
+    ours = _translated({**theirs, **{REFERENCE + key: t for key, t in tensors.items()}}, text.clip.state_dict())
     if model.settings["head"] == "linear":
         ours.pop(HEAD + "void", None)  # part of every checkpoint, of use to the text head only
-    load_strictly(model, ours, str(checkpoint))
+    load_strictly(model, {**ours, "vocabulary": model.vocabulary}, str(checkpoint))
+    model.vocabulary.copy_(text_classifier(text, synonyms))
     save_model(model, out)
     return {
         "model": str(out.resolve()),
         "clip": name.removeprefix(CLIP),
-        "backbone": "from the checkpoint" if full else (record or {}).get("source"),
+        "weights": record,
         "head": model.settings["head"],
         "classes": len(synonyms),
         "queries": model.head.decoder.query_feat.num_embeddings,
         "sha256": sha256(checkpoint),
     }
+
+
+def _clip(
+    theirs: Mapping[str, Tensor], name: str, checkpoint: Path, weights: str | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of the frozen CLIP and the record of where they are: the checkpoint, or a file of CLIP's own."""
+    if not any(key.startswith(REFERENCE) for key in theirs):
+        file = cast(Path, weight_file(name, weights))  # open_clip's never come in a package
+        return clip_tensors(read_weights(file), str(file)), cast(dict[str, Any], weights_record(name, weights))
+    if weights:
+        raise UsageError(f"--weights: {checkpoint} holds its own CLIP; leave the option out")
+    record = {"source": str(checkpoint.resolve()), "revision": None, "sha256": sha256(checkpoint)}
+    return clip_tensors(theirs, str(checkpoint)), record
 
 
 def _read(path: Path) -> dict[str, Tensor]:
