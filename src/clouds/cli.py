@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clouds.errors import CloudsError, UsageError
+from clouds.errors import CloudsError, DataError, UsageError
 
 app = typer.Typer(
     name="clouds",
@@ -143,17 +143,38 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")],
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="labels, color, overlay, ids, scores.  [default: labels,overlay]"),
+    ] = None,
+    shorter_side: Annotated[
+        int | None, typer.Option("--shorter-side", help="Bring images to it; 0: own size.  [default: the model's]")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Slide a window of this side, not whole images.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option("--stride", help="Step of the window.  [default: 2/3 of it]")] = None,
+    scales: Annotated[str | None, typer.Option("--scales", help="Average over sizes, as 0.75,1,1.25.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Files segmented at a time.")] = 1,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Segment images: train-id PNGs and colour overlays.
+    """Segment images: train-id PNGs and colour overlays, or the formats asked for.
 
-    Example:  clouds predict runs/demo street.jpg photos/ --out predictions
+    Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
+               clouds predict runs/demo photos/ --format ids --window 768 --flip
     """
-    from clouds.predict import predict_files
+    from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
 
-    written = predict_files(model, inputs, out)
-    tell({"images": len(written), "folder": str(out.resolve())}, as_json, f"{len(written)} images segmented in {out}")
+    kinds = split_kinds(formats) if formats else DEFAULT_KINDS
+    how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
+    how["scales"] = split_scales(scales) if scales is not None else None
+    done, failed = predict_files(model, inputs, out, kinds, batch_size, **how)
+    result = {"images": len(done), "folder": str(out.resolve()), "failed": failed}
+    tell(result, as_json, f"{len(done)} images segmented in {out}")
+    if failed:
+        raise DataError(failure_text(failed, len(done) + len(failed)))
 
 
 @app.command()

@@ -136,12 +136,18 @@ class Train(Settings):
 
 
 class Evaluate(Settings):
-    """Protocol: images brought to ``shorter_side``, whole-image inference, scored at the label's own size.
+    """Protocol: images brought to ``shorter_side``, seen whole, scored at the label's own size.
 
+    ``window``: seen through a sliding window of this side instead, by ``stride`` (2/3 of the window unless given);
+    ``scales``, ``flip``: maps averaged over these factors of the shorter side, and over mirror images.
     ``rendered_count`` images per rendered domain; of photos at most ``max_images`` per domain, evenly spaced.
     """
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
+    window: Annotated[Int, Field(ge=32)] | None = None
+    stride: Count | None = None
+    scales: Annotated[tuple[Annotated[Float, Field(ge=0.1, le=4)], ...], Field(min_length=1)] = (1.0,)
+    flip: bool = False
     rendered_count: Count = 24
     max_images: Count | None = None
 
@@ -173,6 +179,9 @@ class Recipe(Settings):
             faults.append(f"augment.scale: got {list(self.augment.scale)}; expected [smallest, largest]")
         if self.model.hidden % self.model.heads:
             faults.append(f"model.heads: got {self.model.heads}; must divide model.hidden {self.model.hidden}")
+        stride, window = self.evaluate.stride, self.evaluate.window
+        if stride and (window is None or stride > window):
+            faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
         if faults:
             raise ValueError("\n  ".join(faults))
         return self

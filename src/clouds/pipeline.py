@@ -25,6 +25,7 @@ from clouds.foundation.sam import load_segmenter
 from clouds.generate.images import draw, write_png
 from clouds.generate.prompts import prompts_of
 from clouds.model.checkpoint import load_model, save_model
+from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 from clouds.predict import load
@@ -201,14 +202,14 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
             scored[stage] = read_json(path)
             continue
         predictor = load(out / folder, recipe.train.device)
-        predictor.shorter_side = recipe.evaluate.shorter_side
+        predictor.inference = Inference.of(recipe.evaluate)
         scores = evaluate(predictor, domains, stage, _example_writer(out, stage))
         row = results(
             scores,
             model=folder,
             commit=commit(),
             seed=recipe.seed,
-            shorter_side=recipe.evaluate.shorter_side,
+            inference=predictor.inference,
             backends=backends(recipe),
         )
         row["work"] = read_json(out / "work.json")
