@@ -228,7 +228,7 @@ def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
     real = pipeline.evaluate
 
     def spy(predictor, *rest):
-        sides.append(predictor.shorter_side)
+        sides.append(predictor.inference.shorter_side)
         return real(predictor, *rest)
 
     monkeypatch.setattr(pipeline, "evaluate", spy)

@@ -146,7 +146,7 @@ class Evaluate(Settings):
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
     window: Annotated[Int, Field(ge=32)] | None = None
     stride: Count | None = None
-    scales: Annotated[tuple[Annotated[Float, Field(ge=0.1, le=4)], ...], Field(min_length=1)] = (1.0,)
+    scales: tuple[Annotated[Float, Field(ge=0.1, le=4)], ...] = (1.0,)
     flip: bool = False
     rendered_count: Count = 24
     max_images: Count | None = None
@@ -182,6 +182,8 @@ class Recipe(Settings):
         stride, window = self.evaluate.stride, self.evaluate.window
         if stride and (window is None or stride > window):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
+        if not self.evaluate.scales:
+            faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
         if faults:
             raise ValueError("\n  ".join(faults))
         return self

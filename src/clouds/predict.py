@@ -102,8 +102,8 @@ class Predictor:
 
     def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
         """Images at one scale -> raw semantic maps (B, C, h, w)."""
-        batch = torch.from_numpy(np.stack([_resize(each, size).transpose(2, 0, 1) for each in pixels]))
-        return look(self.semantic, batch, self.inference)
+        images = np.stack([_resize(each, size) for each in pixels]).transpose(0, 3, 1, 2)
+        return look(self.semantic, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
 
     def _result(self, scores: Tensor, pixels: Pixels) -> Result:
         """Semantic map (C, H, W) and its image -> Result."""

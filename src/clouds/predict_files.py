@@ -9,7 +9,7 @@ from clouds.errors import DataError, UsageError
 from clouds.model.inference import Inference
 from clouds.predict import Pixels, as_rgb, load
 from clouds.progress import track
-from clouds.result import KINDS, check_kind
+from clouds.result import check_kinds
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 DEFAULT_KINDS = ("labels", "overlay")
@@ -38,11 +38,11 @@ def predict_files(
     if batch_size < 1:
         raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
     changes = {field: value for field, value in inference.items() if value is not None}
-    Inference(**changes)  # before the model is read
+    Inference(**changes)  # what cannot be is refused before the model is read
+    check_kinds(kinds)
     wanted = _plan(inputs, out, kinds)
     predictor = load(path).with_inference(**changes)
-    for kind in kinds:
-        check_kind(kind, predictor.classes)
+    check_kinds(kinds, predictor.classes)
     failed: list[Failure] = []
 
     def segment() -> Iterator[Path | None]:
@@ -72,11 +72,8 @@ def failure_text(failed: list[Failure], total: int) -> str:
 
 
 def split_kinds(words: list[str]) -> list[str]:
-    """Words ["labels,ids", "color"] -> ["labels", "ids", "color"], each once; UsageError for one there is not."""
-    kinds = list(dict.fromkeys(kind.strip() for word in words for kind in word.split(",")))
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UsageError(f"--format: got {', '.join(map(repr, unknown))}; allowed: {', '.join(KINDS)}")
-    return kinds
+    """Words ["labels,ids", "color"] -> ["labels", "ids", "color"], each once."""
+    return list(dict.fromkeys(kind.strip() for word in words for kind in word.split(",")))
 
 
 def split_scales(text: str) -> tuple[float, ...]:

@@ -42,7 +42,7 @@ class Result:
 
     def ids(self) -> NDArray[np.uint8]:
         """Cityscapes label ids (7 road, 8 sidewalk, 11 building, ...), uint8 (H, W); UsageError for other classes."""
-        check_kind("ids", self.classes)
+        check_kinds(["ids"], self.classes)
         ids: NDArray[np.uint8] = ID_OF_TRAIN_ID[self.labels]
         return ids
 
@@ -53,7 +53,7 @@ class Result:
         "color" and "overlay" as PNG or, where the name says so, JPEG. UsageError for any other kind or name.
         """
         path = Path(path)
-        check_kind(kind, self.classes)
+        check_kinds([kind], self.classes)
         ending = path.suffix.lower()
         allowed = (".png", *PHOTO_ENDINGS) if kind in ("color", "overlay") else (".png",)
         if ending not in allowed:
@@ -77,13 +77,13 @@ KINDS: dict[str, Callable[[Result], NDArray[np.uint8]]] = {
 }
 
 
-def check_kind(kind: str, classes: Sequence[str]) -> None:
-    """Raises UsageError unless ``kind`` is one of ``KINDS`` that a model of these classes can be saved as."""
-    if kind not in KINDS:
-        raise UsageError(f"save: unknown kind {kind!r}; allowed: {', '.join(KINDS)}")
-    if kind == "ids" and tuple(classes) != NAMES:
+def check_kinds(kinds: Sequence[str], classes: Sequence[str] | None = None) -> None:
+    """Raises UsageError for a kind that is not in ``KINDS``, or that a model of these classes cannot be saved as."""
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UsageError(f"format: unknown kind {', '.join(map(repr, unknown))}; allowed: {', '.join(KINDS)}")
+    if "ids" in kinds and classes is not None and tuple(classes) != NAMES:
         raise UsageError(
-            f"save: kind 'ids' are the ids of the 19 Cityscapes classes, but this model has {len(classes)} others "
+            f"format: 'ids' are the ids of the 19 Cityscapes classes, but this model has {len(classes)} others "
             f"({', '.join(classes[:3])}, ...); save 'labels', positions in its own list"
         )
 
