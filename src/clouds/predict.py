@@ -145,6 +145,9 @@ def _resize(image: Pixels, size: Size) -> Pixels:
 
 
 def _enlarge(scores: Tensor, size: Size) -> Tensor:
+    """(C, h, w) -> (C, H, W); the map itself where it has that size already, sparing a copy."""
+    if scores.shape[1:] == size:
+        return scores
     return F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
