@@ -145,18 +145,25 @@ def predict(
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="labels, color, overlay, ids, scores.  [default: labels,overlay]"),
+        typer.Option(
+            "--format", metavar="KIND,...", help="labels, color, overlay, ids, scores.  [default: labels,overlay]"
+        ),
     ] = None,
     shorter_side: Annotated[
-        int | None, typer.Option("--shorter-side", help="Bring images to it; 0: own size.  [default: the model's]")
+        int | None,
+        typer.Option("--shorter-side", metavar="N", help="Bring images to it; 0: own size.  [default: the model's]"),
     ] = None,
     window: Annotated[
-        int | None, typer.Option("--window", help="Slide a window of this side, not whole images.")
+        int | None, typer.Option("--window", metavar="N", help="Slide a window of this side, not whole images.")
     ] = None,
-    stride: Annotated[int | None, typer.Option("--stride", help="Step of the window.  [default: 2/3 of it]")] = None,
-    scales: Annotated[str | None, typer.Option("--scales", help="Average over sizes, as 0.75,1,1.25.")] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", metavar="N", help="Step of the window.  [default: 2/3 of it]")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option("--scales", metavar="X,...", help="Average over sizes, as 0.75,1,1.25.")
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Files segmented at a time.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Files segmented at a time.")] = 1,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
