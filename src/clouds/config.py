@@ -45,13 +45,60 @@ class Generate(Settings):
     size: tuple[Side, Side] = (768, 768)
 
 
+class LabelledSet(Settings):
+    """A labelled dataset to learn from: a name that ``clouds classes`` lists, or "streets", rendered here.
+
+    ``root``: the dataset's own folder or archive; without it the dataset's folder below ``data.root``. ``weight``: its
+    share of the draws against the other sets'. ``version`` where several exist (mapillary, carla). The keys from
+    ``images`` on tell the dataset "folder" its layout, see ``clouds.data.folder.folder_spec``; ``label_set`` may be a
+    set of one's own: class -> the Cityscapes classes it holds.
+    """
+
+    dataset: str
+    split: str | None = None
+    root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    weight: Positive | None = None
+    version: str = ""
+    images: str | None = None
+    labels: str | None = None
+    label_map: dict[int | str, int | str | None] | None = None
+    label_set: str | dict[str, list[str]] | None = None
+    encoding: str | None = None
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the dataset "folder" is told, and nothing else is."""
+        told = {k: getattr(self, k) for k in ("images", "labels", "label_map", "label_set", "encoding")}
+        return {key: value for key, value in told.items() if value is not None}
+
+
+def _sets(value: Any) -> Any:
+    """One name, one set or a list of either -> a list of sets."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(item, str | dict | LabelledSet) for item in items):
+        raise ValueError("expected a dataset's name, a set ({dataset: NAME, ...}), or a list of those")
+    return [{"dataset": item} if isinstance(item, str) else item for item in items]
+
+
 class Data(Settings):
-    """``root`` holds one folder per dataset; the labelled source is rendered."""
+    """``root`` holds one folder per dataset. ``source``: what is learned from with labels, one set or several.
+
+    ``rare_classes``: rare-class sampling at this temperature (DAFormer's is 0.01): an image is drawn for a class, rare
+    ones more often, and cropped where that class is. ``cache``: a folder that keeps decoded images, at most
+    ``cache_gb``; it may be shared by processes and runs. ``max_bad``: the share of a set's files that may turn out bad
+    during training; they are skipped.
+    """
 
     root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    source: Literal["streets"] = "streets"
+    source: Annotated[list[LabelledSet], BeforeValidator(_sets), Field(min_length=1)] = [
+        LabelledSet(dataset="streets")
+    ]
     source_count: Count = 400
     source_size: tuple[Side, Side] = (256, 512)
+    rare_classes: Positive | None = None
+    cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    cache_gb: Positive = 50.0
+    max_bad: Share = 0.01
 
 
 class Model(Settings):
@@ -112,7 +159,11 @@ class Augment(Settings):
 
 
 class Train(Settings):
-    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both."""
+    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
+
+    Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
+    ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
+    """
 
     steps: Annotated[Int, Field(ge=2)] = 80000
     warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
@@ -125,6 +176,7 @@ class Train(Settings):
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     clip: Positive = 0.01
     generated_repeat: Positive = 2.0
+    generated_weight: Positive | None = None
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2

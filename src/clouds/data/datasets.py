@@ -85,6 +85,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.labelled = bool(found.layout.labels)
         self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
         self._read_label = LabelReader(found.layout, self.label_set, max_pixels)
+        self.label_meaning = repr((found.layout, self.label_set))  # two sets that read labels alike agree in it
 
     @property
     def names(self) -> list[str]:
