@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from clouds.classes import IGNORE
+from clouds.data.decode import LazyImage
 
 Image = NDArray[np.uint8]
+Picture = Image | LazyImage
 
 
 def scale_crop(
-    image: Image, label: Image, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
+    image: Picture, label: Image, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
 ) -> tuple[Image, Image]:
     """Image (H, W, 3) and label (H, W), scaled by a random factor, cut to ``crop`` (h, w).
 
@@ -29,24 +31,24 @@ def scale_crop(
     scaled = max(round(height * factor), 1), max(round(width * factor), 1)
     size = min(scaled[0], crop[0]), min(scaled[1], crop[1])
     corner = int(rng.integers(scaled[0] - size[0] + 1)), int(rng.integers(scaled[1] - size[1] + 1))
-    image = resized_window(image, scaled, corner, size)
+    cut = resized_window(image, scaled, corner, size)
     rows, columns = (
-        np.minimum(((start + np.arange(count) + 0.5) * (own / whole)).astype(np.intp), own - 1)
+        (2 * (start + np.arange(count)) + 1) * own // (2 * whole)
         for own, whole, start, count in zip((height, width), scaled, corner, size, strict=True)
     )
-    label = label[rows[:, None], columns]
+    label = label[rows].take(columns, axis=1)
     bottom, right = crop[0] - size[0], crop[1] - size[1]
     if bottom or right:
-        image = np.pad(image, ((0, bottom), (0, right), (0, 0)))
+        cut = np.pad(cut, ((0, bottom), (0, right), (0, 0)))
         label = np.pad(label, ((0, bottom), (0, right)), constant_values=IGNORE)
-    return image, label
+    return cut, label
 
 
-def resized_window(image: Image, scaled: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Image:
+def resized_window(image: Picture, scaled: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Image:
     """The window at ``corner`` (top, left) of ``size`` (h, w) of the image (H, W, 3) resized to ``scaled`` (H', W').
 
-    Pillow's bilinear filter, which widens when it shrinks a picture; its box may begin between pixels, so a window
-    resized alone has the pixels it would have in the whole.
+    Pillow's bilinear filter, which widens when it shrinks a picture. Its box may begin between pixels, so a window
+    resized alone has the pixels it has in the whole, within the rounding of its two passes (two grey levels at most).
     """
     if scaled == image.shape[:2]:
         return np.ascontiguousarray(image[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]])

@@ -21,12 +21,13 @@ class BadFiles:
     def note(self, index: int, error: DataError) -> None:
         """Warn once of sample ``index``; DataError where that makes too many."""
         with self._lock:
-            if index not in self.found:
-                self.found[index] = str(error)
-                if len(self.found) > self.share * self.total:
-                    listed = "\n  ".join(list(self.found.values())[:10])
-                    raise DataError(
-                        f"{len(self.found)} of {self.total} samples cannot be read, more than data.max_bad allows "
-                        f"({100 * self.share:g} %); `clouds check --full` lists all:\n  {listed}"
-                    ) from error
-                say(f"skipped: {error}")
+            new = index not in self.found
+            self.found[index] = str(error)
+            if len(self.found) > self.share * self.total:
+                listed = "\n  ".join(list(self.found.values())[:10])
+                raise DataError(
+                    f"{len(self.found)} of {self.total} samples cannot be read, more than data.max_bad allows "
+                    f"({100 * self.share:g} %); `clouds check --full` lists all:\n  {listed}"
+                ) from error
+        if new:
+            say(f"skipped: {error}")

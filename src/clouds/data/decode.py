@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,7 +42,7 @@ def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImage
             raise DataError(f"{where}: {kind}; expected a PNG or JPEG image, fetch it again")
     except _BROKEN as error:
         raise DataError(f"{where}: broken image header ({error}); the file is damaged, fetch it again") from error
-    if (b"IEND" if opened.format == "PNG" else b"\xff\xd9") not in data:
+    if data.rfind(b"IEND" if opened.format == "PNG" else b"\xff\xd9") < 0:  # from the end: there it is, or nowhere
         raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
     width, height = opened.size
     if width * height > max_pixels:
@@ -67,6 +68,45 @@ def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArr
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise DataError(f"{where}: expected an RGB image, got an array of {pixels.shape} {pixels.dtype}")
     return pixels
+
+
+class LazyImage:
+    """An RGB image that decodes no more rows than are asked for: ``shape`` and ``[rows, columns]`` as of an array.
+
+    A PNG is a stream from top to bottom, and a training crop rarely reaches the last row.
+    """
+
+    def __init__(self, data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> None:
+        """``data``: bytes of a PNG or JPEG; DataError if its header is broken or it is too large."""
+        self._data, self._where, self._max_pixels = data, where, max_pixels
+        opened = _header(data, where, max_pixels)
+        self.shape = (opened.height, opened.width, 3)
+        self._streams = opened.format == "PNG" and opened.mode == "RGB" and not opened.info.get("interlace")
+        self._decoded: Image.Image | None = None
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.uint8]:
+        """Rows and columns -> (h, w, 3) uint8; DataError where the part that is decoded is damaged."""
+        (top, bottom, _), (left, right, _) = (
+            part.indices(size) for part, size in zip(window, self.shape, strict=False)
+        )
+        if self._decoded is None or self._decoded.height < bottom:
+            self._decoded = self._first_rows(bottom)
+        return np.asarray(self._decoded.crop((left, top, right, bottom)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        return decode_image(self._data, self._where, self._max_pixels)
+
+    def _first_rows(self, count: int) -> Image.Image:
+        if not self._streams:
+            return Image.fromarray(decode_image(self._data, self._where, self._max_pixels))
+        opened = _header(self._data, self._where, self._max_pixels)
+        opened._size = (self.shape[1], count)
+        opened.tile = [tile._replace(extents=(0, 0, self.shape[1], count)) for tile in opened.tile]
+        try:
+            opened.load()
+        except _BROKEN as error:
+            raise DataError(f"{self._where}: cannot be decoded ({error}); damaged, fetch it again") from error
+        return opened
 
 
 def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:

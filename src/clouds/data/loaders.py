@@ -135,13 +135,13 @@ class Batches(Dataset[Batch]):
             if image.shape[:2] != crop:
                 raise DataError(f"{path}: is {image.shape[:2]} (height, width), expected {crop}")
             return image, np.full(crop, IGNORE, np.uint8)
-        image, label = self.source[index]
-        found = scale_crop(image, label, crop, scale, rng)
+        picture, label = self.source[index]
+        found = scale_crop(picture, label, crop, scale, rng)
         if self.rare and wanted >= 0:
             for _ in range(9):
                 if (found[1] == wanted).sum() >= self.rare.enough / 2:
                     break
-                found = scale_crop(image, label, crop, scale, rng)
+                found = scale_crop(picture, label, crop, scale, rng)
         return found
 
     def _view(

@@ -16,18 +16,20 @@ from clouds.config import Data, LabelledSet, Recipe
 from clouds.data import streets
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import FOLDERS, Segmentation, find_spec
+from clouds.data.decode import LazyImage
 from clouds.data.labels import train_ids
 from clouds.errors import DataError, UsageError
 from clouds.files import whole_file
 from clouds.progress import track
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Picture = NDArray[np.uint8] | LazyImage
 
 
 class Source:
     """Labelled samples of several datasets, counted through; ``[i]``: image (H, W, 3) RGB, label (H, W) of train ids.
 
-    Both are uint8 and may be read-only views of a cache. DataError names a file that cannot be read, and a pair whose
+    Both are uint8. The image is decoded as far as it is sliced, or it and the label are read-only views of a cache.
+    DataError names a file that cannot be read, and a pair whose
     sizes differ.
     """
 
@@ -35,7 +37,7 @@ class Source:
         self.sets, self.cache = list(sets), cache
         self.sizes = [len(each) for each in self.sets]
         self._ends = list(accumulate(self.sizes))
-        self._tables = [train_ids(each.label_set) for each in self.sets]
+        self._tables = [_folding(each) for each in self.sets]
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -56,22 +58,23 @@ class Source:
         sample = data.samples[k]
 
         def read() -> NDArray[np.uint8]:
-            ids: NDArray[np.uint8] = cv2.LUT(data.label(k), table)
+            label = data.label(k)
+            ids: NDArray[np.uint8] = label if table is None else cv2.LUT(label, table)
             return ids
 
         if self.cache is None or sample.label is None:
             return read()
-        return self.cache.get(identity(sample.label, data.name, data.label_meaning, table.tobytes()), read)
+        return self.cache.get(identity(sample.label, data.name, data.label_meaning), read)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB."""
+    def image(self, index: int) -> Picture:
+        """(H, W, 3) uint8 RGB, to be sliced."""
         which, k = self._find(index)
         data = self.sets[which]
         if self.cache is None:
-            return data.image(k)
+            return data.lazy_image(k)
         return self.cache.get(identity(data.samples[k].image), lambda: data.image(k))
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> tuple[Picture, NDArray[np.uint8]]:
         image, label = self.image(index), self.label(index)
         if image.shape[:2] != label.shape:
             which, k = self._find(index)
@@ -79,6 +82,13 @@ class Source:
             sample = self.sets[which].samples[k]
             raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
         return image, label
+
+
+def _folding(data: Segmentation) -> NDArray[np.uint8] | None:
+    """The set's indices -> train ids; None where they are train ids already, which saves a look-up a pixel."""
+    table = train_ids(data.label_set)
+    own = np.arange(len(data.label_set.classes))
+    return None if np.array_equal(table[own], own) else table
 
 
 def open_sets(recipe: Recipe) -> list[Segmentation | None]:
