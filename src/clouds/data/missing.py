@@ -24,7 +24,7 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
     if packed := sorted(root.glob("*.rar")) + sorted(root.glob("*.7z")):
         return DataError(f"{root}: {packed[0].name} cannot be read in place; unpack it there")
     return DataError(
-        f"{root}: holds no {name}; expected {expected} in it, or an archive of that ({spec.home}); "
+        f"{root}: holds no {'such images' if name == 'folder' else name}; expected {expected} in it, or an archive of that ({spec.home}); "
         f"there is {_content(root)}"
     )
 
