@@ -520,7 +520,7 @@ def test_a_recipe_learns_from_any_labelled_folder_beside_a_known_set(own, tmp_pa
         ("data.source=gta", r"data\.source: unknown dataset 'gta'; did you mean gta5\?"),
         ("data.source=cityscapes", r"cityscapes.*no such folder"),
         ("data.source={dataset: folder}", r"folder"),
-        ("data.source=[{dataset: folder, root: ROOT/own, images: 'frames/{key}.png', labels: ''}]", "no labels to learn from"),
+        ("data.source=[{dataset: folder, root: ROOT/own, images: 'frames/{key}.png', labels: ''}]", "has no labels"),
         ("data.source=[{dataset: folder, root: ROOT/own, label_set: x}]", "unknown label set 'x'"),
         ("data.source=[{dataset: camvid, labels: x}]", "camvid has no option labels"),
     ],
