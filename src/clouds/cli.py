@@ -52,6 +52,44 @@ def demo(
 
 
 @app.command()
+def check(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|DATASET", help="A recipe, or a dataset as camvid.")],
+    overrides: Overrides = None,
+    root: Annotated[Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Decode every file, not a sample.")] = False,
+    out: Annotated[Path, out_option("check")] = Path("check"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find, pair, decode and count what a recipe or a dataset needs; list every problem; draw a contact sheet.
+
+    Examples:  clouds check camvid --root data/camvid    clouds check demo data.root=data --full
+    """
+    from clouds.check import check as look
+    from clouds.check import check_table
+
+    result = look(what, overrides or [], root, full, out)
+    tell(result, as_json, check_table(result))
+    raise typer.Exit(1 if result["problems"] else 0)
+
+
+@app.command()
+def classes(
+    name: Annotated[str | None, typer.Argument(metavar="[LABEL_SET|DATASET]", help="As synthia16 or camvid.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the label sets and datasets there are, or how one folds the 19 Cityscapes classes.
+
+    Examples:  clouds classes    clouds classes idd-lite
+    """
+    from clouds.data.tables import class_tables, tables_text
+
+    result = class_tables(name)
+    tell(result, as_json, tables_text(result, colour=sys.stdout.isatty()))
+
+
+@app.command()
 def prompts(
     recipe: RecipeName,
     overrides: Overrides = None,

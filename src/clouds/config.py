@@ -260,6 +260,16 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     return check(values, recipe)
 
 
+def dataset_recipe(name: str, overrides: list[str]) -> Recipe:
+    """The defaults with one labelled set; ``overrides`` are keys of that set (split=val) or of data (data.root=...)."""
+    chosen: dict[str, Any] = {"dataset": name}
+    values: dict[str, Any] = {"name": name, "data": {}}
+    for override in overrides:
+        _apply(values if override.startswith("data.") else chosen, override)
+    values["data"]["source"] = [chosen]
+    return check(values, name)
+
+
 def check(values: dict[str, Any], origin: str) -> Recipe:
     """Values -> Recipe; raises UsageError naming every fault."""
     try:
@@ -303,6 +313,8 @@ def _explain(fault: dict[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         group, dot, name = key.rpartition(".")
         keys = _keys(Recipe)
+        if any(isinstance(part, int) for part in fault["loc"]):  # an entry of data.source
+            keys = [group + dot + field for field in LabelledSet.model_fields]
         here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
         allowed = [group + dot + k for k in dict.fromkeys(here)]
         near = [k for k in keys if k.rpartition(".")[2] == name]
