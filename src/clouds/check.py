@@ -154,28 +154,29 @@ def check_table(result: dict[str, Any]) -> str:
     """The check for a terminal."""
     lines: list[str] = []
     for each in result.get("datasets", [result]):
-        lines += _set_lines(each)
+        lines += [*_set_lines(each), ""]
     if "datasets" in result:
-        lines += ["source of the recipe, by train class:", *_bars(result["histogram"])]
+        lines += ["source of the recipe, by train class:", *_bars(result["histogram"]), ""]
     if problems := result["problems"]:
-        lines += ["", f"{len(problems)} problem{'s' * (len(problems) > 1)}:"]
-        lines += [f"  {each['path']}: {each['what']}" for each in problems]
+        lines += [f"{len(problems)} problem{'s' * (len(problems) > 1)}:"]
+        lines += [*(f"  {each['path']}: {each['what']}" for each in problems), ""]
     if warnings := result["warnings"]:
-        lines += ["", *(f"warning: {warning}" for warning in warnings)]
+        lines += [*(f"warning: {warning}" for warning in warnings), ""]
     if not problems:
-        lines += ["", "no problem found"]
-    return "\n".join(lines)
+        lines.append("no problem found")
+    return "\n".join(lines).rstrip()
 
 
 def _set_lines(each: dict[str, Any]) -> list[str]:
     splits = ", ".join(f"{name} {count}" for name, count in each["splits"].items()) or "nothing"
     lines = [f"{each['dataset']} in {each['root']}: {each['pairs']} pairs ({splits}), {each['decoded']} decoded whole"]
-    lines += _bars(each["histogram"])
+    if each["decoded"]:
+        lines += _bars(each["histogram"])
     if each["ignored"] is not None:
         lines.append(f"  {'ignored':<18}{100 * each['ignored']:>6.2f} % of all pixels")
     if each["contact_sheet"]:
         lines.append(f"  contact sheet: {each['contact_sheet']}")
-    return [*lines, ""] if len(each["splits"]) else lines
+    return lines
 
 
 def _bars(histogram: dict[str, float | None]) -> list[str]:
