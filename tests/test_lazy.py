@@ -47,9 +47,9 @@ def test_rows_below_the_window_are_not_decoded():
     data = encoded(picture(2000, 300), "PNG")
     lazy = LazyImage(data, "x")
     lazy[0:10, 0:300]
-    assert lazy._decoded.size == (300, 10)
+    assert lazy._decoded.shape == (10, 300, 3)
     lazy[5:8, 0:300]
-    assert lazy._decoded.size == (300, 10)
+    assert lazy._decoded.shape == (10, 300, 3)
 
 
 def test_damage_in_the_window_is_named_and_below_it_is_not_met():
