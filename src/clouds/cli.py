@@ -181,17 +181,50 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")],
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Other names to look for: scooter,road|street (text head only).")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Text tower's weights for new names, if not the recorded ones.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Segment images: train-id PNGs and colour overlays.
 
-    Example:  clouds predict runs/demo street.jpg photos/ --out predictions
+    Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
+               clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
     from clouds.predict import predict_files
 
-    written = predict_files(model, inputs, out)
+    written = predict_files(model, inputs, out, classes, weights)
     tell({"images": len(written), "folder": str(out.resolve())}, as_json, f"{len(written)} images segmented in {out}")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file of the published implementation.")],
+    out: Annotated[Path, out_option("model")] = Path("model"),
+    clip: Annotated[str | None, typer.Option("--clip", help="open_clip's model, if the tensors do not tell.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="CLIP's (tag, hf-hub:org/name, path), if the file holds none.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Class names, as road|railroad,sidewalk  [default: the 19]")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint of the published implementation into a model folder.
+
+    Example:  clouds import clouds_convnext_large.pth --out models/convnext-l
+    """
+    from clouds.model.imported import import_checkpoint
+    from clouds.model.open_vocabulary import parse_names
+
+    named = {"synonyms": parse_names(classes)} if classes is not None else {}
+    found = import_checkpoint(checkpoint, out, clip, weights, **named)
+    tell(found, as_json, f"{out}: {found['clip']}, {found['head']} head, {found['classes']} classes")
 
 
 @app.command()

@@ -26,6 +26,20 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
 
 
+def _one_of(*allowed: str) -> AfterValidator:
+    """A name out of ``allowed``; ``prefix/MODEL`` there allows any model, whose own library knows its name."""
+
+    def known(value: str) -> str:
+        prefix, slash, model = value.partition("/")
+        if value in allowed or (model and f"{prefix}{slash}MODEL" in allowed):
+            return value
+        near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
+        hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
+        raise ValueError(f"{hint}expected {' or '.join(allowed)}")
+
+    return AfterValidator(known)
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -102,10 +116,15 @@ class Data(Settings):
 
 
 class Model(Settings):
-    """Role 1 and the decoder; the defaults are the paper's sizes."""
+    """Role 1 and the decoder; the defaults are the paper's sizes.
 
-    vision: Literal["efficientnet-lite0"] = "efficientnet-lite0"
-    text: Literal["all-minilm-l6-v2"] = "all-minilm-l6-v2"
+    ``weights`` of an open_clip or timm backbone: a published tag, ``hf-hub:org/name`` (at ``revision``), or a file.
+    """
+
+    vision: Annotated[str, _one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL")] = "efficientnet-lite0"
+    text: Annotated[str, _one_of("all-minilm-l6-v2", "open_clip/MODEL")] = "all-minilm-l6-v2"
+    weights: str | None = None
+    revision: str | None = None
     head: Literal["linear", "text"] = "linear"
     hidden: Annotated[Int, Field(ge=32, multiple_of=32)] = 256
     queries: Count = 100
@@ -225,6 +244,14 @@ class Recipe(Settings):
             faults.append(f"augment.scale: got {list(self.augment.scale)}; expected [smallest, largest]")
         if self.model.hidden % self.model.heads:
             faults.append(f"model.heads: got {self.model.heads}; must divide model.hidden {self.model.hidden}")
+        if self.model.vision.startswith("open_clip/"):
+            if self.model.text != self.model.vision:
+                faults.append(
+                    f"model.text: got {self.model.text!r}; an open_clip backbone takes the text tower it was trained "
+                    f"with: model.text={self.model.vision}"
+                )
+            if not self.model.freeze:
+                faults.append("model.freeze: got False; CLIP stays frozen, a timm/ backbone can be trained")
         if faults:
             raise ValueError("\n  ".join(faults))
         return self

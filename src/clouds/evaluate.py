@@ -19,7 +19,7 @@ from clouds.data.datasets import FOLDERS, Segmentation, open_dataset
 from clouds.data.labels import LabelSet, find_label_set, folding
 from clouds.errors import DataError, UsageError
 from clouds.files import write_json
-from clouds.foundation import BACKENDS
+from clouds.foundation import backend_name
 from clouds.predict import Predictor, load
 from clouds.progress import track
 from clouds.runs import commit, usable_device
@@ -226,7 +226,8 @@ def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, 
         predictor.shorter_side = recipe.evaluate.shorter_side
     scores = evaluate(predictor, domains, path.name)
     settings = predictor.model.settings
-    played = {role: BACKENDS[settings[role]] for role in ("vision", "text")}
+    source = (settings["weights"] or {}).get("source")
+    played = {role: backend_name(settings[role], source) for role in ("vision", "text")}
     row = results(
         scores,
         model=str(path),

@@ -20,9 +20,10 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
 from clouds.files import read_json, write_json
-from clouds.foundation import BACKENDS
+from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
 from clouds.foundation.sam import load_segmenter
+from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.images import draw, write_png
 from clouds.generate.prompts import prompts_of
 from clouds.model.checkpoint import load_model, save_model
@@ -42,14 +43,15 @@ LEAST_STEPS = 80  # of the shortest demo
 
 def backends(recipe: Recipe) -> dict[str, str]:
     """Which backend plays which role."""
+    model = recipe.model
     chosen = {
-        "vision": recipe.model.vision,
-        "text": recipe.model.text,
-        "prompts": recipe.prompts.writer,
-        "images": recipe.generate.generator,
-        "segmenter": recipe.selftrain.segmenter,
+        "vision": (model.vision, model.weights),
+        "text": (model.text, model.weights if model.text == model.vision else None),
+        "prompts": (recipe.prompts.writer, None),
+        "images": (recipe.generate.generator, None),
+        "segmenter": (recipe.selftrain.segmenter, None),
     }
-    return {role: BACKENDS[name] for role, name in chosen.items()}
+    return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
 
 def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
@@ -106,6 +108,9 @@ def train(recipe: Recipe, out: Path) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
     stage = recipe.train.stage
     usable_device(recipe.train.device)
+    chosen = recipe.model
+    fetch = not has_model(out / "warmup")  # afterwards the model folder holds them
+    check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision, fetch)
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
@@ -163,10 +168,12 @@ def train(recipe: Recipe, out: Path) -> None:
 
 def build_model(recipe: Recipe) -> Segmenter:
     """A fresh segmenter: pre-trained backbone, text classifier filled in, decoder at its random start."""
-    text = build_text(recipe.model.text)
-    settings = recipe.model.model_dump()
+    chosen = recipe.model
+    record = weights_record(chosen.vision, chosen.weights, chosen.revision)
+    text = build_text(chosen.text, record if chosen.text == chosen.vision else None)
     model = Segmenter(
-        **settings,
+        **chosen.model_dump(exclude={"weights", "revision"}),
+        weights=record,
         text_dim=text.dim,
         classes=list(NAMES),
         synonyms=[list(group) for group in SYNONYMS],

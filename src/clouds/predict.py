@@ -1,6 +1,8 @@
 """Images in, labels out: the predictor that ``clouds.load`` returns."""
 
+import copy
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from clouds.data.loaders import read_image
 from clouds.errors import DataError, UsageError
 from clouds.files import whole_file
 from clouds.model.checkpoint import load_model
+from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
 from clouds.progress import track
 
@@ -68,6 +71,18 @@ class Predictor:
         self.shorter_side: int = model.settings["shorter_side"]
         self.classes = tuple(model.classes)
         self.colors = np.array(model.colors, np.uint8)
+        self._renamed: dict[tuple[str, ...], Predictor] = {}
+
+    def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> "Predictor":
+        """This model asked for other names, as ``"scooter,road|street"`` or a list; ``head: text`` only.
+
+        New names need the text tower: ``weights`` (a tag, hub id or path), by default those the model records.
+        """
+        twin = copy.copy(self)
+        twin.model = with_classes(self.model, classes, weights)
+        twin.classes, twin.colors = tuple(twin.model.classes), np.array(twin.model.colors, np.uint8)
+        twin._renamed = {}
+        return twin
 
     @torch.inference_mode()
     def semantic(self, images: Tensor, ensemble: bool = False) -> Tensor:
@@ -79,19 +94,19 @@ class Predictor:
             raise UsageError(
                 f"semantic: expected uint8 images (B, 3, H, W), got {images.dtype} of shape {tuple(images.shape)}"
             )
-        if ensemble:
-            raise UsageError(
-                f"ensemble=True: backbone {self.model.settings['vision']} has no dense CLIP features; "
-                "use ensemble=False"
-            )
-        return self.model.semantic(images.to(self.device))
+        return self.model.semantic(images.to(self.device), ensemble)
 
     @torch.inference_mode()
-    def predict(self, image: Any) -> Result:
+    def predict(self, image: Any, classes: Sequence[str] | None = None) -> Result:
         """A path, PIL image, or array uint8 (H, W, 3) RGB -> Result at the image's own size.
 
         The image is brought to the model's shorter side, and the map back to the image's size before the argmax.
+        ``classes``: names to look for instead of the model's own (see ``with_classes``).
         """
+        if classes is not None:
+            if (key := tuple(classes)) not in self._renamed:
+                self._renamed[key] = self.with_classes(key)
+            return self._renamed[key].predict(image)
         pixels = as_rgb(image)
         height, width = pixels.shape[:2]
         small = resize_shorter_side(pixels, self.shorter_side)
@@ -145,8 +160,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 
 
-def predict_files(path: Path, inputs: list[Path], out: Path) -> list[Path]:
-    """Segment images and folders of images; writes NAME.png (train ids) and NAME_overlay.png, folders kept."""
+def predict_files(
+    path: Path, inputs: list[Path], out: Path, classes: str | None = None, weights: str | None = None
+) -> list[Path]:
+    """Segment images and folders of images; writes NAME.png (train ids) and NAME_overlay.png, folders kept.
+
+    ``classes`` (and ``weights``) as in ``Predictor.with_classes``: ids are then positions in that list.
+    """
     wanted: list[tuple[Path, Path]] = []
     for item in inputs:
         if item.is_dir():
@@ -166,6 +186,8 @@ def predict_files(path: Path, inputs: list[Path], out: Path) -> list[Path]:
     if lost := sorted(str(target) for target in count if target.resolve() in inside):
         raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")
     predictor = load(path)
+    if classes is not None:
+        predictor = predictor.with_classes(classes, weights)
     for (image, _), (labels, overlay) in track(
         zip(wanted, targets, strict=True), "segmenting", len(wanted), unit="images"
     ):
