@@ -1,9 +1,12 @@
 """What several test files share: a tiny model of the real architecture and the 19 classes, in memory and on disk."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported: no test may reach for it
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no bug
 settings.load_profile("patient")

@@ -18,7 +18,7 @@ import clouds
 from clouds.cli import main, run
 from clouds.files import read_jsonl
 
-VERBS = ("demo", "prompts", "generate", "train", "evaluate", "predict", "report")
+VERBS = ("demo", "prompts", "generate", "train", "evaluate", "predict", "import", "report")
 SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
 
 

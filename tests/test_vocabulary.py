@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import tiny  # noqa: F401 - sets the number of threads
 from clouds.classes import SYNONYMS
 from clouds.errors import BackendError, UsageError
-from clouds.foundation import clip
+from clouds.foundation import clip, packaged
 from clouds.foundation.weights import package_file
 from clouds.model.vocabulary import TEMPLATES, max_over_synonyms, synonym_index, text_classifier
 
@@ -156,6 +156,6 @@ def test_weights_that_do_not_fit_the_network_are_refused(tmp_path, monkeypatch, 
     else:
         tensors["conv_stem.weight"] = tensors["conv_stem.weight"][:, :2]
     torch.save(tensors, tmp_path / "weights.pth")
-    monkeypatch.setattr(clip, "package_file", lambda *names: tmp_path / "weights.pth")
+    monkeypatch.setattr(packaged, "package_file", lambda *names: tmp_path / "weights.pth")
     with pytest.raises(BackendError, match=r"weights\.pth"):
         clip.build_vision("efficientnet-lite0")

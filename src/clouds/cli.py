@@ -52,6 +52,44 @@ def demo(
 
 
 @app.command()
+def check(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|DATASET", help="A recipe, or a dataset as camvid.")],
+    overrides: Overrides = None,
+    root: Annotated[Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Decode every file, not a sample.")] = False,
+    out: Annotated[Path, out_option("check")] = Path("check"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find, pair, decode and count what a recipe or a dataset needs; list every problem; draw a contact sheet.
+
+    Examples:  clouds check camvid --root data/camvid    clouds check demo data.root=data --full
+    """
+    from clouds.check import check as look
+    from clouds.check import check_table
+
+    result = look(what, overrides or [], root, full, out)
+    tell(result, as_json, check_table(result))
+    raise typer.Exit(1 if result["problems"] else 0)
+
+
+@app.command()
+def classes(
+    name: Annotated[str | None, typer.Argument(metavar="[LABEL_SET|DATASET]", help="As synthia16 or camvid.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the label sets and datasets there are, or how one folds the 19 Cityscapes classes.
+
+    Examples:  clouds classes    clouds classes idd-lite
+    """
+    from clouds.data.tables import class_tables, tables_text
+
+    result = class_tables(name)
+    tell(result, as_json, tables_text(result, colour=sys.stdout.isatty()))
+
+
+@app.command()
 def prompts(
     recipe: RecipeName,
     overrides: Overrides = None,
@@ -164,6 +202,12 @@ def predict(
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Files segmented at a time.")] = 1,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Other names to look for: scooter,road|street (text head only).")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Text tower's weights for new names, if not the recorded ones.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -171,17 +215,44 @@ def predict(
 
     Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
                clouds predict runs/demo photos/ --format ids --window 768 --flip
+               clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
     from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
     how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
     how["scales"] = split_scales(scales) if scales is not None else None
-    done, failed = predict_files(model, inputs, out, kinds, batch_size, **how)
+    done, failed = predict_files(model, inputs, out, kinds, batch_size, classes, weights, **how)
     result = {"images": len(done), "folder": str(out.resolve()), "failed": failed}
     tell(result, as_json, f"{len(done)} images segmented in {out}")
     if failed:
         raise DataError(failure_text(failed, len(done) + len(failed)))
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file of the published implementation.")],
+    out: Annotated[Path, out_option("model")] = Path("model"),
+    clip: Annotated[str | None, typer.Option("--clip", help="open_clip's model, if the tensors do not tell.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="CLIP's (tag, hf-hub:org/name, path), if the file holds none.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Class names, as road|railroad,sidewalk  [default: the 19]")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint of the published implementation into a model folder.
+
+    Example:  clouds import clouds_convnext_large.pth --out models/convnext-l
+    """
+    from clouds.model.imported import import_checkpoint
+    from clouds.model.open_vocabulary import parse_names
+
+    named = {"synonyms": parse_names(classes)} if classes is not None else {}
+    found = import_checkpoint(checkpoint, out, clip, weights, **named)
+    tell(found, as_json, f"{out}: {found['clip']}, {found['head']} head, {found['classes']} classes")
 
 
 @app.command()

@@ -26,6 +26,20 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
 
 
+def _one_of(*allowed: str) -> AfterValidator:
+    """A name out of ``allowed``; ``prefix/MODEL`` there allows any model, whose own library knows its name."""
+
+    def known(value: str) -> str:
+        prefix, slash, model = value.partition("/")
+        if value in allowed or (model and f"{prefix}{slash}MODEL" in allowed):
+            return value
+        near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
+        hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
+        raise ValueError(f"{hint}expected {' or '.join(allowed)}")
+
+    return AfterValidator(known)
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -45,20 +59,72 @@ class Generate(Settings):
     size: tuple[Side, Side] = (768, 768)
 
 
+class LabelledSet(Settings):
+    """A labelled dataset to learn from: a name that ``clouds classes`` lists, or "streets", rendered here.
+
+    ``root``: the dataset's own folder or archive; without it the dataset's folder below ``data.root``. ``weight``: its
+    share of the draws against the other sets'. ``version`` where several exist (mapillary, carla). The keys from
+    ``images`` on tell the dataset "folder" its layout, see ``clouds.data.folder.folder_spec``; ``label_set`` may be a
+    set of one's own: class -> the Cityscapes classes it holds.
+    """
+
+    dataset: str
+    split: str | None = None
+    root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    weight: Positive | None = None
+    version: str = ""
+    images: str | None = None
+    labels: str | None = None
+    label_map: dict[int | str, int | str | None] | None = None
+    label_set: str | dict[str, list[str]] | None = None
+    encoding: str | None = None
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the dataset "folder" is told, and nothing else is."""
+        told = {k: getattr(self, k) for k in ("images", "labels", "label_map", "label_set", "encoding")}
+        return {key: value for key, value in told.items() if value is not None}
+
+
+def _sets(value: Any) -> Any:
+    """One name, one set or a list of either -> a list of sets."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(item, str | dict | LabelledSet) for item in items):
+        raise ValueError("expected a dataset's name, a set ({dataset: NAME, ...}), or a list of those")
+    return [{"dataset": item} if isinstance(item, str) else item for item in items]
+
+
 class Data(Settings):
-    """``root`` holds one folder per dataset; the labelled source is rendered."""
+    """``root`` holds one folder per dataset. ``source``: what is learned from with labels, one set or several.
+
+    ``rare_classes``: rare-class sampling at this temperature (DAFormer's is 0.01): an image is drawn for a class, rare
+    ones more often, and cropped where that class is. ``cache``: a folder that keeps decoded images, at most
+    ``cache_gb``; it may be shared by processes and runs. ``max_bad``: the share of a set's files that may turn out bad
+    during training; they are skipped.
+    """
 
     root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    source: Literal["streets"] = "streets"
+    source: Annotated[list[LabelledSet], BeforeValidator(_sets), Field(min_length=1)] = [
+        LabelledSet(dataset="streets")
+    ]
     source_count: Count = 400
     source_size: tuple[Side, Side] = (256, 512)
+    rare_classes: Positive | None = None
+    cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    cache_gb: Positive = 50.0
+    max_bad: Share = 0.01
 
 
 class Model(Settings):
-    """Role 1 and the decoder; the defaults are the paper's sizes."""
+    """Role 1 and the decoder; the defaults are the paper's sizes.
 
-    vision: Literal["efficientnet-lite0"] = "efficientnet-lite0"
-    text: Literal["all-minilm-l6-v2"] = "all-minilm-l6-v2"
+    ``weights`` of an open_clip or timm backbone: a published tag, ``hf-hub:org/name`` (at ``revision``), or a file.
+    """
+
+    vision: Annotated[str, _one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL")] = "efficientnet-lite0"
+    text: Annotated[str, _one_of("all-minilm-l6-v2", "open_clip/MODEL")] = "all-minilm-l6-v2"
+    weights: str | None = None
+    revision: str | None = None
     head: Literal["linear", "text"] = "linear"
     hidden: Annotated[Int, Field(ge=32, multiple_of=32)] = 256
     queries: Count = 100
@@ -112,7 +178,11 @@ class Augment(Settings):
 
 
 class Train(Settings):
-    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both."""
+    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
+
+    Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
+    ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
+    """
 
     steps: Annotated[Int, Field(ge=2)] = 80000
     warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
@@ -125,6 +195,7 @@ class Train(Settings):
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     clip: Positive = 0.01
     generated_repeat: Positive = 2.0
+    generated_weight: Positive | None = None
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2
@@ -184,6 +255,14 @@ class Recipe(Settings):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
         if not self.evaluate.scales:
             faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
+        if self.model.vision.startswith("open_clip/"):
+            if self.model.text != self.model.vision:
+                faults.append(
+                    f"model.text: got {self.model.text!r}; an open_clip backbone takes the text tower it was trained "
+                    f"with: model.text={self.model.vision}"
+                )
+            if not self.model.freeze:
+                faults.append("model.freeze: got False; CLIP stays frozen, a timm/ backbone can be trained")
         if faults:
             raise ValueError("\n  ".join(faults))
         return self
@@ -217,6 +296,16 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     for override in overrides or []:
         _apply(values, override)
     return check(values, recipe)
+
+
+def dataset_recipe(name: str, overrides: list[str]) -> Recipe:
+    """The defaults with one labelled set; ``overrides`` are keys of that set (split=val) or of data (data.root=...)."""
+    chosen: dict[str, Any] = {"dataset": name}
+    values: dict[str, Any] = {"name": name, "data": {}}
+    for override in overrides:
+        _apply(values if override.startswith("data.") else chosen, override)
+    values["data"]["source"] = [chosen]
+    return check(values, name)
 
 
 def check(values: dict[str, Any], origin: str) -> Recipe:
@@ -262,6 +351,8 @@ def _explain(fault: dict[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         group, dot, name = key.rpartition(".")
         keys = _keys(Recipe)
+        if any(isinstance(part, int) for part in fault["loc"]):  # an entry of data.source
+            keys = [group + dot + field for field in LabelledSet.model_fields]
         here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
         allowed = [group + dot + k for k in dict.fromkeys(here)]
         near = [k for k in keys if k.rpartition(".")[2] == name]

@@ -20,7 +20,7 @@ from clouds.data.datasets import FOLDERS, Segmentation, open_dataset
 from clouds.data.labels import LabelSet, find_label_set, folding
 from clouds.errors import DataError, UsageError
 from clouds.files import write_json
-from clouds.foundation import BACKENDS
+from clouds.foundation import backend_name
 from clouds.model.inference import Inference, protocol_text
 from clouds.predict import Predictor, load
 from clouds.progress import track
@@ -224,7 +224,8 @@ def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, 
     predictor.inference = asked if sized else replace(asked, shorter_side=predictor.inference.shorter_side)
     scores = evaluate(predictor, domains, path.name)
     settings = predictor.model.settings
-    played = {role: BACKENDS[settings[role]] for role in ("vision", "text")}
+    source = (settings["weights"] or {}).get("source")
+    played = {role: backend_name(settings[role], source) for role in ("vision", "text")}
     row = results(
         scores,
         model=str(path),

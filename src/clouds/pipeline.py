@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config import Recipe, check, load_recipe
 from clouds.data.loaders import Batches
-from clouds.data.source import render_source
+from clouds.data.rare import RareClasses, class_pixels
+from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
 from clouds.files import read_json, write_json
-from clouds.foundation import BACKENDS
+from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
 from clouds.foundation.sam import load_segmenter
+from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.images import draw, write_png
 from clouds.generate.prompts import prompts_of
 from clouds.model.checkpoint import load_model, save_model
@@ -42,14 +44,15 @@ LEAST_STEPS = 80  # of the shortest demo
 
 def backends(recipe: Recipe) -> dict[str, str]:
     """Which backend plays which role."""
+    model = recipe.model
     chosen = {
-        "vision": recipe.model.vision,
-        "text": recipe.model.text,
-        "prompts": recipe.prompts.writer,
-        "images": recipe.generate.generator,
-        "segmenter": recipe.selftrain.segmenter,
+        "vision": (model.vision, model.weights),
+        "text": (model.text, model.weights if model.text == model.vision else None),
+        "prompts": (recipe.prompts.writer, None),
+        "images": (recipe.generate.generator, None),
+        "segmenter": (recipe.selftrain.segmenter, None),
     }
-    return {role: BACKENDS[name] for role, name in chosen.items()}
+    return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
 
 def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
@@ -106,18 +109,26 @@ def train(recipe: Recipe, out: Path) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
     stage = recipe.train.stage
     usable_device(recipe.train.device)
+    chosen = recipe.model
+    fetch = not has_model(out / "warmup")  # afterwards the model folder holds them
+    check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision, fetch)
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
     prompts = prompts_of(recipe, out / "prompts.jsonl") if stage != "warmup" else []
     rows = draw(recipe, prompts, out / "generated") if prompts else []
     generated = [out / "generated" / row["file_name"] for row in rows]
-    source = render_source(recipe, out / "source")
+    source = make_source(recipe, opened, out / "source")
+    rare = None
+    if recipe.data.rare_classes:
+        pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
+        rare = RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
     torch.manual_seed(recipe.seed)
 
     if not has_model(out / "warmup"):
         model = build_model(recipe)
-        data = Batches(source, [], recipe.augment, recipe.train.batch_size, recipe.train.warmup_steps, recipe.seed)
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare)
         train_stage(model, "warmup", recipe, data, out)
         save_model(model, out / "warmup")
     if stage == "warmup" or has_model(out / "model"):
@@ -132,15 +143,7 @@ def train(recipe: Recipe, out: Path) -> None:
         recipe.seed,
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
-    data = Batches(
-        source,
-        generated,
-        recipe.augment,
-        recipe.train.batch_size,
-        steps,
-        recipe.seed + 1,
-        recipe.train.generated_repeat,
-    )
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare)
     train_stage(model, "joint", recipe, data, out, pseudo)
     work = pseudo.work
     if not work.images or not work.pixels_changed:
@@ -166,10 +169,12 @@ def train(recipe: Recipe, out: Path) -> None:
 
 def build_model(recipe: Recipe) -> Segmenter:
     """A fresh segmenter: pre-trained backbone, text classifier filled in, decoder at its random start."""
-    text = build_text(recipe.model.text)
-    settings = recipe.model.model_dump()
+    chosen = recipe.model
+    record = weights_record(chosen.vision, chosen.weights, chosen.revision)
+    text = build_text(chosen.text, record if chosen.text == chosen.vision else None)
     model = Segmenter(
-        **settings,
+        **chosen.model_dump(exclude={"weights", "revision"}),
+        weights=record,
         text_dim=text.dim,
         classes=list(NAMES),
         synonyms=[list(group) for group in SYNONYMS],

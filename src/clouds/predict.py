@@ -19,6 +19,7 @@ from clouds.data.loaders import read_image
 from clouds.errors import DataError, UsageError
 from clouds.model.checkpoint import load_model
 from clouds.model.inference import Inference, Size, look, resized
+from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
 from clouds.result import Result
 
@@ -37,12 +38,25 @@ class Predictor:
         self.inference = Inference(model.settings["shorter_side"])
         self.classes = tuple(model.classes)
         self.colors = np.array(model.colors, np.uint8)
+        self._renamed: dict[tuple[str, ...], Predictor] = {}
+
+    def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> "Predictor":
+        """This model asked for other names, as ``"scooter,road|street"`` or a list; ``head: text`` only.
+
+        New names need the text tower: ``weights`` (a tag, hub id or path), by default those the model records.
+        """
+        twin = copy.copy(self)
+        twin.model = with_classes(self.model, classes, weights)
+        twin.classes, twin.colors = tuple(twin.model.classes), np.array(twin.model.colors, np.uint8)
+        twin._renamed = {}
+        return twin
 
     def with_inference(self, **changes: Any) -> "Predictor":
         """This model looking otherwise, such as ``window=768, flip=True``: fields of ``Inference``; UsageError for
         values that cannot be. The weights are shared."""
         twin = copy.copy(self)
         twin.inference = replace(self.inference, **changes)
+        twin._renamed = {}
         return twin
 
     @torch.inference_mode()
@@ -55,19 +69,19 @@ class Predictor:
             raise UsageError(
                 f"semantic: expected uint8 images (B, 3, H, W), got {images.dtype} of shape {tuple(images.shape)}"
             )
-        if ensemble:
-            raise UsageError(
-                f"ensemble=True: backbone {self.model.settings['vision']} has no dense CLIP features; "
-                "use ensemble=False"
-            )
-        return self.model.semantic(images.to(self.device))
+        return self.model.semantic(images.to(self.device), ensemble)
 
-    def predict(self, image: Any) -> Result:
+    def predict(self, image: Any, classes: Sequence[str] | None = None) -> Result:
         """A path, PIL image, or array uint8 (H, W, 3) RGB -> Result at the image's own size.
 
         The image is brought to the model's shorter side, and the map back to the image's size before the argmax
         (``with_inference`` for windows, scales and flip).
+        ``classes``: names to look for instead of the model's own (see ``with_classes``).
         """
+        if classes is not None:
+            if (key := tuple(classes)) not in self._renamed:
+                self._renamed[key] = self.with_classes(key)
+            return self._renamed[key].predict(image)
         return self._segment([as_rgb(image)])[0]
 
     def predict_batch(self, images: Sequence[Any], batch_size: int = 8) -> list[Result]:

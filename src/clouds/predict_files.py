@@ -24,13 +24,16 @@ def predict_files(
     out: Path,
     kinds: Sequence[str] = DEFAULT_KINDS,
     batch_size: int = 1,
+    classes: str | None = None,
+    weights: str | None = None,
     **inference: Any,
 ) -> tuple[list[Path], list[Failure]]:
     """Segment images and folders of images with the model in ``path``; folders are kept below ``out``.
 
     Writes NAME.png for kind "labels", NAME_KIND.png for the others of ``result.KINDS``. ``batch_size`` files are read
     at a time, and those of equal size segmented together. ``inference``: fields of ``Inference`` that are to differ
-    from the model's own; None leaves one as it is.
+    from the model's own; None leaves one as it is. ``classes`` (and ``weights``) as in ``Predictor.with_classes``:
+    labels are then positions in that list.
 
     -> (images segmented, images that could not be read and why): one bad file does not stop the others. UsageError
     before any work for values that cannot be, for two inputs of one output, and where an input would be overwritten.
@@ -42,6 +45,8 @@ def predict_files(
     check_kinds(kinds)
     wanted = _plan(inputs, out, kinds)
     predictor = load(path).with_inference(**changes)
+    if classes is not None:
+        predictor = predictor.with_classes(classes, weights)
     check_kinds(kinds, predictor.classes)
     failed: list[Failure] = []
 

@@ -10,3 +10,27 @@ BACKENDS = {
     "streets": "streets renderer",
     "superpixels": "superpixels",
 }
+
+# the published weights that the paper's backbones take where a recipe names none
+PAPER_WEIGHTS = {
+    "open_clip/convnext_large_d_320": "laion2b_s29b_b131k_ft_soup",
+    "open_clip/RN50-quickgelu": "openai",
+    "open_clip/RN101-quickgelu": "openai",
+}
+
+
+def backend_name(name: str, weights: str | None = None) -> str:
+    """What results and the report call the backend ``name`` with these weights (tag, hub id or path).
+
+    Only a published tag makes an open_clip network "CLIP"; any other file could hold anything.
+    """
+    kind, slash, model = name.partition("/")
+    if not slash:
+        return BACKENDS[name]
+    if weights is None:
+        return f"{model} ({kind}, random weights)"
+    if weights.startswith("hf-hub:"):
+        return f"{model} ({kind}, {weights})"
+    file = weights.replace("\\", "/").rpartition("/")[2]
+    tag = file == weights and "." not in weights
+    return f"CLIP {model} ({kind}, {weights})" if kind == "open_clip" and tag else f"{model} ({kind}, {file})"

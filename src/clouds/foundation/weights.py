@@ -1,10 +1,24 @@
-"""Where weights come from: files inside installed packages, found without importing the package."""
+"""Where weights come from and how they are read: files inside installed packages, local files, the hub; tensors only.
 
+Nothing here runs code that a file brings along: safetensors, or ``torch.load(weights_only=True)``.
+"""
+
+import difflib
 import hashlib
 import importlib.util
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from clouds.errors import BackendError
+from torch import Tensor, nn
+
+from clouds.errors import BackendError, DataError, UsageError
+
+HUB = "hf-hub:"
+SHOWN = 6  # names listed before "and N more"
 
 
 def package_file(package: str, relative: str, distribution: str) -> Path:
@@ -26,3 +40,135 @@ def sha256(path: Path) -> str:
     """Hex SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def place_of(source: str, revision: str | None, tags: Mapping[str, str], what: str) -> Path | str:
+    """Where the weights ``source`` of ``what`` are: a local file, or a hub repository ``org/name``.
+
+    source: a key of ``tags`` (tag -> repository), ``hf-hub:org/name``, or a path. Raises UsageError for anything else.
+    """
+    if source in tags:
+        return tags[source]
+    if source.startswith(HUB):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", source.removeprefix(HUB)):
+            raise UsageError(f"model.weights: got {source!r}; expected {HUB}ORGANISATION/NAME")
+        return source.removeprefix(HUB)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        near = difflib.get_close_matches(source, tags, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        known = f"a tag of {what} ({', '.join(tags)})" if tags else f"no tag of {what} is published"
+        raise UsageError(
+            f"model.weights: got {source!r}; {hint}expected {known}, {HUB}ORGANISATION/NAME, or the path of a file "
+            "that exists"
+        )
+    if revision is not None:
+        raise UsageError(f"model.revision: got {revision!r}, but {path} is a local file, which has none; leave it out")
+    return path
+
+
+def hub_file(repository: str, names: Sequence[str], revision: str | None, what: str) -> Path:
+    """The first of ``names`` that the hub repository holds, downloaded or from the cache.
+
+    Raises BackendError saying which weights were wanted, from where, and what to do instead.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    at = f" at revision {revision}" if revision else ""
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision))
+        except Exception as error:  # the client's own kinds and those of its HTTP library alike
+            reason = error
+            if isinstance(error, GatedRepoError | RepositoryNotFoundError | RevisionNotFoundError):
+                break
+    first = str(reason).strip().splitlines() or [""]
+    raise BackendError(
+        f"weights of {what}: the hub did not answer with {' or '.join(names)} of {repository}{at} "
+        f"({type(reason).__name__}: {first[0]}). Try again with a network, or fetch the file elsewhere and name it: "
+        "model.weights=PATH"
+    )
+
+
+def revision_of(file: Path, asked: str | None) -> str | None:
+    """The commit that the hub's cache keeps ``file`` under, else what was asked for."""
+    return file.parent.name if file.parent.parent.name == "snapshots" else asked
+
+
+def read_weights(path: Path) -> Any:
+    """What a weight file holds: tensors by name, perhaps nested in dictionaries. Runs no code of the file.
+
+    Raises DataError with the reason: absent, cut short, a TorchScript program, a pickle that wants to run code.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_program(path):
+            raise DataError(
+                f"{path}: refused: it is a TorchScript archive, a program and not plain tensors (OpenAI publishes CLIP "
+                "so); take the safetensors file of the same weights"
+            )
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        called = re.search(r"GLOBAL (\S+)", str(error))
+        said = f"it wants to run {called[1]}" if called else str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: refused: not a file of plain tensors ({said})") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: cannot be read: damaged, cut short, or no file of tensors ({first})") from error
+
+
+def _is_program(path: Path) -> bool:
+    """TorchScript archives carry their source beside the tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def tensors_in(value: Any, origin: str) -> dict[str, Tensor]:
+    """A dictionary of tensors by name, or DataError."""
+    import torch
+
+    if not isinstance(value, dict) or not value or not all(isinstance(t, torch.Tensor) for t in value.values()):
+        raise DataError(f"{origin}: expected tensors by name, found {_describe(value)}")
+    return value
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a dictionary of {listed(list(map(str, value)))}" if value else "an empty dictionary"
+    return f"a value of type {type(value).__name__}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b, c and 7 more``."""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + rest
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Fill ``module``; every tensor must be there, of the right shape, none left over: else DataError lists them."""
+    wanted = module.state_dict()
+    numbers = {name for name, tensor in wanted.items() if tensor.numel() == 1}  # a scale may be () or (1,)
+    faults = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "of another shape": [
+            f"{name} {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+            if name not in numbers or tensors[name].numel() != 1
+        ],
+    }
+    if any(faults.values()):
+        said = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in faults.items() if names)
+        raise DataError(f"{origin}: its tensors do not fit. {said}")
+    module.load_state_dict({name: tensors[name].reshape(tensor.shape) for name, tensor in wanted.items()})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from clouds.foundation.clip import build_vision
 from clouds.model.decoder import Prediction, TransformerDecoder
+from clouds.model.ensemble import clip_of, geometric_ensemble
 from clouds.model.pixel_decoder import PixelDecoder
 from clouds.model.vocabulary import synonym_index
 
@@ -35,6 +36,8 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
     """Images in, class and mask per query out. Every argument is plain data and stands in ``config.json``.
 
     classes, synonyms, colors: C names, C groups of synonyms (N in all), C RGB triples.
+    weights: where the frozen weights came from: {"source", "revision", "sha256"}, None for a package's.
+    seen: which classes were trained, by default all (the geometric ensemble trusts CLIP more on the others).
     shorter_side: the size images are brought to at inference, in pixels; 0 keeps their own.
     """
 
@@ -42,6 +45,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
     std: Tensor
     vocabulary: Tensor
     synonym_columns: Tensor
+    seen: Tensor
 
     def __init__(
         self,
@@ -62,12 +66,20 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         ffn: int = 2048,
         shorter_side: int = 1024,
         freeze: bool = True,
+        weights: dict[str, Any] | None = None,
+        seen: list[bool] | None = None,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"vision": vision, "text": text, "shorter_side": shorter_side}
+        self.settings: dict[str, Any] = {
+            "vision": vision,
+            "text": text,
+            "weights": weights,
+            "head": head,
+            "shorter_side": shorter_side,
+        }
         self.classes, self.synonyms, self.colors = classes, synonyms, colors
-        self.backbone = build_vision(vision, weights=pretrained)
+        self.backbone = build_vision(vision, pretrained, weights)
         self.backbone.requires_grad_(not freeze)
         self.freeze = freeze
         self.head = Head(
@@ -87,6 +99,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)
         self.register_buffer("vocabulary", torch.zeros(sum(map(len, synonyms)), text_dim))
         self.register_buffer("synonym_columns", synonym_index([len(s) for s in synonyms]), persistent=False)
+        self.register_buffer("seen", torch.tensor(seen or [True] * len(classes)), persistent=False)
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """Images uint8 or float in 0..255 (B, 3, H, W) -> backbone features of the normalised, zero-padded images."""
@@ -105,10 +118,20 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         return out
 
     @torch.no_grad()
-    def semantic(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in 0..255 -> semantic map float32 (B, C, H, W): scores in 0..Q, not normalised."""
-        prediction = self(images, auxiliary=False)
-        return merge(prediction.logits[-1], prediction.masks(), (images.shape[-2], images.shape[-1]))
+    def semantic(self, images: Tensor, ensemble: bool = False) -> Tensor:
+        """Images (B, 3, H, W) in 0..255 -> semantic map float32 (B, C, H, W): scores in 0..Q, not normalised.
+
+        ensemble: weigh CLIP's own opinion of each mask in; UsageError where the backbone is no CLIP.
+        """
+        clip = clip_of(self.backbone, self.settings) if ensemble else None
+        features = self.features(images)
+        prediction = self.decode(features, auxiliary=False)
+        logits, masks = prediction.logits[-1], prediction.masks()
+        if clip:
+            logits = geometric_ensemble(
+                logits, masks, features, clip, self.vocabulary, self.synonym_columns, self.seen
+            )
+        return merge(logits, masks, (images.shape[-2], images.shape[-1]))
 
 
 def merge(logits: Tensor, masks: Tensor, size: tuple[int, int], rows: int = 64) -> Tensor:
