@@ -269,6 +269,15 @@ def test_looking_otherwise_leaves_the_predictor_as_it_was(predictor):
     assert predictor.inference == Inference(64)
 
 
+def test_other_names_are_looked_for_by_the_same_protocol(monkeypatch):
+    monkeypatch.setattr("clouds.predict.with_classes", lambda model, classes, weights: model)
+    predictor, image = Predictor(small_model()), picture(70, 90)
+    plain, through = predictor.predict(image), predictor.with_inference(window=48).predict(image)
+    assert not np.array_equal(plain.scores, through.scores)
+    assert np.array_equal(predictor.predict(image, classes=["a"]).scores, plain.scores)
+    assert np.array_equal(predictor.with_inference(window=48).predict(image, classes=["a"]).scores, through.scores)
+
+
 def test_a_recipes_settings_are_the_protocols():
     settings = load_recipe("demo", ["evaluate.window=96", "evaluate.stride=48", "evaluate.scales=[1,2]"]).evaluate
     assert Inference.of(settings) == Inference(256, 96, 48, (1, 2), False)

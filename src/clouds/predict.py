@@ -111,7 +111,7 @@ class Predictor:
             scores = _enlarge(raw[0][i], _size(each))
             for maps in raw[1:]:
                 scores += _enlarge(maps[i], _size(each))
-            results.append(self._result(scores.div_(len(raw)), each))
+            results.append(self._result(scores, each))  # a sum has its mean's winner and shares
         return results
 
     def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
