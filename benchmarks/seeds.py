@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from clouds.model.inference import protocol_text
+
 
 def cell(values: list[float]) -> str:
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
@@ -46,8 +48,8 @@ def main() -> None:
     seeds = ", ".join(str(recipe["seed"]) for recipe in recipes)
     hardware = recipes[0]["hardware"]
     print(
-        f"\nmIoU in %, mean ± standard deviation over seeds {seeds}; commit {after[0]['commit']}; shorter side "
-        f"{after[0]['protocol']['shorter_side']}, whole image, scored at the label's own size; "
+        f"\nmIoU in %, mean ± standard deviation over seeds {seeds}; commit {after[0]['commit']}; "
+        f"{protocol_text(after[0]['protocol'])}; "
         f"{hardware['cores']} cores of {hardware['machine']}, {hardware['threads']} threads"
     )
 

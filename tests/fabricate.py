@@ -10,11 +10,13 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from clouds.data.datasets import Segmentation, open_dataset
 
 Files = dict[str, bytes]
 SIZE = (6, 10)  # height, width of every fabricated image
@@ -247,3 +249,14 @@ def as_tar(files: Mapping[str, bytes], path: Path, top: str = "") -> Path:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
+
+
+ALIASES = {"mapillary-1.2": "mapillary", "mapillary-2.0": "mapillary", "idd-png": "idd", "idd-ids": "idd",
+           "camvid-original": "camvid", "carla-0.9.14": "carla"}  # fmt: skip
+
+
+def opened(kind: str, root: Path, split: str | None = None, **options: Any) -> Segmentation:
+    """A fabricated set through the package, by its kind."""
+    if kind == "carla-0.9.14":
+        options["version"] = "0.9.14"
+    return open_dataset(ALIASES.get(kind, kind), root, split, **options)

@@ -67,11 +67,48 @@ def test_predict_and_evaluate_print_their_result(capsys, tmp_path, model_folder)
     photo = tmp_path / "a.png"
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photo)
     code, out, _ = outcome(capsys, "predict", model_folder, photo, "--out", tmp_path / "out", "--json")
-    assert (code, json.loads(out)) == (0, {"images": 1, "folder": str(tmp_path / "out")})
+    assert (code, json.loads(out)) == (0, {"images": 1, "folder": str(tmp_path / "out"), "failed": []})
     code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1", "--json")
     assert (code, [row["name"] for row in json.loads(out)["domains"]]) == (0, ["fog"])
     code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1")
     assert (code, out.split()[0]) == (0, "domain")
+
+
+def test_predict_writes_the_formats_asked_for_with_the_protocol_asked_for(capsys, tmp_path, model_folder):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, size in (("a", (40, 60)), ("b", (40, 60)), ("c", (70, 40))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).save(photos / f"{name}.png")
+    how = ("--window", 48, "--stride", 40, "--scales", "1,1.5", "--flip", "--shorter-side", 96, "--batch-size", 3)
+    formats = ("--format", "ids,scores", "--format", "color")
+    code, out, err = outcome(capsys, "predict", model_folder, photos, "--out", tmp_path / "out", *formats, *how)
+    assert (code, out) == (0, f"3 images segmented in {tmp_path / 'out'}\n")
+    assert "segmenting: 3/3" in err
+    kinds = ("color", "ids", "scores")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}_{kind}.png" for n in "abc" for kind in kinds]
+    expected = clouds.load(model_folder).with_inference(
+        shorter_side=96, window=48, stride=40, scales=(1, 1.5), flip=True
+    )
+    ids = np.asarray(Image.open(tmp_path / "out" / "c_ids.png"))
+    assert np.mean(ids == expected.predict(photos / "c.png").ids()) > 0.999
+
+
+def test_a_bad_image_among_many_exits_1_naming_it_and_the_others_are_done(capsys, tmp_path, model_folder):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in "ac":
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(photos / f"{name}.png")
+    (photos / "b.png").write_bytes(b"")
+    words = ("predict", model_folder, photos, "--out", tmp_path / "out")
+    code, out, err = outcome(capsys, *words, "--json")
+    row = json.loads(out)
+    assert (code, row["images"], row["folder"]) == (1, 2, str(tmp_path / "out"))
+    assert [failure["path"] for failure in row["failed"]] == [str(photos / "b.png")]
+    assert row["failed"][0]["what"].startswith("an empty file")
+    assert f"clouds: 1 of 3 images could not be read, the others are done:\n  {photos / 'b.png'}: an empty file" in err
+    assert "Traceback" not in err
+    assert sorted(p.name for p in (tmp_path / "out").glob("?.png")) == ["a.png", "c.png"]
+    assert outcome(capsys, *words)[:2] == (1, f"2 images segmented in {tmp_path / 'out'}\n")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], *([verb, "--help"] for verb in VERBS)])
@@ -128,6 +165,18 @@ def test_main_exits_with_the_code_of_run(monkeypatch, capsys):
     (["evaluate", "m", "mars"], "unknown domain 'mars'"),
     (["evaluate", "m", "camvid-day"], "camvid-day: needs data.root=PATH"),
     (["predict", "m", "/nowhere.png"], "/nowhere.png: no such image or folder"),
+    (["predict", "m", __file__, "--format", "labels,mask"], "format: unknown kind 'mask'; allowed: labels, color, "),
+    (["predict", "m", __file__, "--scales", "1,big"], "--scales: got '1,big'; expected numbers with commas between"),
+    (["predict", "m", __file__, "--scales", "9"], "scales: got [9.0]; expected numbers from 0.1 to 4.0"),
+    (["predict", "m", __file__, "--window", "8"], "window: got 8; expected at least 32 pixels"),
+    (["predict", "m", __file__, "--stride", "64"], "stride: got 64 without a window; set the window too"),
+    (["predict", "m", __file__, "--window", "64", "--stride", "65"], "stride: got 65; expected 1 to the window's 64"),
+    (["predict", "m", __file__, "--shorter-side", "-1"], "shorter_side: got -1; expected at least 32, or 0"),
+    (["predict", "m", __file__, "--batch-size", "0"], "batch_size: got 0; expected at least 1"),
+    (["evaluate", "m", "town", "evaluate.window=8"], "evaluate.window: got 8; input should be greater than or equal"),
+    (["evaluate", "m", "town", "evaluate.stride=8"], "evaluate.stride: got 8; expected at most evaluate.window, which"),
+    (["evaluate", "m", "town", "evaluate.scales=[]"], "evaluate.scales: got []; expected at least one"),
+    (["evaluate", "m", "town", "evaluate.scales=[0]"], "evaluate.scales.0: got 0"),
 ], ids=lambda words: " ".join(words) if isinstance(words, list) else "")  # fmt: skip
 def test_a_wrong_request_exits_2_with_one_message_and_writes_nothing(capsys, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)

@@ -33,6 +33,7 @@ from clouds.evaluate import (
     summarise,
     unseen_domains,
 )
+from clouds.model.inference import Inference
 
 RESULTS = {"model", "commit", "seed", "protocol", "backends", "domains", "mean_miou"}
 ROW = {"name", "images", "label_set", "miou", "ci95", "iou"}
@@ -214,14 +215,14 @@ def test_every_prediction_is_shown_to_the_keeper_in_the_domains_classes(monkeypa
 def test_results_hold_the_contracts_keys(monkeypatch):
     made = made_domain("cityscapes19", [np.zeros((2, 2), np.uint8)], monkeypatch)
     scores = evaluate(Oracle([np.zeros((2, 2), np.uint8)]), [made, made], "x")
-    row = results(scores, model="m", commit=None, seed=3, shorter_side=64, backends={"vision": "v"})
+    row = results(scores, model="m", commit=None, seed=3, inference=Inference(64), backends={"vision": "v"})
     assert row.keys() >= RESULTS
     assert row["protocol"].keys() >= {"shorter_side", "window", "stride"}
     assert all(domain.keys() >= ROW for domain in row["domains"])
     assert row["mean_miou"] == 1
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert "made" in results_table(row)
-    assert "mean 100.0; shorter side 64" in results_table(row)
+    assert results_table(row).endswith("mean 100.0; shorter side 64, whole image, scored at the label's own size")
 
 
 # -- domains
@@ -335,13 +336,35 @@ def test_the_shorter_side_asked_for_is_the_one_used_and_reported(model_folder, m
     real = evaluate
 
     def spy(predictor, domains, what, keep=None):
-        sides.append(predictor.shorter_side)
+        sides.append(predictor.inference.shorter_side)
         return real(predictor, domains, what, keep)
 
     monkeypatch.setattr("clouds.evaluate.evaluate", spy)
     row = evaluate_model(model_folder, ["town", "evaluate.rendered_count=1", "evaluate.shorter_side=96"], None)
     assert sides == [96]
     assert row["protocol"]["shorter_side"] == 96
+
+
+def test_windows_scales_and_flip_are_used_and_written_down(model_folder, monkeypatch):
+    used = []
+    real = evaluate
+
+    def spy(predictor, domains, what, keep=None):
+        used.append(predictor.inference)
+        return real(predictor, domains, what, keep)
+
+    monkeypatch.setattr("clouds.evaluate.evaluate", spy)
+    words = ["evaluate.window=48", "evaluate.scales=[1, 1.5]", "evaluate.flip=true"]
+    row = evaluate_model(model_folder, ["town", "evaluate.rendered_count=1", *words], None)
+    assert used == [Inference(64, window=48, scales=(1, 1.5), flip=True)]
+    protocol = {"shorter_side": 64, "window": 48, "stride": 32, "scales": [1, 1.5], "flip": True}
+    assert row["protocol"] == {**protocol, "scored_at": "the label's own size"}
+    assert "shorter side 64, window 48, stride 32, scales 1 1.5, mirrored too, scored" in results_table(row)
+
+
+def test_results_of_older_runs_still_make_a_table():
+    row = {"domains": [], "mean_miou": 0.5, "protocol": {"shorter_side": 64, "window": None, "stride": None}}
+    assert results_table(row).endswith("mean 50.0; shorter side 64, whole image, scored at the label's own size")
 
 
 @pytest.mark.parametrize("words", [[], ["seed=3"]])

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,16 +10,16 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import tiny
-from clouds.config import Augment
-from clouds.data.augment import jitter, scale_crop
-from clouds.data.loaders import Batches, batches, read_image, read_label
+from clouds.data.augment import jitter, resized_window, scale_crop
+from clouds.data.loaders import Batches, batches, read_image
 from clouds.errors import DataError
 from clouds.generate.images import write_png
 
-AUGMENT = Augment(crop=tiny.CROP)
-PLAIN = Augment(crop=tiny.CROP, jitter=False)
+AUGMENT = ()
+PLAIN = ("augment.jitter=false",)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,9 @@ def sets(tmp_path_factory):
     return tiny.source_set(folder / "source"), tiny.generated_set(folder / "generated")
 
 
-def make(sets, augment=AUGMENT, batch_size=3, steps=6, seed=0, **more):
-    return Batches(*sets, augment, batch_size, steps, seed, **more)
+def make(sets, augment=AUGMENT, batch_size=3, steps=6, seed=0, settings=(), **more):
+    recipe = tiny.recipe(*augment, f"train.batch_size={batch_size}", *settings)
+    return Batches(*sets, recipe, steps, seed, **more)
 
 
 def equal(one, two):
@@ -100,32 +101,6 @@ def test_a_batch_of_source_images_only_has_no_generated_ones(sets):
     assert (batch["labels"] < 4).any()
 
 
-def indices(dataset, count):
-    return [dataset._index(position) for position in range(count)]
-
-
-@pytest.mark.parametrize("repeat", [1.0, 2.0, 3.0])
-def test_generated_samples_come_so_many_times_as_often_in_every_epoch(sets, repeat):
-    epoch = 4 + int(3 * repeat)
-    order = indices(make(sets, repeat=repeat), 3 * epoch)
-    for start in range(0, 3 * epoch, epoch):
-        wanted = {k: 1 if k < 4 else int(repeat) for k in range(7)}
-        assert Counter(order[start : start + epoch]) == wanted
-    assert order[:epoch] != order[epoch : 2 * epoch]
-
-
-def test_a_fractional_repeat_is_met_on_average(sets):
-    dataset = make((sets[0], sets[1] * 20), repeat=0.3)
-    counts = Counter(indices(dataset, 2000))
-    source = np.mean([counts[k] for k in range(4)])
-    made = [counts[k] for k in range(4, 64)]
-    assert min(made) > 0
-    assert abs(np.mean(made) / source - 0.3) < 0.05
-    more = make((sets[0], sets[1] * 20), repeat=1.5)
-    order = Counter(indices(more, len(more._order(0))))
-    assert {order[k] for k in range(4, 64)} == {1, 2}
-
-
 def painted(height, width):
     """A label whose colour on the image says its class: 255 // 7 steps, far apart."""
     label = np.random.default_rng(height * 1000 + width).integers(0, 7, (height // 8 + 1, width // 8 + 1), np.uint8)
@@ -156,8 +131,56 @@ def test_labels_stay_on_their_pixels(height, width, crop, factor, seed):
     assert np.array_equal(image[flat][:, 0], label[flat] * 36)
 
 
+def resized(image, scaled):
+    return np.asarray(Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR)).astype(int)
+
+
+@settings(deadline=None)
+@given(
+    height=st.integers(9, 70),
+    width=st.integers(9, 70),
+    crop=st.tuples(st.integers(4, 60), st.integers(4, 60)),
+    factor=st.floats(0.3, 2.5),
+    seed=st.integers(0, 99),
+)
+def test_a_window_resized_alone_is_that_window_of_the_whole_image_resized(height, width, crop, factor, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    scaled = max(round(height * factor), 1), max(round(width * factor), 1)
+    size = min(crop[0], scaled[0]), min(crop[1], scaled[1])
+    y, x = (int(rng.integers(whole - part + 1)) for whole, part in zip(scaled, size, strict=True))
+    found = resized_window(image, scaled, (y, x), size)
+    wanted = resized(image, scaled)[y : y + size[0], x : x + size[1]]
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 2, "two passes, each rounds; Pillow takes the cheaper one first"
+    assert abs((found - wanted).mean()) < 0.3
+
+
+@settings(deadline=None)
+@given(height=st.integers(9, 70), width=st.integers(9, 70), factor=st.floats(0.3, 2.5), seed=st.integers(0, 99))
+def test_a_crop_is_cut_from_the_scaled_image_and_label(height, width, factor, seed):
+    """The whole pipeline beside the plain one: scale everything, then cut."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    label = rng.integers(0, 19, (height, width), np.uint8)
+    found = scale_crop(image, label, (32, 24), (factor, factor), np.random.default_rng(seed))
+    again = np.random.default_rng(seed)
+    again.uniform(factor, factor)
+    scaled = max(round(height * factor), 1), max(round(width * factor), 1)
+    y, x = (int(again.integers(max(s - c, 0) + 1)) for s, c in zip(scaled, (32, 24), strict=True))
+    whole, labels = resized(image, scaled), cv2.resize(label, scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    ties = np.logical_or.outer(
+        *((2 * np.arange(part) + 1) * own % (2 * part) == 0 for part, own in zip(scaled, label.shape, strict=True))
+    )  # centres that fall between two pixels: either will do
+    h, w = min(scaled[0], 32), min(scaled[1], 24)
+    assert np.abs(found[0][:h, :w] - whole[y : y + h, x : x + w]).max() <= 2
+    assert ((found[1][:h, :w] == labels[y : y + h, x : x + w]) | ties[y : y + h, x : x + w]).all()
+    assert (found[1][h:] == 255).all()
+    assert (found[1][:, w:] == 255).all()
+
+
 def test_labels_of_a_whole_batch_stay_on_their_pixels(sets):
-    small = Augment(crop=tiny.CROP, jitter=False, scale=(0.3, 0.8))
+    small = (*PLAIN, "augment.scale=[0.3,0.8]")
     batch = make((sets[0], []), small, batch_size=40)[0]
     colours = torch.from_numpy(tiny.PALETTE).float()[..., None, None]
     near = (batch["images"][:, None].float() - colours).norm(dim=2)
@@ -231,35 +254,67 @@ def test_jitter_changes_most_images_and_not_too_much():
     assert 150 < tones.max() <= 198
 
 
-def damaged(sets, tmp_path, which, content):
-    source, generated = tiny.source_set(tmp_path / "s", 1), tiny.generated_set(tmp_path / "g", 1)
-    path = {"image": source[0][0], "label": source[0][1], "generated": generated[0]}[which]
+def damaged(tmp_path, which, content, count=1, **more):
+    """A source and a generated set of ``count`` each, the first file of one kind damaged."""
+    source, generated = tiny.source_set(tmp_path / "s", count), tiny.generated_set(tmp_path / "g", count)
+    sample = source.sets[0].samples[0]
+    path = Path({"image": str(sample.image), "label": str(sample.label), "generated": generated[0]}[which])
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content(path.read_bytes()))
-    return make((source, generated), batch_size=8), path
+    return make((source, generated), batch_size=8, **more), path
+
+
+DAMAGE = [None, lambda b: b"", lambda b: b"no image", lambda b: b[: len(b) // 2]]
 
 
 @pytest.mark.parametrize("which", ["image", "label", "generated"])
-@pytest.mark.parametrize("content", [None, lambda b: b"", lambda b: b"no image", lambda b: b[: len(b) // 2]])
+@pytest.mark.parametrize("content", DAMAGE)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_file_is_named(sets, tmp_path, which, content, workers):
-    dataset, path = damaged(sets, tmp_path, which, content)
-    with pytest.raises(DataError, match=path.name):
+def test_too_many_broken_files_end_the_run_and_are_named(tmp_path, which, content, workers):
+    dataset, path = damaged(tmp_path, which, content)
+    with pytest.raises(DataError, match=rf"(?s)1 of 2 samples.*data\.max_bad.*{path.name}"):
         list(batches(dataset, 0, workers))
 
 
-def test_images_and_labels_of_the_wrong_size_or_kind_are_named(sets, tmp_path):
-    colour, small = tmp_path / "colour.png", tmp_path / "small.png"
-    write_png(colour, np.zeros((64, 64, 3), np.uint8))
+@pytest.mark.parametrize("which", ["image", "label", "generated"])
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_few_broken_files_are_skipped_named_once_and_counted(tmp_path, which, content, capsys):
+    dataset, path = damaged(tmp_path, which, content, count=5, settings=["data.max_bad=0.1"])
+    whole = make((dataset.source, dataset.generated), batch_size=8)
+    found = list(batches(dataset, 0, 2))
+    assert len(found) == 6
+    assert len(dataset.bad) == 1
+    said = capsys.readouterr().err
+    assert said.count(path.name) == 1
+    assert "skipped" in said
+    again = make((dataset.source, dataset.generated), batch_size=8, settings=["data.max_bad=0.1"])
+    assert equal(again[3], found[3]), "what replaces a bad file follows from the seed and the step"
+    assert not len(whole.bad)
+    for batch in found:
+        assert not (batch["labels"] == 255).flatten(1).all(1)[[s for s in range(8) if s not in batch["slots"]]].any()
+        if which == "generated":
+            assert 0 not in batch["ids"]
+
+
+def test_bad_files_only_end_the_run_whatever_is_allowed(tmp_path):
+    source, generated = tiny.source_set(tmp_path / "s", 2), tiny.generated_set(tmp_path / "g", 2)
+    for path in generated:
+        path.unlink()
+    with pytest.raises(DataError, match=r"in a row.*\.png"):
+        list(batches(make((source, generated), settings=["data.max_bad=1"]), 0, 0))
+
+
+def test_images_of_the_wrong_size_are_named(sets, tmp_path):
+    small = tmp_path / "small.png"
     write_png(small, np.zeros((60, 64, 3), np.uint8))
-    with pytest.raises(DataError, match=r"colour\.png"):
-        read_label(colour)
     with pytest.raises(DataError, match=r"small\.png.*60.*64"):
         make((sets[0], [small]), batch_size=12)[0]
-    with pytest.raises(DataError, match=r"0_label\.png.*96.*128"):
-        make(([(small, sets[0][0][1])], []))[0]
+    source = tiny.source_set(tmp_path / "s", 1)
+    write_png(tmp_path / "s" / "images" / "0.png", np.zeros((60, 64, 3), np.uint8))
+    with pytest.raises(DataError, match=r"labels/0\.png: label is 128x96 but its image .*0\.png is 64x60"):
+        make((source, []))[0]
 
 
 def loader_threads():

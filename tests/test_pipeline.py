@@ -17,11 +17,15 @@ import torch
 import yaml
 from PIL import Image
 
+import fabricate
+import tiny
 from clouds import cli, pipeline, runs
 from clouds.config import load_recipe
+from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import RENDERED, rendered_domain, unseen_domains
 from clouds.files import read_json, read_jsonl
+from clouds.generate.images import write_png
 from clouds.model import vocabulary
 from clouds.model.checkpoint import save_model
 from clouds.runs import load_run, open_run
@@ -228,7 +232,7 @@ def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
     real = pipeline.evaluate
 
     def spy(predictor, *rest):
-        sides.append(predictor.shorter_side)
+        sides.append(predictor.inference.shorter_side)
         return real(predictor, *rest)
 
     monkeypatch.setattr(pipeline, "evaluate", spy)
@@ -457,3 +461,76 @@ def test_a_run_killed_twice_ends_with_the_weights_of_one_never_stopped(finished,
     assert result["joint"]["domains"] == finished[1]["joint"]["domains"]
     rows = [(row["stage"], row["step"]) for row in read_jsonl(run / "metrics.jsonl")]
     assert rows == [(row["stage"], row["step"]) for row in read_jsonl(finished[0] / "metrics.jsonl")]
+
+
+# -- labelled sets of one's own
+
+
+OWN = """
+data:
+  root: {root}
+  source:
+    - dataset: folder
+      root: {root}/own
+      images: "frames/{{key}}.{{ext}}"
+      labels: "ids/{{key}}.png"
+      label_map: {{7: street, 23: sky, 26: machine, 0: null}}
+      label_set: {{street: [road], sky: [sky], machine: [car, truck], water: []}}
+    - camvid
+  rare_classes: 0.1
+  cache: {root}/cache
+"""
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A recipe file that learns from a folder of somebody's own and from CamVid."""
+    ids = np.array([7, 23, 26, 0], np.uint8)
+    for k in range(3):
+        label = tiny.label_map(96, 128, k)
+        write_png(tmp_path / "own" / "frames" / f"{k}.png", tiny.picture(label, k))
+        write_png(tmp_path / "own" / "ids" / f"{k}.png", ids[label])
+    for name, content in fabricate.make("camvid").files.items():
+        (tmp_path / "camvid" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "camvid" / name).write_bytes(content)
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN.format(root=tmp_path))
+    return path
+
+
+def test_a_recipe_learns_from_any_labelled_folder_beside_a_known_set(own, tmp_path):
+    settings = load_recipe(str(own), [*SMALL, "train.steps=4", "train.warmup_share=0.75", "train.stage=warmup"])
+    source = make_source(settings, open_sets(settings), tmp_path / "nothing")
+    assert source.sizes == [3, 3]
+    assert set(np.unique(source.label(0))) == {0, 10, 13, 255}, "street, sky and machine as train ids"
+    pipeline.train(settings, tmp_path / "run")
+    assert pipeline.has_model(tmp_path / "run" / "warmup")
+    assert 6 < len(list((tmp_path / "cache").rglob("*.npy"))) <= 12, "six labels, counted, and what was drawn"
+    assert not (tmp_path / "nothing").exists()
+    assert not (tmp_path / "run" / "source").exists()
+    with np.load(tmp_path / "run" / "class_pixels.npz") as counted:
+        assert (counted["pixels"][:3].sum(0) > 0).nonzero()[0].tolist() == [0, 10, 13]
+    pipeline.train(load_recipe(str(own), [*SMALL, "train.steps=4", "train.warmup_share=0.75", "train.stage=warmup",
+                                          "data.cache=null", "train.workers=0"]), tmp_path / "run")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("data.source=gta", r"data\.source: unknown dataset 'gta'; did you mean gta5\?"),
+        ("data.source=cityscapes", r"cityscapes.*no such folder"),
+        ("data.source={dataset: folder}", r"folder"),
+        ("data.source=[{dataset: folder, root: ROOT/own, images: 'frames/{key}.png', labels: ''}]", "has no labels"),
+        ("data.source=[{dataset: folder, root: ROOT/own, label_set: x}]", "unknown label set 'x'"),
+        ("data.source=[{dataset: camvid, labels: x}]", "camvid has no option labels"),
+    ],
+)
+def test_a_source_that_cannot_be_is_told_before_anything_is_made(own, tmp_path, override, complaint):
+    with pytest.raises((UsageError, DataError), match=complaint):
+        pipeline.train(load_recipe(str(own), [*SMALL, override.replace("ROOT", str(tmp_path))]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_needs_a_place(tmp_path):
+    with pytest.raises(UsageError, match=r"gta5 needs data\.root=PATH, the folder that holds gta5/, or a root"):
+        pipeline.train(recipe("data.source=gta5"), tmp_path / "run")

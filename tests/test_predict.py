@@ -11,10 +11,14 @@ import torch
 from PIL import Image
 
 import clouds
+import tiny
 from clouds.classes import COLORS, NAMES
+from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
 from clouds.model.checkpoint import save_model
-from clouds.predict import Predictor, as_rgb, predict_files, resize_shorter_side
+from clouds.predict import Predictor, as_rgb, resize_shorter_side
+from clouds.predict_files import predict_files
+from clouds.result import KINDS, Result
 from conftest import small_model
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
@@ -170,9 +174,55 @@ def test_an_overlay_runs_from_photo_to_colours(predictor):
     assert np.array_equal(result.overlay(1), result.color())
 
 
-def test_an_unknown_kind_is_refused_and_nothing_written(predictor, tmp_path):
-    with pytest.raises(UsageError, match="unknown kind 'mask'; allowed: labels, color, overlay"):
-        predictor.predict(PHOTO).save(tmp_path / "a.png", "mask")
+def result_of(labels: np.ndarray, classes=NAMES) -> Result:
+    colors = np.array(COLORS, np.uint8)[: len(classes)]
+    scores = np.linspace(0, 1, labels.size, dtype=np.float32).reshape(labels.shape)
+    return Result(labels.astype(np.uint8), scores, np.zeros((*labels.shape, 3), np.uint8), tuple(classes), colors)
+
+
+def test_saved_cityscapes_ids_read_back_as_the_train_ids(tmp_path):
+    labels = np.arange(19).reshape(1, 19)
+    stored = np.asarray(Image.open(result_of(labels).save(tmp_path / "a.png", "ids")))
+    assert stored.tolist() == [[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]]
+    assert [NAMES.index(CITYSCAPES_IDS[value]) for value in stored[0].tolist()] == labels[0].tolist()
+
+
+def test_what_is_no_class_has_the_cityscapes_id_of_unlabelled():
+    assert result_of(np.array([[255, 0]])).ids().tolist() == [[0, 7]]
+
+
+def test_scores_are_saved_as_grey(tmp_path):
+    result = result_of(np.zeros((2, 3)))
+    stored = np.asarray(Image.open(result.save(tmp_path / "a.png", "scores")))
+    assert stored.tolist() == [[0, 51, 102], [153, 204, 255]]
+
+
+def test_cityscapes_ids_of_other_classes_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="this model has 2 others"):
+        result_of(np.zeros((2, 2)), ("road", "scooter")).save(tmp_path / "a.png", "ids")
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("ending", ["jpg", "jpeg", "JPG"])
+def test_pictures_for_the_eye_may_be_jpeg_files(tmp_path, ending):
+    result = result_of(np.zeros((16, 16)))
+    for kind in ("color", "overlay"):
+        with Image.open(result.save(tmp_path / f"{kind}.{ending}", kind)) as image:
+            assert image.format == "JPEG"
+            assert np.abs(np.asarray(image).astype(int) - getattr(result, kind)()).max() < 8
+
+
+@pytest.mark.parametrize(("name", "kind", "said"), [
+    ("x.jpg", "labels", r"x\.jpg: labels is saved as \.png; JPEG would change its values; name it x\.png"),
+    ("x.jpeg", "ids", r"JPEG would change its values; name it x\.png"),
+    ("x.JPG", "scores", r"JPEG would change its values; name it x\.png"),
+    ("x.tif", "overlay", r"overlay is saved as \.png or \.jpg or \.jpeg; name it x\.png"),
+    ("x", "labels", r"labels is saved as \.png; name it x\.png"),
+    ("x.png", "mask", "unknown kind 'mask'; allowed: labels, color, overlay, ids, scores"),
+])  # fmt: skip
+def test_a_file_of_the_wrong_name_or_kind_is_refused_and_nothing_written(tmp_path, name, kind, said):
+    with pytest.raises(UsageError, match=said):
+        result_of(np.zeros((2, 2))).save(tmp_path / name, kind)
     assert listing(tmp_path) == []
 
 
@@ -222,11 +272,11 @@ def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
 
 
 def test_the_packages_names_are_there_on_first_use():
-    from clouds import predict
+    from clouds import predict, result
     from clouds.selftrain.refine import refine
 
     assert clouds.Predictor is predict.Predictor
-    assert clouds.Result is predict.Result
+    assert clouds.Result is result.Result
     assert clouds.load is predict.load
     assert clouds.refine is refine
     assert set(clouds.__all__) == {"Predictor", "Result", "load", "refine"}
@@ -251,19 +301,20 @@ def test_folders_keep_their_structure(model_folder, tmp_path):
     (photos / "notes.txt").touch()
     (photos / "._a.png").write_bytes(b"a file manager's")
     single = saved(tmp_path / "single.png")
-    written = predict_files(model_folder, [photos, single], tmp_path / "out")
-    assert written == [tmp_path / "out" / name for name in ("a.png", "day/a.png", "day/rain/b.png", "single.png")]
+    done, failed = predict_files(model_folder, [photos, single], tmp_path / "out")
+    assert done == [*(photos / name for name in ("a.png", "day/a.jpg", "day/rain/b.JPEG")), single]
+    assert failed == []
     assert listing(tmp_path / "out") == sorted(
         name + end for name in ("a", "day/a", "day/rain/b", "single") for end in (".png", "_overlay.png")
     )
-    labels = np.asarray(Image.open(written[0]))
+    labels = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert np.array_equal(labels, clouds.load(model_folder).predict(photos / "a.png").labels)
 
 
 def test_a_second_run_into_the_photos_own_folder_leaves_its_predictions_alone(model_folder, tmp_path):
     saved(tmp_path / "a.png")
     for _ in range(2):
-        assert predict_files(model_folder, [tmp_path], tmp_path / "out") == [tmp_path / "out" / "a.png"]
+        assert predict_files(model_folder, [tmp_path], tmp_path / "out") == ([tmp_path / "a.png"], [])
     assert listing(tmp_path) == ["a.png", "out/a.png", "out/a_overlay.png"]
 
 
@@ -294,9 +345,44 @@ def test_no_image_is_refused_before_any_work(tmp_path, empty):
         predict_files(tmp_path / "no model is read", [path], tmp_path / "out")
 
 
-def test_a_corrupt_file_among_others_is_named_and_leaves_nothing_half_written(model_folder, tmp_path):
-    saved(tmp_path / "in" / "a.png")
-    (tmp_path / "in" / "b.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"b\.png"):
-        predict_files(model_folder, [tmp_path / "in"], tmp_path / "out")
-    assert listing(tmp_path / "out") == ["a.png", "a_overlay.png"]
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_corrupt_file_is_named_and_the_others_are_done(model_folder, tmp_path, batch_size):
+    a, b, c = (tmp_path / "in" / name for name in ("a.png", "b.png", "c.png"))
+    saved(a)
+    b.write_bytes(b"broken")
+    saved(c, 255 - PHOTO)
+    done, failed = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size)
+    assert done == [a, c]
+    assert [failure["path"] for failure in failed] == [str(b)]
+    assert failed[0]["what"].startswith("a file that starts with b'broken'; expected a PNG or JPEG image")
+    assert listing(tmp_path / "out") == ["a.png", "a_overlay.png", "c.png", "c_overlay.png"]
+    loaded = clouds.load(model_folder)
+    for path in (a, c):
+        assert np.mean(np.asarray(Image.open(tmp_path / "out" / path.name)) == loaded.predict(path).labels) > 0.999
+
+
+def test_each_format_has_its_own_file(model_folder, tmp_path):
+    photo = saved(tmp_path / "a.jpg")
+    predict_files(model_folder, [photo], tmp_path / "out", list(KINDS))
+    assert listing(tmp_path / "out") == ["a.png", *(f"a_{k}.png" for k in ("color", "ids", "overlay", "scores"))]
+    result = clouds.load(model_folder).predict(photo)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a_ids.png")), result.ids())
+
+
+@pytest.mark.parametrize(("how", "said"), [
+    ({"batch_size": 0}, "batch_size: got 0; expected at least 1"),
+    ({"kinds": ["ids", "mask"]}, "unknown kind 'mask'; allowed: labels, color, overlay, ids, scores"),
+    ({"window": 8}, "window: got 8; expected at least 32 pixels"),
+    ({"stride": 9}, "stride: got 9 without a window"),
+])  # fmt: skip
+def test_values_that_cannot_be_are_refused_before_any_work(tmp_path, how, said):
+    photo = saved(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=said):
+        predict_files(tmp_path / "no model is read", [photo], tmp_path / "out", **how)
+
+
+def test_cityscapes_ids_of_other_classes_are_refused_before_any_image_is_read(tmp_path):
+    save_model(tiny.segmenter().eval(), tmp_path / "four")
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(UsageError, match=r"ids of the 19 Cityscapes classes, but this model has 4 others \(road, sky"):
+        predict_files(tmp_path / "four", [tmp_path / "a.png"], tmp_path / "out", ["ids"])

@@ -44,7 +44,8 @@ def results(shift: float, **more: Any) -> dict[str, Any]:
                         "ci95": [miou - 0.01, miou + 0.01], "iou": iou})
     return {
         "model": "model", "commit": None, "seed": 3, "domains": domains,
-        "protocol": {"shorter_side": 256, "window": None, "stride": None},
+        "protocol": {"shorter_side": 256, "window": None, "stride": None, "scales": [0.75, 1.0],
+                     "flip": True},
         "backends": {"vision": "efficientnet-lite0 (ImageNet)", "text": "all-MiniLM-L6-v2", "prompts": "grammar",
                      "images": "streets renderer", "segmenter": "superpixels"},
         "mean_miou": sum(domain["miou"] for domain in domains) / len(domains),
@@ -142,6 +143,7 @@ def test_tells_the_story_of_a_whole_run(run: Path) -> None:
     assert "raised the mean IoU over 4 unseen domains by 0.6 points . It is better on 2 of them, worse on 1." in text
     for expected in ("+5.0", "−5.0", "±0.0", "44.0 to 46.0", "12 images · 18 of 19 classes, cityscapes19",
                      "Mean, rendered worlds", "Mean, real photos", "window none (whole image)",
+                     "scales 0.75, 1.0", "flip yes",
                      "5 of 5 roles played by stand-ins", "embedded default, not SAM", "21,234",
                      "decided 75.0 % and changed 10.0 %", "3 min 03 s", "dropped: too <dark>", "Step 90",
                      "Image and 3 points", "Teacher confidence", "30 % of road becomes sidewalk", "absent",

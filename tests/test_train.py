@@ -33,7 +33,7 @@ def joint(sets, run, recipe, steps=STEPS):
     run.mkdir(exist_ok=True)
     model = tiny.segmenter()
     pseudo = PseudoLabeller(Teacher(model, recipe.selftrain.decay), load_segmenter("superpixels"), recipe.selftrain, 0)
-    data = Batches(*sets, recipe.augment, recipe.train.batch_size, steps, seed=1)
+    data = Batches(*sets, recipe, steps, seed=1)
     work = train_stage(model, "joint", recipe, data, run, pseudo)
     return model, pseudo.teacher.model, work
 
@@ -145,7 +145,7 @@ def test_a_warm_up_resumes_and_leaves_other_stages_rows_alone(sets, tmp_path, in
         run.mkdir(exist_ok=True)
         (run / "metrics.jsonl").touch()
         model = tiny.segmenter()
-        data = Batches(sets[0], [], recipe.augment, 2, 8, seed=0)
+        data = Batches(sets[0], [], recipe, 8, seed=0)
         assert train_stage(model, "warmup", recipe, data, run) is None
         return model
 
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_step(sets, tmp_pat
         return losses
 
     monkeypatch.setattr(train_module, "criterion", broken)
-    data = Batches(*sets, recipe.augment, 2, 6, seed=1)
+    data = Batches(*sets, recipe, 6, seed=1)
     with pytest.raises(CloudsError, match=r"joint step 3.*learning_rate"):
         train_stage(model, "joint", recipe, data, tmp_path, pseudo)
     for mine, kept in ((model, seen["student"]), (teacher.model, seen["teacher"])):
@@ -190,7 +190,7 @@ def test_a_gradient_that_is_not_finite_stops_too(sets, tmp_path, monkeypatch):
     model.head.decoder.query_feat.weight.register_hook(lambda gradient: gradient * float("inf"))
     recipe = tiny.recipe()
     with pytest.raises(CloudsError, match="warmup step 0"):
-        train_stage(model, "warmup", recipe, Batches(sets[0], [], recipe.augment, 2, 3, seed=0), tmp_path)
+        train_stage(model, "warmup", recipe, Batches(sets[0], [], recipe, 3, seed=0), tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -205,7 +205,7 @@ def test_the_gradient_is_clipped_and_the_rate_is_the_schedules(sets, tmp_path, m
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watch)
-    train_stage(model, "warmup", recipe, Batches(sets[0], [], recipe.augment, 2, 4, seed=0), tmp_path)
+    train_stage(model, "warmup", recipe, Batches(sets[0], [], recipe, 4, seed=0), tmp_path)
     wanted = [learning_rate(recipe, recipe.train.learning_rate, step, 4) for step in range(4)]
     assert [rate for _, rate in used] == [{rate} for rate in wanted]
     assert all(math.isclose(norm, 0.001, rel_tol=1e-3) for norm, _ in used)
@@ -216,7 +216,7 @@ def test_the_gradient_is_clipped_and_the_rate_is_the_schedules(sets, tmp_path, m
 def test_joint_training_may_have_a_rate_of_its_own(sets, tmp_path):
     recipe = tiny.recipe("train.joint_learning_rate=0.123", "train.ramp_steps=0", "train.log_every=1")
     for stage, base in (("joint", 0.123), ("warmup", 5e-4)):
-        train_stage(tiny.segmenter(), stage, recipe, Batches(sets[0], [], recipe.augment, 1, 1, seed=0), tmp_path)
+        train_stage(tiny.segmenter(), stage, recipe, Batches(sets[0], [], recipe, 1, seed=0), tmp_path)
         assert rows(tmp_path)[-1]["lr"] == base
 
 

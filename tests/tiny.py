@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from clouds.classes import COLORS
 from clouds.config import Recipe, load_recipe
+from clouds.data.datasets import open_dataset
+from clouds.data.source import Source
 from clouds.generate.images import write_png
 from clouds.model.segmenter import Segmenter
 
@@ -90,15 +92,13 @@ def picture(label: np.ndarray, seed: int) -> np.ndarray:
     return np.clip(PALETTE[label] + noise, 0, 255).astype(np.uint8)
 
 
-def source_set(folder: Path, count: int = 4, size: tuple[int, int] = (96, 128)) -> list[tuple[Path, Path]]:
-    """``count`` pairs K.png, K_label.png on disk."""
-    pairs = []
+def source_set(folder: Path, count: int = 4, size: tuple[int, int] = (96, 128), **options: Any) -> Source:
+    """``count`` pairs images/K.png, labels/K.png on disk, opened."""
     for k in range(count):
         label = label_map(*size, seed=k)
-        pairs.append((folder / f"{k}.png", folder / f"{k}_label.png"))
-        write_png(pairs[-1][0], picture(label, k))
-        write_png(pairs[-1][1], label)
-    return pairs
+        write_png(folder / "images" / f"{k}.png", picture(label, k))
+        write_png(folder / "labels" / f"{k}.png", label)
+    return Source([open_dataset("folder", folder)], **options)
 
 
 def generated_set(folder: Path, count: int = 3) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clouds.errors import CloudsError, UsageError
+from clouds.errors import CloudsError, DataError, UsageError
 
 app = typer.Typer(
     name="clouds",
@@ -49,6 +49,44 @@ def demo(
 
     result = pipeline.demo(overrides or [], out, minutes)
     tell(result, as_json, pipeline.comparison_table(result))
+
+
+@app.command()
+def check(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|DATASET", help="A recipe, or a dataset as camvid.")],
+    overrides: Overrides = None,
+    root: Annotated[Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Decode every file, not a sample.")] = False,
+    out: Annotated[Path, out_option("check")] = Path("check"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find, pair, decode and count what a recipe or a dataset needs; list every problem; draw a contact sheet.
+
+    Examples:  clouds check camvid --root data/camvid    clouds check demo data.root=data --full
+    """
+    from clouds.check import check as look
+    from clouds.check import check_table
+
+    result = look(what, overrides or [], root, full, out)
+    tell(result, as_json, check_table(result))
+    raise typer.Exit(1 if result["problems"] else 0)
+
+
+@app.command()
+def classes(
+    name: Annotated[str | None, typer.Argument(metavar="[LABEL_SET|DATASET]", help="As synthia16 or camvid.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the label sets and datasets there are, or how one folds the 19 Cityscapes classes.
+
+    Examples:  clouds classes    clouds classes idd-lite
+    """
+    from clouds.data.tables import class_tables, tables_text
+
+    result = class_tables(name)
+    tell(result, as_json, tables_text(result, colour=sys.stdout.isatty()))
 
 
 @app.command()
@@ -143,6 +181,27 @@ def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")],
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", metavar="KIND,...", help="labels, color, overlay, ids, scores.  [default: labels,overlay]"
+        ),
+    ] = None,
+    shorter_side: Annotated[
+        int | None,
+        typer.Option("--shorter-side", metavar="N", help="Bring images to it; 0: own size.  [default: the model's]"),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", metavar="N", help="Slide a window of this side, not whole images.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", metavar="N", help="Step of the window.  [default: 2/3 of it]")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option("--scales", metavar="X,...", help="Average over sizes, as 0.75,1,1.25.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Files segmented at a time.")] = 1,
     classes: Annotated[
         str | None, typer.Option("--classes", help="Other names to look for: scooter,road|street (text head only).")
     ] = None,
@@ -152,15 +211,22 @@ def predict(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Segment images: train-id PNGs and colour overlays.
+    """Segment images: train-id PNGs and colour overlays, or the formats asked for.
 
     Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
+               clouds predict runs/demo photos/ --format ids --window 768 --flip
                clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
-    from clouds.predict import predict_files
+    from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
 
-    written = predict_files(model, inputs, out, classes, weights)
-    tell({"images": len(written), "folder": str(out.resolve())}, as_json, f"{len(written)} images segmented in {out}")
+    kinds = split_kinds(formats) if formats else DEFAULT_KINDS
+    how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
+    how["scales"] = split_scales(scales) if scales is not None else None
+    done, failed = predict_files(model, inputs, out, kinds, batch_size, classes, weights, **how)
+    result = {"images": len(done), "folder": str(out.resolve()), "failed": failed}
+    tell(result, as_json, f"{len(done)} images segmented in {out}")
+    if failed:
+        raise DataError(failure_text(failed, len(done) + len(failed)))
 
 
 @app.command("import")

@@ -59,13 +59,60 @@ class Generate(Settings):
     size: tuple[Side, Side] = (768, 768)
 
 
+class LabelledSet(Settings):
+    """A labelled dataset to learn from: a name that ``clouds classes`` lists, or "streets", rendered here.
+
+    ``root``: the dataset's own folder or archive; without it the dataset's folder below ``data.root``. ``weight``: its
+    share of the draws against the other sets'. ``version`` where several exist (mapillary, carla). The keys from
+    ``images`` on tell the dataset "folder" its layout, see ``clouds.data.folder.folder_spec``; ``label_set`` may be a
+    set of one's own: class -> the Cityscapes classes it holds.
+    """
+
+    dataset: str
+    split: str | None = None
+    root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    weight: Positive | None = None
+    version: str = ""
+    images: str | None = None
+    labels: str | None = None
+    label_map: dict[int | str, int | str | None] | None = None
+    label_set: str | dict[str, list[str]] | None = None
+    encoding: str | None = None
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the dataset "folder" is told, and nothing else is."""
+        told = {k: getattr(self, k) for k in ("images", "labels", "label_map", "label_set", "encoding")}
+        return {key: value for key, value in told.items() if value is not None}
+
+
+def _sets(value: Any) -> Any:
+    """One name, one set or a list of either -> a list of sets."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(item, str | dict | LabelledSet) for item in items):
+        raise ValueError("expected a dataset's name, a set ({dataset: NAME, ...}), or a list of those")
+    return [{"dataset": item} if isinstance(item, str) else item for item in items]
+
+
 class Data(Settings):
-    """``root`` holds one folder per dataset; the labelled source is rendered."""
+    """``root`` holds one folder per dataset. ``source``: what is learned from with labels, one set or several.
+
+    ``rare_classes``: rare-class sampling at this temperature (DAFormer's is 0.01): an image is drawn for a class, rare
+    ones more often, and cropped where that class is. ``cache``: a folder that keeps decoded images, at most
+    ``cache_gb``; it may be shared by processes and runs. ``max_bad``: the share of a set's files that may turn out bad
+    during training; they are skipped.
+    """
 
     root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    source: Literal["streets"] = "streets"
+    source: Annotated[list[LabelledSet], BeforeValidator(_sets), Field(min_length=1)] = [
+        LabelledSet(dataset="streets")
+    ]
     source_count: Count = 400
     source_size: tuple[Side, Side] = (256, 512)
+    rare_classes: Positive | None = None
+    cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    cache_gb: Positive = 50.0
+    max_bad: Share = 0.01
 
 
 class Model(Settings):
@@ -131,7 +178,11 @@ class Augment(Settings):
 
 
 class Train(Settings):
-    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both."""
+    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
+
+    Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
+    ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
+    """
 
     steps: Annotated[Int, Field(ge=2)] = 80000
     warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
@@ -144,6 +195,7 @@ class Train(Settings):
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     clip: Positive = 0.01
     generated_repeat: Positive = 2.0
+    generated_weight: Positive | None = None
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2
@@ -155,12 +207,18 @@ class Train(Settings):
 
 
 class Evaluate(Settings):
-    """Protocol: images brought to ``shorter_side``, whole-image inference, scored at the label's own size.
+    """Protocol: images brought to ``shorter_side``, seen whole, scored at the label's own size.
 
+    ``window``: seen through a sliding window of this side instead, by ``stride`` (2/3 of the window unless given);
+    ``scales``, ``flip``: maps averaged over these factors of the shorter side, and over mirror images.
     ``rendered_count`` images per rendered domain; of photos at most ``max_images`` per domain, evenly spaced.
     """
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
+    window: Annotated[Int, Field(ge=32)] | None = None
+    stride: Count | None = None
+    scales: tuple[Annotated[Float, Field(ge=0.1, le=4)], ...] = (1.0,)
+    flip: bool = False
     rendered_count: Count = 24
     max_images: Count | None = None
 
@@ -192,6 +250,11 @@ class Recipe(Settings):
             faults.append(f"augment.scale: got {list(self.augment.scale)}; expected [smallest, largest]")
         if self.model.hidden % self.model.heads:
             faults.append(f"model.heads: got {self.model.heads}; must divide model.hidden {self.model.hidden}")
+        stride, window = self.evaluate.stride, self.evaluate.window
+        if stride and (window is None or stride > window):
+            faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
+        if not self.evaluate.scales:
+            faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
         if self.model.vision.startswith("open_clip/"):
             if self.model.text != self.model.vision:
                 faults.append(
@@ -233,6 +296,16 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     for override in overrides or []:
         _apply(values, override)
     return check(values, recipe)
+
+
+def dataset_recipe(name: str, overrides: list[str]) -> Recipe:
+    """The defaults with one labelled set; ``overrides`` are keys of that set (split=val) or of data (data.root=...)."""
+    chosen: dict[str, Any] = {"dataset": name}
+    values: dict[str, Any] = {"name": name, "data": {}}
+    for override in overrides:
+        _apply(values if override.startswith("data.") else chosen, override)
+    values["data"]["source"] = [chosen]
+    return check(values, name)
 
 
 def check(values: dict[str, Any], origin: str) -> Recipe:
@@ -278,6 +351,8 @@ def _explain(fault: dict[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         group, dot, name = key.rpartition(".")
         keys = _keys(Recipe)
+        if any(isinstance(part, int) for part in fault["loc"]):  # an entry of data.source
+            keys = [group + dot + field for field in LabelledSet.model_fields]
         here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
         allowed = [group + dot + k for k in dict.fromkeys(here)]
         near = [k for k in keys if k.rpartition(".")[2] == name]

@@ -1,11 +1,12 @@
 """Score a model on domains it never saw: confusion matrices, IoU per class, and how sure we are of the mean.
 
-Protocol: the image is brought to a shorter side, predicted whole, its semantic map brought back to the label's own
-size, and scored there. A model's 19 classes are folded into the label set of the domain after the argmax.
+Protocol: the image is brought to a shorter side, predicted whole (or as the recipe's ``evaluate.window``, ``scales``
+and ``flip`` say), its semantic map brought back to the label's own size, and scored there. A model's 19 classes are
+folded into the label set of the domain after the argmax.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from clouds.errors import DataError, UsageError
 from clouds.files import write_json
 from clouds.foundation import backend_name
 from clouds.foundation.sources import default_weights
+from clouds.model.inference import Inference, protocol_text
 from clouds.predict import Predictor, load
 from clouds.progress import track
 from clouds.runs import commit, usable_device
@@ -194,7 +196,7 @@ def evaluate(predictor: Predictor, domains: list[Domain], what: str, keep: Keep 
 
 
 def results(
-    scores: list[Score], *, model: str, commit: str | None, seed: int, shorter_side: int, backends: dict[str, str]
+    scores: list[Score], *, model: str, commit: str | None, seed: int, inference: Inference, backends: dict[str, str]
 ) -> dict[str, Any]:
     """The RESULTS object of ``results.json``."""
     rows = [s.row for s in scores]
@@ -202,12 +204,7 @@ def results(
         "model": model,
         "commit": commit,
         "seed": seed,
-        "protocol": {
-            "shorter_side": shorter_side,
-            "window": None,
-            "stride": None,
-            "scored_at": "the label's own size",
-        },
+        "protocol": {**inference.as_record(), "scored_at": "the label's own size"},
         "backends": backends,
         "domains": rows,
         "mean_miou": float(np.mean([row["miou"] for row in rows])),
@@ -223,8 +220,9 @@ def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, 
     recipe = load_recipe("demo", overrides)
     domains = find_domains(names, recipe)
     predictor = load(path, usable_device(recipe.train.device))
-    if any(word.startswith("evaluate.shorter_side=") for word in overrides):
-        predictor.shorter_side = recipe.evaluate.shorter_side
+    asked = Inference.of(recipe.evaluate)
+    sized = any(word.startswith("evaluate.shorter_side=") for word in overrides)
+    predictor.inference = asked if sized else replace(asked, shorter_side=predictor.inference.shorter_side)
     scores = evaluate(predictor, domains, path.name)
     settings = predictor.model.settings
     source = (settings["weights"] or {}).get("source")
@@ -238,7 +236,7 @@ def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, 
         model=str(path),
         commit=commit(),
         seed=recipe.seed,
-        shorter_side=predictor.shorter_side,
+        inference=predictor.inference,
         backends=played,
     )
     if out:
@@ -253,6 +251,5 @@ def results_table(result: dict[str, Any]) -> str:
         low, high = (100 * value for value in row["ci95"])
         start = f"{row['name']:<14}{row['images']:>7}{100 * row['miou']:>8.1f}"
         lines.append(f"{start}   {f'{low:.1f} .. {high:.1f}':<16} {row['label_set']}")
-    side = result["protocol"]["shorter_side"]
-    lines.append(f"mean {100 * result['mean_miou']:.1f}; shorter side {side}, whole image, scored at the label's size")
+    lines.append(f"mean {100 * result['mean_miou']:.1f}; {protocol_text(result['protocol'])}")
     return "\n".join(lines)

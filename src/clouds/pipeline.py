@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config import Recipe, check, load_recipe
 from clouds.data.loaders import Batches
-from clouds.data.source import render_source
+from clouds.data.rare import RareClasses, class_pixels
+from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
 from clouds.files import read_json, write_json
@@ -26,6 +27,7 @@ from clouds.foundation.sources import check_backends, default_weights, weights_r
 from clouds.generate.images import draw, write_png
 from clouds.generate.prompts import prompts_of
 from clouds.model.checkpoint import load_model, save_model
+from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 from clouds.predict import load
@@ -112,16 +114,21 @@ def train(recipe: Recipe, out: Path) -> None:
         check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision)
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
     prompts = prompts_of(recipe, out / "prompts.jsonl") if stage != "warmup" else []
     rows = draw(recipe, prompts, out / "generated") if prompts else []
     generated = [out / "generated" / row["file_name"] for row in rows]
-    source = render_source(recipe, out / "source")
+    source = make_source(recipe, opened, out / "source")
+    rare = None
+    if recipe.data.rare_classes:
+        pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
+        rare = RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
     torch.manual_seed(recipe.seed)
 
     if not has_model(out / "warmup"):
         model = build_model(recipe)
-        data = Batches(source, [], recipe.augment, recipe.train.batch_size, recipe.train.warmup_steps, recipe.seed)
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare)
         train_stage(model, "warmup", recipe, data, out)
         save_model(model, out / "warmup")
     if stage == "warmup" or has_model(out / "model"):
@@ -136,15 +143,7 @@ def train(recipe: Recipe, out: Path) -> None:
         recipe.seed,
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
-    data = Batches(
-        source,
-        generated,
-        recipe.augment,
-        recipe.train.batch_size,
-        steps,
-        recipe.seed + 1,
-        recipe.train.generated_repeat,
-    )
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare)
     train_stage(model, "joint", recipe, data, out, pseudo)
     work = pseudo.work
     if not work.images or not work.pixels_changed:
@@ -208,14 +207,14 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
             scored[stage] = read_json(path)
             continue
         predictor = load(out / folder, recipe.train.device)
-        predictor.shorter_side = recipe.evaluate.shorter_side
+        predictor.inference = Inference.of(recipe.evaluate)
         scores = evaluate(predictor, domains, stage, _example_writer(out, stage))
         row = results(
             scores,
             model=folder,
             commit=commit(),
             seed=recipe.seed,
-            shorter_side=recipe.evaluate.shorter_side,
+            inference=predictor.inference,
             backends=backends(recipe),
         )
         row["work"] = read_json(out / "work.json")

@@ -1,9 +1,9 @@
 """Images in, labels out: the predictor that ``clouds.load`` returns."""
 
 import copy
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,58 +17,25 @@ from torch import Tensor
 
 from clouds.data.loaders import read_image
 from clouds.errors import DataError, UsageError
-from clouds.files import whole_file
 from clouds.model.checkpoint import load_model
+from clouds.model.inference import Inference, Size, look, resized
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
-from clouds.progress import track
+from clouds.result import Result
 
-
-@dataclass(frozen=True)
-class Result:
-    """Prediction for one image.
-
-    labels: uint8 (H, W), index into ``classes``. scores: float32 (H, W), the winner's share of its pixel's scores, in
-    0..1. image: uint8 (H, W, 3) RGB. colors: uint8 (C, 3).
-    """
-
-    labels: NDArray[np.uint8]
-    scores: NDArray[np.float32]
-    image: NDArray[np.uint8]
-    classes: tuple[str, ...]
-    colors: NDArray[np.uint8]
-
-    def color(self) -> NDArray[np.uint8]:
-        """The label map in the classes' colours, uint8 (H, W, 3)."""
-        painted: NDArray[np.uint8] = self.colors[self.labels]
-        return painted
-
-    def overlay(self, opacity: float = 0.55) -> NDArray[np.uint8]:
-        """Colours over the image, uint8 (H, W, 3)."""
-        mixed = self.color() * opacity + self.image * (1 - opacity)
-        return mixed.round().astype(np.uint8)
-
-    def save(self, path: str | Path, kind: str = "labels") -> Path:
-        """Write a PNG: ``kind`` is "labels" (train ids), "color" or "overlay"."""
-        kinds = {"labels": lambda: self.labels, "color": self.color, "overlay": self.overlay}
-        if kind not in kinds:
-            raise UsageError(f"save: unknown kind {kind!r}; allowed: {', '.join(kinds)}")
-        picture, path = kinds[kind](), Path(path)
-        ok, data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
-        if not ok:
-            raise DataError(f"{path}: OpenCV could not encode a PNG of shape {picture.shape}")
-        with whole_file(path) as temporary:
-            temporary.write_bytes(data.tobytes())
-        return path
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 class Predictor:
-    """A model ready for images: ``predict`` for one picture of any size, ``semantic`` for raw maps."""
+    """A model ready for images: ``predict`` for pictures of any size, ``semantic`` for raw maps.
+
+    ``inference`` says how it looks at a picture: by default whole, at the model's own shorter side.
+    """
 
     def __init__(self, model: Segmenter, device: str | torch.device = "cpu") -> None:
         self.model = model.eval().to(device)
         self.device = torch.device(device)
-        self.shorter_side: int = model.settings["shorter_side"]
+        self.inference = Inference(model.settings["shorter_side"])
         self.classes = tuple(model.classes)
         self.colors = np.array(model.colors, np.uint8)
         self._renamed: dict[str | tuple[str, ...], Predictor] = {}
@@ -84,6 +51,14 @@ class Predictor:
         twin._renamed = {}
         return twin
 
+    def with_inference(self, **changes: Any) -> "Predictor":
+        """This model looking otherwise, such as ``window=768, flip=True``: fields of ``Inference``; UsageError for
+        values that cannot be. The weights are shared."""
+        twin = copy.copy(self)
+        twin.inference = replace(self.inference, **changes)
+        twin._renamed = {}
+        return twin
+
     @torch.inference_mode()
     def semantic(self, images: Tensor, ensemble: bool = False) -> Tensor:
         """uint8 (B, 3, H, W) -> raw semantic map float32 (B, C, H, W) at the input's size, no resizing.
@@ -96,11 +71,11 @@ class Predictor:
             )
         return self.model.semantic(images.to(self.device), ensemble)
 
-    @torch.inference_mode()
     def predict(self, image: Any, classes: str | Sequence[str] | None = None) -> Result:
         """A path, PIL image, or array uint8 (H, W, 3) RGB -> Result at the image's own size.
 
-        The image is brought to the model's shorter side, and the map back to the image's size before the argmax.
+        The image is brought to the model's shorter side, and the map back to the image's size before the argmax
+        (``with_inference`` for windows, scales and flip).
         ``classes``: names to look for instead of the model's own (see ``with_classes``).
         """
         if classes is not None:
@@ -108,11 +83,45 @@ class Predictor:
             if key not in self._renamed:  # so that many images load the text tower once
                 self._renamed[key] = self.with_classes(key)
             return self._renamed[key].predict(image)
-        pixels = as_rgb(image)
-        height, width = pixels.shape[:2]
-        small = resize_shorter_side(pixels, self.shorter_side)
-        batch = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))[None]
-        scores = F.interpolate(self.semantic(batch), size=(height, width), mode="bilinear", align_corners=False)[0]
+        return self._segment([as_rgb(image)])[0]
+
+    def predict_batch(self, images: Sequence[Any], batch_size: int = 8) -> list[Result]:
+        """Images as ``predict`` takes them, of any sizes -> their Results, in order.
+
+        Those of equal resized sizes go through the network together, at most ``batch_size`` at a time.
+        """
+        if batch_size < 1:
+            raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
+        pixels = [as_rgb(image) for image in images]
+        alike: defaultdict[tuple[Size, ...], list[int]] = defaultdict(list)
+        for i, each in enumerate(pixels):
+            alike[tuple(self.inference.sizes(_size(each)))].append(i)
+        results: dict[int, Result] = {}
+        for group in alike.values():
+            for start in range(0, len(group), batch_size):
+                batch = group[start : start + batch_size]
+                results |= zip(batch, self._segment([pixels[i] for i in batch]), strict=True)
+        return [results[i] for i in range(len(pixels))]
+
+    @torch.inference_mode()
+    def _segment(self, pixels: list[Pixels]) -> list[Result]:
+        """Images of equal resized sizes -> Results."""
+        raw = [self._look(pixels, size) for size in self.inference.sizes(_size(pixels[0]))]
+        results = []
+        for i, each in enumerate(pixels):  # one at a time: an image's own size may be far above the resized one
+            scores = _enlarge(raw[0][i], _size(each))
+            for maps in raw[1:]:
+                scores += _enlarge(maps[i], _size(each))
+            results.append(self._result(scores, each))  # a sum has its mean's winner and shares
+        return results
+
+    def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
+        """Images at one scale -> raw semantic maps (B, C, h, w)."""
+        images = np.stack([_resize(each, size) for each in pixels]).transpose(0, 3, 1, 2)
+        return look(self.semantic, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
+
+    def _result(self, scores: Tensor, pixels: Pixels) -> Result:
+        """Semantic map (C, H, W) and its image -> Result."""
         best, labels = scores.max(0)
         share = best / scores.sum(0).clamp(min=1e-6)
         return Result(
@@ -120,7 +129,7 @@ class Predictor:
         )
 
 
-def as_rgb(image: Any) -> NDArray[np.uint8]:
+def as_rgb(image: Any) -> Pixels:
     """A path, PIL image or uint8 array -> uint8 (H, W, 3) RGB; raises DataError naming what is wrong."""
     if isinstance(image, str | Path):
         path = Path(image)
@@ -137,17 +146,29 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
     return pixels
 
 
-def resize_shorter_side(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def resize_shorter_side(image: Pixels, side: int) -> Pixels:
     """(H, W, 3) -> the same picture with shorter side ``side``; 0 keeps its size."""
-    height, width = image.shape[:2]
-    if not side or min(height, width) == side:
+    return _resize(image, resized(_size(image), side)) if side else image
+
+
+def _resize(image: Pixels, size: Size) -> Pixels:
+    if _size(image) == size:
         return image
-    factor = side / min(height, width)
-    size = max(round(width * factor), 1), max(round(height * factor), 1)
-    resized: NDArray[np.uint8] = cv2.resize(
-        image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    )
-    return resized
+    smaller = size[0] < image.shape[0] or size[1] < image.shape[1]
+    changed: Pixels = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    return changed
+
+
+def _enlarge(scores: Tensor, size: Size) -> Tensor:
+    """(C, h, w) -> (C, H, W); the map itself where it has that size already, sparing a copy."""
+    if scores.shape[1:] == size:
+        return scores
+    return F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _size(image: Pixels) -> Size:
+    height, width = image.shape[:2]
+    return height, width
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
@@ -156,51 +177,3 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
     if not (folder / "config.json").exists() and (folder / "model").is_dir():
         folder = folder / "model"
     return Predictor(load_model(folder), device)
-
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
-
-
-def predict_files(
-    path: Path, inputs: list[Path], out: Path, classes: str | None = None, weights: str | None = None
-) -> list[Path]:
-    """Segment images and folders of images; writes NAME.png (train ids) and NAME_overlay.png, folders kept.
-
-    ``classes`` (and ``weights``) as in ``Predictor.with_classes``: ids are then positions in that list.
-    """
-    if weights is not None and classes is None:
-        raise UsageError(f"--weights: got {weights!r} without --classes; only new names need the text tower's weights")
-    wanted: list[tuple[Path, Path]] = []
-    for item in inputs:
-        if item.is_dir():
-            found = sorted(p for p in item.rglob("*") if _is_photo(p, out))
-            if not found:
-                raise UsageError(f"{item}: holds no {', '.join(IMAGE_ENDINGS)} image")
-            wanted += [(image, image.relative_to(item).with_suffix("")) for image in found]
-        elif item.is_file():
-            wanted.append((item, Path(item.stem)))
-        else:
-            raise UsageError(f"{item}: no such image or folder")
-    targets = [(out / f"{name}.png", out / f"{name}_overlay.png") for _, name in wanted]
-    count = Counter(target for pair in targets for target in pair)
-    if twice := sorted(str(target) for target, n in count.items() if n > 1):
-        raise UsageError(f"{', '.join(twice)}: two inputs would be written there; give the folder that holds both")
-    inside = {image.resolve() for image, _ in wanted}
-    if lost := sorted(str(target) for target in count if target.resolve() in inside):
-        raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")
-    predictor = load(path)
-    if classes is not None:
-        predictor = predictor.with_classes(classes, weights)
-    for (image, _), (labels, overlay) in track(
-        zip(wanted, targets, strict=True), "segmenting", len(wanted), unit="images"
-    ):
-        result = predictor.predict(image)
-        result.save(labels)
-        result.save(overlay, "overlay")
-    return [labels for labels, _ in targets]
-
-
-def _is_photo(path: Path, out: Path) -> bool:
-    """An image by its name; not a hidden one (half-written or a file manager's), nor an earlier prediction."""
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_ENDINGS and not hidden and out not in path.parents

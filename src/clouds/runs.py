@@ -15,14 +15,15 @@ from clouds.files import write_text
 
 # settings that may change between two calls on one run folder
 SCORING = ("evaluate.", "data.root")
-STAGE = "train.stage"
+# settings that change no result: which stage to go on with, and how and where this machine works
+RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad")
 
 
 def open_run(recipe: Recipe, out: Path) -> None:
     """Make the run folder, or check that the one there was made by the same settings.
 
-    The stage to train may differ, and settings that only concern scoring: then old scores are dropped. Anything else
-    raises UsageError naming the keys.
+    What only concerns how a machine works may differ, and what concerns scoring: then old scores are dropped. Anything
+    else raises UsageError naming the keys.
     """
     path = out / "recipe.yaml"
     settings = recipe.model_dump(mode="json")
@@ -30,12 +31,12 @@ def open_run(recipe: Recipe, out: Path) -> None:
         old = _flat(_settings(path))
         new = _flat(settings)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if hard := [key for key in changed if not key.startswith((*SCORING, STAGE))]:
+        if hard := [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]:
             differences = ", ".join(f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in hard)
             raise UsageError(f"{out}: holds a run of other settings: {differences}. Choose another --out or delete it")
         if not changed:
             return
-        if changed != [STAGE]:
+        if not set(changed) <= set(RUNNING):
             for name in ("results.json", "results-warmup.json"):
                 (out / name).unlink(missing_ok=True)
     elif out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):

@@ -81,6 +81,8 @@ def train_stage(
         optimizer.step()
         if pseudo:
             pseudo.teacher.update()
+        if len(data.bad):
+            told = {**told, "bad_files": float(len(data.bad))}
         log.add(step, {**{k: v.item() for k, v in losses.items()}, "lr": rate, "gradient_norm": float(norm), **told})
         if panel and step % panel_every == 0 and recipe.selftrain.panels:
             save_panel(panel, run / "pseudo" / f"{step:06d}-0")

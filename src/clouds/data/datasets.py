@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
-from clouds.data.decode import MAX_PIXELS, decode_image, image_size
+from clouds.data.decode import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.encodings import LabelReader
 from clouds.data.folder import folder_spec
 from clouds.data.labels import LabelSet, find_label_set
@@ -85,6 +85,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.labelled = bool(found.layout.labels)
         self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
         self._read_label = LabelReader(found.layout, self.label_set, max_pixels)
+        self.label_meaning = repr((found.layout, self.label_set))  # two sets that read labels alike agree in it
 
     @property
     def names(self) -> list[str]:
@@ -97,6 +98,11 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """(H, W, 3) uint8 RGB."""
         place = self.samples[index].image
         return decode_image(place.read(), str(place), self.max_pixels)
+
+    def lazy_image(self, index: int) -> LazyImage:
+        """The same, decoded only as far as it is sliced; damage below that is not seen."""
+        place = self.samples[index].image
+        return LazyImage(place.read(), str(place), self.max_pixels)
 
     def label(self, index: int) -> NDArray[np.uint8]:
         """(H, W) uint8, indices in ``label_set``, 255 ignored; not compared with the image's size."""

@@ -7,8 +7,10 @@ ignored, because labels are drawn on the stored pixels.
 
 import json
 import warnings
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,7 +43,7 @@ def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImage
             raise DataError(f"{where}: {kind}; expected a PNG or JPEG image, fetch it again")
     except _BROKEN as error:
         raise DataError(f"{where}: broken image header ({error}); the file is damaged, fetch it again") from error
-    if (b"IEND" if opened.format == "PNG" else b"\xff\xd9") not in data:
+    if data.rfind(b"IEND" if opened.format == "PNG" else b"\xff\xd9") < 0:  # from the end: there it is, or nowhere
         raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
     width, height = opened.size
     if width * height > max_pixels:
@@ -67,6 +69,38 @@ def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArr
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise DataError(f"{where}: expected an RGB image, got an array of {pixels.shape} {pixels.dtype}")
     return pixels
+
+
+class LazyImage:
+    """An RGB image that decodes no more rows than are asked for: ``shape`` and ``[rows, columns]`` as of an array.
+
+    A PNG is a stream from top to bottom, and a training crop rarely reaches the last row.
+    """
+
+    def __init__(self, data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> None:
+        """``data``: bytes of a PNG or JPEG; DataError if its header is broken or it is too large."""
+        self._data, self._where, self._max_pixels = data, where, max_pixels
+        opened = _header(data, where, max_pixels)
+        self.shape = (opened.height, opened.width, 3)
+        self._streams = opened.format == "PNG" and not opened.info.get("interlace")
+        self._decoded: NDArray[np.uint8] | None = None
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.uint8]:
+        """Rows and columns -> (h, w, 3) uint8; DataError where the part that is decoded is damaged."""
+        bottom = window[0].indices(self.shape[0])[1]
+        if self._decoded is None or len(self._decoded) < bottom:
+            data = _shorter_png(self._data, bottom) if self._streams else self._data
+            self._decoded = decode_image(data, self._where, self._max_pixels)
+        return self._decoded[window]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        return self[0 : self.shape[0], 0 : self.shape[1]]
+
+
+def _shorter_png(data: bytes, rows: int) -> bytes:
+    """The PNG with a header that declares only its first rows: a decoder stops there."""
+    header = data[12:20] + max(rows, 1).to_bytes(4, "big") + data[24:29]
+    return b"".join((data[:12], header, zlib.crc32(header).to_bytes(4, "big"), data[33:]))
 
 
 def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -1,11 +1,11 @@
 """Any folder of images and labels as a dataset: the caller says where they are and what the label values mean."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from clouds.data.codes import Color
 from clouds.data.encodings import ENCODINGS
-from clouds.data.labels import LabelSet, find_label_set
+from clouds.data.labels import LabelSet, find_label_set, make_label_set
 from clouds.data.layouts import Layout, Spec
 from clouds.errors import UsageError
 
@@ -16,7 +16,7 @@ def folder_spec(
     images: str = "images/{key}.{ext}",
     labels: str = "labels/{key}.png",
     label_map: Mapping[int | str, int | str | None] | None = None,
-    label_set: str | LabelSet = "cityscapes19",
+    label_set: str | LabelSet | Mapping[str, Sequence[str]] = "cityscapes19",
     encoding: str = "index",
 ) -> Spec:
     """A row for the table of datasets.
@@ -24,8 +24,9 @@ def folder_spec(
     ``images``, ``labels``: patterns as in ``layouts``; ``labels=""`` for none. ``label_map``: what a label file stores
     -> class name (or index) in ``label_set``, None to ignore; without it the files store indices of ``label_set``, and
     255. Keys are values 0..255, for ``encoding="colour"`` "#rrggbb" or "r, g, b", for "polygons" names.
+    ``label_set``: the name of one, or class -> the Cityscapes classes it holds.
     """
-    own = find_label_set(label_set)
+    own = make_label_set("own", label_set) if isinstance(label_set, Mapping) else find_label_set(label_set)
     for what, pattern in (("images", images), ("labels", labels)):
         if (pattern or what == "images") and pattern.count("{key}") != 1:
             raise UsageError(f"{what}={pattern!r}: expected a path with one {{key}}, as 'images/{{key}}.{{ext}}'")

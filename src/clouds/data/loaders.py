@@ -4,11 +4,9 @@ from any step."""
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,10 +14,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
-from clouds.config import Augment
+from clouds.config import Recipe
 from clouds.data.augment import jitter, scale_crop
+from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
+from clouds.data.order import Order
+from clouds.data.rare import RareClasses
+from clouds.data.source import Source
 from clouds.errors import DataError
+
+TRIES = 100  # samples in a row that may be bad
 
 
 class Batch(TypedDict):
@@ -40,14 +44,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return decode_image(_bytes(path), str(path))
 
 
-def read_label(path: Path) -> NDArray[np.uint8]:
-    """A map of train ids written by CLOUDS: uint8 (H, W); raises DataError naming the file."""
-    label: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    if label is None or label.ndim != 2 or label.dtype != np.uint8:
-        raise DataError(f"{path}: no readable 8-bit label map; delete it to have it made again, or restore it")
-    return label
-
-
 def _bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
@@ -58,79 +54,104 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-@dataclass
-class Batches(Dataset[Batch]):
-    """source: (image, label) paths; generated: image paths, each repeated ``repeat`` times as often per epoch."""
+class Sample(NamedTuple):
+    """image (h, w, 3), label (h, w), index of the generated image or -1, flipped, the image before jitter and flip."""
 
-    source: list[tuple[Path, Path]]
-    generated: list[Path]
-    augment: Augment
-    batch_size: int
-    steps: int
-    seed: int
-    repeat: float = 2.0
-    _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    image: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+    made: int
+    flipped: bool
+    clean: NDArray[np.uint8]
+
+
+class Batches(Dataset[Batch]):
+    """Batches of source crops and generated images; ``[step]`` depends on the seed and the step only.
+
+    A sample that cannot be read is replaced by another of its kind, drawn from (seed, step, slot) like everything else;
+    ``bad`` counts them, and DataError ends the run when they are more than ``data.max_bad`` of all.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        generated: list[Path],
+        recipe: Recipe,
+        steps: int,
+        seed: int,
+        rare: RareClasses | None = None,
+    ) -> None:
+        """``rare``: draws the source images, in place of their shuffled epochs."""
+        self.source, self.generated, self.rare = source, generated, rare
+        self.augment, self.batch_size, self.steps, self.seed = recipe.augment, recipe.train.batch_size, steps, seed
+        weights = [each.weight for each in recipe.data.source] + [recipe.train.generated_weight]
+        self.order = Order(
+            [*source.sizes, len(generated)],
+            seed,
+            [1.0] * len(source.sizes) + [recipe.train.generated_repeat],
+            [w or 1.0 for w in weights] if any(weights) else None,
+        )
+        self.bad = BadFiles(len(source) + len(generated), recipe.data.max_bad)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
         samples = [self._sample(step, slot) for slot in range(self.batch_size)]
-        made = [(slot, s) for slot, s in enumerate(samples) if s[2] >= 0]
+        made = [(slot, s) for slot, s in enumerate(samples) if s.made >= 0]
         h, w = self.augment.crop
-        clean = np.stack([s[4] for _, s in made]) if made else np.zeros((0, h, w, 3), np.uint8)
+        clean = np.stack([s.clean for _, s in made]) if made else np.zeros((0, h, w, 3), np.uint8)
         return {
-            "images": _channels_first(np.stack([s[0] for s in samples])),
-            "labels": torch.from_numpy(np.stack([s[1] for s in samples])),
+            "images": _channels_first(np.stack([s.image for s in samples])),
+            "labels": torch.from_numpy(np.stack([s.label for s in samples])),
             "slots": torch.tensor([slot for slot, _ in made], dtype=torch.long),
-            "ids": torch.tensor([s[2] for _, s in made], dtype=torch.long),
-            "flipped": torch.tensor([s[3] for _, s in made], dtype=torch.bool),
+            "ids": torch.tensor([s.made for _, s in made], dtype=torch.long),
+            "flipped": torch.tensor([s.flipped for _, s in made], dtype=torch.bool),
             "clean": _channels_first(clean),
         }
 
-    def _sample(
-        self, step: int, slot: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int, bool, NDArray[np.uint8]]:
-        index = self._index(step * self.batch_size + slot)
+    def _sample(self, step: int, slot: int) -> Sample:
+        index = self.order(step * self.batch_size + slot)
         rng = np.random.default_rng((self.seed, step, slot))
-        made = index - len(self.source)
-        if made >= 0:
-            clean = image = read_image(self.generated[made])
-            if image.shape[:2] != self.augment.crop:
-                raise DataError(
-                    f"{self.generated[made]}: is {image.shape[:2]} (height, width), expected {self.augment.crop}"
-                )
-            label = np.full(image.shape[:2], IGNORE, np.uint8)
-        else:
-            paths = self.source[index]
-            image, label = read_image(paths[0]), read_label(paths[1])
-            if image.shape[:2] != label.shape:
-                raise DataError(f"{paths[1]}: is {label.shape} (height, width), but its image is {image.shape[:2]}")
-            image, label = scale_crop(image, label, self.augment.crop, self.augment.scale, rng)
-            clean = image
-        if self.augment.jitter:
-            image = jitter(image, rng)
+        first, count = (0, len(self.source)) if index < len(self.source) else (len(self.source), len(self.generated))
+        for _ in range(TRIES):
+            wanted = -1
+            if self.rare and not first:
+                wanted, index = self.rare.draw(rng)
+            try:
+                return self._view(*self._read(index, wanted, rng), index - len(self.source), rng)
+            except DataError as error:
+                self.bad.note(index, error)
+            index = first + int(rng.integers(count))
+        raise DataError(f"{TRIES} samples in a row cannot be read, the last one: {list(self.bad.found.values())[-1]}")
+
+    def _read(
+        self, index: int, wanted: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image and label at the crop's size; a source crop shows the class ``wanted``, if any of ten does."""
+        crop, scale = self.augment.crop, self.augment.scale
+        if index >= len(self.source):
+            path = self.generated[index - len(self.source)]
+            image = read_image(path)
+            if image.shape[:2] != crop:
+                raise DataError(f"{path}: is {image.shape[:2]} (height, width), expected {crop}")
+            return image, np.full(crop, IGNORE, np.uint8)
+        picture, label = self.source[index]
+        found = scale_crop(picture, label, crop, scale, rng)
+        if self.rare and wanted >= 0:
+            for _ in range(9):
+                if (found[1] == wanted).sum() >= self.rare.enough / 2:
+                    break
+                found = scale_crop(picture, label, crop, scale, rng)
+        return found
+
+    def _view(
+        self, clean: NDArray[np.uint8], label: NDArray[np.uint8], made: int, rng: np.random.Generator
+    ) -> Sample:
+        image = jitter(clean, rng) if self.augment.jitter else clean
         flip = self.augment.flip and bool(rng.random() < 0.5)
         if flip:
             image, label = image[:, ::-1], label[:, ::-1]
-        return image, label, made, flip, clean
-
-    def _index(self, position: int) -> int:
-        """Sample at a position of the endless stream of shuffled epochs."""
-        epoch = 0
-        while position >= len(order := self._order(epoch)):
-            position -= len(order)
-            epoch += 1
-        return int(order[position])
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch not in self._orders:
-            rng = np.random.default_rng((self.seed, 0x0DE5, epoch))
-            whole, part = divmod(self.repeat, 1)
-            repeats = int(whole) + (rng.random(len(self.generated)) < part)
-            made = np.repeat(np.arange(len(self.generated)), repeats) + len(self.source)
-            self._orders[epoch] = rng.permutation(np.concatenate([np.arange(len(self.source)), made]))
-        return self._orders[epoch]
+        return Sample(image, label, max(made, -1), flip, clean)
 
 
 def _channels_first(images: NDArray[np.uint8]) -> Tensor:

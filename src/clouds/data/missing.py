@@ -23,8 +23,9 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
         return DataError(f"{root}: wrong folder level for {name}; use {better}")
     if packed := sorted(root.glob("*.rar")) + sorted(root.glob("*.7z")):
         return DataError(f"{root}: {packed[0].name} cannot be read in place; unpack it there")
+    wanted = "such images" if name == "folder" else name
     return DataError(
-        f"{root}: holds no {name}; expected {expected} in it, or an archive of that ({spec.home}); "
+        f"{root}: holds no {wanted}; expected {expected} in it, or an archive of that ({spec.home}); "
         f"there is {_content(root)}"
     )
 

@@ -1,20 +1,148 @@
-"""The embedded labelled source: rendered street scenes of one clean town, drawn once into the run folder."""
+"""The labelled source: one or several datasets as one list of images with train ids.
 
-from collections.abc import Iterator
+The embedded one is rendered: street scenes of one clean town, drawn once into the run folder and read like any other.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from clouds.config import Recipe
+from clouds.config import Data, LabelledSet, Recipe
 from clouds.data import streets
+from clouds.data.cache import DecodedCache, identity
+from clouds.data.datasets import FOLDERS, Segmentation, find_spec
+from clouds.data.decode import LazyImage
+from clouds.data.labels import train_ids
+from clouds.errors import DataError, UsageError
 from clouds.files import whole_file
 from clouds.progress import track
 
+Picture = NDArray[np.uint8] | LazyImage
 
-def render_source(recipe: Recipe, folder: Path) -> list[tuple[Path, Path]]:
-    """Render what is missing of the source set; returns (image, label) paths. Scene k depends on (recipe, k) only."""
+
+class Source:
+    """Labelled samples of several datasets, counted through; ``[i]``: image (H, W, 3) RGB, label (H, W) of train ids.
+
+    Both are uint8. The image is decoded as far as it is sliced, or it and the label are read-only views of a cache.
+    DataError names a file that cannot be read, and a pair whose
+    sizes differ.
+    """
+
+    def __init__(self, sets: Sequence[Segmentation], cache: DecodedCache | None = None) -> None:
+        self.sets, self.cache = list(sets), cache
+        self.sizes = [len(each) for each in self.sets]
+        self._ends = list(accumulate(self.sizes))
+        self._tables = [_folding(each) for each in self.sets]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _find(self, index: int) -> tuple[int, int]:
+        which = bisect_right(self._ends, index)
+        return which, index - (self._ends[which] - self.sizes[which])
+
+    def where(self, index: int) -> str:
+        """The image file, for messages."""
+        which, k = self._find(index)
+        return str(self.sets[which].samples[k].image)
+
+    def label(self, index: int) -> NDArray[np.uint8]:
+        """(H, W) uint8 train ids, 255 ignored."""
+        which, k = self._find(index)
+        data, table = self.sets[which], self._tables[which]
+        sample = data.samples[k]
+
+        def read() -> NDArray[np.uint8]:
+            label = data.label(k)
+            ids: NDArray[np.uint8] = label if table is None else cv2.LUT(label, table)
+            return ids
+
+        if self.cache is None or sample.label is None:
+            return read()
+        return self.cache.get(identity(sample.label, data.name, data.label_meaning), read)
+
+    def image(self, index: int) -> Picture:
+        """(H, W, 3) uint8 RGB, to be sliced."""
+        which, k = self._find(index)
+        data = self.sets[which]
+        if self.cache is None:
+            return data.lazy_image(k)
+        return self.cache.get(identity(data.samples[k].image), lambda: data.image(k))
+
+    def __getitem__(self, index: int) -> tuple[Picture, NDArray[np.uint8]]:
+        image, label = self.image(index), self.label(index)
+        if image.shape[:2] != label.shape:
+            which, k = self._find(index)
+            (h, w), (lh, lw) = image.shape[:2], label.shape
+            sample = self.sets[which].samples[k]
+            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        return image, label
+
+
+def _folding(data: Segmentation) -> NDArray[np.uint8] | None:
+    """The set's indices -> train ids; None where they are train ids already, which saves a look-up a pixel."""
+    table = train_ids(data.label_set)
+    own = np.arange(len(data.label_set.classes))
+    return None if np.array_equal(table[own], own) else table
+
+
+def open_sets(recipe: Recipe) -> list[Segmentation | None]:
+    """The recipe's labelled sets, None for the rendered one; nothing is made.
+
+    Raises UsageError for an unknown dataset or one without a folder, DataError where a set is not whole.
+    """
+    return [None if each.dataset == "streets" else open_set(each, recipe.data) for each in recipe.data.source]
+
+
+def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Path) -> Source:
+    """The opened sets as one source; renders into ``rendered`` what is missing of the embedded one."""
+    cache = DecodedCache(recipe.data.cache, int(recipe.data.cache_gb * 2**30)) if recipe.data.cache else None
+    return Source([each or render_source(recipe, rendered) for each in opened], cache)
+
+
+def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
+    """One labelled dataset of a recipe."""
+    name = chosen.dataset
+    if name != "folder":
+        try:
+            find_spec(name)
+        except UsageError as error:
+            raise UsageError(f"data.source: {error}, streets") from None
+    root = set_root(chosen, data)
+    found = Segmentation(
+        name, root, chosen.split or default_split(name), version=chosen.version, **chosen.layout
+    )
+    if not found.labelled:
+        raise UsageError(f"data.source: {name} has no labels to learn from")
+    return found
+
+
+def set_root(chosen: LabelledSet, data: Data) -> Path:
+    """Where a set of the recipe lies; UsageError where the recipe does not say."""
+    if chosen.root:
+        return chosen.root
+    if data.root is None:
+        raise UsageError(
+            f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds {FOLDERS[chosen.dataset]}/, "
+            "or a root of its own"
+        )
+    return data.root / FOLDERS[chosen.dataset]
+
+
+def default_split(name: str) -> str | None:
+    """What a set is trained on unless the recipe says: its split "train" where it has one."""
+    return "train" if name != "folder" and "train" in find_spec(name).splits else None
+
+
+def render_source(recipe: Recipe, folder: Path) -> Segmentation:
+    """Render what is missing of the embedded source into images/ and labels/. Scene k depends on (recipe, k) only."""
     count = recipe.data.source_count
-    paths = [(folder / f"{k:06d}.png", folder / f"{k:06d}_label.png") for k in range(count)]
+    paths = [(folder / "images" / f"{k:06d}.png", folder / "labels" / f"{k:06d}.png") for k in range(count)]
     missing = [k for k, (image, label) in enumerate(paths) if not (image.exists() and label.exists())]
 
     def make() -> Iterator[None]:
@@ -28,4 +156,4 @@ def render_source(recipe: Recipe, folder: Path) -> list[tuple[Path, Path]]:
 
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):
         pass
-    return paths
+    return Segmentation("folder", folder, images="images/{key}.png", labels="labels/{key}.png")

@@ -110,15 +110,18 @@ def _group_means(rows: Sequence[dict[str, Any]], fair: bool) -> list[dict[str, A
 def _protocols(run: Run, alike: bool) -> list[tuple[str, list[tuple[str, str]]]]:
     """What decides the numbers: one protocol, or both where the two models were scored differently."""
     scored = [("", run.joint or run.warmup)] if alike else [("Warm-up", run.warmup), ("Joint", run.joint)]
-    return [(stage, [(key.replace("_", " "), _setting(value)) for key, value in results.protocol.items()
+    return [(stage, [(key.replace("_", " "), _setting(key, value)) for key, value in results.protocol.items()
                      if value is not None or key == "window"])
             for stage, results in scored if results and results.protocol]
 
 
-def _setting(value: object) -> str:
+def _setting(key: str, value: object) -> str:
     if value is None:
         return "none (whole image)"
-    return " × ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    sign = ", " if key == "scales" else " × "
+    return sign.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _matrix(confusion: Confusion) -> dict[str, Any]:

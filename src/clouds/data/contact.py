@@ -1,0 +1,79 @@
+"""A contact sheet: pairs of a dataset, each image beside its label, with the colours explained."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from clouds.classes import IGNORE
+from clouds.data.inspect import Example
+from clouds.data.labels import LabelSet, colorize
+
+COLUMNS, MARGIN, CAPTION, LINE = 2, 16, 24, 26
+INK, PALE = (30, 30, 34), (110, 110, 118)
+OPACITY = 0.6
+
+
+def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) -> NDArray[np.uint8]:
+    """Examples in rows of two, image | overlay, under a title and a legend of what they show: (H, W, 3) uint8."""
+    width = max((e.image.shape[1] for e in examples), default=300)
+    cell = 2 * width + MARGIN
+    total = COLUMNS * cell + (COLUMNS + 1) * MARGIN
+    font, large = ImageFont.load_default(14), ImageFont.load_default(19)
+    shown = sorted({int(k) for e in examples for k in np.unique(e.label)} - {IGNORE})
+    legend = _wrap([(label_set.classes[k], label_set.colors[k]) for k in shown] + [("ignored", (0, 0, 0))], total, font)
+    rows = [examples[i : i + COLUMNS] for i in range(0, len(examples), COLUMNS)]
+    heights = [max(e.image.shape[0] for e in row) + CAPTION for row in rows]
+    top = 2 * MARGIN + LINE + len(legend) * LINE
+    sheet = Image.new("RGB", (total, top + sum(heights) + MARGIN * len(rows)), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), title, INK, large)
+    for line, entries in enumerate(legend):
+        y = MARGIN + LINE * (line + 1) + 4
+        for x, name, color in entries:
+            draw.rectangle((x, y + 2, x + 16, y + 16), fill=color, outline=PALE)
+            draw.text((x + 22, y), name, INK, font)
+    y = top
+    for row, height in zip(rows, heights, strict=True):
+        for column, example in enumerate(row):
+            x = MARGIN + column * (cell + MARGIN)
+            sheet.paste(Image.fromarray(example.image), (x, y))
+            sheet.paste(Image.fromarray(_overlay(example, label_set)), (x + width + MARGIN // 2, y))
+            draw.text((x, y + example.image.shape[0] + 3), _shorten(example.name, cell, font), PALE, font)
+        y += height + MARGIN
+    return np.asarray(sheet)
+
+
+def _overlay(example: Example, label_set: LabelSet) -> NDArray[np.uint8]:
+    """Classes in colour over the image; ignored pixels darkened."""
+    mixed = colorize(example.label, label_set) * OPACITY + example.image * (1 - OPACITY)
+    return mixed.round().astype(np.uint8)
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _wrap(
+    entries: list[tuple[str, tuple[int, int, int]]], total: int, font: Font
+) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
+    """Entries of the legend on as many lines as they need: (x, name, colour)."""
+    lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
+    x = MARGIN
+    for name, color in entries:
+        wide = 22 + round(font.getlength(name)) + 18
+        if x + wide > total and lines[-1]:
+            lines.append([])
+            x = MARGIN
+        lines[-1].append((x, name, color))
+        x += wide
+    return lines
+
+
+def _shorten(text: str, width: int, font: Font) -> str:
+    """The text, its middle left out where it is wider than ``width``."""
+    for keep in range(len(text), 8, -2):
+        short = text if keep == len(text) else f"{text[: keep // 2]}...{text[-keep // 2 :]}"
+        if font.getlength(short) <= width:
+            return short
+    return text[-8:]

@@ -1,0 +1,172 @@
+"""Look through a dataset before long work: pair its files, decode them, count its classes, list all that is wrong."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.classes import IGNORE
+from clouds.data.datasets import Segmentation, find_spec
+from clouds.data.labels import LabelSet, find_label_set
+from clouds.data.layouts import Spec
+from clouds.data.missing import MissingSplitError
+from clouds.data.pairing import Problem, scan
+from clouds.errors import DataError
+from clouds.progress import track
+
+SAMPLE = 100  # pairs of a split that are decoded unless all are
+EXAMPLES = 12
+THUMBNAIL = 300  # pixels wide
+
+
+@dataclass
+class Example:
+    """A pair, small: image (h, w, 3), label (h, w)."""
+
+    name: str
+    image: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+
+
+@dataclass
+class Inspection:
+    """What a look through a dataset found. counts: pixels of each class of ``label_set``, among ``decoded`` pairs."""
+
+    name: str
+    root: str
+    label_set: LabelSet
+    labelled: bool = True
+    splits: dict[str, int] = field(default_factory=dict)  # pairs of each split that is there
+    decoded: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    smallest: tuple[int, int] | None = None  # (height, width) of the image with the shortest side
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> int:
+        return sum(self.splits.values())
+
+
+def inspect_set(
+    name: str,
+    root: Path,
+    spec: Spec | None = None,
+    splits: Sequence[str] | None = None,
+    full: bool = False,
+    **options: Any,
+) -> Inspection:
+    """Everything that is there of a dataset, or of some of its ``splits``; an absent split is no problem.
+
+    ``spec``: the row of a "folder"; ``options``: as for ``Segmentation``. Nothing is raised for the data's sake.
+    """
+    spec = spec or find_spec(name)
+    found = Inspection(name, str(root), find_label_set(spec.label_set))
+    for split in splits or _disjoint(spec):
+        try:
+            paired = scan(name, spec, root, split, options.get("version", ""))
+        except MissingSplitError as error:
+            if empty := _empty_folder(spec, root, split):
+                found.problems.append(Problem(str(empty), f"holds no image of split {split!r}"))
+            elif splits:
+                found.problems.append(_problem(error, str(root)))
+            continue
+        except DataError as error:
+            found.problems.append(_problem(error, str(root)))
+            break
+        found.problems += paired.problems
+        found.splits[split] = len(paired.samples)
+        if paired.samples:
+            _look(Segmentation(name, root, split, partial=True, **options), split, full, found)
+    return found
+
+
+def _disjoint(spec: Spec) -> list[str]:
+    """The splits, without those that only gather others."""
+    own: list[str] = []
+    for split, parts in spec.splits.items():
+        if not all(any(part in spec.splits[other] for other in own) for part in parts):
+            own.append(split)
+    return own
+
+
+def _empty_folder(spec: Spec, root: Path, split: str) -> Path | None:
+    """The folder of a split that is there without an image in it."""
+    for part in spec.splits[split]:
+        start = spec.layouts[0].images.replace("{split}", part).partition("{key}")[0].rpartition("/")[0]
+        if part and start and (root / start).is_dir():
+            return root / start
+    return None
+
+
+def _problem(error: DataError, path: str) -> Problem:
+    """The error's message begins with the path of what is wrong."""
+    told = str(error)
+    where, sign, what = told.partition(": ")
+    return Problem(where, what) if sign and where.startswith(path) else Problem(path, told)
+
+
+def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None:
+    """Decode the pairs, or evenly spaced ones of them, and add what they show."""
+    chosen = np.arange(len(data))
+    if not full and len(data) > SAMPLE:
+        chosen = np.unique(np.linspace(0, len(data) - 1, SAMPLE).round().astype(int))
+    kept = set(chosen[np.linspace(0, len(chosen) - 1, EXAMPLES).round().astype(int)].tolist())
+    found.label_set, found.labelled = data.label_set, data.labelled
+
+    def rows() -> Iterator[_Look]:
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            yield from pool.map(lambda i: _decode(data, i, i in kept), chosen.tolist())
+
+    for look in track(rows(), f"checking {found.name} {split}", len(chosen), unit="pairs"):
+        found.problems += look.problems
+        found.decoded += not look.problems
+        found.counts += look.counts
+        if look.size and (found.smallest is None or min(look.size) < min(found.smallest)):
+            found.smallest = look.size
+        if look.example:
+            found.examples.append(look.example)
+
+
+@dataclass
+class _Look:
+    problems: list[Problem]
+    counts: NDArray[np.int64]
+    size: tuple[int, int] | None = None
+    example: Example | None = None
+
+
+def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
+    """One pair; what is wrong with its image and with its label are told apart."""
+    sample = data.samples[index]
+    look = _Look([], np.zeros(256, np.int64))
+    image = label = None
+    try:
+        image = data.image(index)
+        look.size = (image.shape[0], image.shape[1])
+    except DataError as error:
+        look.problems.append(_problem(error, str(sample.image)))
+    if data.labelled:
+        try:
+            label = data.label(index)
+        except DataError as error:
+            look.problems.append(_problem(error, str(sample.label)))
+    if image is not None and label is not None and image.shape[:2] != label.shape:
+        (h, w), (lh, lw) = image.shape[:2], label.shape
+        look.problems.append(Problem(str(sample.label), f"label is {lw}x{lh} but its image {sample.image} is {w}x{h}"))
+    if look.problems or image is None:
+        return look
+    if label is None:
+        label = np.full(image.shape[:2], IGNORE, np.uint8)
+    look.counts = np.bincount(label.ravel(), minlength=256)
+    if keep:
+        size = THUMBNAIL, max(round(THUMBNAIL * image.shape[0] / image.shape[1]), 1)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        look.example = Example(sample.name, small, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))
+    return look

@@ -1,0 +1,107 @@
+"""Generated sets, and any folder of images and labels with a label map."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import clouds.data
+from clouds.data import open_dataset
+from clouds.errors import DataError, UsageError
+from fabricate import SIZE, as_folder, jpg, pick, picture, png
+
+
+def generated(lines: list[Any]) -> dict[str, bytes]:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    return {
+        "metadata.jsonl": text.encode(),
+        "a.png": png(picture(0)),
+        "more/b.jpg": jpg(picture(1)),
+        "c.png": png(picture(2)),
+    }
+
+
+def test_generated_sets_have_images_and_no_labels(tmp_path: Path) -> None:
+    lines = [
+        {"file_name": "more/b.jpg", "prompt": "fog"},
+        {"file_name": "a.png", "keep": True},
+        {"file_name": "c.png", "keep": False},
+        "",
+    ]
+    dataset = clouds.data.Generated(as_folder(generated(lines), tmp_path))
+    assert dataset.names == ["a", "more/b"]
+    assert not dataset.labelled
+    image, label = dataset[0]
+    assert image.shape == (3, *SIZE)
+    assert label.shape == SIZE
+    assert (label == 255).all()
+    assert np.array_equal(dataset.label(1), label.numpy())
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [({"file_name": "d.png"}, "lists 'd.png', which is not there"), ("{oops", "line 2: is not a JSON object"),
+     ({"file_name": "../a.png"}, "which is not there")],
+)  # fmt: skip
+def test_generated_sets_with_a_bad_manifest(line: Any, complaint: str, tmp_path: Path) -> None:
+    root = as_folder(generated([{"file_name": "a.png"}, line]), tmp_path)
+    with pytest.raises(DataError, match=complaint):
+        open_dataset("generated", root)
+    assert open_dataset("generated", root, partial=True).names == ["a"]
+
+
+def test_a_folder_without_a_manifest_is_no_generated_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected metadata\.jsonl in it"):
+        open_dataset("generated", as_folder({"a.png": png(picture(0))}, tmp_path))
+
+
+def test_any_folder_with_a_label_map(tmp_path: Path) -> None:
+    raw = np.array([[3, 7, 9, 0]], np.uint8).repeat(6, 0)
+    root = as_folder({"pics/val/x/one.jpg": jpg(picture(0)), "masks/val/x/one_m.png": png(raw)}, tmp_path)
+    dataset = clouds.data.Folder(
+        root, images="pics/{split}/{key}.{ext}", labels="masks/{split}/{key}_m.png", label_set="camvid11",
+        label_map={3: "road", "7": "car", 9: None, 0: 0},
+    )  # fmt: skip
+    assert (dataset.names, dataset.split) == (["val/x/one"], "val")
+    assert dataset.label(0)[0].tolist() == [3, 8, 255, 0]
+
+
+def test_any_folder_in_colour(tmp_path: Path) -> None:
+    raw = np.array([[[255, 0, 0], [1, 2, 3], [0, 0, 0]]], np.uint8)
+    root = as_folder({"images/a.png": png(raw), "labels/a.png": png(raw)}, tmp_path)
+    options: dict[str, Any] = {"encoding": "colour", "label_map": {"#ff0000": "car", "1, 2, 3": "sky"}}
+    with pytest.raises(DataError, match=r"labels/a\.png: colours #000000 are outside"):
+        open_dataset("folder", root, **options)[0]
+    options["label_map"] |= {"0,0,0": None}
+    assert open_dataset("folder", root, **options)[0][1].tolist() == [[13, 10, 255]]
+
+
+def test_any_folder_defaults_to_indices_of_its_label_set(tmp_path: Path) -> None:
+    mine = clouds.data.make_label_set("mine", {"ground": ["road", "sidewalk"], "sky": ["sky"]})
+    files = {"images/a.png": png(picture(0)), "labels/a.png": png(pick(0, [0, 1, 255]).astype(np.uint8))}
+    dataset = open_dataset("folder", as_folder(files, tmp_path), label_set=mine)
+    assert dataset.label_set is mine
+    assert np.unique(dataset.label(0)).tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"images": "images/*.png"}, "expected a path with one"),
+        ({"images": "../{key}.png"}, "expected a path below the folder"),
+        ({"images": "{city}/{key}.png"}, "expected a path below the folder"),
+        ({"encoding": "rle"}, "expected one of index, red, colour, polygons"),
+        ({"label_map": {1: "lorry"}}, "'lorry' is not a class of cityscapes19"),
+        ({"label_map": {"#ff0000": "car"}}, "colours need encoding: colour"),
+        ({"label_map": {"red": "car"}, "encoding": "colour"}, "expected a colour as '#rrggbb'"),
+        ({"label_map": {400: "car"}}, "value 400 is outside 0..255"),
+        ({"lables": "x"}, "folder has no option lables"),
+        ({"label_set": "coco"}, "unknown label set 'coco'"),
+    ],
+)
+def test_any_folder_with_options_that_make_no_sense(options: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    files = {"images/a.png": png(picture(0)), "labels/a.png": png(pick(0, [0]).astype(np.uint8))}
+    with pytest.raises(UsageError, match=complaint):
+        open_dataset("folder", as_folder(files, tmp_path), **options)
