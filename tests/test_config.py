@@ -119,8 +119,8 @@ def test_a_bad_value_is_refused_with_key_value_and_what_is_allowed(override, sai
 @pytest.mark.parametrize(("key", "meant"), [
     ("train.stesp", "train.steps"),
     ("train.batchsize", "train.batch_size"),
-    ("steps", "train.steps"),
-    ("model.batch_size", "train.batch_size"),
+    ("steps", "generate.steps or train.steps"),
+    ("model.batch_size", "generate.batch_size or train.batch_size"),
     ("trian.steps", "train"),
     ("prompt.count", "prompts"),
     ("sed", "seed"),

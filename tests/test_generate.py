@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import load_recipe
+from clouds.config import Generate, load_recipe
 from clouds.data.source import render_source
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
@@ -109,7 +109,9 @@ def test_more_prompts_than_there_are_sentences_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(("build", "said"), [
     (lambda: build_writer("poet"), r"prompts\.writer: unknown 'poet'; allowed: grammar"),
-    (lambda: build_generator("oil", (32, 32)), r"generate\.generator: unknown 'oil'; allowed: streets"),
+    (lambda: build_generator(Generate(generator="oil")), r"generate\.generator: unknown 'oil'; allowed: streets"),
+    (lambda: build_generator(Generate(generator="diffusers/")), r"unknown .diffusers/.; .*allowed: streets, "),
+    (lambda: build_generator(Generate(generator="diffusers/x")), r"'x' is no folder, nor a hub id"),
 ])  # fmt: skip
 def test_an_unknown_backend_is_refused(build, said):
     with pytest.raises(UsageError, match=said):
@@ -267,7 +269,8 @@ def test_stopped_in_the_middle_it_keeps_what_is_finished_and_goes_on(tmp_path, m
         patched.setattr(images_module, "write_png", write)
         with pytest.raises(type(stop)):
             draw(settings(4), PROMPTS, folder)
-    assert sorted(digests(folder)) == ["000000.png", "000001.png", "metadata.jsonl"]
+    shown = [name for name in digests(folder) if not name.startswith(".")]
+    assert sorted(shown) == ["000000.png", "000001.png", "metadata.jsonl"]
     assert read_jsonl(folder / "metadata.jsonl") == whole[:2]
     drawn.clear()
     assert draw(settings(4), PROMPTS, folder) == whole

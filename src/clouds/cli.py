@@ -110,23 +110,30 @@ def prompts(
 
 @app.command()
 def generate(
-    recipe: RecipeName,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="As above; not needed with --adopt.")] = "",
     overrides: Overrides = None,
-    out: Annotated[Path, out_option("generated")] = Path("generated"),
+    out: Annotated[Path | None, out_option("generated")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Draw part I of N, from 0.  [default: the launcher's]")
+    ] = None,
+    adopt: Annotated[
+        Path | None, typer.Option("--adopt", metavar="DIR", help="Take over images made elsewhere, draw none.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts to draw or adopt with, one a line.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Draw the recipe's generated set: images and metadata.jsonl. Run again, it goes on.
 
-    Example:  clouds generate demo generate.count=50 --out generated
+    Examples:  clouds generate demo generate.count=50 --out generated --shard 0/4
+               clouds generate --adopt their_images --prompts their_prompts.txt
     """
-    from clouds.config import load_recipe
-    from clouds.generate.images import draw
-    from clouds.generate.prompts import prompts_of
+    from clouds.pipeline import generate as make
 
-    settings = load_recipe(recipe, overrides)
-    rows = draw(settings, prompts_of(settings, out / "prompts.jsonl"), out)
-    tell({"images": len(rows), "folder": str(out.resolve())}, as_json, f"{len(rows)} images in {out}")
+    result = make(recipe, overrides or [], out, shard, adopt, prompts)
+    tell(result, as_json, f"{result['images']} images in {result['folder']}")
 
 
 @app.command()

@@ -24,6 +24,7 @@ Whole = Annotated[Int, Field(ge=0)]
 Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
+Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
 def _one_of(*allowed: str) -> AfterValidator:
@@ -52,11 +53,29 @@ class Prompts(Settings):
 
 
 class Generate(Settings):
-    """Role 3: who draws the prompts. ``size`` is (height, width) in pixels."""
+    """Role 3: who draws the prompts. ``size`` is (height, width) in pixels.
 
-    generator: Literal["streets"] = "streets"
+    ``generator``: "streets", or "diffusers/" and a hub id or folder of a text-to-image pipeline; from ``revision`` on,
+    keys are the pipeline's, and their defaults the paper's. ``scheduler`` null keeps the pipeline's own, as few-step
+    models need. ``folder``: a set that is there already, drawn or adopted, to train on instead of drawing one. A batch
+    that fails is tried ``retries`` times more, then recorded.
+    """
+
+    generator: str = "streets"
     count: Count = 1000
     size: tuple[Side, Side] = (768, 768)
+    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    batch_size: Count = 1
+    retries: Whole = 2
+    revision: str | None = None
+    steps: Count = 50
+    guidance: Annotated[Float, Field(ge=0)] = 7.5
+    negative_prompt: str = ""
+    scheduler: str | None = "EulerDiscreteScheduler"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: Device = "cpu"
+    offload: Literal["none", "model", "sequential"] = "none"
+    attention_slicing: bool = False
 
 
 class LabelledSet(Settings):
@@ -199,7 +218,7 @@ class Train(Settings):
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] = "cpu"
+    device: Device = "cpu"
 
     @property
     def warmup_steps(self) -> int:
@@ -357,7 +376,7 @@ def _explain(fault: dict[str, Any]) -> str:
         allowed = [group + dot + k for k in dict.fromkeys(here)]
         near = [k for k in keys if k.rpartition(".")[2] == name]
         near = near or difflib.get_close_matches(key, keys if group else [*Recipe.model_fields, *keys], n=1, cutoff=0.7)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{key}: unknown key; {hint}allowed: {', '.join(allowed)}"
     what = str(fault["msg"]).removeprefix("Value error, ")
     if not key:

@@ -22,10 +22,14 @@ from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unse
 from clouds.files import read_json, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
+from clouds.foundation.diffusion import check_generator
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
-from clouds.generate.images import draw, write_png
+from clouds.generate.adopt import adopt as adopt_set
+from clouds.generate.adopt import read_lines
+from clouds.generate.images import draw, kept, read_set, write_png
 from clouds.generate.prompts import prompts_of
+from clouds.generate.shards import parse_shard
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
@@ -109,6 +113,7 @@ def train(recipe: Recipe, out: Path) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
     stage = recipe.train.stage
     usable_device(recipe.train.device)
+    check_generator(recipe.generate.generator)
     if not has_model(out / "warmup"):  # which holds every weight
         chosen = recipe.model
         check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision)
@@ -116,9 +121,7 @@ def train(recipe: Recipe, out: Path) -> None:
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
-    prompts = prompts_of(recipe, out / "prompts.jsonl") if stage != "warmup" else []
-    rows = draw(recipe, prompts, out / "generated") if prompts else []
-    generated = [out / "generated" / row["file_name"] for row in rows]
+    prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
     source = make_source(recipe, opened, out / "source")
     rare = None
     if recipe.data.rare_classes:
@@ -154,7 +157,7 @@ def train(recipe: Recipe, out: Path) -> None:
     write_json(
         out / "work.json",
         {
-            "prompts_written": len(prompts),
+            "prompts_written": prompts,
             "images_drawn": len(generated),
             "images_trained_on": len(work.seen),
             "pseudo_labels_made": work.images,
@@ -165,6 +168,34 @@ def train(recipe: Recipe, out: Path) -> None:
         },
     )
     save_model(model, out / "model")
+
+
+def generated_set(recipe: Recipe, out: Path) -> tuple[int, list[Path]]:
+    """How many prompts, and the images to train on: the recipe's own set, or drawn into the run folder."""
+    if folder := recipe.generate.folder:
+        rows = read_set(folder)
+        return len({row["prompt"] for row in rows}), [folder / row["file_name"] for row in rows]
+    prompts = prompts_of(recipe, out / "prompts.jsonl")
+    rows = kept(draw(recipe, prompts, out / "generated"))
+    return len(prompts), [out / "generated" / row["file_name"] for row in rows]
+
+
+def generate(
+    name: str, overrides: list[str], out: Path | None, shard: str | None, adopt: Path | None, prompts: Path | None
+) -> dict[str, Any]:
+    """Draw a recipe's set, or a shard of it, or adopt one; the object that ``clouds generate --json`` prints."""
+    if adopt:
+        if shard or overrides or name:
+            raise UsageError("--adopt: takes --prompts and --out only; no recipe is needed, and nothing is drawn")
+        rows = adopt_set(adopt, prompts, out)
+        return {"images": len(rows), "failed": 0, "folder": str((out or adopt).resolve())}
+    if not name:
+        raise UsageError("name a recipe, as `clouds generate demo`, or a set to take over: --adopt DIR")
+    recipe, part, folder = load_recipe(name, overrides), parse_shard(shard), out or Path("generated")
+    texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / "prompts.jsonl")
+    rows = draw(recipe, texts, folder, part)
+    done = [row for row in rows if "failed" not in row]
+    return {"images": len(done), "failed": len(rows) - len(done), "folder": str(folder.resolve())}
 
 
 def build_model(recipe: Recipe) -> Segmenter:

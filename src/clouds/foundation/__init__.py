@@ -24,6 +24,8 @@ def backend_name(name: str, weights: str | None = None) -> str:
 
     Only a published tag makes an open_clip network "CLIP"; any other file could hold anything.
     """
+    if name.startswith("diffusers/"):
+        return f"{name.partition('/')[2]} (diffusers)"
     kind, slash, model = name.partition("/")
     if not slash:
         return BACKENDS[name]

@@ -1,24 +1,32 @@
 """The image-generator role: prompts in, pictures out.
 
 The paper uses Stable Diffusion 2. The embedded default draws the prompt with the procedural street renderer: a
-stand-in that needs no weights, and is named as such.
+stand-in that needs no weights, and is named as such. Any diffusers text-to-image pipeline plays it by its hub id.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config import Generate
 from clouds.data import streets
 from clouds.errors import UsageError
 
+STREETS, DIFFUSERS = "streets", "diffusers/"
+
 
 class ImageGenerator(Protocol):
-    """Draws one image per prompt; image i depends on (prompt i, seed i) only."""
+    """Draws one image per prompt; the images of a batch depend on its prompts and seeds only.
 
-    name: str
-    revision: str
+    """
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What else decides the pixels, as manifest entries: name, revision, steps, guidance, ..."""
+        ...
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """N prompts, N seeds -> N images uint8 (H, W, 3), RGB."""
@@ -28,18 +36,37 @@ class ImageGenerator(Protocol):
 class StreetsGenerator:
     """The words of the prompt set the scene's parameters; what it does not say is drawn at random."""
 
-    name, revision = "streets renderer", "1"
-
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
+        self.record: dict[str, Any] = {
+            "generator": "streets renderer",
+            "revision": "1",
+            "steps": None,
+            "guidance": None,
+        }
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         scenes = (streets.from_prompt(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
         return [streets.render(scene, self.size)[0] for scene in scenes]
 
 
-def build_generator(name: str, size: tuple[int, int]) -> ImageGenerator:
-    """The generator ``name`` for images of ``size`` (height, width)."""
-    if name != "streets":
-        raise UsageError(f"generate.generator: unknown {name!r}; allowed: streets")
-    return StreetsGenerator(size)
+def check_generator(name: str) -> None:
+    """Raises UsageError for a name that no generator has; loads nothing."""
+    if name == STREETS or (name.startswith(DIFFUSERS) and name != DIFFUSERS):
+        return
+    near = difflib.get_close_matches(name, [STREETS], 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"generate.generator: unknown {name!r}; {hint}allowed: {STREETS}, {DIFFUSERS}ORGANISATION/NAME, "
+        f"{DIFFUSERS}FOLDER"
+    )
+
+
+def build_generator(settings: Generate) -> ImageGenerator:
+    """The generator of a recipe. Weights are loaded at the first image, not here."""
+    check_generator(settings.generator)
+    if settings.generator == STREETS:
+        return StreetsGenerator(settings.size)
+    from clouds.foundation.pipelines import DiffusersGenerator
+
+    return DiffusersGenerator(settings.generator.removeprefix(DIFFUSERS), settings)

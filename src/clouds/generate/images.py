@@ -1,22 +1,28 @@
-"""Draw the generated set: image k depends only on (recipe, k), so that work can stop anywhere and go on."""
+"""Draw the generated set: image k depends only on (recipe, k), so that work can be split, stop anywhere and go on.
+
+Batches are fixed, k // batch_size, because the size of a batch changes a pipeline's last bits; one of which an image is
+missing is drawn again whole.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from clouds.config import Recipe
-from clouds.errors import CloudsError
-from clouds.files import make_folder, read_jsonl, whole_file, write_jsonl
-from clouds.foundation.diffusion import build_generator
-from clouds.progress import track
+from clouds.errors import BackendError, CloudsError, UsageError
+from clouds.files import read_jsonl, whole_file, write_jsonl
+from clouds.foundation.diffusion import ImageGenerator, build_generator
+from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held
+from clouds.progress import say, track
 
-METADATA = "metadata.jsonl"
+Row = dict[str, Any]
 
 
 def image_seed(seed: int, k: int) -> int:
@@ -34,54 +40,130 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> str:
     return hashlib.sha256(data.tobytes()).hexdigest()
 
 
-def draw(recipe: Recipe, prompts: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Draw what is missing of the set into ``folder``; returns the manifest's rows, in order.
+def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE) -> list[Row]:
+    """Draw what is missing of this shard of the set into ``folder``; returns its manifest rows, in order.
 
     A row and its file stand or fall together: an image without its row, or a row whose image is gone or was made by
-    other settings, is drawn again.
+    other settings, is drawn again. An image that fails is tried again, then recorded as "failed" and tried anew by the
+    next run. CloudsError where nothing could be drawn.
     """
     settings = recipe.generate
-    generator = build_generator(settings.generator, settings.size)
-    wanted: list[dict[str, Any]] = [
+    generator = build_generator(settings)
+    wanted = [
         {
             "file_name": f"{k:06d}.png",
             "prompt": prompts[k % len(prompts)],
             "seed": image_seed(recipe.seed, k),
-            "generator": generator.name,
-            "revision": generator.revision,
-            "steps": None,
-            "guidance": None,
+            **generator.record,
             "size": list(settings.size),
         }
         for k in range(settings.count)
     ]
-    manifest = folder / METADATA
-    known = {row["file_name"]: row for row in read_jsonl(manifest, cut_is_fine=True)} if manifest.exists() else {}
+    size = settings.batch_size
+    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    mine = batches[shard.index :: shard.count]
+    with held(folder, shard):
+        made = {row["file_name"]: row for row in _known(folder) if _whole(row, folder)}
+        rows = {row["file_name"]: made[row["file_name"]] for row in wanted if _matches(row, made)}
+        missing = [batch for batch in mine if not all(row["file_name"] in rows for row in batch)]
+        own = {row["file_name"]: rows[row["file_name"]] for batch in mine for row in batch if row["file_name"] in rows}
+        if missing:
+            write_jsonl(folder / shard.manifest, list((rows if shard == WHOLE else own).values()))
+            _draw_all(generator, missing, own, folder, shard, settings.retries, sum(map(len, mine)))
+        _put_together(folder, wanted, own)
+    failed = [row for row in own.values() if "failed" in row]
+    if failed and len(failed) == len(own):
+        raise CloudsError(f"{folder}: no image could be drawn; the first one: {failed[0]['failed']}")
+    if failed:
+        say(f"{len(failed)} of {len(own)} images failed and are recorded in {folder}; run again to try them anew")
+    return [own[row["file_name"]] for batch in mine for row in batch]
 
-    def is_made(row: dict[str, Any]) -> bool:
-        old = known.get(row["file_name"])
-        same = old is not None and all(old.get(key) == value for key, value in row.items())
-        return same and (folder / row["file_name"]).exists()
 
-    missing = [row for row in wanted if not is_made(row)]
-    rows = {row["file_name"]: known[row["file_name"]] for row in wanted if is_made(row)}
-    make_folder(folder)
-    if missing:
-        write_jsonl(manifest, list(rows.values()))
+def kept(rows: Sequence[Row]) -> list[Row]:
+    """The rows to train on: drawn, and not dropped by an audit."""
+    return [row for row in rows if row.get("keep") is not False and "failed" not in row]
 
+
+def read_set(folder: Path) -> list[Row]:
+    """The rows of a set that is there; UsageError where there is none, or where an image of it is gone."""
+    if not (folder / MANIFEST).is_file():
+        raise UsageError(f"{folder}: holds no {MANIFEST}; draw the set with `clouds generate`, or adopt it (--adopt)")
+    rows = kept(read_jsonl(folder / MANIFEST))
+    if gone := [row["file_name"] for row in rows if not (folder / row["file_name"]).is_file()]:
+        raise UsageError(f"{folder / gone[0]}: gone, as {len(gone)} of {MANIFEST}'s images are; draw the set again")
+    return rows
+
+
+def _known(folder: Path) -> list[Row]:
+    """Every row that any process wrote down so far."""
+    files = [*sorted(folder.glob(PARTS)), folder / MANIFEST]
+    return [row for file in files if file.is_file() for row in read_jsonl(file, cut_is_fine=True)]
+
+
+def _whole(row: Mapping[str, Any], folder: Path) -> bool:
+    return "failed" not in row and (folder / str(row["file_name"])).is_file()
+
+
+def _matches(row: Row, made: Mapping[str, Row]) -> bool:
+    """Drawn by these very settings."""
+    old = made.get(row["file_name"])
+    return old is not None and all(old.get(key) == value for key, value in row.items())
+
+
+def _draw_all(
+    generator: ImageGenerator,
+    missing: list[list[Row]],
+    own: dict[str, Row],
+    folder: Path,
+    shard: Shard,
+    retries: int,
+    total: int,
+) -> None:
     def make() -> Iterator[None]:
-        with manifest.open("a", encoding="utf-8") as log:
-            for row in missing:
-                image = generator.generate([row["prompt"]], [row["seed"]])[0]
-                digest = write_png(folder / row["file_name"], image)
-                rows[row["file_name"]] = {**row, "sha256": digest}
-                log.write(json.dumps(rows[row["file_name"]], ensure_ascii=False) + "\n")
-                log.flush()
-                yield
+        with (folder / shard.manifest).open("a", encoding="utf-8") as log:
+            for batch in missing:
+                for row in _draw_batch(generator, batch, folder, retries):
+                    own[row["file_name"]] = row
+                    _append(log, row)
+                    yield
 
-    for _ in track(make(), "drawing prompts", settings.count, settings.count - len(missing), "images"):
+    what = "drawing prompts" if shard == WHOLE else f"drawing {shard}"
+    done = total - sum(map(len, missing))
+    for _ in track(make(), what, total, done, "images"):
         pass
-    ordered = [rows[row["file_name"]] for row in wanted]
-    if missing:
-        write_jsonl(manifest, ordered)
-    return ordered
+
+
+def _draw_batch(generator: ImageGenerator, batch: list[Row], folder: Path, retries: int) -> list[Row]:
+    """One batch, its files written; on the last failure its rows say why."""
+    prompts, seeds = [row["prompt"] for row in batch], [row["seed"] for row in batch]
+    for attempt in range(retries + 1):
+        try:
+            images = generator.generate(prompts, seeds)
+            break
+        except (UsageError, OSError, MemoryError):
+            raise  # the request, or this machine, is at fault: every other batch would fail too
+        except (BackendError, RuntimeError, ValueError) as error:
+            if attempt == retries:
+                say(f"{batch[0]['file_name']}: {error}; recorded as failed after {attempt + 1} tries")
+                return [{**row, "failed": str(error)} for row in batch]
+    return [
+        {**row, "sha256": write_png(folder / row["file_name"], image)} for row, image in zip(batch, images, strict=True)
+    ]
+
+
+def _append(log: TextIO, row: Row) -> None:
+    log.write(json.dumps(row, ensure_ascii=False) + "\n")
+    log.flush()
+
+
+def _put_together(folder: Path, wanted: list[Row], own: dict[str, Row]) -> None:
+    """Where every image of the set is there, one manifest in order instead of the parts."""
+    with FileLock(folder / ".metadata.lock"):
+        known = {row["file_name"]: row for row in _known(folder)} | own
+        if not all(_matches(row, known) for row in wanted):
+            return
+        rows = [known[row["file_name"]] for row in wanted]
+        if not (folder / MANIFEST).is_file() or read_jsonl(folder / MANIFEST, cut_is_fine=True) != rows:
+            write_jsonl(folder / MANIFEST, rows)
+        for part in folder.glob(PARTS):
+            part.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""Any diffusers text-to-image pipeline as an image generator: Stable Diffusion, SDXL and its few-step kin, FLUX, ...
+
+An image's noise comes from a generator of its own, seeded on the CPU, so that it does not depend on the device; what a
+batch computes still depends on its size in the last bits, which is why batches are fixed by whoever asks.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.config import Generate
+from clouds.errors import BackendError, UsageError
+
+INDEX = "model_index.json"
+
+
+class DiffusersGenerator:
+    """``name``: a hub id or a folder that ``save_pretrained`` wrote; safetensors only."""
+
+    def __init__(self, name: str, settings: Generate) -> None:
+        self.name, self.settings = name, settings
+        self.folder = Path(name).expanduser()
+        if not self.folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+            raise UsageError(f"generate.generator: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
+        if self.folder.is_dir() and not (self.folder / INDEX).is_file():
+            raise UsageError(f"generate.generator: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What decides the pixels. Asks the hub for the revision where it is not local."""
+        s = self.settings
+        return {
+            "generator": f"diffusers {self.name}",
+            "revision": self._revision(),
+            "steps": s.steps,
+            "guidance": s.guidance,
+            "negative_prompt": s.negative_prompt,
+            "scheduler": s.scheduler,
+            "dtype": s.dtype,
+            "batch_size": s.batch_size,
+        }
+
+    def _revision(self) -> str:
+        """The hub's commit; of a local folder a digest of its index, its configurations and its weights' sizes."""
+        if not self.folder.is_dir():
+            return Path(self._from_hub(INDEX)).parent.name
+        digest = hashlib.sha256()
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            content = path.read_bytes() if path.suffix == ".json" else str(path.stat().st_size).encode()
+            digest.update(f"{path.relative_to(self.folder)}\0".encode() + content + b"\0")
+        return f"local-{digest.hexdigest()[:16]}"
+
+    def _from_hub(self, file: str) -> str:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return hf_hub_download(self.name, file, revision=self.settings.revision)
+        except Exception as error:  # the client's own kinds and those of its HTTP library alike
+            raise BackendError(self._unreachable(error)) from error
+
+    def _unreachable(self, error: Exception) -> str:
+        at = f" at revision {self.settings.revision}" if self.settings.revision else ""
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
+        return (
+            f"generate.generator: the pipeline {self.name}{at} cannot be had ({type(error).__name__}: {first}); "
+            f"{gated}try again with a network, name a mirror, or a folder: generate.generator=diffusers/FOLDER"
+        )
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The pipeline, loaded at the first use, with its scheduler and placement set."""
+        import torch
+        from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+
+        s = self.settings
+        source = str(self.folder)
+        if not self.folder.is_dir():
+            try:
+                source = DiffusionPipeline.download(self.name, revision=s.revision, use_safetensors=True)
+            except Exception as error:
+                raise BackendError(self._unreachable(error)) from error
+        try:
+            load: Any = AutoPipelineForText2Image.from_pretrained
+            pipe = load(source, torch_dtype=getattr(torch, s.dtype), use_safetensors=True, local_files_only=True)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BackendError(
+                f"generate.generator: {source} cannot be loaded as a text-to-image pipeline with safetensors ({first})"
+            ) from error
+        if s.scheduler is not None:
+            pipe.scheduler = self._scheduler(pipe)
+        pipe.set_progress_bar_config(disable=True)
+        if s.attention_slicing:
+            pipe.enable_attention_slicing()
+        if s.offload == "none":
+            pipe.to(s.device)
+        else:  # moves parts to the accelerator as they are needed
+            move = pipe.enable_model_cpu_offload if s.offload == "model" else pipe.enable_sequential_cpu_offload
+            move(device=s.device)
+        return pipe
+
+    def _scheduler(self, pipe: Any) -> Any:
+        """The scheduler the settings name, with the configuration of the pipeline's own."""
+        fitting = {kind.__name__: kind for kind in (*pipe.scheduler.compatibles, type(pipe.scheduler))}
+        name = str(self.settings.scheduler)
+        if name not in fitting:
+            raise UsageError(
+                f"generate.scheduler: {name!r} does not fit {self.name}; null keeps its own "
+                f"({type(pipe.scheduler).__name__}), others that fit: {', '.join(sorted(fitting))}"
+            )
+        return fitting[name].from_config(pipe.scheduler.config)
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """N prompts, N seeds -> N images uint8 (H, W, 3). BackendError for what the pipeline refuses or blanks."""
+        import torch
+
+        s = self.settings
+        takes = inspect.signature(self.pipeline.__call__).parameters
+        height, width = s.size
+        options: dict[str, Any] = {"num_inference_steps": s.steps, "height": height, "width": width}
+        if "guidance_scale" in takes:
+            options["guidance_scale"] = s.guidance
+        if s.negative_prompt and "negative_prompt" not in takes:
+            raise UsageError(f"generate.negative_prompt: {type(self.pipeline).__name__} takes none; leave it out")
+        if s.negative_prompt:
+            options["negative_prompt"] = [s.negative_prompt] * len(prompts)
+        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        with torch.inference_mode():
+            out = self.pipeline(prompt=list(prompts), generator=noise, output_type="np", **options)
+        images = (np.asarray(out.images) * 255).round().clip(0, 255).astype(np.uint8)
+        if images.shape != (len(prompts), height, width, 3):
+            raise UsageError(
+                f"generate.size: asked for {height}x{width}, {self.name} gave {images.shape[1]}x{images.shape[2]}; "
+                "choose a size it can draw (a multiple of 8, of 16 for some)"
+            )
+        flagged = getattr(out, "nsfw_content_detected", None) or []
+        if any(flagged):
+            raise BackendError(f"{self.name}: its safety checker blanked an image of this batch")
+        return list(images)

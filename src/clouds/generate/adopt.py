@@ -1,0 +1,91 @@
+"""Take over a set of images that was made elsewhere: give it the manifest that CLOUDS trains from."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clouds.data.decode import image_size
+from clouds.errors import DataError, UsageError
+from clouds.files import make_folder, write_jsonl
+from clouds.foundation.weights import sha256
+from clouds.generate.images import read_set
+from clouds.generate.shards import MANIFEST
+from clouds.progress import say, track
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+PUBLISHED = re.compile(r"im_(\d+)_p(\d+)")  # the authors' set: image K of prompt line J
+
+
+def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[dict[str, Any]]:
+    """Write ``metadata.jsonl`` for the images of ``folder``; returns its rows.
+
+    prompts: a text file, a prompt a line. The authors' names ``im_K_pJ`` say which line belongs to an image, counted
+    from 0 or from 1, whichever fits all; other names take the lines in order, if there are as many. out: a folder for
+    the set (hard links where the disk allows it, else copies); without it the manifest is written into ``folder``.
+    UsageError or DataError where images, lines or names do not fit.
+    """
+    target = out or folder
+    if not folder.is_dir():
+        raise UsageError(f"--adopt: {folder} is no folder")
+    if (target / MANIFEST).exists():
+        say(f"{target / MANIFEST}: there already, left as it is")
+        return read_set(target)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+    if not files:
+        raise UsageError(f"--adopt: {folder} holds no image ({', '.join(ENDINGS)})")
+    texts = _prompts_of(files, prompts)
+    rows = []
+    for path, text in track(zip(files, texts, strict=True), "adopting", len(files), unit="images"):
+        height, width = image_size(path.read_bytes(), str(path))
+        rows.append({"file_name": path.name, "prompt": text, "seed": None, "generator": "adopted", "revision": None,
+                     "steps": None, "guidance": None, "size": [height, width], "sha256": sha256(path)})  # fmt: skip
+    if out:
+        make_folder(out)
+        for path in files:
+            _link(path, out / path.name)
+    write_jsonl(target / MANIFEST, rows)
+    return rows
+
+
+def _prompts_of(files: list[Path], prompts: Path | None) -> list[str]:
+    """The prompt of each image; empty ones where there is no prompt file."""
+    if prompts is None:
+        return [""] * len(files)
+    lines = read_lines(prompts)
+    found = [PUBLISHED.fullmatch(path.stem) for path in files]
+    if not all(found):
+        if len(lines) != len(files):
+            raise UsageError(
+                f"{prompts}: has {len(lines)} lines for {len(files)} images; expected as many, or images named im_K_pJ"
+            )
+        return lines
+    numbers = [int(match[2]) for match in found if match]
+    first = 0 if min(numbers) == 0 or max(numbers) < len(lines) else 1
+    if max(numbers) - first >= len(lines):
+        raise DataError(f"{prompts}: has {len(lines)} lines, but an image is named for line {max(numbers)}")
+    return [lines[number - first] for number in numbers]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that say something; UTF-8, with or without its mark, else Latin-1."""
+    if not path.is_file():
+        raise UsageError(f"--prompts: {path} is no file")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise UsageError(f"--prompts: {path} holds no line of text")
+    return lines
+
+
+def _link(path: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        target.hardlink_to(path)
+    except OSError:  # another disk
+        shutil.copy2(path, target)
