@@ -26,7 +26,7 @@ def deformable_sample(value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shap
     -> (B, N, M, C).
     """
     bags = value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
-    if bags and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+    if bags and not (torch.compiler.is_compiling() or torch._C._get_tracing_state()):
         out: Tensor = _Bags.apply(value, x, y, weights, shapes)
         return out
     return sample_by_grid(value, x, y, weights, shapes)
