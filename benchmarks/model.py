@@ -25,10 +25,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import peer
 import timm
 import torch
 import transformers
+
+import peer
 
 SEED = 0
 BOUNDS = {("map", "time"): 1.6, ("map", "memory"): 0.5, ("step", "time"): 1.3, ("step", "memory"): 0.6}

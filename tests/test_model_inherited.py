@@ -74,19 +74,3 @@ def test_the_hubs_mixin_gives_it_back(model, tmp_path):
 def test_it_compiles_to_one_graph(model):
     compiled = torch.compile(Outputs(model), backend="aot_eager", fullgraph=True)
     assert_same(Outputs(model), compiled, images())
-
-
-@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
-def test_it_exports_with_open_height_and_width(exported, size):
-    eager, program = exported
-    assert_same(eager, program, images(*size))
-
-
-@pytest.fixture(scope="module")
-def exported(model):
-    side = [torch.export.Dim(name, min=2, max=64) * 32 for name in ("high", "wide")]
-    with torch.no_grad():
-        program = torch.export.export(
-            Outputs(model), (images(96, 128),), dynamic_shapes=({2: side[0], 3: side[1]},), strict=False
-        )
-    return Outputs(model), program.module()
