@@ -3,11 +3,11 @@
 Usage: python benchmarks/model.py [--quick] [--threads N]
 
 Inference is an image of bytes to a semantic map at its size: ours is ``Segmenter.semantic``; theirs the public call,
-then the plain merge at full size (their own post-processing merges at 384 x 384). A training step is forward, loss and
-backward with a frozen backbone, each side with its own loss. Before anything is timed both sides must give the same map.
+then the plain merge at full size (their own post-processing merges at 384 x 384). A training step is forward, loss
+and backward with a frozen backbone, each side with its own loss. Before anything is timed both sides must give the same map.
 
 Times: the two sides take turns, minimum and median over the repeats. Memory: each side in a process of its own, the
-peak resident size (VmHWM, reset through /proc/self/clear_refs) above the resident size after loading the model and one
+peak resident size (VmHWM reset through /proc/self/clear_refs) above the resident size after loading the model and one
 64 x 64 call, free memory given back (malloc_trim); MALLOC_MMAP_THRESHOLD_ keeps freed arrays from staying resident.
 """
 
@@ -78,11 +78,14 @@ def measure_memory(arguments: list[str]) -> None:
     print(status("VmHWM") - before)
 
 
-def memory(backbone: str, kind: str, side: int, size: tuple[int, int, int], queries: int = 100, classes: int = 19) -> float:
+def memory(
+    backbone: str, kind: str, side: int, size: tuple[int, int, int], queries: int = 100, classes: int = 19
+) -> float:
     numbers = [str(n) for n in (side, *size, queries, classes)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, __file__, "--memory-of", backbone, kind, *numbers]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()[-1])
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(done.stdout.split()[-1])
 
 
 def check_equal(models: tuple, size: tuple[int, int, int]) -> None:

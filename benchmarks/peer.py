@@ -69,7 +69,7 @@ def pair(
     """
     torch.manual_seed(seed)
     vision = TimmVision(f"timm/{backbone}", backbone, (MEAN,) * 3, (STD,) * 3)
-    with mock.patch.object(segmenter, "build_vision", lambda *_, **__: vision):
+    with mock.patch.object(segmenter, "build_vision", return_value=vision):
         ours = Segmenter(
             vision=vision.name,
             text="none",
