@@ -4,7 +4,7 @@ Usage: python benchmarks/model.py [--quick] [--threads N]
 
 Inference is an image of bytes to a semantic map at its size: ours is ``Segmenter.semantic``; theirs the public call,
 then the plain merge at full size (their own post-processing merges at 384 x 384). A training step is forward, loss
-and backward with a frozen backbone, each side with its own loss. Before anything is timed both sides must give the same map.
+and backward with a frozen backbone, each side with its own loss. Both sides must give the same map before any timing.
 
 Times: the two sides take turns, minimum and median over the repeats. Memory: each side in a process of its own, the
 peak resident size (VmHWM reset through /proc/self/clear_refs) above the resident size after loading the model and one
