@@ -35,6 +35,7 @@ docs: env
 bench: env
 	$(BIN)/python benchmarks/streets.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/model.py --quick
 
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -96,8 +96,8 @@ def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Ten
     -> (M, keep + F, 2).
     """
     logits = sample(masks[:, None], candidates)[:, 0]
-    uncertainty = -logits.abs() - 1e6 * (valid < 0.5)
-    index = uncertainty.topk(keep, dim=1).indices
+    uncertainty = logits.abs_().neg_() - 1e6 * (valid < 0.5)
+    index = uncertainty.topk(keep, dim=1, sorted=False).indices  # a sum follows: their order is nothing to it
     return torch.cat((candidates.gather(1, index[..., None].expand(-1, -1, 2)), fill), dim=1)
 
 
@@ -234,7 +234,12 @@ def matched_losses(
             )
         return value, valid
 
-    _, valid = read(candidates)
+    valid = torch.ones_like(candidates[..., 0])
+    if not settings.ignore_is_negative:
+        # of the candidates, three times the points, only the labelled share is asked: one plane an image holds it
+        for b, rows in enumerate(order):
+            plane = (labels[b] != IGNORE).to(valid.dtype)[None, None]
+            valid[rows] = sample(plane, candidates[rows].view(1, -1, 2)).view(len(rows), candidates.shape[1])
     points = uncertain_points(planes.detach(), candidates, valid, fill, keep)
     target, weight = read(points)
     return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)

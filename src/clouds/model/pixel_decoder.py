@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clouds.model.deformable import deformable_sample
+
 LEVELS = (32, 16, 8)  # strides, coarse to fine: the order of tokens and of the decoder's memories
 
 
@@ -68,22 +70,20 @@ class DeformableAttention(nn.Module):
 
     def forward(self, query: Tensor, tokens: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """query, tokens (B, N, D); reference (N, 2) in 0..1; shapes of the levels -> (B, N, D)."""
-        b, n, d = query.shape
-        m, levels, p = self.heads, self.levels, self.points
-        offsets = self.sampling_offsets(query).view(b, n, m, levels, p, 2)
-        weights = self.attention_weights(query).view(b, n, m, levels * p).softmax(-1)
-        weights = weights.transpose(1, 2).reshape(b * m, 1, n, levels * p)
-        value = self.value_proj(tokens).view(b, n, m, d // m).permute(0, 2, 3, 1).reshape(b * m, d // m, n)
-        sampled, start = [], 0
-        for level, (height, width) in enumerate(shapes):
-            plane = value[..., start : start + height * width].unflatten(-1, (height, width))
-            scale = offsets.new_tensor((width, height))
-            place = reference[None, :, None, None] + offsets[:, :, :, level] / scale  # (B, N, M, P, 2)
-            grid = (2 * place - 1).transpose(1, 2).flatten(0, 1)  # (B M, N, P, 2)
-            sampled.append(F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-            start += height * width
-        mixed = (torch.cat(sampled, dim=-1) * weights).sum(-1)  # (B M, D/M, N)
-        out: Tensor = self.output_proj(mixed.view(b, d, n).transpose(1, 2))
+        b, n = query.shape[:2]
+        form = (self.heads, self.levels, self.points)
+        # Columns and rows come from a linear layer each, in cells: long inner loops, and no interleaved pairs
+        weight, bias = (t.unflatten(0, (-1, 2)) for t in (self.sampling_offsets.weight, self.sampling_offsets.bias))
+        places = []
+        for axis in (0, 1):  # x, y
+            size = torch.tensor([shape[1 - axis] for shape in shapes], dtype=query.dtype, device=query.device)
+            size = size[:, None].expand(form).reshape(-1)  # (M L P,)
+            offset = F.linear(query, weight[:, axis], bias[:, axis] - 0.5)
+            places.append(torch.addcmul(offset, reference[:, axis, None], size).unflatten(-1, form))
+        weights = self.attention_weights(query).view(b, n, self.heads, -1).softmax(-1).unflatten(-1, form[1:])
+        value = self.value_proj(tokens).unflatten(-1, (self.heads, -1))  # (B, N, M, D/M)
+        mixed = deformable_sample(value, places[0], places[1], weights, shapes)
+        out: Tensor = self.output_proj(mixed.flatten(2))
         return out
 
 

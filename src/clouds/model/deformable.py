@@ -1,0 +1,178 @@
+"""Reading feature planes at learned places: the inner loop of multi-scale deformable attention, in two forms.
+
+A bilinear read is a weighted sum of four cells, so a token's whole read is a weighted sum of 4 L P rows of a table. On
+a CPU that is ``embedding_bag``, which stores no sampled value, forwards or backwards. Elsewhere, and in graphs that are
+compiled or exported, it is ``grid_sample``. Both are the same numbers up to rounding.
+"""
+
+import warnings
+from typing import Any
+
+import scipy.sparse
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Shapes = list[tuple[int, int]]
+BORDER = 2  # zero cells around a plane: a place clamped to them reads zeros and has no gradient
+
+
+def deformable_sample(value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    """Weighted bilinear reads, zero outside the planes.
+
+    value (B, K, M, C): the planes of ``shapes``, flattened and joined, for each of M heads; x, y, weights
+    (B, N, M, L, P): column and row of each read in cells of its level, where a cell's centre is a whole number
+    -> (B, N, M, C).
+    """
+    bags = value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
+    if bags and not (torch.compiler.is_compiling() or torch._C._get_tracing_state()):
+        out: Tensor = _Bags.apply(value, x, y, weights, shapes)
+        return out
+    return sample_by_grid(value, x, y, weights, shapes)
+
+
+def sample_by_grid(value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+    """``deformable_sample`` by grid_sample: differentiable twice, exportable, at home on a GPU."""
+    b, m = x.shape[0], x.shape[2]
+    planes = value.permute(0, 2, 3, 1).flatten(0, 1)  # (B M, C, K)
+    sampled, start = [], 0
+    for level, (height, width) in enumerate(shapes):
+        plane = planes[..., start : start + height * width].unflatten(-1, (height, width))
+        grid = torch.stack(
+            ((2 * x[..., level, :] + 1) / width - 1, (2 * y[..., level, :] + 1) / height - 1), dim=-1
+        )  # (B, N, M, P, 2)
+        grid = grid.transpose(1, 2).flatten(0, 1)  # (B M, N, P, 2)
+        sampled.append(F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+        start += height * width
+    shares = weights.flatten(3).transpose(1, 2).flatten(0, 1)[:, None]  # (B M, 1, N, L P)
+    mixed = (torch.cat(sampled, dim=-1) * shares).sum(-1)  # (B M, C, N)
+    out: Tensor = mixed.unflatten(0, (b, m)).permute(0, 3, 1, 2)
+    return out
+
+
+def _table(value: Tensor, shapes: Shapes) -> Tensor:
+    """value (B, K, M, C) -> rows (B M R, C): per head the planes, each with a border of zeros."""
+    b, _, m, c = value.shape
+    sizes = [(h + 2 * BORDER) * (w + 2 * BORDER) for h, w in shapes]
+    table = value.new_zeros(b, m, sum(sizes), c)
+    _planes(table, shapes, lambda plane, part: plane.copy_(part), value)
+    return table.view(-1, c)
+
+
+def _untable(table: Tensor, value: Tensor, shapes: Shapes) -> Tensor:
+    """The reverse of ``_table``, for gradients: rows (B M R, C) -> (B, K, M, C)."""
+    b, _, m, c = value.shape
+    out = torch.empty_like(value)
+    _planes(table.view(b, m, -1, c), shapes, lambda plane, part: part.copy_(plane), out)
+    return out
+
+
+def _planes(table: Tensor, shapes: Shapes, copy: Any, value: Tensor) -> None:
+    """Call ``copy(inside of a level's bordered plane, the level's part of value)``, both (B, M, h, w, C)."""
+    start = row = 0
+    for h, w in shapes:
+        high, wide = h + 2 * BORDER, w + 2 * BORDER
+        plane = table[:, :, row : row + high * wide].unflatten(2, (high, wide))
+        part = value[:, start : start + h * w].unflatten(1, (h, w)).permute(0, 3, 1, 2, 4)
+        copy(plane[:, :, BORDER:-BORDER, BORDER:-BORDER], part)
+        start, row = start + h * w, row + high * wide
+
+
+class _Corners:
+    """Rows and shares of the four cells around each read, (B N, M L P), made one corner at a time.
+
+    Every operation runs over whole (B N, M L P) arrays with one row of constants: index arithmetic costs more than the
+    reads themselves, so it is kept in long inner loops.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> None:
+        b, n, m, levels, p = x.shape
+
+        def columns(numbers: list[int], dtype: torch.dtype = x.dtype) -> Tensor:
+            return torch.tensor(numbers, dtype=dtype).repeat_interleave(p).repeat(m)  # (M L P,)
+
+        sizes = [(h + 2 * BORDER) * (w + 2 * BORDER) for h, w in shapes]
+        starts = [sum(sizes[:level]) + BORDER * (w + 2 * BORDER + 1) for level, (_, w) in enumerate(shapes)]
+        self.stride = columns([w + 2 * BORDER for _, w in shapes], torch.int32)
+        # fmax, not clamp: a place that is not a number must not become a row that is not there
+        x = x.reshape(b * n, -1).fmax(x.new_tensor(-BORDER)).fmin(columns([w for _, w in shapes]))
+        y = y.reshape(b * n, -1).fmax(y.new_tensor(-BORDER)).fmin(columns([h for h, _ in shapes]))
+        left, above = x.floor(), y.floor()
+        self.fx, self.fy = x.sub_(left), y.sub_(above)
+        self.weights = weights.reshape(b * n, -1)
+        heads = torch.arange(m, dtype=torch.int32).repeat_interleave(levels * p) * sum(sizes)
+        images = torch.arange(b, dtype=torch.int32).repeat_interleave(n)[:, None] * (m * sum(sizes))
+        self.row = above.int().mul_(self.stride).add_(left.int()).add_(columns(starts, torch.int32) + heads)
+        if b > 1:
+            self.row += images
+
+    def rows(self, down: int, right: int) -> Tensor:
+        """Table rows int32 (B N, M L P) of one corner."""
+        return self.row + (self.stride * down + right) if down or right else self.row
+
+    def shares(self, down: int, right: int) -> Tensor:
+        """Weight times bilinear share of one corner, (B N, M L P)."""
+        share = self.weights * (self.fy if down else 1 - self.fy)
+        return share.mul_(self.fx if right else 1 - self.fx)
+
+
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (down, right)
+
+
+class _Bags(torch.autograd.Function):
+    """``deformable_sample`` by weighted bags of table rows; the backward pass makes table and corners again."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
+        ctx.save_for_backward(value, x, y, weights)
+        ctx.shapes = shapes
+        b, n, m, levels, p = x.shape
+        table, corners = _table(value, shapes), _Corners(x, y, weights, shapes)
+        out = None
+        for corner in CORNERS:
+            rows, shares = (t.view(-1, levels * p) for t in (corners.rows(*corner), corners.shares(*corner)))
+            part = F.embedding_bag(rows, table, per_sample_weights=shares, mode="sum")  # (B N M, C)
+            out = part if out is None else out.add_(part)
+        assert out is not None
+        return out.view(b, n, m, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        value, x, y, weights = ctx.saved_tensors
+        levels, p = x.shape[-2:]
+        table, corners = _table(value, ctx.shapes), _Corners(x, y, weights, ctx.shapes)
+        grad = grad.reshape(-1, grad.shape[-1])  # (B N M, C)
+        ends = torch.arange(0, x.numel() + 1, levels * p, dtype=torch.int32)
+        table_grad, dots = torch.zeros_like(table), []
+        for corner in CORNERS:
+            rows, shares = corners.rows(*corner).view(-1), corners.shares(*corner).view(-1)
+            table_grad += _scatter(rows, shares, ends, grad, len(table))
+            dots.append(_dots(rows, ends, grad, table).view_as(corners.weights))
+        top, bottom = (dots[k] + (dots[k + 1] - dots[k]) * corners.fx for k in (0, 2))
+        sideways = (dots[1] - dots[0]) * (1 - corners.fy) + (dots[3] - dots[2]) * corners.fy
+        down = bottom - top
+        of_weights = top + down * corners.fy
+        of_x, of_y = sideways * corners.weights, down * corners.weights
+        return _untable(table_grad, value, ctx.shapes), *(g.view_as(x) for g in (of_x, of_y, of_weights)), None
+
+
+def _scatter(rows: Tensor, shares: Tensor, ends: Tensor, grad: Tensor, count: int) -> Tensor:
+    """Add ``shares`` times each bag's gradient (bags, C) to its table rows: (count, C).
+
+    SciPy's column-compressed product is this loop and nothing else; torch sorts all entries first, ten times slower.
+    """
+    matrix = scipy.sparse.csc_array((shares.numpy(), rows.numpy(), ends.numpy()), shape=(count, len(grad)))
+    return torch.from_numpy(matrix @ grad.numpy())
+
+
+def _dots(rows: Tensor, ends: Tensor, grad: Tensor, table: Tensor) -> Tensor:
+    """Dot product of each bag's gradient (bags, C) with each of the table rows it read: flat, as ``rows``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        pattern = torch.sparse_csr_tensor(
+            ends, rows, table.new_zeros(len(rows)), size=(len(grad), len(table)), check_invariants=False
+        )
+    dots: Tensor = torch.sparse.sampled_addmm(pattern, grad, table.T, beta=0.0).values()
+    return dots
