@@ -31,6 +31,9 @@ class DiffusersGenerator:
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"generate.generator: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
 
+        if any(side % 8 for side in settings.size):
+            raise UsageError(f"generate.size: got {list(settings.size)}; a pipeline draws multiples of 8 pixels")
+
     @cached_property
     def record(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
@@ -78,7 +81,11 @@ class DiffusersGenerator:
         """The pipeline, loaded at the first use, with its scheduler and placement set."""
         import torch
         from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+        from diffusers.utils import logging as pipeline_logging
+        from transformers.utils import logging as model_logging
 
+        for each in (pipeline_logging, model_logging):  # bars of seconds in the midst of ours
+            each.disable_progress_bar()
         s = self.settings
         source = str(self.folder)
         if not self.folder.is_dir():
@@ -88,7 +95,7 @@ class DiffusersGenerator:
                 raise BackendError(self._unreachable(error)) from error
         try:
             load: Any = AutoPipelineForText2Image.from_pretrained
-            pipe = load(source, torch_dtype=getattr(torch, s.dtype), use_safetensors=True, local_files_only=True)
+            pipe = load(source, dtype=getattr(torch, s.dtype), use_safetensors=True, local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendError(
