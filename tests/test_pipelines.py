@@ -55,7 +55,8 @@ def test_an_image_follows_from_its_prompt_and_seed(folders, kind, scheduler):
 
 def test_every_setting_reaches_the_pipeline(folders):
     plain = generator(folders["sd"]).generate(PROMPTS[:1], [1])[0]
-    for change in ({"steps": 5}, {"guidance": 1.5}, {"negative_prompt": "people"}, {"scheduler": "HeunDiscreteScheduler"}):
+    other = {"scheduler": "HeunDiscreteScheduler"}
+    for change in ({"steps": 5}, {"guidance": 1.5}, {"negative_prompt": "people"}, other):
         assert not np.array_equal(generator(folders["sd"], **change).generate(PROMPTS[:1], [1])[0], plain), change
     sliced = generator(folders["sd"], attention_slicing=True).generate(PROMPTS[:1], [1])[0]
     assert np.abs(sliced.astype(int) - plain).max() <= 2, "the same picture by another order of sums"
