@@ -15,6 +15,8 @@ from torch import Tensor
 from clouds.classes import IGNORE
 from clouds.model.decoder import Prediction
 
+BLOCK = 64  # matched masks whose candidate points are looked at together, to bound memory
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -59,10 +61,10 @@ def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negat
 def matching_costs(
     masks: Tensor, logits: Tensor, classes: Tensor, target: Tensor, weight: Tensor, s: LossSettings
 ) -> Tensor:
-    """Costs of giving target k to query q, for all outputs of one image at once.
+    """Costs of giving target k to query q, for one output or several of one image.
 
-    masks (L, Q, P) mask logits at shared points; logits (L, Q, C + 1); classes (K,); target (K, P) and weight (P,)
-    from ``read_labels`` -> (L, Q, K).
+    masks (..., Q, P) mask logits at shared points; logits (..., Q, C + 1); classes (K,); target (K, P) and weight (P,)
+    from ``read_labels`` -> (..., Q, K).
     """
     w, total = weight, weight.sum().clamp(min=1e-6)
     # BCE: softplus(-x) t + softplus(x) (1 - t) = softplus(x) - x t, so one product serves both signs
@@ -144,16 +146,19 @@ def match(
     for b, label in enumerate(labels):
         classes = label.unique().long()
         classes = classes[classes != IGNORE]
-        masks = embeddings[:, b] @ features[b]  # (L, Q, P)
         query_points = points[b].expand(max(len(classes), 1), -1, -1)
         asked = classes if len(classes) else classes.new_zeros(1)
         target, weight = read_labels(label, query_points, asked, settings.ignore_is_negative)
-        probability = masks.sigmoid()
-        labelled[:, b] = (probability @ weight[0]) / probability.sum(-1).clamp(min=1e-6)
+        targets += len(classes)
+        every = []
+        for output in range(len(embeddings)):  # one at a time: all outputs' masks are the step's largest tensors
+            masks = embeddings[output, b] @ features[b]  # (Q, P)
+            probability = masks.sigmoid()
+            labelled[output, b] = (probability @ weight[0]) / probability.sum(-1).clamp(min=1e-6)
+            every.append(matching_costs(masks, logits[output, b], classes, target, weight[0], settings))
         if not len(classes):
             continue
-        targets += len(classes)
-        costs = matching_costs(masks, logits[:, b], classes, target, weight[0], settings)
+        costs = torch.stack(every)  # (L, Q, K)
         for output, (query, column) in enumerate(hungarian(costs)):
             index = torch.stack((torch.full_like(query, output), torch.full_like(query, b), query)).to(label.device)
             rows.append(torch.cat((index, classes[column.to(label.device)][None])))
@@ -234,12 +239,14 @@ def matched_losses(
             )
         return value, valid
 
-    valid = torch.ones_like(candidates[..., 0])
-    if not settings.ignore_is_negative:
+    points = candidates.new_empty(len(planes), keep + fill.shape[1], 2)
+    for b, rows in enumerate(order):
         # of the candidates, three times the points, only the labelled share is asked: one plane an image holds it
-        for b, rows in enumerate(order):
-            plane = (labels[b] != IGNORE).to(valid.dtype)[None, None]
-            valid[rows] = sample(plane, candidates[rows].view(1, -1, 2)).view(len(rows), candidates.shape[1])
-    points = uncertain_points(planes.detach(), candidates, valid, fill, keep)
+        known = (labels[b] != IGNORE).to(planes.dtype)[None, None]
+        for part in rows.split(BLOCK) if len(rows) else ():
+            valid = torch.ones_like(candidates[part, :, 0])
+            if not settings.ignore_is_negative:
+                valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
+            points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
     target, weight = read(points)
     return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)
