@@ -118,7 +118,8 @@ def read_weights(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))
-        said = f"it wants to run {called[1]}" if called else str(error).strip().splitlines()[0]
+        # torch's own message advises to load it all the same
+        said = f"it wants to run {called[1]}" if called else "no PyTorch file, or a damaged one"
         raise DataError(f"{path}: refused: not a file of plain tensors ({said})") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
