@@ -24,6 +24,7 @@ Whole = Annotated[Int, Field(ge=0)]
 Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
+Weight = Annotated[Float, Field(ge=0)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
@@ -159,9 +160,9 @@ class Loss(Settings):
     """Weights and point sampling of Mask2Former; ``ignore_is_negative`` reproduces the reference's treatment of 255."""
 
     points: Count = 12544
-    class_weight: Positive = 2.0
-    mask_weight: Positive = 5.0
-    dice_weight: Positive = 5.0
+    class_weight: Weight = 2.0
+    mask_weight: Weight = 5.0
+    dice_weight: Weight = 5.0
     no_object: Positive = 0.1
     oversample: Annotated[Float, Field(ge=1)] = 3.0
     importance: Share = 0.75
