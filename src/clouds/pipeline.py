@@ -22,7 +22,8 @@ from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unse
 from clouds.files import read_json, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.embeddings import Cached, open_store
+from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.images import draw, write_png
 from clouds.generate.prompts import prompts_of
@@ -49,7 +50,7 @@ def backends(recipe: Recipe) -> dict[str, str]:
         "text": (model.text, model.weights if model.text == model.vision else None),
         "prompts": (recipe.prompts.writer, None),
         "images": (recipe.generate.generator, None),
-        "segmenter": (recipe.selftrain.segmenter, None),
+        "segmenter": (recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision),
     }
     return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
@@ -111,6 +112,10 @@ def train(recipe: Recipe, out: Path) -> None:
     chosen = recipe.model
     fetch = not has_model(out / "warmup")  # afterwards the model folder holds them
     check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision, fetch)
+    joint = stage != "warmup" and not has_model(out / "model")
+    check_segmenter(recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision, fetch=joint)
+    if joint and recipe.selftrain.cache:
+        open_store(recipe.selftrain.cache, int(recipe.selftrain.cache_gb * 2**30))
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
@@ -137,7 +142,7 @@ def train(recipe: Recipe, out: Path) -> None:
     thaw(model, recipe)
     pseudo = PseudoLabeller(
         Teacher(model, recipe.selftrain.decay),
-        load_segmenter(recipe.selftrain.segmenter, recipe.train.device),
+        build_segmenter(recipe),
         recipe.selftrain,
         recipe.seed,
     )
@@ -183,6 +188,15 @@ def build_model(recipe: Recipe) -> Segmenter:
     )
     model.vocabulary.copy_(text_classifier(text, SYNONYMS))
     return model.to(recipe.train.device)
+
+
+def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
+    """The recipe's promptable segmenter, behind its cache of embeddings where it has one."""
+    chosen = recipe.selftrain
+    segmenter = load_segmenter(
+        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision
+    )
+    return Cached(segmenter, chosen.cache, int(chosen.cache_gb * 2**30)) if chosen.cache else segmenter
 
 
 def thaw(model: Segmenter, recipe: Recipe) -> None:

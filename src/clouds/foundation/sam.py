@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from clouds.errors import UsageError
 from clouds.foundation import SAM_FAMILIES, backend_name
-from clouds.foundation.weights import hub_folder
 
 MOBILE = "mobile-sam"  # read from the published checkpoint, a file; the other families are folders of transformers
 SEGMENTERS: tuple[str, ...] = ("superpixels", *(f"{family}/MODEL" for family in SAM_FAMILIES))
@@ -66,16 +65,15 @@ def load_segmenter(
         return load_mobile_sam(Path(place), shown, device, dtype)
     from clouds.foundation.sam_transformers import load_sam
 
-    folder = place if isinstance(place, Path) else hub_folder(place, HUB_FILES, revision, name, "selftrain.segmenter")
-    return load_sam(family, folder, shown, device, dtype)
+    return load_sam(family, _folder(name, place, revision), shown, device, dtype)
 
 
 def check_segmenter(name: str, revision: str | None = None, fetch: bool = False) -> None:
     """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
     BackendError. Loads nothing."""
     place = segmenter_place(name, revision)
-    if fetch and isinstance(place, str):
-        hub_folder(place, HUB_FILES, revision, name, "selftrain.segmenter")
+    if fetch and place is not None:
+        _folder(name, place, revision)
 
 
 def segmenter_place(name: str, revision: str | None = None) -> Path | str | None:
@@ -87,7 +85,7 @@ def segmenter_place(name: str, revision: str | None = None) -> Path | str | None
         return None
     if family not in SAM_FAMILIES or not model:
         near = difflib.get_close_matches(family, SAM_FAMILIES, n=1)
-        hint = f"did you mean {near[0]}/{model or 'MODEL'}? " if near else ""
+        hint = f"did you mean {near[0]}/{model}? " if near and model else ""
         raise UsageError(f"segmenter {name!r} is not known; {hint}use one of: {', '.join(SEGMENTERS)}")
     path = Path(model).expanduser()
     if revision is not None and path.exists():
@@ -107,6 +105,15 @@ def segmenter_place(name: str, revision: str | None = None) -> Path | str | None
             "a folder that exists, with config.json and model.safetensors"
         )
     return model
+
+
+def _folder(name: str, place: Path | str, revision: str | None) -> Path:
+    """Where the weights are, fetched where they are not local."""
+    if isinstance(place, Path):
+        return place
+    from clouds.foundation.weights import hub_folder
+
+    return hub_folder(place, HUB_FILES, revision, name, "selftrain.segmenter")
 
 
 def _check_kind(folder: Path, family: str) -> None:
