@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
-import tiny_mobile
 import torch
 
+import tiny_mobile
 from clouds.errors import DataError, UsageError
 from clouds.foundation.mobile_sam import build, load_mobile_sam, renamed
 from clouds.foundation.sam import load_segmenter

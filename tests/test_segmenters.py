@@ -1,4 +1,4 @@
-"""SAM and its descendants through the promptable segmenter's protocol: tiny models of the true classes, real loading."""
+"""SAM and its descendants through one protocol: tiny models of the true classes, loaded as published ones are."""
 
 import json
 import shutil
@@ -6,12 +6,12 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
-import tiny_sam
 import torch
 from numpy.testing import assert_allclose
 
 import clouds
 import tiny
+import tiny_sam
 from clouds import pipeline
 from clouds.config import SelfTrain
 from clouds.errors import BackendError, DataError, UsageError
@@ -177,7 +177,8 @@ def test_loading_is_silent_and_strict(folders, tmp_path, capfd):
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")
-    save_file({k: v for k, v in tensors.items() if "iou_token" not in k}, folder / "model.safetensors", {"format": "pt"})
+    lacking = {name: tensor for name, tensor in tensors.items() if "iou_token" not in name}
+    save_file(lacking, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(DataError, match=r"do not fit SamModel\. 1 missing: mask_decoder\.iou_token\.weight"):
         load_segmenter(f"sam/{folder}")
     whole = (folders["sam"] / "model.safetensors").read_bytes()
@@ -198,6 +199,28 @@ def test_a_video_models_configuration_loads_too(tmp_path):
     with quiet():
         segmenter = load_segmenter(f"sam2/{folder}")
     assert segmenter.masks(segmenter.encode(picture()), prompts(1))[0].shape == (1, 3, 45, 83)
+
+
+def test_sam_3_is_taken_out_of_its_video_model(tmp_path):
+    """The published file's layout: the detector's backbone, a neck of the tracker's own, and the tracker."""
+    from safetensors.torch import save_file
+
+    folder = tiny_sam.save("sam3", tmp_path / "sam3")
+    config = json.loads((folder / "config.json").read_text())
+    video = {"model_type": "sam3_video", "tracker_config": {**config, "model_type": "sam3_tracker_video"}}
+    (folder / "config.json").write_text(json.dumps(video))
+    tensors = tiny_sam.model("sam3").state_dict()
+    moved = {
+        "vision_encoder.neck.": "tracker_neck.",
+        "vision_encoder.backbone.": "detector_model.vision_encoder.backbone.",
+    }
+    published = {"detector_model.text_encoder.weight": torch.zeros(3)}
+    for name, tensor in tensors.items():
+        old = next((old for old in moved if name.startswith(old)), "")
+        published[moved.get(old, "tracker_model.") + name.removeprefix(old)] = tensor.contiguous()
+    save_file(published, folder / "model.safetensors", {"format": "pt"})
+    found = load_segmenter(f"sam3/{folder}").model.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
 
 
 def test_names_are_checked_without_loading_anything(folders, tmp_path):
@@ -226,9 +249,11 @@ def test_without_the_hub_the_wanted_weights_are_named():
         r"weights of sam2/facebook/sam2\.1-hiera-tiny: the hub did not answer with config\.json and \*\.safetensors of "
         r"facebook/sam2\.1-hiera-tiny at revision abc .* name their folder: selftrain\.segmenter=sam2/PATH"
     )
-    for work in (check_segmenter, load_segmenter):
-        with pytest.raises(BackendError, match=said):
-            work("sam2/facebook/sam2.1-hiera-tiny", revision="abc", **({"fetch": True} if work is check_segmenter else {}))
+    name = "sam2/facebook/sam2.1-hiera-tiny"
+    with pytest.raises(BackendError, match=said):
+        check_segmenter(name, "abc", fetch=True)
+    with pytest.raises(BackendError, match=said):
+        load_segmenter(name, revision="abc")
 
 
 def test_recipes_know_the_same_names(tmp_path):
@@ -236,7 +261,7 @@ def test_recipes_know_the_same_names(tmp_path):
     accepted = get_type_hints(SelfTrain, include_extras=True)["segmenter"].__metadata__[0].func
     for name in SEGMENTERS:
         assert accepted(name) == name
-    with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected superpixels or mobile-sam/MODEL or sam/MODEL"):
+    with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected superpixels or mobile-sam/MODEL or sam"):
         tiny.recipe("selftrain.segmenter=sam22/x")
     assert not list(tmp_path.iterdir())
 
