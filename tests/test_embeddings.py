@@ -162,3 +162,29 @@ def test_masks_from_kept_embeddings_are_those_of_the_model(tmp_path):
         assert load_segmenter(f"{family}/{folder}").identity == plain.identity, "content, not time"
         tiny_sam.save(family, folder, seed=1)
         assert load_segmenter(f"{family}/{folder}").identity != plain.identity
+
+
+def test_training_from_kept_embeddings_equals_training_that_made_them(tmp_path):
+    """A joint stage with SAM's architecture, then again in a run that may not encode at all."""
+    from clouds.data.loaders import Batches
+    from clouds.selftrain.pseudo import PseudoLabeller
+    from clouds.selftrain.teacher import Teacher
+    from clouds.train import train_stage
+
+    folder = tiny_sam.save("sam", tmp_path / "sam")
+    sets = tiny.source_set(tmp_path / "source"), tiny.generated_set(tmp_path / "generated")
+    made = tiny.recipe(
+        f"selftrain.segmenter=sam/{folder}", f"selftrain.cache={tmp_path / 'kept'}", "selftrain.max_swallow=null"
+    )
+    runs = []
+    for name in ("making", "reading"):
+        (tmp_path / name).mkdir()
+        model, segmenter = tiny.segmenter(), pipeline.build_segmenter(made)
+        if name == "reading":
+            segmenter.segmenter.encode = None
+        pseudo = PseudoLabeller(Teacher(model, made.selftrain.decay), segmenter, made.selftrain, 0)
+        work = train_stage(model, "joint", made, Batches(*sets, made, 4, seed=1), tmp_path / name, pseudo)
+        runs.append((work, model.state_dict()))
+    assert runs[0][0] == runs[1][0]
+    assert runs[0][0].pixels_decided > 0
+    assert all(torch.equal(a, b) for a, b in zip(runs[0][1].values(), runs[1][1].values(), strict=True))

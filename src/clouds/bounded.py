@@ -8,6 +8,7 @@ opened, the least recently used go when its bound was lowered. Only files of the
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
@@ -60,28 +61,30 @@ class BoundedFolder(Generic[T]):
 
     def _put(self, path: Path, value: T) -> None:
         size = self.codec.size(value)
-        with self._lock:
-            used = self._used()
-            self.full = used + size > self.max_bytes
-            if self.full:
-                return
-            self._set_used(used + size)
-        path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{size}.{os.getpid()}.{id(value)}.tmp")
         try:
+            with self._lock:  # a reservation and its file come and go together: another process may be counting
+                self.full = self._used() + size > self.max_bytes
+                if self.full:
+                    return
+                path.parent.mkdir(exist_ok=True)
+                temporary.touch()
+                self._add(size)
             with temporary.open("wb") as file:
                 self.codec.write(file, value)
-            if path.exists():  # another process was faster: its room is ours twice
-                self._give_back(size)
-            temporary.replace(path)
+            with self._lock:
+                if path.exists():  # another process was faster: its room is ours twice
+                    self._add(-size)
+                temporary.replace(path)
         except OSError:  # a full disk: work goes on without the cache
-            temporary.unlink(missing_ok=True)
-            self._give_back(size)
             self.full = True
+            with suppress(OSError), self._lock:
+                if temporary.exists():
+                    temporary.unlink()
+                    self._add(-size)
 
-    def _give_back(self, size: int) -> None:
-        with self._lock:
-            self._set_used(self._used() - size)
+    def _add(self, size: int) -> None:
+        self._set_used(self._used() + size)
 
     def _used(self) -> int:
         try:
