@@ -175,9 +175,23 @@ class SelfTrain(Settings):
     ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``max_swallow``: a mask is rejected when
     more than this share of it was another class to the teacher. ``undecided``: pixels that no mask claims are left out
     of the loss, or keep the teacher's label where its confidence is at least ``confidence``.
+
+    ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path.
+    ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
+    ``memory_gb``: how many of them each process holds.
     """
 
-    segmenter: Literal["superpixels"] = "superpixels"
+    segmenter: Annotated[
+        str,
+        _one_of(
+            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL", "sam3/MODEL"
+        ),
+    ] = "superpixels"
+    segmenter_revision: str | None = None
+    segmenter_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    cache_gb: Positive = 50.0
+    memory_gb: Positive = 2.0
     points: Count = 5
     strategy: Literal["random", "central", "eroded"] = "random"
     floor: Share = 5000 / 768**2
