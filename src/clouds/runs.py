@@ -16,7 +16,8 @@ from clouds.files import write_text
 # settings that may change between two calls on one run folder
 SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
-RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad")
+RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad",
+           "prompts.timeout", "prompts.retries")  # fmt: skip
 
 
 def open_run(recipe: Recipe, out: Path) -> None:

@@ -1,25 +1,36 @@
 """The prompt-writer role: who describes the scenes that the image generator will draw.
 
-The paper asks Llama-2-70B-chat. The embedded default is a grammar over places, weather, light, season, camera and
-actors: a stand-in that needs no model, and is named as such.
+The paper asks Llama-2-70B-chat. ``transformers/MODEL`` and ``openai/MODEL`` ask a chat model, ``smollm2`` a small one
+that a Python package ships, ``file/PATH`` reads what somebody wrote. The embedded default is a grammar over places,
+weather, light, season, camera and actors: a stand-in that needs no model, and is named as such.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from clouds.config import Prompts
 from clouds.data.streets import VOCABULARY
 from clouds.errors import UsageError
 
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
 
 class PromptWriter(Protocol):
-    """Writes scene prompts."""
+    """Writes scene prompts. ``name``, ``model`` and ``revision`` are kept beside each prompt it wrote."""
 
     name: str
+    model: str | None
+    revision: str | None
+    scenes: int  # that one call is best asked for
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
-        """``n`` different prompts of scenes in which the classes named in ``request`` may occur."""
+        """Answers with ``n`` scenes in all, the k-th showing what ``request[k % len(request)]`` says.
+
+        An answer is a prompt, or a model's text with several of them, unchecked: ``generate/checks.py`` takes it apart.
+        Raises BackendError where the writer cannot be used.
+        """
         ...
 
 
@@ -27,7 +38,7 @@ class Grammar:
     """Sentences over the vocabulary of the street renderer, spread evenly: every phrase of an attribute appears about
     equally often, in seeded random combination, and no sentence twice."""
 
-    name = "grammar"
+    name, model, revision, scenes = "grammar", None, None, 1
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it knows only streets
         rng = np.random.default_rng((seed, 0x9A))
@@ -58,11 +69,60 @@ class _Deck:
         return self._hand.pop()
 
 
-WRITERS = {"grammar": Grammar}
+def conversation(request: Sequence[str]) -> list[Message]:
+    """What a chat model is asked, with one worked example: small models copy its form, large ones do not mind."""
+    return [
+        {"role": "user", "content": _task(["a suburban road, in heavy rain, at dawn, cars",
+                                           "a shopping street, at night, in summer, a crowd of people"])},
+        {"role": "assistant", "content": (
+            "1. A photo of a suburban road in heavy rain at dawn, with cars waiting in a row and puddles on the asphalt.\n"
+            "2. A photo of a crowd of people on a shopping street at night in summer, lit by neon signs.")},
+        {"role": "user", "content": _task(request)},
+    ]  # fmt: skip
 
 
-def build_writer(name: str) -> PromptWriter:
-    """The prompt writer ``name``."""
-    if name not in WRITERS:
-        raise UsageError(f"prompts.writer: unknown {name!r}; allowed: {', '.join(WRITERS)}")
-    return WRITERS[name]()
+def _task(request: Sequence[str]) -> str:
+    scenes = "\n".join(f"{k}. {brief}" for k, brief in enumerate(request, start=1))
+    return (
+        f"Describe {len(request)} different photos of outdoor streets, taken from a car. One sentence of 10 to 40 words "
+        "each, as a numbered list and nothing else. Say what is seen; no brand names, no violence. Show in each photo:\n"
+        f"{scenes}"
+    )
+
+
+def _grammar(_: Prompts, __: str) -> PromptWriter:
+    return Grammar()
+
+
+def _file(settings: Prompts, _: str) -> PromptWriter:
+    from clouds.foundation.text_file import TextFile
+
+    return TextFile(settings.writer.partition("/")[2])
+
+
+def _server(settings: Prompts, _: str) -> PromptWriter:
+    from clouds.foundation.openai_api import Server
+
+    return Server(settings)
+
+
+def _transformers(settings: Prompts, device: str) -> PromptWriter:
+    from clouds.foundation.chat import ChatModel
+
+    return ChatModel(settings, device)
+
+
+WRITERS: dict[str, Callable[[Prompts, str], PromptWriter]] = {
+    "grammar": _grammar, "smollm2": _transformers, "transformers": _transformers, "openai": _server, "file": _file,
+}  # fmt: skip
+
+
+def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
+    """The prompt writer that the settings name; loads a transformers model onto ``device``.
+
+    Raises UsageError for an unknown name or a file that is not there, BackendError for a model that cannot be loaded.
+    """
+    kind = settings.writer.partition("/")[0]
+    if kind not in WRITERS:
+        raise UsageError(f"prompts.writer: unknown {settings.writer!r}; allowed: {', '.join(WRITERS)}")
+    return WRITERS[kind](settings, device)
