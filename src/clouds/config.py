@@ -34,7 +34,7 @@ def _one_of(*allowed: str) -> AfterValidator:
 
     def known(value: str) -> str:
         prefix, slash, model = value.partition("/")
-        if model.strip() and prefix in open_ended or (value in allowed and not slash):
+        if (model.strip() and prefix in open_ended) or (value in allowed and not slash):
             return value
         near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
         hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
@@ -62,8 +62,8 @@ class Prompts(Settings):
 
     ``writer``: "transformers/HUB_ID_OR_PATH" (at ``revision``), "openai/MODEL" of the server at ``base_url`` (the key
     comes from CLOUDS_API_KEY or OPENAI_API_KEY), "file/PATH", "smollm2" or "grammar". A request to a server may last
-    ``timeout`` seconds and is tried again ``retries`` times. What is still missing after ``rounds`` of asking is written
-    by the grammar, or with ``fill: false`` is an error.
+    ``timeout`` seconds and is tried again ``retries`` times. What is still missing after ``rounds`` of asking is
+    written by the grammar, or with ``fill: false`` is an error.
     """
 
     writer: Annotated[

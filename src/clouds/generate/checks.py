@@ -3,6 +3,7 @@
 Pure functions on text. ``Sieve`` remembers what it let through, so that nothing comes twice, or nearly so.
 """
 
+import itertools
 import json
 import math
 import re
@@ -14,12 +15,13 @@ from clouds.generate.words import CHATTER, ENGLISH, OFF_TOPIC, STREET, UNSAFE, p
 
 LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 6, 60, 400  # CLIP reads 77 tokens, about 60 words
 ALIKE = 0.8  # share of common words and word pairs above which two prompts are one
-REASONS = ("empty", "chatter", "markup", "too short", "too long", "not English", "unsafe", "off-topic", "repeats itself",
-           "duplicate", "near-duplicate")  # fmt: skip
+REASONS = ("empty", "chatter", "markup", "too short", "too long", "not English", "unsafe", "off-topic",
+           "repeats itself", "duplicate", "near-duplicate")  # fmt: skip
 
 _FENCE = re.compile(r"^\s*(```|~~~)[\w-]*\s*$")
 _BULLET = re.compile(
-    r"^\s*(?:>\s*)*(?:#+\s+|(?:[-*+•‣▪–—]\s+)?(?:(?:prompt|scene|photo|image)\s*)?\(?#?\d{1,4}[.):\]]+\s*(?=\D)|[-*+•‣▪–—]\s+)?",
+    r"^\s*(?:>\s*)*(?:#+\s+|(?:[-*+•‣▪–—]\s+)?(?:(?:prompt|scene|photo|image)\s*)?\(?#?\d{1,4}[.):\]]+\s*(?=\D)"
+    r"|[-*+•‣▪–—]\s+)?",
     re.IGNORECASE,
 )
 _QUOTES = "\"'“”‘’«»„`*_ \t"
@@ -40,7 +42,7 @@ def parse_list(text: str) -> list[str]:
 
 
 def _json_entries(text: str) -> list[str] | None:
-    """The strings of the first JSON array in the text; None where there is none. A cut array gives its whole strings."""
+    """The strings of the first JSON array in the text, of a cut one those that are whole; None where there is none."""
     start = re.search(r"\[\s*[\"{]", text)
     if start is None:
         return None
@@ -79,7 +81,7 @@ def words_of(prompt: str) -> list[str]:
 def shingles(prompt: str) -> frozenset[str]:
     """Words and pairs of neighbouring words; articles and the opening "a photo of" say nothing."""
     words = [word for word in words_of(prompt) if word not in ("a", "an", "the", "photo", "of", "and")]
-    return frozenset([*words, *(f"{one} {two}" for one, two in zip(words, words[1:], strict=False))])
+    return frozenset([*words, *(f"{one} {two}" for one, two in itertools.pairwise(words))])
 
 
 def fault(prompt: str) -> str | None:
@@ -102,7 +104,7 @@ def fault(prompt: str) -> str | None:
         return "unsafe"
     if _OFF.search(prompt) or not _STREET.search(prompt):
         return "off-topic"
-    pairs = Counter(zip(words, words[1:], strict=False))
+    pairs = Counter(itertools.pairwise(words))
     if len(set(words)) < 0.5 * len(words) or max(pairs.values()) > 3:
         return "repeats itself"
     return None
@@ -120,7 +122,7 @@ class Sieve:
     def take(self, prompt: str) -> str | None:
         """None when the prompt is let through, else the reason, counted."""
         self.seen += 1
-        reason = fault(prompt) or self._twin(prompt)
+        reason = fault(prompt) or self.twin(prompt)
         if reason:
             self.told[reason] += 1
         else:
@@ -135,7 +137,8 @@ class Sieve:
         self._prints.append(mine)
         self._exact.add(tuple(words_of(prompt)))
 
-    def _twin(self, prompt: str) -> str | None:
+    def twin(self, prompt: str) -> str | None:
+        """Either "duplicate" or "near-duplicate" of a prompt that is kept, or None."""
         if tuple(words_of(prompt)) in self._exact:
             return "duplicate"
         mine = shingles(prompt)

@@ -5,7 +5,8 @@ import re
 # one of these puts a sentence outdoors, where a car could be
 STREET = """
 alley avenue boulevard bridge bypass carriageway city cityscape cobblestone countryside crossing crossroad crossroads
-crosswalk curb downtown driveway dual-carriageway expressway freeway harbor harbour highway industrial-area industrial-estate intersection junction kerb lane
+crosswalk curb downtown driveway dual-carriageway expressway freeway harbor harbour
+highway industrial-area industrial-estate intersection junction kerb lane
 main-street market motorway neighborhood neighbourhood overpass parkway pavement promenade road roadside roadway
 roundabout route seafront sidewalk square street streetscape suburb suburban suburbs thoroughfare town townscape traffic
 tram tunnel underpass village
@@ -29,9 +30,10 @@ stabbed stabbing suicide swastika terrorist terrorists topless torture tortured 
 
 # how answers begin or end that are not scenes; lower case
 CHATTER = (
-    "as an ai", "i am sorry", "i'm sorry", "i apologize", "i cannot", "i can't", "i can not", "sure,", "sure!", "certainly",
-    "of course", "here are", "here is", "here's", "these are", "below are", "let me know", "i hope", "feel free",
-    "please note", "note:", "the following", "would you like", "each sentence", "these sentences", "these descriptions",
+    "as an ai", "i am sorry", "i'm sorry", "i apologize", "i cannot", "i can't", "i can not", "sure,", "sure!",
+    "certainly", "of course", "here are", "here is", "here's", "these are", "below are", "let me know", "i hope",
+    "feel free", "please note", "note:", "the following", "would you like", "each sentence", "these sentences",
+    "these descriptions",
     "describe ", "write ", "the use of", "this sentence", "these photos", "i'd be happy", "happy to help", "thank you",
     "scene ", "the list", "you can", "remember ", "to describe", "the sentence", "the description",
 )  # fmt: skip
