@@ -1,5 +1,7 @@
 """Chat models of transformers as prompt writers: any that has a chat template, and SmolLM2-135M out of a package."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +83,10 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
     logging.disable_progress_bar()
     try:
         kept = {key: value for key, value in options.items() if key != "use_safetensors"}
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **kept)
-        dtype = torch.float32 if device == "cpu" else "auto"  # half precision is slow on most CPUs
-        network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).to(device).eval()
+        with contextlib.redirect_stderr(io.StringIO()):  # the reader of GGUF draws a bar that nothing turns off
+            tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **kept)
+            dtype = torch.float32 if device == "cpu" else "auto"  # half precision is slow on most CPUs
+            network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).to(device).eval()
     except Exception as error:  # the hub's kinds, the tokenizer's, the reader's
         first = (str(error).strip().splitlines() or [""])[0]
         raise BackendError(

@@ -128,7 +128,8 @@ def briefs(prompts: Sequence[str], n: int, rng: np.random.Generator) -> list[str
             counts["classes"][name] += 1
         if (name := min(NAMES, key=lambda name: counts["classes"][name])) not in known:
             parts.append(name)
-            counts["classes"][name] += 1
+            for attribute, found in mentions(name).items():  # "bicycle" speaks of cyclists too
+                counts[attribute].update(found)
         asked.append(", ".join(parts))
     return asked
 
