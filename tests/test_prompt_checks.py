@@ -101,6 +101,18 @@ def test_twins_are_told_from_relatives(twin, reason):
     assert sum(sieve.told.values()) == (reason is not None)
 
 
+BRIEF = "a wide boulevard, in the rain, at dusk, buses"
+
+
+@pytest.mark.parametrize(("line", "copied"), [
+    (BRIEF, True), (BRIEF.capitalize() + ".", True), (BRIEF.replace("buses", "buses waiting in a row"), True), (GOOD, False),
+    ("A wide boulevard in the rain, at dusk, with buses.", False),
+])  # fmt: skip
+def test_a_line_that_only_repeats_what_was_asked_is_told(line, copied):
+    assert Sieve().take(line, ["a road, in fog", BRIEF]) == ("echo" if copied else None)
+    assert Sieve().take(line, []) is None
+
+
 @given(st.lists(SENTENCE, max_size=30), st.sampled_from([0.5, 0.7, ALIKE, 1.0]))
 def test_the_index_finds_just_the_twins_that_comparing_all_pairs_finds(sentences, alike):
     sieve, kept = Sieve(alike), []

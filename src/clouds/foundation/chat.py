@@ -12,15 +12,17 @@ from clouds.foundation.language import conversation
 from clouds.foundation.weights import package_file
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SCENES_PER_ANSWER = 5  # small models lose the thread of longer lists
-TOKENS_PER_SCENE = 80  # no sentence that passes the checks has more; a model that rambles is cut off
-BATCH = 4  # answers at a time: part of what the seed decides, so it is no setting of the machine
+TOKENS = 100  # no sentence that passes the checks has more; a model that rambles is cut off
+BATCH = 16  # chats at a time: part of what the seed decides, so it is no setting of the machine
 
 
 class ChatModel:
-    """A causal language model that answers ``BATCH`` chats at a time; the same seed gives the same answers."""
+    """A causal language model, asked for one scene a chat, ``BATCH`` chats at a time; same seed, same answers.
 
-    scenes = SCENES_PER_ANSWER * BATCH
+    One a chat because small models copy a list of scenes rather than describe them, and a batch costs what a list does.
+    """
+
+    scenes = BATCH
 
     def __init__(self, settings: Prompts, device: str) -> None:
         self.settings, self.device = settings, device
@@ -38,11 +40,9 @@ class ChatModel:
         self.revision = getattr(self.network.config, "_commit_hash", None) or revision
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
-        wanted = [request[k % len(request)] for k in range(n)]
-        size = SCENES_PER_ANSWER
-        chats = [conversation(wanted[start : start + size]) for start in range(0, n, size)]
+        chats = [conversation([request[k % len(request)]]) for k in range(n)]
         answers = []
-        for start in range(0, len(chats), BATCH):
+        for start in range(0, n, BATCH):
             answers += self._answer(chats[start : start + BATCH], seed + start)
         return answers
 
@@ -60,7 +60,7 @@ class ChatModel:
             torch.manual_seed(seed)
             tokens = self.network.generate(
                 **batch, **sampling, pad_token_id=self.tokenizer.pad_token_id,
-                max_new_tokens=min(self.settings.max_tokens, TOKENS_PER_SCENE * SCENES_PER_ANSWER),
+                max_new_tokens=min(self.settings.max_tokens, TOKENS),
             )  # fmt: skip
         start = batch["input_ids"].shape[1]
         return [self.tokenizer.decode(row[start:], skip_special_tokens=True) for row in tokens]

@@ -8,6 +8,7 @@ package would do in its own way, with a tree of dependencies.
 import email.utils
 import http.client
 import json
+import math
 import os
 import random
 import time
@@ -54,7 +55,7 @@ class Server:
         }).encode()  # fmt: skip
         for attempt in range(self.settings.retries + 1):
             try:
-                return _content(self._post(body))
+                return self._clean(_content(self._post(body)))
             except _TryAgainError as trouble:
                 tries = f"{attempt + 1} {'try' if attempt == 0 else 'tries'}"
                 wait = trouble.wait if trouble.wait is not None else backoff(attempt)
@@ -93,7 +94,7 @@ class Server:
             raise _TryAgainError(f"{type(reason).__name__}: {reason}") from None
 
     def _clean(self, text: str) -> str:
-        """A server's words, without the key that it may quote."""
+        """A server's words without the key, which it may quote."""
         return text.replace(self._key, "***") if self._key else text
 
 
@@ -176,7 +177,8 @@ def _retry_after(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:

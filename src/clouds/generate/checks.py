@@ -10,13 +10,14 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 
 from clouds.generate.words import CHATTER, ENGLISH, OFF_TOPIC, STREET, UNSAFE, pattern
 
 LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 6, 60, 400  # CLIP reads 77 tokens, about 60 words
 ALIKE = 0.8  # share of common words and word pairs above which two prompts are one
 REASONS = ("empty", "chatter", "markup", "too short", "too long", "not English", "unsafe", "off-topic",
-           "repeats itself", "duplicate", "near-duplicate")  # fmt: skip
+           "repeats itself", "echo", "duplicate", "near-duplicate")  # fmt: skip
 
 _FENCE = re.compile(r"^\s*(```|~~~)[\w-]*\s*$")
 _BULLET = re.compile(
@@ -110,6 +111,13 @@ def fault(prompt: str) -> str | None:
     return None
 
 
+def echoes(prompt: str, asked: Sequence[str]) -> bool:
+    """Whether three quarters of a line's parts between commas are parts of what was asked: nobody wrote a sentence."""
+    given = {" ".join(words_of(part)) for brief in asked for part in brief.split(",")}
+    parts = [" ".join(words_of(part)) for part in prompt.split(",")]
+    return sum(part in given for part in parts) >= 0.75 * len(parts)
+
+
 class Sieve:
     """Lets good prompts through once; counts why the others were held back. ``told``: reason -> lines."""
 
@@ -119,10 +127,10 @@ class Sieve:
         self._index: dict[str, list[int]] = {}
         self._exact: set[tuple[str, ...]] = set()
 
-    def take(self, prompt: str) -> str | None:
-        """None when the prompt is let through, else the reason, counted."""
+    def take(self, prompt: str, asked: Sequence[str] = ()) -> str | None:
+        """None when the prompt, an answer to what was ``asked``, is let through, else the reason, counted."""
         self.seen += 1
-        reason = fault(prompt) or self.twin(prompt)
+        reason = fault(prompt) or ("echo" if echoes(prompt, asked) else self.twin(prompt))
         if reason:
             self.told[reason] += 1
         else:

@@ -18,7 +18,7 @@ from clouds.config import Recipe
 from clouds.data.streets import attributes
 from clouds.errors import BackendError, UsageError
 from clouds.files import read_jsonl, write_jsonl
-from clouds.foundation.language import Grammar, build_writer, check_writer
+from clouds.foundation.language import EXAMPLES, Grammar, build_writer, check_writer
 from clouds.generate.answers import Answers, answers_file
 from clouds.generate.checks import Sieve, parse_list
 from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even
@@ -93,6 +93,8 @@ def _row(text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:
 
 def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any]) -> Written:
     settings, sieve = recipe.prompts, Sieve()
+    for _, sentence in EXAMPLES:
+        sieve.keep(sentence)  # a small model says what it was shown
     pool: list[dict[str, Any]] = []
     written = Written([], rejected=sieve.told)
     calls = _calls(recipe, answers)
@@ -100,10 +102,11 @@ def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any]) -> Written:
         texts = [row["prompt"] for row in pool]
         if not (wanted := _wanted(texts, settings.count)):
             break
-        for call in calls(turn, briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)))):
+        for call, asked in calls(turn, briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)))):
+            asked = asked if origin["writer"] != "file" else []  # nobody told a file
             for line in (line for answer in call["answers"] for line in parse_list(answer)):
                 written.lines.append(line)
-                if sieve.take(line) is None:
+                if sieve.take(line, asked) is None:
                     how = {"model": call["model"], "revision": call["revision"], "round": turn}
                     pool.append(_row(line, origin, **how))
         say(f"prompt writer, round {turn + 1}: {len(pool)} of {settings.count} prompts, {sieve.seen} lines read")
@@ -125,10 +128,10 @@ def _wanted(texts: list[str], count: int) -> int:
 
 
 def _calls(recipe: Recipe, answers: Answers) -> Any:
-    """(round, what to ask for) -> its calls, from disk or asked now; the writer is loaded when first needed."""
+    """(round, what to ask for) -> its calls with what each asked, from disk or now; loads the writer when first needed."""
     made: list[Any] = []
 
-    def calls(turn: int, asked: list[str]) -> Iterator[dict[str, Any]]:
+    def calls(turn: int, asked: list[str]) -> Iterator[tuple[dict[str, Any], list[str]]]:
         start = number = 0
         while start < len(asked):
             call = answers.next()
@@ -139,7 +142,7 @@ def _calls(recipe: Recipe, answers: Answers) -> Any:
                 texts = writer.write(request, len(request), seed)
                 told = {"n": len(request), "model": writer.model, "revision": writer.revision}
                 call = answers.add({**told, "seed": seed, "answers": texts})
-            yield call
+            yield call, asked[start : start + call["n"]]
             start, number = start + call["n"], number + 1
 
     return calls
