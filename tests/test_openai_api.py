@@ -64,9 +64,8 @@ def test_a_slow_answer_is_given_up_in_time(fault):
 
 @pytest.mark.parametrize("fault", ["cut", "no json", "hang up", (500, {}, b"out of memory")])
 def test_after_the_last_try_one_message_says_what_to_do(fault):
-    with chat_server(*[fault] * 9) as server:
-        with pytest.raises(BackendError) as error:
-            writer(server, retries=2).write(["fog"], 1, 0)
+    with chat_server(*[fault] * 9) as server, pytest.raises(BackendError) as error:
+        writer(server, retries=2).write(["fog"], 1, 0)
     assert len(server.asked) == 3
     said = str(error.value)
     assert all(part in said for part in (server.url, "3 tries", "prompts.base_url", "prompts.timeout"))
@@ -82,9 +81,10 @@ def test_nobody_there_is_one_message():
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_what_will_not_pass_is_not_tried_again(status):
-    with chat_server((status, {}, b'{"error": {"message": "model not\\n found"}}')) as server:
-        with pytest.raises(BackendError, match=rf"HTTP {status} .*: model not found\. (Set the key|Check prompts)"):
-            writer(server).write(["fog"], 1, 0)
+    said = rf"HTTP {status} .*: model not found\. (Set the key|Check prompts)"
+    order = (status, {}, b'{"error": {"message": "model not\\n found"}}')
+    with chat_server(order) as server, pytest.raises(BackendError, match=said):
+        writer(server).write(["fog"], 1, 0)
     assert len(server.asked) == 1
 
 
@@ -97,9 +97,9 @@ def test_the_server_says_how_long_to_wait(value):
 
 
 def test_a_wait_beyond_patience_is_told_instead():
-    with chat_server((429, {"Retry-After": "86400"}, b'{"error": "daily limit"}')) as server:
-        with pytest.raises(BackendError, match=r"daily limit; it asks to wait 86400 s"):
-            writer(server).write(["fog"], 1, 0)
+    order = (429, {"Retry-After": "86400"}, b'{"error": "daily limit"}')
+    with chat_server(order) as server, pytest.raises(BackendError, match="daily limit; it asks to wait 86400 s"):
+        writer(server).write(["fog"], 1, 0)
 
 
 @pytest.mark.parametrize("odd", ["soon", "", "nan", "inf", "-5"])
@@ -136,9 +136,8 @@ def test_the_key_of_the_environment_goes_into_the_header(monkeypatch, keys, sent
 @pytest.mark.parametrize("order", [REFUSED, (500, {}, b"bad key " + KEY.encode()), (200, {}, KEY.encode())])
 def test_a_key_that_the_server_quotes_is_in_no_message(monkeypatch, capsys, order):
     monkeypatch.setenv("CLOUDS_API_KEY", KEY)
-    with chat_server(*[order] * 3) as server:
-        with pytest.raises(BackendError) as error:
-            writer(server, retries=1).write(["fog"], 1, 0)
+    with chat_server(*[order] * 3) as server, pytest.raises(BackendError) as error:
+        writer(server, retries=1).write(["fog"], 1, 0)
     assert KEY not in str(error.value) + capsys.readouterr().err
     assert "***" in str(error.value)
 
@@ -147,7 +146,7 @@ def test_a_redirect_carries_the_key_nowhere(monkeypatch):
     monkeypatch.setenv("CLOUDS_API_KEY", KEY)
     with chat_server() as other, chat_server((302, {"Location": "OTHER"}, b"")) as server:
         server.plan[0] = (302, {"Location": f"{other.url}/chat/completions"}, b"")
-        with pytest.raises(BackendError, match="It redirects; set prompts.base_url"):
+        with pytest.raises(BackendError, match=r"It redirects; set prompts\.base_url"):
             writer(server).write(["fog"], 1, 0)
     assert other.asked == []
 
@@ -161,8 +160,9 @@ def test_a_key_that_cannot_be_sent_is_refused_unshown(monkeypatch, key):
 
 
 @pytest.mark.parametrize(("url", "said"), [
-    ("http://me:pass1234@host/v1", "without user, password"), ("https://host/v1?key=pass1234", "without user, password"),
-    ("ftp://host/v1", "expected http://HOST"), ("localhost:8000", "expected http://HOST"), ("http:///v1", "expected http"),
+    ("http://me:pass1234@host/v1", "without user, password"),
+    ("https://host/v1?key=pass1234", "without user, password"), ("ftp://host/v1", "expected http://HOST"),
+    ("localhost:8000", "expected http://HOST"), ("http:///v1", "expected http"),
 ])  # fmt: skip
 def test_an_address_that_cannot_be_is_refused_without_its_secrets(url, said):
     with pytest.raises(UsageError, match=said) as error:

@@ -31,7 +31,7 @@ def obliging(body, k):
 
 
 def dull(body, k):
-    return "1. A photo of a village street in fog at night, cyclists.\n2. No scene.\n3. A street with guns and men in it."
+    return "1. A photo of a village street in fog at night, cyclists.\n2. Nothing.\n3. A street with guns and men in it."
 
 
 def recipe(server, *more):
@@ -95,9 +95,9 @@ def test_what_a_dull_writer_leaves_is_filled_and_marked(tmp_path, capsys):
 
 def test_without_fill_too_few_is_an_error_that_counts_the_reasons(tmp_path):
     path = tmp_path / "p.jsonl"
-    with chat_server(scenes=dull) as server:
-        with pytest.raises(BackendError, match=r"of 25 prompts could be used \(.*unsafe.*prompts\.fill=true"):
-            prompts_of(recipe(server, "prompts.fill=false", "prompts.rounds=2"), path)
+    said = r"of 25 prompts could be used \(.*unsafe.*prompts\.fill=true"
+    with chat_server(scenes=dull) as server, pytest.raises(BackendError, match=said):
+        prompts_of(recipe(server, "prompts.fill=false", "prompts.rounds=2"), path)
     assert not path.exists()
 
 
@@ -187,7 +187,8 @@ LINES = [*Grammar().write([], 4, 5), "A café on a narrow street in an old town 
 def test_a_text_file_is_read_as_editors_leave_it(tmp_path, encoding, ending):
     file = tmp_path / "mine.txt"
     file.write_bytes(ending.join(["", *LINES, "", "  ", LINES[0].lower(), "short"]).encode(encoding))
-    written = write_prompts(load_recipe("demo", [f"prompts.writer=file/{file}", "prompts.count=5"]), tmp_path / "p.jsonl")
+    recipe = load_recipe("demo", [f"prompts.writer=file/{file}", "prompts.count=5"])
+    written = write_prompts(recipe, tmp_path / "p.jsonl")
     assert [row["prompt"] for row in written.rows] == LINES
     assert written.rejected == {"duplicate": 1, "too short": 1}
     assert {(row["writer"], row["model"], len(row["revision"])) for row in written.rows} == {("file", "mine.txt", 64)}

@@ -1,4 +1,4 @@
-"""A Llama chat model of the true architecture, small enough for tests: random weights, its own tokenizer, saved locally."""
+"""A Llama chat model of the true architecture, small enough for tests: random weights, own tokenizer, saved."""
 
 from pathlib import Path
 

@@ -128,7 +128,7 @@ def _wanted(texts: list[str], count: int) -> int:
 
 
 def _calls(recipe: Recipe, answers: Answers) -> Any:
-    """(round, what to ask for) -> its calls with what each asked, from disk or now; loads the writer when first needed."""
+    """(round, what to ask for) -> its calls with what each asked, from disk or now; loads the writer if needed."""
     made: list[Any] = []
 
     def calls(turn: int, asked: list[str]) -> Iterator[tuple[dict[str, Any], list[str]]]:
