@@ -31,7 +31,7 @@ def obliging(body, k):
 
 
 def dull(body, k):
-    return "1. A photo of a village street in fog at night, cyclists.\n2. Nothing.\n3. A street with guns and men in it."
+    return "1. A photo of a village street in fog at night, cyclists.\n2. Nothing.\n3. A street with guns and men."
 
 
 def recipe(server, *more):
