@@ -79,6 +79,11 @@ def test_each_fault_has_its_reason(line, reason):
     assert fault(line) == reason
 
 
+@pytest.mark.parametrize("line", ["Scene of a busy street with cars in fog.", "Heavy traffic at night, under neon."])
+def test_plain_openings_are_no_chatter(line):
+    assert fault(line) is None
+
+
 def test_words_within_words_are_no_fault():
     assert fault("A photo of a road in Middlesex near Scunthorpe with a grapevine wall and cars.") is None
 

@@ -230,3 +230,17 @@ def test_a_file_that_is_none_is_refused_before_work(tmp_path, content, said, kin
     assert code == (2 if kind is UsageError else 1)
     assert not (tmp_path / "run").exists()
     assert said in capsys.readouterr().err
+
+
+def test_a_run_older_than_these_settings_goes_on(tmp_path):
+    import yaml
+
+    from clouds.runs import open_run
+
+    open_run(load_recipe("demo"), tmp_path)
+    told = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    told["settings"]["prompts"] = {"writer": "grammar", "count": 60}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(told))
+    open_run(load_recipe("demo"), tmp_path)
+    with pytest.raises(UsageError, match=r"prompts\.temperature \(0\.8 there, 0\.5 now\)"):
+        open_run(load_recipe("demo", ["prompts.temperature=0.5"]), tmp_path)

@@ -29,7 +29,8 @@ def open_run(recipe: Recipe, out: Path) -> None:
     path = out / "recipe.yaml"
     settings = recipe.model_dump(mode="json")
     if path.exists():
-        old = _flat(_settings(path))
+        defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
+        old = {**_flat(defaults), **_flat(_settings(path))}
         new = _flat(settings)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if hard := [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]:

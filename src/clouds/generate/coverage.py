@@ -140,6 +140,8 @@ def most_even(prompts: Sequence[str], count: int, given: Sequence[str] = ()) -> 
 
     Greedy: a mention is worth 1 / (1 + how often it was heard) squared, which favours what nobody has said.
     """
+    if len(prompts) <= count:
+        return list(range(len(prompts)))
     spoken = [[(a, phrase) for a, found in mentions(prompt).items() for phrase in found] for prompt in prompts]
     heard = Counter((a, phrase) for prompt in given for a, found in mentions(prompt).items() for phrase in found)
     left, kept = dict.fromkeys(range(len(prompts))), list[int]()

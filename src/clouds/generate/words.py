@@ -35,7 +35,7 @@ CHATTER = (
     "feel free", "please note", "note:", "the following", "would you like", "each sentence", "these sentences",
     "these descriptions",
     "describe ", "write ", "the use of", "this sentence", "these photos", "i'd be happy", "happy to help", "thank you",
-    "scene ", "the list", "you can", "remember ", "to describe", "the sentence", "the description",
+    "the list", "you can", "remember ", "to describe", "the sentence", "the description",
 )  # fmt: skip
 
 # English needs some of these in any sentence of six words
