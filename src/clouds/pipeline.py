@@ -24,6 +24,7 @@ from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
 from clouds.foundation.diffusion import check_generator
 from clouds.foundation.embeddings import Cached, open_store
+from clouds.foundation.language import check_writer
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.adopt import adopt as adopt_set
@@ -124,6 +125,8 @@ def train(recipe: Recipe, out: Path) -> None:
         open_store(recipe.selftrain.cache, int(recipe.selftrain.cache_gb * 2**30))
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    if stage != "warmup":
+        check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
     prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])

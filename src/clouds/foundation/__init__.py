@@ -9,9 +9,13 @@ BACKENDS = {
     "efficientnet-lite0": "efficientnet-lite0 (ImageNet)",
     "all-minilm-l6-v2": "all-MiniLM-L6-v2",
     "grammar": "grammar",
+    "smollm2": "SmolLM2-135M-Instruct (GGUF, 4 bits)",
     "streets": "streets renderer",
     "superpixels": "superpixels",
 }
+
+# prompt writers by kind: (what {} is called). The server says which model it runs; nobody here can check
+WRITERS = {"transformers": "{} (transformers)", "openai": "{} (as its server calls it)", "file": "text file {}"}
 
 # the published weights that the paper's backbones take where a recipe names none
 PAPER_WEIGHTS = {
@@ -47,6 +51,8 @@ def backend_name(name: str, weights: str | None = None) -> str:
         if Path(model).expanduser().exists():
             return f"{kind} architecture ({model})"
         return f"{kind} ({model} at {weights})" if weights else f"{kind} ({model})"
+    if kind in WRITERS:
+        return WRITERS[kind].format(model.rpartition("/")[2] if kind == "file" else model)
     if weights is None:
         return f"{model} ({kind}, random weights)"
     if weights.startswith("hf-hub:"):
