@@ -4,6 +4,8 @@ Two ways to mix sets. By *repeats*, the paper's: an epoch holds every image of a
 By *weights*: every position first picks a set, whose images come in shuffled epochs of their own.
 """
 
+import threading
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -29,17 +31,19 @@ class Order:
             self.chances = present / present.sum()
         self.epoch = lru_cache(maxsize=8)(self._epoch)
         self.block = lru_cache(maxsize=8)(self._block)
+        self._ends = [0]  # positions before epoch e; like the next, grown as far as anybody asked
         self._before = [np.zeros(len(self.sizes), np.int64)]  # draws of each set before block b
+        self._growing = threading.Lock()  # loader threads ask together
 
     def __call__(self, position: int) -> int:
         return self._mixed(position) if self.chances is not None else self._repeated(position)
 
     def _repeated(self, position: int) -> int:
-        epoch = 0
-        while position >= len(order := self.epoch(epoch)):
-            position -= len(order)
-            epoch += 1
-        return int(order[position])
+        with self._growing:
+            while self._ends[-1] <= position:
+                self._ends.append(self._ends[-1] + len(self.epoch(len(self._ends) - 1)))
+        epoch = bisect_right(self._ends, position) - 1
+        return int(self.epoch(epoch)[position - self._ends[epoch]])
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """Every image as often as its set repeats; of a fraction, a random part of the images once more."""
@@ -53,9 +57,10 @@ class Order:
 
     def _mixed(self, position: int) -> int:
         b, rest = divmod(position, BLOCK)
-        while len(self._before) <= b:
-            last = len(self._before) - 1
-            self._before.append(self._before[-1] + np.bincount(self.block(last), minlength=len(self.sizes)))
+        with self._growing:
+            while len(self._before) <= b:
+                last = len(self._before) - 1
+                self._before.append(self._before[-1] + np.bincount(self.block(last), minlength=len(self.sizes)))
         chosen = self.block(b)
         which = int(chosen[rest])
         drawn = int(self._before[b][which] + (chosen[:rest] == which).sum())
