@@ -51,7 +51,9 @@ def test_json_is_one_object_alone_on_stdout(capsys, tmp_path):
 
 def test_without_json_a_line_for_a_person_is_printed(capsys, tmp_path):
     code, out, err = outcome(capsys, "prompts", "demo", "prompts.count=4", "--out", tmp_path / "p.jsonl")
-    assert (code, out, err) == (0, f"4 prompts in {tmp_path / 'p.jsonl'}\n", "")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"4 prompts in {tmp_path / 'p.jsonl'}\ncoverage / evenness\n")
+    assert all(word in out for word in ("place", "classes", "distinct words", "Vendi score"))
     assert len(read_jsonl(tmp_path / "p.jsonl")) == 4
 
 
@@ -289,7 +291,7 @@ def test_a_bug_is_not_hidden(monkeypatch, tmp_path):
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("clouds.generate.prompts.prompts_of", broken)
+    monkeypatch.setattr("clouds.generate.prompts.write_prompts", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run(["prompts", "demo", "--out", str(tmp_path / "p.jsonl")])
 

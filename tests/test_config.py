@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds.config import Recipe, load_recipe, recipe_names
+from clouds.config import Prompts, Recipe, load_recipe, recipe_names
 from clouds.errors import UsageError
 
 CONTRACT = ("seed", "prompts.count", "generate.count", "train.steps", "train.batch_size", "train.checkpoint_every",
@@ -91,7 +91,13 @@ def test_a_home_folder_is_found(monkeypatch):
     ("seed=-1", ("seed", "-1", "greater than or equal to 0")),
     ("seed=x", ("seed", "'x'", "integer")),
     ("prompts.count=[]", ("prompts.count", "[]", "integer")),
-    ("prompts.writer=poet", ("prompts.writer", "'poet'", "'grammar'")),
+    ("prompts.writer=poet", ("prompts.writer", "'poet'", "grammar or smollm2 or transformers/HUB_ID_OR_PATH")),
+    ("prompts.writer=openai/", ("prompts.writer", "'openai/'", "openai/MODEL")),
+    ("prompts.writer=grammar/x", ("prompts.writer", "'grammar/x'", "did you mean")),
+    ("prompts.writer=opneai/gpt", ("prompts.writer", "did you mean openai/gpt?")),
+    ("prompts.temperature=3", ("prompts.temperature", "3", "less than or equal to 2")),
+    ("prompts.retries=-1", ("prompts.retries", "-1", "greater than or equal to 0")),
+    ("prompts.timeout=0", ("prompts.timeout", "0", "greater than 0")),
     ("generate.size=[64]", ("generate.size", "[64]", "required")),
     ("generate.size=[64, 8]", ("generate.size.1", "8", "greater than or equal to 16")),
     ("data.source_size=64", ("data.source_size", "64", "tuple")),
@@ -134,7 +140,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key, meant):
 def test_an_unlike_key_gets_no_guess_but_the_keys_of_its_group():
     message = refused("prompts.zzz=1")
     assert "did you mean" not in message
-    assert message.endswith("allowed: prompts.writer, prompts.count")
+    assert message.endswith("allowed: " + ", ".join(f"prompts.{key}" for key in Prompts.model_fields))
 
 
 def test_an_unknown_group_lists_the_groups():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import Generate, load_recipe
+from clouds.config import Generate, Prompts, load_recipe
 from clouds.data.source import render_source
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
@@ -108,7 +108,7 @@ def test_more_prompts_than_there_are_sentences_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(("build", "said"), [
-    (lambda: build_writer("poet"), r"prompts\.writer: unknown 'poet'; allowed: grammar"),
+    (lambda: build_writer(Prompts.model_construct(writer="poet")), r"prompts\.writer: unknown 'poet'; allowed: gramm"),
     (lambda: build_generator(Generate(generator="oil")), r"generate\.generator: unknown 'oil'; allowed: streets"),
     (lambda: build_generator(Generate(generator="diffusers/")), r"unknown .diffusers/.; .*allowed: streets, "),
     (lambda: build_generator(Generate(generator="diffusers/x")), r"'x' is no folder, nor a hub id"),

@@ -11,6 +11,7 @@ from clouds.model.segmenter import Segmenter
 MODELS = {
     "text": {"head": "text"},
     "linear": {"head": "linear"},
+    "timm": {"head": "linear", "vision": "timm/resnet10t"},
 }
 
 
@@ -74,3 +75,20 @@ def test_the_hubs_mixin_gives_it_back(model, tmp_path):
 def test_it_compiles_to_one_graph(model):
     compiled = torch.compile(Outputs(model), backend="aot_eager", fullgraph=True)
     assert_same(Outputs(model), compiled, images())
+
+
+class Map(torch.nn.Module):
+    """What export is for: bytes in, semantic map out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model.semantic(x)
+
+
+def test_it_exports_whole(model):
+    picture = images(64, 96).to(torch.uint8)
+    exported = torch.export.export(Map(model), (picture,), strict=False).module()
+    assert_same(lambda x: [model.semantic(x)], lambda x: [exported(x)], picture)

@@ -97,15 +97,17 @@ def prompts(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the recipe's scene prompts to a JSON-lines file.
+    """Ask the prompt writer for scenes, check them, write them as JSON lines; show coverage and diversity.
 
-    Example:  clouds prompts demo prompts.count=20 --out prompts.jsonl
+    Examples:  clouds prompts demo prompts.count=20 --out prompts.jsonl
+               clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
     """
     from clouds.config import load_recipe
-    from clouds.generate.prompts import prompts_of
+    from clouds.generate.prompts import write_prompts
+    from clouds.generate.told import prompts_result, result_text
 
-    written = prompts_of(load_recipe(recipe, overrides), out)
-    tell({"prompts": len(written), "file": str(out.resolve())}, as_json, f"{len(written)} prompts in {out}")
+    result = prompts_result(write_prompts(load_recipe(recipe, overrides), out), out)
+    tell(result, as_json, result_text(result, out))
 
 
 @app.command()

@@ -1,9 +1,11 @@
 """Settings as data: a recipe is a YAML file checked against these types before any work starts."""
 
 import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -24,15 +26,17 @@ Whole = Annotated[Int, Field(ge=0)]
 Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
+Weight = Annotated[Float, Field(ge=0)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
 def _one_of(*allowed: str) -> AfterValidator:
     """A name out of ``allowed``; ``prefix/MODEL`` there allows any model, whose own library knows its name."""
+    open_ended = {name.partition("/")[0] for name in allowed if "/" in name}
 
     def known(value: str) -> str:
         prefix, slash, model = value.partition("/")
-        if value in allowed or (model and f"{prefix}{slash}MODEL" in allowed):
+        if (model.strip() and prefix in open_ended) or (value in allowed and not slash):
             return value
         near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
         hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
@@ -41,15 +45,41 @@ def _one_of(*allowed: str) -> AfterValidator:
     return AfterValidator(known)
 
 
+def _server(value: str) -> str:
+    """An address without secrets: recipes are kept in run folders for all to read."""
+    parts = urlsplit(value)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("expected an address without user, password, query or fragment; keys go into CLOUDS_API_KEY")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http://HOST:PORT/v1 or https://HOST/v1")
+    return value.rstrip("/")
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Prompts(Settings):
-    """Role 2: who writes the scene prompts, and how many."""
+    """Role 2: who writes the scene prompts, and how many.
 
-    writer: Literal["grammar"] = "grammar"
+    ``writer``: "transformers/HUB_ID_OR_PATH" (at ``revision``), "openai/MODEL" of the server at ``base_url`` (the key
+    comes from CLOUDS_API_KEY or OPENAI_API_KEY), "file/PATH", "smollm2" or "grammar". A request to a server may last
+    ``timeout`` seconds and is tried again ``retries`` times. What is still missing after ``rounds`` of asking is
+    written by the grammar, or with ``fill: false`` is an error.
+    """
+
+    writer: Annotated[
+        str, _one_of("grammar", "smollm2", "transformers/HUB_ID_OR_PATH", "openai/MODEL", "file/PATH")
+    ] = "grammar"
     count: Count = 100
+    revision: str | None = None
+    base_url: Annotated[str, AfterValidator(_server)] = "http://localhost:8000/v1"
+    temperature: Annotated[Float, Field(ge=0, le=2)] = 0.8
+    max_tokens: Annotated[Int, Field(ge=16)] = 1024
+    timeout: Positive = 120.0
+    retries: Whole = 5
+    rounds: Count = 4
+    fill: bool = True
 
 
 class Generate(Settings):
@@ -159,9 +189,9 @@ class Loss(Settings):
     """Weights and point sampling of Mask2Former; ``ignore_is_negative`` reproduces the reference's treatment of 255."""
 
     points: Count = 12544
-    class_weight: Positive = 2.0
-    mask_weight: Positive = 5.0
-    dice_weight: Positive = 5.0
+    class_weight: Weight = 2.0
+    mask_weight: Weight = 5.0
+    dice_weight: Weight = 5.0
     no_object: Positive = 0.1
     oversample: Annotated[Float, Field(ge=1)] = 3.0
     importance: Share = 0.75
@@ -174,9 +204,23 @@ class SelfTrain(Settings):
     ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``max_swallow``: a mask is rejected when
     more than this share of it was another class to the teacher. ``undecided``: pixels that no mask claims are left out
     of the loss, or keep the teacher's label where its confidence is at least ``confidence``.
+
+    ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path.
+    ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
+    ``memory_gb``: how many of them each process holds.
     """
 
-    segmenter: Literal["superpixels"] = "superpixels"
+    segmenter: Annotated[
+        str,
+        _one_of(
+            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL", "sam3/MODEL"
+        ),
+    ] = "superpixels"
+    segmenter_revision: str | None = None
+    segmenter_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    cache_gb: Positive = 50.0
+    memory_gb: Positive = 2.0
     points: Count = 5
     strategy: Literal["random", "central", "eroded"] = "random"
     floor: Share = 5000 / 768**2
@@ -383,4 +427,5 @@ def _explain(fault: dict[str, Any]) -> str:
         return what
     if fault["type"] == "model_type":
         what = f"expected keys, such as {next(k for k in _keys(Recipe) if k.startswith(key))}"
-    return f"{key}: got {fault['input']!r}; {what[0].lower()}{what[1:]}"
+    got = re.sub(r"(//)[^/@]*@|[?#][^']*", r"\1***", repr(fault["input"])) if "://" in str(fault["input"]) else None
+    return f"{key}: got {got or repr(fault['input'])}; {what[0].lower()}{what[1:]}"

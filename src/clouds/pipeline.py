@@ -23,7 +23,9 @@ from clouds.files import read_json, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
 from clouds.foundation.diffusion import check_generator
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.embeddings import Cached, open_store
+from clouds.foundation.language import check_writer
+from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
@@ -54,7 +56,7 @@ def backends(recipe: Recipe) -> dict[str, str]:
         "text": (model.text, model.weights if model.text == model.vision else None),
         "prompts": (recipe.prompts.writer, None),
         "images": (recipe.generate.generator, None),
-        "segmenter": (recipe.selftrain.segmenter, None),
+        "segmenter": (recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision),
     }
     return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
@@ -117,8 +119,14 @@ def train(recipe: Recipe, out: Path) -> None:
     if not has_model(out / "warmup"):  # which holds every weight
         chosen = recipe.model
         check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision)
+    joint = stage != "warmup" and not has_model(out / "model")
+    check_segmenter(recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision, fetch=joint)
+    if joint and recipe.selftrain.cache:
+        open_store(recipe.selftrain.cache, int(recipe.selftrain.cache_gb * 2**30))
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    if stage != "warmup":
+        check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
     prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
@@ -141,7 +149,7 @@ def train(recipe: Recipe, out: Path) -> None:
     thaw(model, recipe)
     pseudo = PseudoLabeller(
         Teacher(model, recipe.selftrain.decay),
-        load_segmenter(recipe.selftrain.segmenter, recipe.train.device),
+        build_segmenter(recipe),
         recipe.selftrain,
         recipe.seed,
     )
@@ -215,6 +223,15 @@ def build_model(recipe: Recipe) -> Segmenter:
     )
     model.vocabulary.copy_(text_classifier(text, SYNONYMS))
     return model.to(recipe.train.device)
+
+
+def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
+    """The recipe's promptable segmenter, behind its cache of embeddings where it has one."""
+    chosen = recipe.selftrain
+    segmenter = load_segmenter(
+        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision
+    )
+    return Cached(segmenter, chosen.cache, int(chosen.cache_gb * 2**30)) if chosen.cache else segmenter
 
 
 def thaw(model: Segmenter, recipe: Recipe) -> None:

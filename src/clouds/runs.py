@@ -16,7 +16,9 @@ from clouds.files import write_text
 # settings that may change between two calls on one run folder
 SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
-RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad")
+RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad",
+           "prompts.timeout", "prompts.retries", "generate.retries", "generate.device", "generate.offload",
+           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb")  # fmt: skip
 
 
 def open_run(recipe: Recipe, out: Path) -> None:
@@ -28,7 +30,8 @@ def open_run(recipe: Recipe, out: Path) -> None:
     path = out / "recipe.yaml"
     settings = recipe.model_dump(mode="json")
     if path.exists():
-        old = _flat(_settings(path))
+        defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
+        old = {**_flat(defaults), **_flat(_settings(path))}
         new = _flat(settings)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if hard := [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]:

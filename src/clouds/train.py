@@ -18,7 +18,7 @@ from clouds.errors import CloudsError
 from clouds.files import write_json, write_jsonl
 from clouds.generate.images import write_png
 from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
-from clouds.model.loss import LossSettings, criterion
+from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter
 from clouds.progress import track
 from clouds.selftrain.pseudo import Panel, PseudoLabeller, Work, panel_points
@@ -53,7 +53,7 @@ def train_stage(
 
     ``pseudo`` makes the labels of generated images and holds the teacher, which follows the student each step.
     """
-    settings, loss_settings = recipe.train, LossSettings(**recipe.loss.model_dump())
+    settings = recipe.train
     base = settings.joint_learning_rate if stage == "joint" and settings.joint_learning_rate else settings.learning_rate
     optimizer = build_optimizer(model, recipe, base)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -69,7 +69,7 @@ def train_stage(
             group["lr"] = rate
         labels, told, panel = pseudo(batch, step) if pseudo else (batch["labels"], {}, None)
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        losses = criterion(model(batch["images"].to(device)), labels.to(device), loss_settings, generator)
+        losses = criterion(model(batch["images"].to(device)), labels.to(device), recipe.loss, generator)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(trained, settings.clip)

@@ -3,13 +3,19 @@
 ``BACKENDS``: recipe value -> what results and the report call it. A stand-in never bears a famous model's name.
 """
 
+from pathlib import Path
+
 BACKENDS = {
     "efficientnet-lite0": "efficientnet-lite0 (ImageNet)",
     "all-minilm-l6-v2": "all-MiniLM-L6-v2",
     "grammar": "grammar",
+    "smollm2": "SmolLM2-135M-Instruct (GGUF, 4 bits)",
     "streets": "streets renderer",
     "superpixels": "superpixels",
 }
+
+# prompt writers by kind: (what {} is called). The server says which model it runs; nobody here can check
+WRITERS = {"transformers": "{} (transformers)", "openai": "{} (as its server calls it)", "file": "text file {}"}
 
 # the published weights that the paper's backbones take where a recipe names none
 PAPER_WEIGHTS = {
@@ -18,17 +24,35 @@ PAPER_WEIGHTS = {
     "open_clip/RN101-quickgelu": "openai",
 }
 
+# promptable segmenters with weights, named FAMILY/MODEL -> the ``model_type`` of the configurations they load
+SAM_FAMILIES: dict[str, tuple[str, ...]] = {
+    "mobile-sam": (),  # the published checkpoint, a file without configuration
+    "sam": ("sam",),
+    "sam-hq": ("sam_hq",),
+    "sam2": ("sam2", "sam2_video"),
+    "edgetam": ("edgetam", "edgetam_video"),
+    "sam3": ("sam3_tracker", "sam3_tracker_video", "sam3_video"),
+}
+
 
 def backend_name(name: str, weights: str | None = None) -> str:
-    """What results and the report call the backend ``name`` with these weights (tag, hub id or path).
+    """What results and the report call the backend ``name`` with these weights (tag, hub id or path; a segmenter's
+    revision).
 
-    Only a published tag makes an open_clip network "CLIP"; any other file could hold anything.
+    Only a published tag makes an open_clip network "CLIP"; any other file could hold anything. A segmenter is called
+    by its family and hub id; with local weights, which could be anything, only its architecture is named.
     """
     if name.startswith("diffusers/"):
         return f"{name.partition('/')[2]} (diffusers)"
     kind, slash, model = name.partition("/")
     if not slash:
         return BACKENDS[name]
+    if kind in SAM_FAMILIES:
+        if Path(model).expanduser().exists():
+            return f"{kind} architecture ({model})"
+        return f"{kind} ({model} at {weights})" if weights else f"{kind} ({model})"
+    if kind in WRITERS:
+        return WRITERS[kind].format(model.rpartition("/")[2] if kind == "file" else model)
     if weights is None:
         return f"{model} ({kind}, random weights)"
     if weights.startswith("hf-hub:"):

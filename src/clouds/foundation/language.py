@@ -1,25 +1,38 @@
 """The prompt-writer role: who describes the scenes that the image generator will draw.
 
-The paper asks Llama-2-70B-chat. The embedded default is a grammar over places, weather, light, season, camera and
-actors: a stand-in that needs no model, and is named as such.
+The paper asks Llama-2-70B-chat. ``transformers/MODEL`` and ``openai/MODEL`` ask a chat model, ``smollm2`` a small one
+that a Python package ships, ``file/PATH`` reads what somebody wrote. The embedded default is a grammar over places,
+weather, light, season, camera and actors: a stand-in that needs no model, and is named as such.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from clouds.config import Prompts
 from clouds.data.streets import VOCABULARY
 from clouds.errors import UsageError
 
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
 
 class PromptWriter(Protocol):
-    """Writes scene prompts."""
+    """Writes scene prompts. Its model and revision are kept beside each prompt; ``scenes`` suit one call best."""
 
-    name: str
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def scenes(self) -> int: ...
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
-        """``n`` different prompts of scenes in which the classes named in ``request`` may occur."""
+        """Answers with ``n`` scenes in all, the k-th showing what ``request[k % len(request)]`` says.
+
+        An answer is a prompt, or a model's text with several of them, unchecked: ``generate/checks.py`` takes it apart.
+        Raises BackendError where the writer cannot be used.
+        """
         ...
 
 
@@ -27,7 +40,7 @@ class Grammar:
     """Sentences over the vocabulary of the street renderer, spread evenly: every phrase of an attribute appears about
     equally often, in seeded random combination, and no sentence twice."""
 
-    name = "grammar"
+    model, revision, scenes = None, None, 1
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it knows only streets
         rng = np.random.default_rng((seed, 0x9A))
@@ -58,11 +71,81 @@ class _Deck:
         return self._hand.pop()
 
 
-WRITERS = {"grammar": Grammar}
+# two worked examples: small models copy their form, large ones do not mind
+EXAMPLES = (
+    ("a suburban road, in heavy rain, at dawn, cars",
+     "A photo of a suburban road in heavy rain at dawn, with cars waiting in a row and many puddles."),
+    ("a shopping street, at night, in summer, a crowd of people",
+     "A photo of a crowd of people on a shopping street at night in summer, lit by neon signs."),
+)  # fmt: skip
 
 
-def build_writer(name: str) -> PromptWriter:
-    """The prompt writer ``name``."""
-    if name not in WRITERS:
-        raise UsageError(f"prompts.writer: unknown {name!r}; allowed: {', '.join(WRITERS)}")
-    return WRITERS[name]()
+def conversation(request: Sequence[str]) -> list[Message]:
+    """What a chat model is asked: one scene in plain words, several as a numbered list."""
+    shown = [[example] for example in EXAMPLES] if len(request) == 1 else [EXAMPLES]
+    turns = []
+    for examples in shown:
+        said = [sentence for _, sentence in examples]
+        turns += [
+            {"role": "user", "content": _task([brief for brief, _ in examples])},
+            {"role": "assistant", "content": said[0] if len(said) == 1 else _numbered(said)},
+        ]
+    return [*turns, {"role": "user", "content": _task(request)}]
+
+
+def _task(request: Sequence[str]) -> str:
+    if len(request) == 1:
+        return f"Describe in one sentence a photo of an outdoor street, taken from a car. It shows: {request[0]}"
+    return (
+        f"Describe {len(request)} different photos of outdoor streets, taken from a car. One sentence of 10 to 40 "
+        "words each, as a numbered list and nothing else. Say what is seen; no brand names, no violence. Show in each "
+        f"photo:\n{_numbered(request)}"
+    )
+
+
+def _numbered(lines: Sequence[str]) -> str:
+    return "\n".join(f"{k}. {line}" for k, line in enumerate(lines, start=1))
+
+
+def _grammar(_: Prompts, __: str) -> PromptWriter:
+    return Grammar()
+
+
+def _file(settings: Prompts, _: str) -> PromptWriter:
+    from clouds.foundation.text_file import TextFile
+
+    return TextFile(settings.writer.partition("/")[2])
+
+
+def _server(settings: Prompts, _: str) -> PromptWriter:
+    from clouds.foundation.openai_api import Server
+
+    return Server(settings)
+
+
+def _transformers(settings: Prompts, device: str) -> PromptWriter:
+    from clouds.foundation.chat import ChatModel
+
+    return ChatModel(settings, device)
+
+
+WRITERS: dict[str, Callable[[Prompts, str], PromptWriter]] = {
+    "grammar": _grammar, "smollm2": _transformers, "transformers": _transformers, "openai": _server, "file": _file,
+}  # fmt: skip
+
+
+def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
+    """The prompt writer that the settings name; loads a transformers model onto ``device``.
+
+    Raises UsageError for an unknown name or a file that is not there, BackendError for a model that cannot be loaded.
+    """
+    kind = settings.writer.partition("/")[0]
+    if kind not in WRITERS:
+        raise UsageError(f"prompts.writer: unknown {settings.writer!r}; allowed: {', '.join(WRITERS)}")
+    return WRITERS[kind](settings, device)
+
+
+def check_writer(settings: Prompts) -> None:
+    """What can be known before any work: raises UsageError for a file that is not there or a key that cannot be."""
+    if settings.writer.startswith(("file/", "openai/")):
+        build_writer(settings)

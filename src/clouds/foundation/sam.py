@@ -1,13 +1,20 @@
 """The promptable segmenter, SAM's role in the paper: points in, crisp masks out. The protocol, and backends by name."""
 
+import difflib
+import json
+import re
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clouds.errors import UsageError
+from clouds.foundation import SAM_FAMILIES, backend_name
 
-SEGMENTERS: tuple[str, ...] = ("superpixels",)
+MOBILE = "mobile-sam"  # read from the published checkpoint, a file; the other families are folders of transformers
+SEGMENTERS: tuple[str, ...] = ("superpixels", *(f"{family}/MODEL" for family in SAM_FAMILIES))
+HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # tensors only: no pickles
 
 
 class PromptableSegmenter(Protocol):
@@ -33,14 +40,95 @@ class PromptableSegmenter(Protocol):
         ...
 
 
-def load_segmenter(name: str, device: str = "cpu") -> PromptableSegmenter:
-    """The segmenter called ``name``, on ``device`` (the superpixels always run on the CPU).
+def load_segmenter(
+    name: str, device: str = "cpu", dtype: str = "float32", revision: str | None = None
+) -> PromptableSegmenter:
+    """The segmenter called ``name``: "superpixels", or ``FAMILY/MODEL``, docs/segmenters.md.
 
-    Raises UsageError for a name that is not in ``SEGMENTERS``.
+    MODEL is a hub id ``org/name`` (at ``revision``), or the path of a folder that ``save_pretrained`` wrote; of
+    mobile-sam, the path of the published checkpoint. ``dtype`` is the weights', as torch calls it. The superpixels
+    always run on the CPU.
+
+    Raises UsageError for a name that cannot be, BackendError where the hub does not answer, DataError for weights that
+    do not fit.
     """
-    del device  # taken so that every backend loads through one call
-    if name == "superpixels":
+    place = segmenter_place(name, revision)
+    if place is None:
         from clouds.foundation.superpixels import Superpixels
 
         return Superpixels()
-    raise UsageError(f"segmenter {name!r} is not known; use one of: {', '.join(SEGMENTERS)}")
+    family = name.partition("/")[0]
+    shown = backend_name(name, revision)
+    if family == MOBILE:
+        from clouds.foundation.mobile_sam import load_mobile_sam
+
+        return load_mobile_sam(Path(place), shown, device, dtype)
+    from clouds.foundation.sam_transformers import load_sam
+
+    return load_sam(family, _folder(name, place, revision), shown, device, dtype)
+
+
+def check_segmenter(name: str, revision: str | None = None, fetch: bool = False) -> None:
+    """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
+    BackendError. Loads nothing."""
+    place = segmenter_place(name, revision)
+    if fetch and place is not None:
+        _folder(name, place, revision)
+
+
+def segmenter_place(name: str, revision: str | None = None) -> Path | str | None:
+    """A local folder or checkpoint, a hub repository, or None for what needs no weights; else UsageError."""
+    family, _, model = name.partition("/")
+    if name == "superpixels":
+        if revision is not None:
+            raise UsageError(f"selftrain.segmenter_revision: got {revision!r}, but superpixels have none; leave it out")
+        return None
+    if family not in SAM_FAMILIES or not model:
+        near = difflib.get_close_matches(family, SAM_FAMILIES, n=1)
+        hint = f"did you mean {near[0]}/{model}? " if near and model else ""
+        raise UsageError(f"segmenter {name!r} is not known; {hint}use one of: {', '.join(SEGMENTERS)}")
+    path = Path(model).expanduser()
+    if revision is not None and path.exists():
+        raise UsageError(f"selftrain.segmenter_revision: got {revision!r}, but {path} is local; leave it out")
+    if family == MOBILE:
+        if not path.is_file():
+            raise UsageError(
+                f"selftrain.segmenter: got {name!r}; expected {MOBILE}/PATH of the published checkpoint mobile_sam.pt"
+            )
+        return path
+    if path.is_dir():
+        _check_kind(path, family)
+        return path
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith("."):
+        raise UsageError(
+            f"selftrain.segmenter: got {name!r}; expected {family}/ORGANISATION/NAME of the hub, or {family}/PATH of "
+            "a folder that exists, with config.json and model.safetensors"
+        )
+    return model
+
+
+def _folder(name: str, place: Path | str, revision: str | None) -> Path:
+    """Where the weights are, fetched where they are not local."""
+    if isinstance(place, Path):
+        return place
+    from clouds.foundation.weights import hub_folder
+
+    return hub_folder(place, HUB_FILES, revision, name, "selftrain.segmenter")
+
+
+def _check_kind(folder: Path, family: str) -> None:
+    """Raises UsageError unless the folder's configuration is of a model that the family's class loads."""
+    try:
+        kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise UsageError(
+            f"selftrain.segmenter: {folder}: expected config.json and model.safetensors, as save_pretrained of "
+            "transformers writes them; no readable config.json there"
+        ) from None
+    if kind not in SAM_FAMILIES[family]:
+        other = next((f for f, kinds in SAM_FAMILIES.items() if kind in kinds), None)
+        hint = f"; use {other}/{folder}" if other else ""
+        raise UsageError(
+            f"selftrain.segmenter: {folder}: its config.json says model_type {kind!r}; expected one of "
+            f"{', '.join(SAM_FAMILIES[family])} for {family}{hint}"
+        )

@@ -33,6 +33,7 @@ class Superpixels:
     """Unions of the superpixels under the points, at a fine, a middle and a coarse scale."""
 
     name = "superpixels"
+    identity = f"superpixels {SCALES} {CELL} {MOST_SEEDS} {SHRINK} {COLOR} {EDGE} {SIZE}"  # what embeddings depend on
 
     def encode(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
         """Region ids (4, H, W) uint16 of ``image`` (H, W, 3) uint8 RGB, finest scale first: a plain array to cache."""

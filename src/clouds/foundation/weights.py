@@ -91,6 +91,29 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
     )
 
 
+def hub_folder(repository: str, patterns: Sequence[str], revision: str | None, what: str, key: str) -> Path:
+    """The folder with the files of a hub repository that match ``patterns``, downloaded or from the cache.
+
+    Raises BackendError saying which weights were wanted, from where, and what to do instead: name a folder at ``key``.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+        if any(folder.glob("*.safetensors")) and (folder / "config.json").is_file():
+            return folder
+        said = "it holds no config.json and safetensors, or only a part of them was ever downloaded"
+    except Exception as error:  # the client's own kinds and those of its HTTP library alike
+        first = str(error).strip().splitlines() or [""]
+        said = f"{type(error).__name__}: {first[0]}"
+    at = f" at revision {revision}" if revision else ""
+    raise BackendError(
+        f"weights of {what}: the hub did not answer with {' and '.join(patterns[:2])} of {repository}{at} ({said}). "
+        f"Try again with a network (and access, where the repository asks for it), or fetch its files elsewhere and "
+        f"name their folder: {key}={what.partition('/')[0]}/PATH"
+    )
+
+
 def revision_of(file: Path, asked: str | None) -> str | None:
     """The commit that the hub's cache keeps ``file`` under, else what was asked for."""
     return file.parent.name if file.parent.parent.name == "snapshots" else asked
@@ -118,7 +141,8 @@ def read_weights(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         called = re.search(r"GLOBAL (\S+)", str(error))
-        said = f"it wants to run {called[1]}" if called else str(error).strip().splitlines()[0]
+        # torch's own message advises to load it all the same
+        said = f"it wants to run {called[1]}" if called else "no PyTorch file, or a damaged one"
         raise DataError(f"{path}: refused: not a file of plain tensors ({said})") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,23 +1,170 @@
-"""Ask the prompt writer for scenes and keep its answer: ``prompts.jsonl``, one row a prompt."""
+"""Ask the prompt writer for scenes and keep what can be used: ``prompts.jsonl``, one row a prompt.
 
+Ask, check, ask again for what is missing or never spoken of, and let the grammar write what the writer could not.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from clouds.classes import NAMES
 from clouds.config import Recipe
 from clouds.data.streets import attributes
+from clouds.errors import BackendError, UsageError
 from clouds.files import read_jsonl, write_jsonl
-from clouds.foundation.language import build_writer
+from clouds.foundation.language import EXAMPLES, Grammar, build_writer, check_writer
+from clouds.generate.answers import Answers, answers_file
+from clouds.generate.checks import Sieve, parse_list
+from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even
+from clouds.progress import say
+
+FORMAT = 1  # of briefs, checks and rows: another number asks anew
+
+
+@dataclass
+class Written:
+    """The rows of ``prompts.jsonl``, every line that the writer answered, and why lines were not used."""
+
+    rows: list[dict[str, Any]]
+    lines: list[str] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
 
 
 def prompts_of(recipe: Recipe, path: Path) -> list[str]:
-    """The recipe's prompts; written to ``path`` unless the file there holds just these writer, seed and count."""
-    settings = recipe.prompts
-    writer = build_writer(settings.writer)
-    origin = {"writer": writer.name, "seed": recipe.seed}
-    if path.is_file():
-        rows = read_jsonl(path)
-        if len(rows) == settings.count and all(origin.items() <= row.items() for row in rows):
-            return [row["prompt"] for row in rows]
-    prompts = writer.write(NAMES, settings.count, recipe.seed)
-    write_jsonl(path, [{"prompt": text, "attributes": attributes(text), **origin} for text in prompts])
-    return prompts
+    """The recipe's prompts; those in ``path`` if the same settings wrote it, else written there."""
+    return [row["prompt"] for row in write_prompts(recipe, path).rows]
+
+
+def write_prompts(recipe: Recipe, path: Path) -> Written:
+    """The prompts with how they came about. What is on disk of the same settings is used and not asked for again.
+
+    Raises UsageError for settings that cannot be, BackendError where the writer cannot be used, or wrote too little
+    with ``prompts.fill`` off.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
+    origin = _origin(recipe)
+    old = _kept(path, origin, recipe.prompts.count)
+    if recipe.prompts.writer == "grammar":
+        texts = Grammar().write(NAMES, recipe.prompts.count, recipe.seed) if old is None else []
+        written = Written([_row(text, origin) for text in texts])
+    elif old is not None and not answers_file(path).exists():
+        written = Written([])
+    else:
+        written = _asked(recipe, Answers(answers_file(path), origin["recipe"]), origin)
+    if old is not None:
+        written.rows = old  # somebody may have edited them
+    else:
+        write_jsonl(path, written.rows)
+    return written
+
+
+def _origin(recipe: Recipe) -> dict[str, Any]:
+    """What tells that rows are of these settings."""
+    writer, *_ = recipe.prompts.writer.partition("/")
+    check_writer(recipe.prompts)
+    origin: dict[str, Any] = {"writer": writer, "seed": recipe.seed}
+    if writer == "grammar":
+        return origin
+    settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries"})
+    if writer == "file":
+        settings["text"] = build_writer(recipe.prompts).revision
+    told = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
+    return {**origin, "recipe": hashlib.sha256(told.encode()).hexdigest()[:16]}
+
+
+def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]] | None:
+    """The rows of ``path`` if the same settings wrote them, and all of them; ``filled`` ones have another writer."""
+    rows = read_jsonl(path) if path.is_file() else []
+    mine = {key: value for key, value in origin.items() if key != "writer" or "recipe" not in origin}
+    return rows if len(rows) == count and all(mine.items() <= row.items() for row in rows) else None
+
+
+def _row(text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:
+    spoken = {"attributes": attributes(text), "classes": mentions(text)["classes"]}
+    return {"prompt": text, **spoken, "model": None, "revision": None, "round": 0, "filled": False, **origin, **how}
+
+
+def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any]) -> Written:
+    settings, sieve = recipe.prompts, Sieve()
+    for _, sentence in EXAMPLES:
+        sieve.keep(sentence)  # a small model says what it was shown
+    pool: list[dict[str, Any]] = []
+    written = Written([], rejected=sieve.told)
+    calls = _calls(recipe, answers)
+    for turn in range(settings.rounds if origin["writer"] != "file" else 1):
+        texts = [row["prompt"] for row in pool]
+        if not (wanted := _wanted(texts, settings.count)):
+            break
+        for call, asked in calls(turn, briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)))):
+            asked = asked if origin["writer"] != "file" else []  # nobody told a file
+            for line in (line for answer in call["answers"] for line in parse_list(answer)):
+                written.lines.append(line)
+                if sieve.take(line, asked) is None:
+                    how = {"model": call["model"], "revision": call["revision"], "round": turn}
+                    pool.append(_row(line, origin, **how))
+        say(f"prompt writer, round {turn + 1}: {len(pool)} of {settings.count} prompts, {sieve.seen} lines read")
+    pool = [pool[k] for k in most_even([row["prompt"] for row in pool], settings.count)]
+    written.rows = pool + _filled(recipe, pool, sieve, origin)
+    return written
+
+
+def _wanted(texts: list[str], count: int) -> int:
+    """How many scenes to ask for: those missing; else as many as it takes to speak of what nobody spoke of."""
+    if len(texts) < count:
+        return count - len(texts)
+    lacking = [0]
+    for attribute, heard in counted(texts).items():
+        share = 0.5 if attribute in SOMETIMES else 1.0
+        if len(heard) <= share * count:  # else there cannot be one of each
+            lacking.append(sum(n == 0 for n in heard.values()))
+    return max(lacking)
+
+
+def _calls(recipe: Recipe, answers: Answers) -> Any:
+    """(round, what to ask for) -> its calls with what each asked, from disk or now; loads the writer if needed."""
+    made: list[Any] = []
+
+    def calls(turn: int, asked: list[str]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        start = number = 0
+        while start < len(asked):
+            call = answers.next()
+            if call is None:
+                made[:] = made or [build_writer(recipe.prompts, recipe.train.device)]
+                writer, request = made[0], asked[start : start + made[0].scenes]
+                seed = int(np.random.SeedSequence((recipe.seed, turn, number)).generate_state(1)[0]) >> 1
+                texts = writer.write(request, len(request), seed)
+                told = {"n": len(request), "model": writer.model, "revision": writer.revision}
+                call = answers.add({**told, "seed": seed, "answers": texts})
+            yield call, asked[start : start + call["n"]]
+            start, number = start + call["n"], number + 1
+
+    return calls
+
+
+def _filled(recipe: Recipe, pool: list[dict[str, Any]], sieve: Sieve, origin: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows by the grammar for what is missing, chosen to even out the whole, and marked."""
+    settings, missing = recipe.prompts, recipe.prompts.count - len(pool)
+    if missing <= 0:
+        return []
+    reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.told.most_common()) or "no line was rejected"
+    short = f"{settings.writer}: {len(pool)} of {settings.count} prompts could be used ({reasons})"
+    if not settings.fill:
+        raise BackendError(
+            f"prompts.writer: {short}. Ask for fewer (prompts.count), ask longer (prompts.rounds), take a better "
+            "writer, or let the grammar write the rest (prompts.fill=true)"
+        )
+    say(f"prompt writer {short}; the grammar writes the other {missing}, marked in the file")
+    spare = []
+    for text in Grammar().write(NAMES, 3 * missing + 20, recipe.seed):
+        if sieve.twin(text) is None:
+            sieve.keep(text)
+            spare.append(text)
+    chosen = most_even(spare, missing, [row["prompt"] for row in pool])
+    return [_row(spare[k], origin, writer="grammar", filled=True) for k in chosen]

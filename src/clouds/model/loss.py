@@ -13,23 +13,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from clouds.classes import IGNORE
+from clouds.config import Loss as LossSettings
 from clouds.model.decoder import Prediction
 
 BLOCK = 64  # matched masks whose candidate points are looked at together, to bound memory
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """Weights and sampling of METHOD: class 2, mask 5, dice 5, no-object 0.1, 112 x 112 points, 3x, 0.75."""
-
-    points: int = 12544
-    class_weight: float = 2.0
-    mask_weight: float = 5.0
-    dice_weight: float = 5.0
-    no_object: float = 0.1
-    oversample: float = 3.0
-    importance: float = 0.75
-    ignore_is_negative: bool = False
 
 
 def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negative: bool) -> tuple[Tensor, Tensor]:

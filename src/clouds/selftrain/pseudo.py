@@ -14,6 +14,7 @@ from torch import Tensor
 from clouds.classes import IGNORE
 from clouds.config import SelfTrain
 from clouds.data.loaders import Batch
+from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.teacher import Teacher
@@ -42,12 +43,12 @@ class Panel:
 
 
 class PseudoLabeller:
-    """Fills the labels of a batch's generated images. Embeddings are kept: generated images never change."""
+    """Fills the labels of a batch's generated images. These never change: embeddings are kept, as many as fit."""
 
     def __init__(self, teacher: Teacher, segmenter: PromptableSegmenter, settings: SelfTrain, seed: int) -> None:
         self.teacher, self.segmenter, self.settings, self.seed = teacher, segmenter, settings, seed
         self.work = Work()
-        self._embeddings: dict[int, Any] = {}
+        self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float], Panel | None]:
         """-> labels uint8 (B, H, W) with every generated image's map filled in, what happened, one panel."""
@@ -84,13 +85,14 @@ class PseudoLabeller:
         return labels, told, panel
 
     def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, slot: int) -> Refinement:
-        if index not in self._embeddings:
-            self._embeddings[index] = self.segmenter.encode(image.permute(1, 2, 0).contiguous().numpy())
         s = self.settings
+        embedding = self._embeddings.get(
+            index, lambda: self.segmenter.encode(image.permute(1, 2, 0).contiguous().numpy())
+        )
         seed = int(np.random.SeedSequence((self.seed, step, slot)).generate_state(1)[0])
         return refine_map(
             labels,
-            self._embeddings[index],
+            embedding,
             self.segmenter,
             seed=seed,
             points=s.points,

@@ -1,0 +1,41 @@
+"""The prompt writer that somebody else was: a text file, one prompt a line."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clouds.errors import DataError, UsageError
+
+
+class TextFile:
+    """All its lines in order, however many are asked for; ``revision`` is the SHA-256 of its bytes.
+
+    Raises UsageError where there is no such file, DataError where it holds no text.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser()
+        if not self.path.is_file():
+            raise UsageError(f"prompts.writer: file/{path}: no such file; expected a text file, one prompt a line")
+        data = self.path.read_bytes()
+        self.model, self.revision = self.path.name, hashlib.sha256(data).hexdigest()
+        self.lines = [line.strip() for line in decode(data, str(path)).splitlines() if line.strip()]
+        if not self.lines:
+            raise DataError(f"{path}: holds no line of text; expected one prompt a line")
+        self.scenes = sys.maxsize  # a file is read whole, once: the checks choose
+
+    def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it says what it says
+        return self.lines
+
+
+def decode(data: bytes, origin: str) -> str:
+    """UTF-8 or UTF-16 by its byte order mark, UTF-8, else what old Windows editors save; DataError for binaries."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data:
+        raise DataError(f"{origin}: is no text file (it holds zero bytes); expected one prompt a line")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")

@@ -1,0 +1,170 @@
+"""What a writer answers, taken apart and checked: lists in any form, one reason for each line that is not used.
+
+Pure functions on text. ``Sieve`` remembers what it let through, so that nothing comes twice, or nearly so.
+"""
+
+import itertools
+import json
+import math
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+
+from clouds.generate.words import CHATTER, ENGLISH, OFF_TOPIC, STREET, UNSAFE, pattern
+
+LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 6, 60, 400  # CLIP reads 77 tokens, about 60 words
+ALIKE = 0.8  # share of common words and word pairs above which two prompts are one
+REASONS = ("empty", "chatter", "markup", "too short", "too long", "not English", "unsafe", "off-topic",
+           "repeats itself", "echo", "duplicate", "near-duplicate")  # fmt: skip
+
+_FENCE = re.compile(r"^\s*(```|~~~)[\w-]*\s*$")
+_BULLET = re.compile(
+    r"^\s*(?:>\s*)*(?:#+\s+|(?:[-*+•‣▪–—]\s+)?(?:(?:prompt|scene|photo|image)\s*)?\(?#?\d{1,4}[.):\]]+\s*(?=\D)"
+    r"|[-*+•‣▪–—]\s+)?",
+    re.IGNORECASE,
+)
+_QUOTES = "\"'“”‘’«»„`*_ \t"
+_STREET, _OFF, _UNSAFE = pattern(STREET), pattern(OFF_TOPIC), pattern(UNSAFE)
+_ENGLISH = frozenset(ENGLISH.split())
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+def parse_list(text: str) -> list[str]:
+    """The lines of an answer, without numbers, bullets, quotes and fences: one string an entry, white space as single
+    spaces. Reads numbered and bulleted lists, plain lines, JSON arrays (of strings, or of objects that hold one), also
+    inside fences and between prose. Never fails; what is no scene is left to the checks."""
+    text = unicodedata.normalize("NFC", text).replace("\ufeff", "")
+    entries = _json_entries(text)
+    if entries is None:
+        entries = [_BULLET.sub("", line, count=1) for line in text.splitlines() if not _FENCE.match(line)]
+    return [entry for entry in map(_bare, entries) if entry]
+
+
+def _json_entries(text: str) -> list[str] | None:
+    """The strings of the first JSON array in the text, of a cut one those that are whole; None where there is none."""
+    start = re.search(r"\[\s*[\"{]", text)
+    if start is None:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text[start.start() :])
+    except (ValueError, RecursionError):
+        return _cut_array(text[start.start() :])
+    found = [item if isinstance(item, str) else _longest_text(item) for item in value]
+    return [item for item in found if item]
+
+
+def _cut_array(text: str) -> list[str] | None:
+    """Strings of an array that has no end, or is no quite JSON; its lines are read where there are none."""
+    strings = re.findall(r"\"((?:[^\"\\\n]|\\.)*)\"(?!\s*:)", text)
+    return [item.replace('\\"', '"').replace("\\n", " ") for item in strings if " " in item] or None
+
+
+def _longest_text(item: object) -> str:
+    values = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return max((value for value in values if isinstance(value, str)), key=len, default="")
+
+
+def _bare(entry: str) -> str:
+    """Without quotes and emphasis around it, a trailing comma, control characters and runs of white space."""
+    visible = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in entry)
+    line = " ".join(visible.split()).strip(_QUOTES + ",;")
+    return line if any(c.isalnum() for c in line) else ""
+
+
+def words_of(prompt: str) -> list[str]:
+    """Lower-case words, accents folded."""
+    plain = unicodedata.normalize("NFKD", prompt.lower())
+    return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
+
+
+def shingles(prompt: str) -> frozenset[str]:
+    """Words and pairs of neighbouring words; articles and the opening "a photo of" say nothing."""
+    words = [word for word in words_of(prompt) if word not in ("a", "an", "the", "photo", "of", "and")]
+    return frozenset([*words, *(f"{one} {two}" for one, two in itertools.pairwise(words))])
+
+
+def fault(prompt: str) -> str | None:
+    """Why this line alone is no prompt (one of ``REASONS``), or None."""
+    low, words = prompt.lower(), words_of(prompt)
+    if not words:
+        return "empty"
+    if low.startswith(CHATTER) or prompt.endswith((":", "?")):
+        return "chatter"
+    if re.search(r"https?://|www\.|</?\w+[^>]*>|[{}\\|<>]|\[/?\w+\]", prompt):
+        return "markup"
+    if len(words) < LEAST_WORDS:
+        return "too short"
+    if len(words) > MOST_WORDS or len(prompt) > MOST_CHARACTERS:
+        return "too long"
+    latin = sum(c.isascii() for c in prompt if c.isalpha()) / sum(c.isalpha() for c in prompt)
+    if latin < 0.9 or not _ENGLISH & set(words):
+        return "not English"
+    if _UNSAFE.search(prompt):
+        return "unsafe"
+    if _OFF.search(prompt) or not _STREET.search(prompt):
+        return "off-topic"
+    pairs = Counter(itertools.pairwise(words))
+    if len(set(words)) < 0.5 * len(words) or max(pairs.values()) > 3:
+        return "repeats itself"
+    return None
+
+
+def echoes(prompt: str, asked: Sequence[str]) -> bool:
+    """Whether three quarters of a line's parts between commas are parts of what was asked: nobody wrote a sentence."""
+    given = {" ".join(words_of(part)) for brief in asked for part in brief.split(",")}
+    parts = [" ".join(words_of(part)) for part in prompt.split(",")]
+    return sum(part in given for part in parts) >= 0.75 * len(parts)
+
+
+class Sieve:
+    """Lets good prompts through once; counts why the others were held back. ``told``: reason -> lines."""
+
+    def __init__(self, alike: float = ALIKE) -> None:
+        self.alike, self.seen, self.told = alike, 0, Counter[str]()
+        self._prints: list[frozenset[str]] = []
+        self._index: dict[str, list[int]] = {}
+        self._exact: set[tuple[str, ...]] = set()
+
+    def take(self, prompt: str, asked: Sequence[str] = ()) -> str | None:
+        """None when the prompt, an answer to what was ``asked``, is let through, else the reason, counted."""
+        self.seen += 1
+        reason = fault(prompt) or ("echo" if echoes(prompt, asked) else self.twin(prompt))
+        if reason:
+            self.told[reason] += 1
+        else:
+            self.keep(prompt)
+        return reason
+
+    def keep(self, prompt: str) -> None:
+        """Remember a prompt that needs no check, so that nothing like it comes again."""
+        mine = shingles(prompt)
+        for shingle in _prefix(mine, self.alike):
+            self._index.setdefault(shingle, []).append(len(self._prints))
+        self._prints.append(mine)
+        self._exact.add(tuple(words_of(prompt)))
+
+    def twin(self, prompt: str) -> str | None:
+        """Either "duplicate" or "near-duplicate" of a prompt that is kept, or None."""
+        if tuple(words_of(prompt)) in self._exact:
+            return "duplicate"
+        mine = shingles(prompt)
+        near = {k for shingle in _prefix(mine, self.alike) for k in self._index.get(shingle, ())}
+        return "near-duplicate" if any(jaccard(mine, self._prints[k]) >= self.alike for k in near) else None
+
+
+def _prefix(mine: frozenset[str], alike: float) -> list[str]:
+    """Of a set, the shingles to file it under and to look for: two sets that are alike share at least one of these.
+
+    Sets with Jaccard >= t share at least t n of the n shingles of either, so the last that either leaves out of its
+    first n - ceil(t n) + 1, in an order common to all sets, cannot be all they share. Pairs come first in that order,
+    then by hash: they are rarer than words, which keeps the lists short.
+    """
+    enough = len(mine) - math.ceil(alike * len(mine) - 1e-9) + 1
+    return sorted(mine, key=lambda shingle: (" " not in shingle, zlib.crc32(shingle.encode()), shingle))[:enough]
+
+
+def jaccard(one: frozenset[str], two: frozenset[str]) -> float:
+    """Size of the intersection over that of the union; 1 for two empty sets."""
+    return len(one & two) / len(one | two) if one or two else 1.0

@@ -1,0 +1,153 @@
+"""Coverage and diversity of a set of prompts: what they speak of, how evenly, how differently; what to ask for next.
+
+Attributes are those of the street renderer's vocabulary, and the 19 classes.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.classes import NAMES, SYNONYMS
+from clouds.data.streets import VOCABULARY, attributes
+from clouds.generate.checks import words_of
+
+# how prompts speak of a class, beyond its synonyms
+SPOKEN = {
+    "road": "street|avenue|boulevard|highway|motorway|crossroads|intersection|asphalt|lanes?",
+    "sidewalk": "kerb|curb|promenade",
+    "building": "houses|tower blocks?|skyscrapers?|shops?|apartments?|storefronts?|warehouses?|town|village|downtown",
+    "fence": "railings?", "pole": "lamp ?posts?|street ?lights?|street ?lamps?", "traffic light": "traffic signals?",
+    "traffic sign": "(road|street|stop|traffic) signs?", "vegetation": "park|hedges?|greenery|foliage|leafy|palms?",
+    "terrain": "field|fields|lawn|verge|hills?|mountains?|country ?side|snow-covered",
+    "sky": "sunset|sunrise|overcast|cloudy|sun",
+    "person": "people|pedestrians?|children|crowds?|men|women|man|woman|parents|families|shoppers",
+    "rider": "cyclists?|bicyclists?|motorcyclists?|riders", "car": "traffic|vehicles?|taxis?",
+    "truck": "lorry|lorries|vans?",
+    "bus": "coach(es)?", "train": "trams?|streetcars?", "motorcycle": "scooters?|motorbikes?",
+    "bicycle": "cyclists?|cycling",
+}  # fmt: skip
+ATTRIBUTES = (*VOCABULARY, "classes")
+SOMETIMES = ("season", "camera")  # said of every second scene
+MOST_EMBEDDED = 2000  # prompts whose similarity is measured: a K x K matrix
+
+
+@cache
+def _class_patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    rows = []
+    for name, synonyms in zip(NAMES, SYNONYMS, strict=True):
+        words = "|".join([*map(re.escape, synonyms), *([SPOKEN[name]] if name in SPOKEN else [])])
+        rows.append((name, re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE)))
+    return tuple(rows)
+
+
+def mentions(prompt: str) -> dict[str, list[str]]:
+    """What a prompt speaks of: {attribute: phrases of the vocabulary, "classes": names of the 19}."""
+    said = re.sub(r"\b(no|without)\s+[\w-]+", "", prompt, flags=re.IGNORECASE)
+    found = [name for name, pattern in _class_patterns() if pattern.search(said)]
+    return {**attributes(prompt), "classes": found}
+
+
+def phrases(attribute: str) -> list[str]:
+    return list(NAMES) if attribute == "classes" else list(VOCABULARY[attribute])
+
+
+def counted(prompts: Sequence[str]) -> dict[str, Counter[str]]:
+    """{attribute: how many prompts speak of each phrase}; a phrase nobody speaks of counts 0."""
+    counts = {attribute: Counter(dict.fromkeys(phrases(attribute), 0)) for attribute in ATTRIBUTES}
+    for prompt in prompts:
+        for attribute, found in mentions(prompt).items():
+            counts[attribute].update(found)
+    return counts
+
+
+def evenness(counts: Sequence[int]) -> float:
+    """Entropy of the shares over its largest value: 1 when all counts are equal, 0 when one has all, or none any."""
+    total = sum(counts)
+    if total == 0 or len(counts) < 2:
+        return 0.0
+    shares = np.array([count for count in counts if count], float) / total
+    return float(np.clip(-(shares * np.log(shares)).sum() / np.log(len(counts)), 0, 1))
+
+
+def distinct(prompts: Sequence[str], n: int) -> float:
+    """Different runs of n words over all of them (distinct-n); 0 where there are none."""
+    runs = [tuple(words[k : k + n]) for words in map(words_of, prompts) for k in range(len(words) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else 0.0
+
+
+def vendi(vectors: NDArray[np.floating[Any]]) -> float:
+    """Unit rows float (N, D) -> the Vendi score in 1..N: how many rows as good as unlike each other these amount to.
+
+    The exponential of the entropy of the eigenvalues of K/N, K the rows' dot products; 0 for no rows.
+    """
+    rows = np.asarray(vectors, np.float64)
+    if not len(rows):
+        return 0.0
+    small = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows  # the same non-zero eigenvalues
+    values = np.linalg.eigvalsh(small / len(rows))
+    values = values[values > 1e-12]
+    return float(np.exp(-(values * np.log(values)).sum()))
+
+
+def summary(prompts: Sequence[str], embed: Any = None) -> dict[str, Any]:
+    """{"prompts", "coverage": {attribute: share of its phrases spoken of}, "evenness": {attribute: 0..1}, "distinct_1",
+    "distinct_2", "vendi"}. embed: texts -> unit rows (N, D); None leaves "vendi" None."""
+    counts = counted(prompts)
+    some = prompts[:: max(-(-len(prompts) // MOST_EMBEDDED), 1)]
+    return {
+        "prompts": len(prompts),
+        "coverage": {a: round(sum(n > 0 for n in c.values()) / len(c), 4) for a, c in counts.items()},
+        "evenness": {a: round(evenness(list(c.values())), 4) for a, c in counts.items()},
+        "distinct_1": round(distinct(prompts, 1), 4),
+        "distinct_2": round(distinct(prompts, 2), 4),
+        "vendi": round(vendi(np.asarray(embed(some))), 2) if embed and some else None,
+    }
+
+
+def briefs(prompts: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+    """``n`` scenes to ask for, made of what ``prompts`` speak of least, so that the whole comes out even."""
+    counts = counted(prompts)
+
+    def least(attribute: str) -> str:
+        heard = counts[attribute]
+        lowest = min(heard.values())
+        chosen = str(rng.choice([phrase for phrase, count in heard.items() if count == lowest]))
+        heard[chosen] += 1
+        return chosen
+
+    asked = []
+    for _ in range(n):
+        parts = [least(a) for a in VOCABULARY if a not in SOMETIMES or rng.random() < 0.5]
+        known = set(mentions(", ".join(parts))["classes"])
+        for name in known:
+            counts["classes"][name] += 1
+        if (name := min(NAMES, key=lambda name: counts["classes"][name])) not in known:
+            parts.append(name)
+            for attribute, found in mentions(name).items():  # "bicycle" speaks of cyclists too
+                counts[attribute].update(found)
+        asked.append(", ".join(parts))
+    return asked
+
+
+def most_even(prompts: Sequence[str], count: int, given: Sequence[str] = ()) -> list[int]:
+    """Which ``count`` of the prompts to keep (their places, ascending): each next one adds most of what is rare so far,
+    in these and in the ``given`` ones.
+
+    Greedy: a mention is worth 1 / (1 + how often it was heard) squared, which favours what nobody has said.
+    """
+    if len(prompts) <= count:
+        return list(range(len(prompts)))
+    spoken = [[(a, phrase) for a, found in mentions(prompt).items() for phrase in found] for prompt in prompts]
+    heard = Counter((a, phrase) for prompt in given for a, found in mentions(prompt).items() for phrase in found)
+    left, kept = dict.fromkeys(range(len(prompts))), list[int]()
+    while left and len(kept) < count:
+        best = max(left, key=lambda k: (sum(1 / (1 + heard[each]) ** 2 for each in spoken[k]), -k))
+        del left[best]
+        kept.append(best)
+        heard.update(spoken[best])
+    return sorted(kept)

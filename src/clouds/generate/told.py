@@ -1,0 +1,47 @@
+"""What ``clouds prompts`` tells of a set: how much of the answers was used, coverage and diversity before and after."""
+
+from pathlib import Path
+from typing import Any
+
+from clouds.generate.coverage import summary
+from clouds.generate.prompts import Written
+
+
+def prompts_result(written: Written, path: Path) -> dict[str, Any]:
+    """The verb's JSON object. ``acceptance``: lines used over lines read, null where no model was asked; ``before`` is
+    of the lines as they were answered, ``after`` of the rows."""
+    from clouds.foundation.packaged import MiniLM
+
+    embed = MiniLM().embed
+    read, used = len(written.lines), len(written.lines) - sum(written.rejected.values())
+    return {
+        "prompts": len(written.rows),
+        "file": str(path.resolve()),
+        "writers": sorted({row["writer"] for row in written.rows}),
+        "lines": read,
+        "acceptance": round(used / read, 4) if read else None,
+        "rejected": dict(written.rejected.most_common()),
+        "filled": sum(bool(row.get("filled")) for row in written.rows),
+        "before": summary(written.lines, embed) if read else None,
+        "after": summary([row["prompt"] for row in written.rows], embed),
+    }
+
+
+def result_text(result: dict[str, Any], path: Path) -> str:
+    """The same for a person: one line, what was rejected and why, a table."""
+    lines = [f"{result['prompts']} prompts in {path}"]
+    if result["lines"]:
+        why = ", ".join(f"{n} {reason}" for reason, n in result["rejected"].items())
+        why = f" (not: {why})" if why else ""
+        lines.append(f"{result['lines']} lines read, {result['acceptance']:.0%} usable{why}")
+    if result["filled"]:
+        lines.append(f"{result['filled']} prompts were written by the grammar, marked filled")
+    both = [each for each in (result["before"], result["after"]) if each]
+    heads = ("answered", "kept") if len(both) == 2 else ("",)
+    lines.append(f"{'coverage / evenness':<20}" + "".join(f"{head:>14}" for head in heads).rstrip())
+    for name in result["after"]["coverage"]:
+        cells = (f"{each['coverage'][name]:.0%} / {each['evenness'][name]:.2f}" for each in both)
+        lines.append(f"{name:<20}" + "".join(f"{cell:>14}" for cell in cells))
+    for key, name in (("distinct_1", "distinct words"), ("distinct_2", "distinct pairs"), ("vendi", "Vendi score")):
+        lines.append(f"{name:<20}" + "".join(f"{each[key]:>14.2f}" for each in both))
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,171 @@
+"""Writers behind an OpenAI-compatible server: a real one in a thread, with the faults that servers have."""
+
+import email.utils
+import time
+
+import pytest
+
+from chat_server import chat_server
+from clouds.config import Prompts, check
+from clouds.errors import BackendError, UsageError
+from clouds.foundation import openai_api
+from clouds.foundation.language import build_writer
+
+KEY = "sk-very-secret-0123456789"
+REFUSED = (401, {}, b'{"error": {"message": "Incorrect key: ' + KEY.encode() + b'"}}')
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch):
+    for name in openai_api.KEYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(openai_api, "FIRST_WAIT", 0.01)
+
+
+def writer(server, **settings):
+    return build_writer(Prompts(writer="openai/tiny/model:1b", base_url=server.url, **{"timeout": 5, **settings}))
+
+
+def test_a_chat_is_asked_as_the_protocol_says():
+    with chat_server() as server:
+        answers = writer(server, temperature=0.3, max_tokens=99).write(["fog", "rain"], 12, 5)
+    assert answers == ["1. answer 0", "1. answer 1"]
+    (path, headers, body), (_, _, second) = server.asked
+    assert path == "/v1/chat/completions"
+    assert "Authorization" not in headers
+    assert headers["Content-Type"] == "application/json"
+    assert {key: body[key] for key in ("model", "temperature", "max_tokens", "seed", "stream", "n")} == {
+        "model": "tiny/model:1b", "temperature": 0.3, "max_tokens": 99, "seed": 5, "stream": False, "n": 1,
+    }  # fmt: skip
+    assert "\n10. rain" in body["messages"][-1]["content"]
+    assert "\n2. rain" in second["messages"][-1]["content"]
+    assert "3. " not in second["messages"][-1]["content"]
+    assert second["seed"] != body["seed"]
+
+
+@pytest.mark.parametrize("fault", [
+    (500, {}, b"oops"), (503, {}, b""), (429, {}, b"{}"), (408, {}, b'"no object"'), (529, {}, b"[1]"),
+    "cut", "no json", "other json", "no text", "hang up",
+])  # fmt: skip
+def test_what_passes_is_tried_again(fault, capsys):
+    with chat_server(fault, fault) as server:
+        assert writer(server).write(["fog"], 1, 0) == ["1. answer 2"]
+    assert len(server.asked) == 3
+    assert capsys.readouterr().err.count("trying again in") == 2
+
+
+@pytest.mark.parametrize("fault", ["slow", "drip"])
+def test_a_slow_answer_is_given_up_in_time(fault):
+    with chat_server(fault) as server:
+        began = time.monotonic()
+        assert writer(server, timeout=0.5).write(["fog"], 1, 0) == ["1. answer 1"]
+        assert time.monotonic() - began < 1.4
+
+
+@pytest.mark.parametrize("fault", ["cut", "no json", "hang up", (500, {}, b"out of memory")])
+def test_after_the_last_try_one_message_says_what_to_do(fault):
+    with chat_server(*[fault] * 9) as server, pytest.raises(BackendError) as error:
+        writer(server, retries=2).write(["fog"], 1, 0)
+    assert len(server.asked) == 3
+    said = str(error.value)
+    assert all(part in said for part in (server.url, "3 tries", "prompts.base_url", "prompts.timeout"))
+    assert "\n" not in said
+
+
+def test_nobody_there_is_one_message():
+    with chat_server() as server:
+        pass
+    with pytest.raises(BackendError, match=r"ConnectionRefusedError.*Check that the server runs"):
+        writer(server, retries=1).write(["fog"], 1, 0)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_what_will_not_pass_is_not_tried_again(status):
+    said = rf"HTTP {status} .*: model not found\. (Set the key|Check prompts)"
+    order = (status, {}, b'{"error": {"message": "model not\\n found"}}')
+    with chat_server(order) as server, pytest.raises(BackendError, match=said):
+        writer(server).write(["fog"], 1, 0)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("value", ["1", "date"])
+def test_the_server_says_how_long_to_wait(value):
+    soon = email.utils.formatdate(time.time() + 2, usegmt=True) if value == "date" else value
+    with chat_server((429, {"Retry-After": soon}, b"")) as server:
+        assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
+    assert 0.9 < server.times[1] - server.times[0] < 2.5
+
+
+def test_a_wait_beyond_patience_is_told_instead():
+    order = (429, {"Retry-After": "86400"}, b'{"error": "daily limit"}')
+    with chat_server(order) as server, pytest.raises(BackendError, match="daily limit; it asks to wait 86400 s"):
+        writer(server).write(["fog"], 1, 0)
+
+
+@pytest.mark.parametrize("odd", ["soon", "", "nan", "inf", "-5"])
+def test_an_odd_wait_is_no_wait_of_the_servers(odd):
+    with chat_server((429, {"Retry-After": odd}, b"")) as server:
+        began = time.monotonic()
+        assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
+    assert time.monotonic() - began < 1
+
+
+def test_waits_double_up_to_a_limit_and_differ(monkeypatch):
+    monkeypatch.setattr(openai_api, "FIRST_WAIT", 1.0)
+    for attempt, longest in ((0, 1), (1, 2), (3, 8), (20, 60)):
+        waits = [openai_api.backoff(attempt) for _ in range(50)]
+        assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+# -- the key
+
+
+@pytest.mark.parametrize(("keys", "sent"), [
+    ({"CLOUDS_API_KEY": KEY}, KEY), ({"OPENAI_API_KEY": KEY + "\n"}, KEY),
+    ({"CLOUDS_API_KEY": KEY, "OPENAI_API_KEY": "other"}, KEY), ({"CLOUDS_API_KEY": " ", "OPENAI_API_KEY": KEY}, KEY),
+])  # fmt: skip
+def test_the_key_of_the_environment_goes_into_the_header(monkeypatch, keys, sent):
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    with chat_server() as server:
+        writer(server).write(["fog"], 1, 0)
+    assert server.asked[0][1]["Authorization"] == f"Bearer {sent}"
+    assert KEY not in str(server.asked[0][2])
+
+
+@pytest.mark.parametrize("order", [REFUSED, (500, {}, b"bad key " + KEY.encode()), (200, {}, KEY.encode())])
+def test_a_key_that_the_server_quotes_is_in_no_message(monkeypatch, capsys, order):
+    monkeypatch.setenv("CLOUDS_API_KEY", KEY)
+    with chat_server(*[order] * 3) as server, pytest.raises(BackendError) as error:
+        writer(server, retries=1).write(["fog"], 1, 0)
+    assert KEY not in str(error.value) + capsys.readouterr().err
+    assert "***" in str(error.value)
+
+
+def test_a_redirect_carries_the_key_nowhere(monkeypatch):
+    monkeypatch.setenv("CLOUDS_API_KEY", KEY)
+    with chat_server() as other, chat_server((302, {"Location": "OTHER"}, b"")) as server:
+        server.plan[0] = (302, {"Location": f"{other.url}/chat/completions"}, b"")
+        with pytest.raises(BackendError, match=r"It redirects; set prompts\.base_url"):
+            writer(server).write(["fog"], 1, 0)
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("key", ["line\nbreak", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused_unshown(monkeypatch, key):
+    monkeypatch.setenv("CLOUDS_API_KEY", key)
+    with pytest.raises(UsageError, match="CLOUDS_API_KEY: holds") as error:
+        build_writer(Prompts(writer="openai/m"))
+    assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(("url", "said"), [
+    ("http://me:pass1234@host/v1", "without user, password"),
+    ("https://host/v1?key=pass1234", "without user, password"), ("ftp://host/v1", "expected http://HOST"),
+    ("localhost:8000", "expected http://HOST"), ("http:///v1", "expected http"),
+])  # fmt: skip
+def test_an_address_that_cannot_be_is_refused_without_its_secrets(url, said):
+    with pytest.raises(UsageError, match=said) as error:
+        check({"prompts": {"writer": "openai/m", "base_url": url}}, "mine")
+    assert "prompts.base_url" in str(error.value)
+    assert "pass1234" not in str(error.value)

@@ -1,0 +1,283 @@
+"""SAM and its descendants through one protocol: tiny models of the true classes, loaded as published ones are."""
+
+import json
+import shutil
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+import clouds
+import tiny
+import tiny_sam
+from clouds import pipeline
+from clouds.config import SelfTrain
+from clouds.errors import BackendError, DataError, UsageError
+from clouds.foundation import SAM_FAMILIES, backend_name
+from clouds.foundation.sam import SEGMENTERS, check_segmenter, load_segmenter
+from clouds.foundation.sam_transformers import FAMILIES, quiet
+
+PROCESSORS = {
+    "sam": "SamProcessor", "sam-hq": "SamHQProcessor", "sam2": "Sam2Processor", "edgetam": "Sam2Processor",
+    "sam3": "Sam3TrackerProcessor",
+}  # fmt: skip
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sams")
+    return {family: tiny_sam.save(family, root / family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def segmenters(folders):
+    return {family: load_segmenter(f"{family}/{folder}") for family, folder in folders.items()}
+
+
+def picture(height: int = 45, width: int = 83, seed: int = 0) -> np.ndarray:
+    image = np.random.default_rng(seed).integers(0, 60, (height, width, 3)).astype(np.uint8)
+    image[height // 4 : height // 2, width // 5 : width // 2] += 180
+    return image
+
+
+def prompts(count: int, height: int = 45, width: int = 83, points: int = 5) -> np.ndarray:
+    drawn = np.random.default_rng(1).integers(0, [width, height], (count, points, 2))
+    return drawn.astype(np.float32)
+
+
+@each_family
+def test_candidates_have_their_shapes_and_differ(segmenters, family):
+    segmenter = segmenters[family]
+    masks, quality = segmenter.masks(segmenter.encode(picture()), prompts(7))
+    assert (masks.shape, masks.dtype) == ((7, 3, 45, 83), np.bool_)
+    assert (quality.shape, quality.dtype) == ((7, 3), np.float32)
+    assert np.isfinite(quality).all()
+    assert 0.05 < masks.mean() < 0.95
+    assert (masks[:, 0] != masks[:, 1]).any()
+    assert (masks[0] != masks[1]).any(), "the points matter"
+    other = segmenter.masks(segmenter.encode(picture(seed=5)[::-1].copy()), prompts(7))[0]
+    assert (masks != other).any(), "the image matters"
+    none, nothing = segmenter.masks(segmenter.encode(picture()), prompts(0))
+    assert (none.shape, nothing.shape) == ((0, 3, 45, 83), (0, 3))
+
+
+@each_family
+@pytest.mark.parametrize("shape", [(45, 83), (83, 45), (64, 64), (3, 200), (130, 97)])
+def test_candidates_are_those_of_the_models_own_processor(segmenters, family, shape):
+    """Preparing, prompting and bringing masks to the image's size as transformers documents it, in one forward pass."""
+    import transformers
+
+    segmenter, image, points = segmenters[family], picture(*shape), prompts(6, *shape)
+    side = tiny_sam.SIDE[family]
+    square = {"height": side, "width": side}
+    kind = getattr(transformers, FAMILIES[family].processor)
+    padded = family in ("sam", "sam-hq")
+    prepare = kind(size={"longest_edge": side}, pad_size=square) if padded else kind(size=square)
+    processor = getattr(transformers, PROCESSORS[family])(prepare)
+    with torch.no_grad():
+        inputs = processor(
+            images=image, input_points=[points.tolist()], return_tensors="pt", input_data_format="channels_last"
+        )
+        inputs["input_points"] = inputs["input_points"].float()
+        out = segmenter.model(**{k: v for k, v in inputs.items() if "sizes" not in k}, multimask_output=True)
+        sizes = [inputs["original_sizes"]] + ([inputs["reshaped_input_sizes"]] if padded else [])
+        wanted = processor.post_process_masks(out.pred_masks, *sizes)[0].numpy()
+    masks, quality = segmenter.masks(segmenter.encode(image), points)
+    assert masks.shape == wanted.shape
+    assert (masks != wanted).mean() < 1e-4
+    assert_allclose(quality, out.iou_scores[0].numpy(), atol=1e-5)
+
+
+@each_family
+def test_prompts_come_in_chunks_bounded_by_memory(segmenters, family, monkeypatch):
+    segmenter = segmenters[family]
+    embedding, points = segmenter.encode(picture(200, 300)), prompts(40, 200, 300)
+    masks, quality = segmenter.masks(embedding, points)
+    sizes, resize = [], torch.nn.functional.interpolate
+
+    def counting(*arguments, **options):
+        made = resize(*arguments, **options)
+        sizes.append((len(made), made.nbytes))
+        return made
+
+    bound = 2**23
+    monkeypatch.setattr(segmenter, "chunk_bytes", bound)
+    monkeypatch.setattr(torch.nn.functional, "interpolate", counting)
+    chunked, qualities = segmenter.masks(embedding, points)
+    last = [count for count, _ in sizes]
+    assert 1 < max(last) < 40
+    assert max(nbytes for _, nbytes in sizes) <= bound
+    assert (chunked != masks).mean() < 1e-4
+    assert_allclose(qualities, quality, atol=1e-5)
+    monkeypatch.setattr(segmenter, "chunk_bytes", 1)
+    alone, _ = segmenter.masks(embedding, points[:3])
+    assert (alone != masks[:3]).mean() < 1e-4
+    assert sizes[-1][0] == 1
+
+
+@pytest.mark.parametrize("family", ["sam", "sam-hq"])
+def test_what_the_decoder_says_of_the_padding_stays_there(segmenters, family):
+    """A wide image fills the upper part of the square; low-resolution cells below it claim everything."""
+    segmenter = segmenters[family]
+    frame = segmenter.encode(picture(40, 80))["frame"].tolist()
+    assert frame == [32, 64]
+    low = torch.full((2, 3, 16, 16), -1.0)
+    low[:, :, 8:] = 50.0  # cells of 4 pixels: exactly what is below the image
+    masks = segmenter._to_image(low, frame, (40, 80))
+    assert not masks[:, :, :-3].any(), "only interpolation at the border, half a cell, sees the padding"
+    low = -low
+    assert segmenter._to_image(low, frame, (40, 80))[:, :, :-3].all()
+
+
+@each_family
+def test_points_outside_belong_to_the_nearest_pixel_and_others_are_refused(segmenters, family):
+    segmenter = segmenters[family]
+    embedding = segmenter.encode(picture())
+    outside, q = segmenter.masks(embedding, np.float32([[[83, 45]], [[-9, -0.4]]]))
+    inside, p = segmenter.masks(embedding, np.float32([[[82, 44]], [[0, 0]]]))
+    assert np.array_equal(outside, inside)
+    assert np.array_equal(q, p)
+    for bad in (np.zeros((2, 2)), np.zeros((1, 0, 2)), np.full((1, 1, 2), np.nan), np.zeros((1, 2, 3))):
+        with pytest.raises(DataError, match=r"points must be finite, \(P, K, 2\)"):
+            segmenter.masks(embedding, bad.astype(np.float32))
+    for bad in (picture().astype(float), picture()[..., 0], np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(DataError, match=r"image must be uint8 \(H, W, 3\)"):
+            segmenter.encode(bad)
+
+
+@each_family
+def test_label_maps_are_refined_with_it(segmenters, family):
+    labels = np.zeros((45, 83), np.uint8)
+    labels[:20] = 10
+    refined = clouds.refine(picture(), labels, segmenters[family])
+    assert (refined.shape, refined.dtype) == (labels.shape, np.uint8)
+    assert set(np.unique(refined)) <= {0, 10, 255}
+    assert np.array_equal(refined, clouds.refine(picture(), labels, segmenters[family]))
+
+
+@each_family
+def test_weights_take_the_dtype_asked_for(folders, family):
+    segmenter = load_segmenter(f"{family}/{folders[family]}", dtype="bfloat16")
+    embedding = segmenter.encode(picture())
+    assert embedding["0"].dtype == torch.bfloat16
+    masks, quality = segmenter.masks(embedding, prompts(2))
+    assert masks.shape == (2, 3, 45, 83)
+    assert np.isfinite(quality).all()
+    assert segmenter.identity != load_segmenter(f"{family}/{folders[family]}").identity
+
+
+def test_loading_is_silent_and_strict(folders, tmp_path, capfd):
+    folder = tmp_path / "sam"
+    shutil.copytree(folders["sam"], folder)
+    load_segmenter(f"sam/{folder}")
+    assert capfd.readouterr() == ("", "")
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    lacking = {name: tensor for name, tensor in tensors.items() if "iou_token" not in name}
+    save_file(lacking, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match=r"do not fit SamModel\. 1 missing: mask_decoder\.iou_token\.weight"):
+        load_segmenter(f"sam/{folder}")
+    whole = (folders["sam"] / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cannot be loaded as SamModel"):
+        load_segmenter(f"sam/{folder}")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(DataError, match="cannot be loaded as SamModel"):
+        load_segmenter(f"sam/{folder}")
+
+
+def test_a_video_models_configuration_loads_too(tmp_path):
+    """What SAM 2, EdgeTAM and SAM 3 publish is the video model; its image part is taken."""
+    folder = tiny_sam.save("sam2", tmp_path / "sam2")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "sam2_video"}))
+    with quiet():
+        segmenter = load_segmenter(f"sam2/{folder}")
+    assert segmenter.masks(segmenter.encode(picture()), prompts(1))[0].shape == (1, 3, 45, 83)
+
+
+def test_sam_3_is_taken_out_of_its_video_model(tmp_path):
+    """The published file's layout: the detector's backbone, a neck of the tracker's own, and the tracker."""
+    from safetensors.torch import save_file
+
+    folder = tiny_sam.save("sam3", tmp_path / "sam3")
+    config = json.loads((folder / "config.json").read_text())
+    video = {"model_type": "sam3_video", "tracker_config": {**config, "model_type": "sam3_tracker_video"}}
+    (folder / "config.json").write_text(json.dumps(video))
+    tensors = tiny_sam.model("sam3").state_dict()
+    moved = {
+        "vision_encoder.neck.": "tracker_neck.",
+        "vision_encoder.backbone.": "detector_model.vision_encoder.backbone.",
+    }
+    published = {"detector_model.text_encoder.weight": torch.zeros(3)}
+    for name, tensor in tensors.items():
+        old = next((old for old in moved if name.startswith(old)), "")
+        published[moved.get(old, "tracker_model.") + name.removeprefix(old)] = tensor.contiguous()
+    save_file(published, folder / "model.safetensors", {"format": "pt"})
+    found = load_segmenter(f"sam3/{folder}").model.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_names_are_checked_without_loading_anything(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    sam = folders["sam"]
+    for name, revision, said in (
+        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? use one of: superpixels"),
+        ("sam", None, "'sam' is not known; use one of"),
+        ("sam/vit", None, "expected sam/ORGANISATION/NAME of the hub, or sam/PATH of a folder that exists"),
+        (f"sam/{tmp_path}/none", None, "expected sam/ORGANISATION/NAME of the hub"),
+        (f"sam/{tmp_path}/empty", None, r"no readable config\.json there"),
+        (f"sam2/{sam}", None, f"model_type 'sam'; expected one of sam2, sam2_video for sam2; use sam/{sam}"),
+        (f"sam/{sam}", "main", "segmenter_revision: got 'main', but .* is local"),
+        ("superpixels", "main", "segmenter_revision: got 'main', but superpixels have none"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            check_segmenter(name, revision)
+        with pytest.raises(UsageError, match=said):
+            load_segmenter(name, revision=revision)
+    check_segmenter("sam/facebook/sam-vit-base", "main")
+    check_segmenter(f"sam/{sam}", fetch=True)
+
+
+def test_without_the_hub_the_wanted_weights_are_named():
+    said = (
+        r"weights of sam2/facebook/sam2\.1-hiera-tiny: the hub did not answer with config\.json and \*\.safetensors of "
+        r"facebook/sam2\.1-hiera-tiny at revision abc .* name their folder: selftrain\.segmenter=sam2/PATH"
+    )
+    name = "sam2/facebook/sam2.1-hiera-tiny"
+    with pytest.raises(BackendError, match=said):
+        check_segmenter(name, "abc", fetch=True)
+    with pytest.raises(BackendError, match=said):
+        load_segmenter(name, revision="abc")
+
+
+def test_recipes_know_the_same_names(tmp_path):
+    assert set(SAM_FAMILIES) == {*FAMILIES, "mobile-sam"}
+    accepted = get_type_hints(SelfTrain, include_extras=True)["segmenter"].__metadata__[0].func
+    for name in SEGMENTERS:
+        assert accepted(name) == name
+    with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected superpixels or mobile-sam/MODEL or sam"):
+        tiny.recipe("selftrain.segmenter=sam22/x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_segmenter_that_is_not_there_stops_a_run_before_any_work(tmp_path):
+    for name, kind in (("sam/nowhere", UsageError), ("sam/facebook/sam-vit-base", BackendError)):
+        with pytest.raises(kind, match="sam/"):
+            pipeline.train(tiny.recipe(f"selftrain.segmenter={name}"), tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"selftrain\.cache: .*file.* cannot be written"):
+        pipeline.train(tiny.recipe(f"selftrain.cache={tmp_path / 'file' / 'x'}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_displayed_names_say_where_weights_come_from(folders):
+    assert backend_name("sam/facebook/sam-vit-base") == "sam (facebook/sam-vit-base)"
+    assert backend_name("sam3/facebook/sam3", "1a2b") == "sam3 (facebook/sam3 at 1a2b)"
+    name = f"sam-hq/{folders['sam-hq']}"
+    assert load_segmenter(name).name == backend_name(name) == f"sam-hq architecture ({folders['sam-hq']})"
