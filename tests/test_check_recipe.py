@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from clouds import cli
+from clouds.data.contact import MARGIN
 from fabricate import SIZE, as_folder, make, pick, picture, png
 
 
@@ -69,10 +71,12 @@ def test_problems_of_a_recipes_sets_come_together(capsys, tmp_path, recipe):
 
 
 def test_the_rendered_source_is_looked_at_too(capsys, tmp_path):
-    code, result = run(capsys, tmp_path, "demo", "data.source_count=3", "data.source_size=[64,128]")
+    code, result = run(capsys, tmp_path, "demo", "data.source_count=3", "data.source_size=[256,512]")
     assert code == 0
     assert (result["dataset"], result["pairs"], result["datasets"][0]["decoded"]) == ("streets", 3, 3)
     assert result["histogram"]["road"] > 0.05
+    sheet = cv2.imread(result["datasets"][0]["contact_sheet"])
+    assert (sheet[:, -MARGIN:] == 255).all(), "every picture is inside its margins"
 
 
 def test_a_recipe_is_checked_on_the_split_it_learns_from(capsys, tmp_path):

@@ -13,7 +13,7 @@ from clouds.config import LabelledSet, Recipe, dataset_recipe, load_recipe, reci
 from clouds.data import streets
 from clouds.data.contact import contact_sheet
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec
-from clouds.data.inspect import EXAMPLES, Example, Inspection, evenly, inspect_set
+from clouds.data.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import learned_from, set_root
@@ -136,7 +136,7 @@ def _rendered(recipe: Recipe) -> Inspection:
         scene = streets.sample("source", recipe.seed * 100_000 + k)
         image, label = streets.render(scene, recipe.data.source_size)
         found.counts += np.bincount(label.ravel(), minlength=256)
-        found.examples.append(Example(f"scene {k}", image, label))
+        found.examples.append(shrunk(f"scene {k}", image, label))
         found.decoded += 1
     found.smallest = recipe.data.source_size
     return found

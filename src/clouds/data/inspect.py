@@ -27,7 +27,7 @@ THUMBNAIL = 300  # pixels of its longer side
 
 @dataclass
 class Example:
-    """A pair, small: image (h, w, 3), label (h, w)."""
+    """A pair, small: image (h, w, 3), label (h, w), no side longer than THUMBNAIL."""
 
     name: str
     image: NDArray[np.uint8]
@@ -172,8 +172,13 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
         label = np.full(image.shape[:2], IGNORE, np.uint8)
     look.counts = np.bincount(label.ravel(), minlength=256)
     if keep:
-        scale = THUMBNAIL / max(label.shape)
-        size = max(round(scale * label.shape[1]), 1), max(round(scale * label.shape[0]), 1)
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        look.example = Example(sample.name, small, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))
+        look.example = shrunk(sample.name, image, label)
     return look
+
+
+def shrunk(name: str, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Example:
+    """Image (H, W, 3) and label (H, W) as an example whose longer side is THUMBNAIL."""
+    scale = THUMBNAIL / max(label.shape)
+    size = max(round(scale * label.shape[1]), 1), max(round(scale * label.shape[0]), 1)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return Example(name, small, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))
