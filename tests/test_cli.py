@@ -44,7 +44,7 @@ def one_message(err: str) -> str:
 def test_json_is_one_object_alone_on_stdout(capsys, tmp_path):
     code, out, err = outcome(capsys, "generate", "demo", *SMALL, "generate.count=2", "--out", tmp_path, "--json")
     assert code == 0
-    assert json.loads(out) == {"images": 2, "folder": str(tmp_path)}
+    assert json.loads(out) == {"images": 2, "failed": 0, "folder": str(tmp_path)}
     assert out.count("\n") == 1
     assert "drawing prompts: 2/2" in err
 

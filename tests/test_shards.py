@@ -263,9 +263,11 @@ def test_a_set_with_an_image_gone_is_named(tmp_path):
         read_set(tmp_path / "none")
 
 
-def test_prompts_of_a_file_are_drawn(tmp_path, capsys):
-    (tmp_path / "p.txt").write_text("A photo of a bridge in snow.\n")
-    words = ["generate", "demo", *SMALL, "generate.count=2", "--prompts", str(tmp_path / "p.txt"), "--json"]
+@pytest.mark.parametrize("kind", ["txt", "jsonl"])
+def test_prompts_of_a_file_are_drawn(tmp_path, capsys, kind):
+    file = tmp_path / f"p.{kind}"
+    file.write_text({"txt": "{}\n", "jsonl": '{{"prompt": "{}"}}\n'}[kind].format("A photo of a bridge in snow."))
+    words = ["generate", "demo", *SMALL, "generate.count=2", "--prompts", str(file), "--json"]
     assert cli.run([*words, "--out", str(tmp_path / "set")]) == 0
     assert json.loads(capsys.readouterr().out) == {"images": 2, "failed": 0, "folder": str(tmp_path / "set")}
     assert {row["prompt"] for row in read_set(tmp_path / "set")} == {"A photo of a bridge in snow."}

@@ -7,7 +7,8 @@ from typing import Any
 
 from clouds.data.decode import image_size
 from clouds.errors import DataError, UsageError
-from clouds.files import make_folder, write_jsonl
+from clouds.files import make_folder, read_jsonl, write_jsonl
+from clouds.foundation.text_file import decode
 from clouds.foundation.weights import sha256
 from clouds.generate.images import read_set
 from clouds.generate.shards import MANIFEST
@@ -68,17 +69,15 @@ def _prompts_of(files: list[Path], prompts: Path | None) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that say something; UTF-8, with or without its mark, else Latin-1."""
+    """The prompts of a text file, one a line, or of a ``prompts.jsonl``; UsageError where there is none."""
     if not path.is_file():
         raise UsageError(f"--prompts: {path} is no file")
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if path.suffix == ".jsonl":
+        lines = [str(row["prompt"]) for row in read_jsonl(path) if row.get("prompt")]
+    else:
+        lines = [line.strip() for line in decode(path.read_bytes(), str(path)).splitlines() if line.strip()]
     if not lines:
-        raise UsageError(f"--prompts: {path} holds no line of text")
+        raise UsageError(f"--prompts: {path} holds no prompt; expected one a line, or the rows of `clouds prompts`")
     return lines
 
 

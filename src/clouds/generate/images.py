@@ -12,14 +12,13 @@ from typing import Any, TextIO
 
 import cv2
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from clouds.config import Recipe
 from clouds.errors import BackendError, CloudsError, UsageError
 from clouds.files import read_jsonl, whole_file, write_jsonl
 from clouds.foundation.diffusion import ImageGenerator, build_generator
-from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held
+from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
 from clouds.progress import say, track
 
 Row = dict[str, Any]
@@ -158,7 +157,7 @@ def _append(log: TextIO, row: Row) -> None:
 
 def _put_together(folder: Path, wanted: list[Row], own: dict[str, Row]) -> None:
     """Where every image of the set is there, one manifest in order instead of the parts."""
-    with FileLock(folder / ".metadata.lock"):
+    with locked(folder / ".metadata.lock"):
         known = {row["file_name"]: row for row in _known(folder)} | own
         if not all(_matches(row, known) for row in wanted):
             return

@@ -63,12 +63,22 @@ def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -
 
 
 @contextmanager
+def locked(path: Path, blocking: bool = True) -> Iterator[None]:
+    """A lock that leaves no file behind. Two could hold it where one waits while another lets go, which does no harm
+    here: whole files of equal content replace each other."""
+    with FileLock(path, blocking=blocking):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
 def held(folder: Path, shard: Shard) -> Iterator[None]:
     """Keep others off this shard of the set; UsageError where another process is at work on it."""
     make_folder(folder)
-    lock = FileLock(folder / f".{shard.manifest}.lock", blocking=False)
     try:
-        with lock:
+        with locked(folder / f".{shard.manifest}.lock", blocking=False):
             yield
     except Timeout:
         raise UsageError(
