@@ -10,7 +10,9 @@ import pytest
 
 from clouds import check, cli
 from clouds.data import inspect
+from clouds.data.contact import CAPTION, LINE, MARGIN
 from clouds.data.datasets import DATASETS, FOLDERS
+from clouds.data.inspect import THUMBNAIL
 from fabricate import as_folder, as_tar, as_zip, make, picture, png
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -121,13 +123,94 @@ def test_an_absent_split_is_no_problem_and_an_empty_one_is(capsys, tmp_path):
     (city / "leftImg8bit" / "val").mkdir()
     code, result = run(capsys, tmp_path, "cityscapes", "--root", str(city))
     assert code == 1
-    assert result["problems"] == [
-        {"path": str(city / "leftImg8bit" / "val"), "what": "holds no image of split 'val'"}
-    ]
+    empty = {"path": str(city / "leftImg8bit" / "val"),
+             "what": "holds no image of split 'val'; expected leftImg8bit/val/*_leftImg8bit.png"}  # fmt: skip
+    assert result["problems"] == [empty]
     code, result = run(capsys, tmp_path, "cityscapes", "--root", str(city), "split=train")
     assert code == 0
     code, result = run(capsys, tmp_path, "camvid-dusk", "--root", str(city), "split=test")
     assert code == 1
+
+
+def test_a_set_of_nothing_but_an_empty_split_names_its_folder(capsys, tmp_path):
+    for name, folder, expected in (
+        ("cityscapes", "leftImg8bit/train", "leftImg8bit/train/*_leftImg8bit.png"),
+        ("gta5", "images", "images/*.png"),
+    ):
+        (tmp_path / name / folder).mkdir(parents=True)
+        code, result = run(capsys, tmp_path, name, "--root", str(tmp_path / name))
+        assert code == 1
+        what = f"holds no image of split 'train'; expected {expected}"
+        assert result["problems"] == [{"path": str(tmp_path / name / folder), "what": what}]
+
+
+def test_an_empty_split_in_another_layout_of_the_set(capsys, tmp_path):
+    files = {
+        n.replace("images/10k", "seg/images").replace("labels/sem_seg/masks", "seg/labels").replace(
+            ".png", "_train_id.png"
+        ): c
+        for n, c in make("bdd100k").files.items()
+        if "/train/" in n
+    }
+    root = as_folder(files, tmp_path / "bdd100k")
+    (root / "seg/images/val").mkdir()
+    code, result = run(capsys, tmp_path, "bdd100k", "--root", str(root))
+    assert (code, result["splits"]) == (1, {"train": 2})
+    assert [p["path"] for p in result["problems"]] == [str(root / "seg/images/val")]
+
+
+@pytest.mark.parametrize("name", ["2024", "null", "a: b #c", "[x]"])
+def test_a_folder_may_have_any_name(capsys, tmp_path, monkeypatch, name):
+    root = as_folder(make("carla").files, tmp_path / name)
+    (root / "labels" / "town_000.png").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    code, result = run(capsys, tmp_path, "carla", "--root", name)
+    assert (code, result["pairs"], result["decoded"]) == (1, 2, 1)
+    assert [p["path"] for p in result["problems"]] == [f"{name}/labels/town_000.png"]
+    assert result["problems"][0]["what"].startswith("a file that starts with b'x'")
+
+
+def test_a_set_without_labels_has_no_histogram(capsys, tmp_path):
+    files = {"metadata.jsonl": b'{"file_name": "a.png"}', "a.png": png(picture(0))}
+    root = as_folder(files, tmp_path / "generated")
+    code, result = run(capsys, tmp_path, "generated", "--root", str(root))
+    assert (code, result["pairs"], result["ignored"], result["warnings"]) == (0, 1, None, [])
+    assert set(result["histogram"].values()) == {None}
+    assert cli.run(["check", "generated", "--root", str(root), "--out", str(tmp_path)]) == 0
+    assert "road" not in capsys.readouterr().out
+
+
+def test_a_contact_sheet_shows_a_dozen_pairs_of_every_split(capsys, tmp_path):
+    """Pictures of 200 x 100: six rows of thumbnails 150 high below one title and one line of legend."""
+    for split in ("train", "val", "test"):
+        for k in range(9):
+            files = {f"{split}/{k}.png": png(picture(k, (100, 200))),
+                     f"{split}annot/{k}.png": png(np.full((100, 200), 3, np.uint8))}  # fmt: skip
+            as_folder(files, tmp_path / "camvid")
+    code, result = run(capsys, tmp_path, "camvid", "--root", str(tmp_path / "camvid"))
+    assert (code, result["decoded"]) == (0, 27)
+    sheet = cv2.imread(result["contact_sheet"])
+    assert sheet.shape[1] == 4 * THUMBNAIL + 5 * MARGIN
+    rows = (sheet.shape[0] - (2 * MARGIN + 2 * LINE)) / (THUMBNAIL // 2 + CAPTION + MARGIN)
+    assert rows == 6
+
+
+@pytest.mark.parametrize("size", [(400, 20), (20, 400)])
+def test_a_contact_sheet_of_odd_pictures_keeps_its_size(capsys, tmp_path, size):
+    files = {"images/a.png": png(picture(0, size)), "labels/a.png": png(np.zeros(size, np.uint8))}
+    root = as_folder(files, tmp_path / "own")
+    code, result = run(capsys, tmp_path, "folder", "--root", str(root))
+    assert code == 0
+    sheet = cv2.imread(result["contact_sheet"])
+    assert sheet.shape[1] == 4 * THUMBNAIL + 5 * MARGIN
+    assert sheet.shape[0] < 2 * THUMBNAIL
+
+
+def test_a_file_in_place_of_the_folder_to_write_is_said_before_any_work(capsys, tmp_path, monkeypatch, city):
+    (tmp_path / "out").write_text("mine")
+    monkeypatch.setattr(check, "inspect_set", lambda *_, **__: pytest.fail("worked first"))
+    assert cli.run(["check", "cityscapes", "--root", str(city), "--out", str(tmp_path / "out")]) == 2
+    assert f"{tmp_path / 'out'}: is a file where a folder is needed" in capsys.readouterr().err
 
 
 def test_a_sample_is_decoded_unless_all_are_asked_for(capsys, tmp_path, monkeypatch):
@@ -156,69 +239,13 @@ def test_any_folder_is_told_its_layout(capsys, tmp_path):
     assert any("sky never occurs in the 1 labels" in warning for warning in result["warnings"])
 
 
-RECIPE = """
-data:
-  source: [{{dataset: synthia, root: {root}/synthia}}, {{dataset: camvid, root: {root}/camvid, split: train}}]
-generate: {{size: [64, 64]}}
-augment: {{crop: [64, 64]}}
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path) -> Path:
-    for kind in ("synthia", "camvid", "bdd100k"):
-        as_folder(make(kind).files, tmp_path / kind)
-    path = tmp_path / "own.yaml"
-    path.write_text(RECIPE.format(root=tmp_path))
-    return path
-
-
-def test_a_recipe_is_checked_with_its_sources_and_targets(capsys, tmp_path, recipe):
-    code, result = run(capsys, tmp_path, str(recipe), f"data.root={tmp_path}")
-    assert code == 0
-    assert result["recipe"] == "own"
-    assert result["dataset"] == "synthia, camvid"
-    assert result["pairs"] == 2 + 3
-    sets = [each["dataset"] for each in result["datasets"]]
-    assert sets == ["synthia", "camvid", "camvid-day", "camvid-dusk", "bdd100k"]
-    absent = {name for name, share in result["histogram"].items() if share is None}
-    assert absent == {"terrain", "truck", "train"}, "no class of SYNTHIA's 16 nor of CamVid's 11"
-    assert sum(share or 0 for share in result["histogram"].values()) == pytest.approx(1)
-    assert any("train is no class of the source's label set" in w for w in result["warnings"])
-    assert any("synthia: images of 10x6 are smaller than the crop of 64x64" in w for w in result["warnings"])
-
-
-def test_a_class_that_could_be_there_and_is_not_is_zero(capsys, tmp_path, recipe):
-    for label in (tmp_path / "synthia" / "RAND_CITYSCAPES" / "GT" / "LABELS").iterdir():
-        label.write_bytes(png(np.full((6, 10, 3), 3, np.uint8)))
-    code, result = run(capsys, tmp_path, str(recipe))
-    assert code == 0
-    assert result["histogram"]["motorcycle"] == 0.0
-    assert result["histogram"]["train"] is None
-    assert any(w.startswith("motorcycle never occurs in the 5 source labels") for w in result["warnings"])
-
-
-def test_problems_of_a_recipes_sets_come_together(capsys, tmp_path, recipe):
-    next((tmp_path / "synthia" / "RAND_CITYSCAPES" / "RGB").iterdir()).write_bytes(b"")
-    next((tmp_path / "bdd100k" / "images" / "10k" / "val").iterdir()).write_bytes(b"")
-    code, result = run(capsys, tmp_path, str(recipe), f"data.root={tmp_path}")
-    assert code == 1
-    assert len(result["problems"]) == 2
-    assert sum(len(each["problems"]) for each in result["datasets"]) == 2
-
-
-def test_the_rendered_source_is_looked_at_too(capsys, tmp_path):
-    code, result = run(capsys, tmp_path, "demo", "data.source_count=3", "data.source_size=[64,128]")
-    assert code == 0
-    assert (result["dataset"], result["pairs"], result["datasets"][0]["decoded"]) == ("streets", 3, 3)
-    assert result["histogram"]["road"] > 0.05
-
-
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["nowhere"], "neither a dataset .*camvid.*nor a shipped recipe .*demo.*nor a YAML file"),
         (["camvid"], r"camvid: say where it is: --root PATH"),
+        (["camvd", "--root", "x"], "'camvd': did you mean camvid"),
+        (["dmo"], "'dmo': did you mean demo"),
         (["demo", "--root", "x"], "--root: is for a dataset"),
         (["camvid", "splitt=val", "--root", "x"], "splitt: unknown key; did you mean .*split"),
         (["camvid", "split=nine", "--root", "x"], "camvid has no split 'nine'; it has train, val, test"),

@@ -10,6 +10,7 @@ from clouds import cli
 from clouds.classes import NAMES
 from clouds.data import LABEL_SETS, folding
 from clouds.data.datasets import DATASETS, dataset_names
+from clouds.data.tables import class_tables, tables_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
 
@@ -49,6 +50,12 @@ def test_a_datasets_set_in_words(capsys):
     assert "\x1b" not in text, "no colour codes into a pipe"
     assert cli.run(["classes", "idd-lite"]) == 0
     assert re.search(r"vehicles +car +car, truck, bus, train, motorcycle, bicycle", capsys.readouterr().out)
+
+
+def test_a_terminal_sees_each_class_in_its_colour():
+    text = tables_text(class_tables("camvid11"), colour=True)
+    for name, color in zip(LABEL_SETS["camvid11"].classes, LABEL_SETS["camvid11"].colors, strict=True):
+        assert re.search(r"\x1b\[48;2;{};{};{}m  \x1b\[0m {} ".format(*color, name), text)
 
 
 def test_an_unknown_name_lists_what_there_is(capsys):

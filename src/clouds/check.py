@@ -1,5 +1,7 @@
 """Before hour one: is everything there that a recipe or a dataset needs, and does it say what we think it says?"""
 
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,112 +12,131 @@ from clouds.classes import IGNORE, NAMES
 from clouds.config import LabelledSet, Recipe, dataset_recipe, load_recipe, recipe_names
 from clouds.data import streets
 from clouds.data.contact import contact_sheet
-from clouds.data.datasets import FOLDERS, dataset_names, find_spec
-from clouds.data.folder import folder_spec
-from clouds.data.inspect import Example, Inspection, inspect_set
+from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec
+from clouds.data.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.data.labels import LABEL_SETS, train_ids
-from clouds.data.source import set_root
+from clouds.data.layouts import Spec
+from clouds.data.source import learned_from, set_root
 from clouds.errors import UsageError
-from clouds.evaluate import PHOTOS
+from clouds.files import make_folder
 from clouds.generate.images import write_png
 
 SCENES = 8  # rendered to look at
+RENDERED = "rendered"  # in place of a root
 
 
 def check(what: str, words: list[str], root: Path | None, full: bool, out: Path) -> dict[str, Any]:
     """Check a dataset by its name or a recipe; the object that ``clouds check --json`` prints.
 
     ``words``: key=value settings. ``root``: the dataset's own folder or archive. Contact sheets go into ``out``.
+    What is wrong with the data is in the result; UsageError is for a request that makes no sense, before any work.
     """
     if what in dataset_names():
         return _check_dataset(what, words, root, full, out)
-    if root:
-        raise UsageError(f"--root: is for a dataset ({', '.join(dataset_names())}); a recipe takes data.root=PATH")
     if what not in recipe_names() and Path(what).suffix not in (".yaml", ".yml"):
+        near = difflib.get_close_matches(what, [*dataset_names(), *recipe_names()], 1)
+        hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(
-            f"{what!r}: neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
+            f"{what!r}: {hint}neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
             f"({', '.join(recipe_names())}), nor a YAML file"
         )
+    if root:
+        raise UsageError(f"--root: is for a dataset ({', '.join(dataset_names())}); a recipe takes data.root=PATH")
     return _check_recipe(load_recipe(what, words), full, out)
 
 
 def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, out: Path) -> dict[str, Any]:
-    recipe = dataset_recipe(name, words + ([f"root={root}"] if root else []))
+    """Every split there is, or the one named in ``words``."""
+    recipe = dataset_recipe(name, words, root)
     (chosen,) = recipe.data.source
     if chosen.root is None and recipe.data.root is None:
         raise UsageError(f"{name}: say where it is: --root PATH, its own folder or archive, or data.root=PATH")
-    found = _inspect(chosen, recipe, full)
-    counted = found.decoded > 0 and found.labelled
-    histogram = _shares(found.counts, found.label_set.classes) if counted else dict.fromkeys(found.label_set.classes)
-    missing = [c for c, share in histogram.items() if share == 0]
-    warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in missing]
-    return _told(found, histogram, out) | {"warnings": warnings}
+    spec = dataset_spec(name, chosen.split, chosen.layout)
+    if chosen.split and chosen.split not in spec.splits:
+        raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(spec.splits)}")
+    make_folder(out)
+    found = _inspect(chosen, recipe, spec, chosen.split, full)
+    (told,) = _told([found], out)
+    never = [c for c, share in told["histogram"].items() if share == 0]
+    warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
+    return told | {"warnings": warnings + _ignored([found])}
 
 
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
-    """Its labelled sources, and the benchmark's photos that ``data.root`` has."""
-    sources = [
-        _rendered(recipe) if chosen.dataset == "streets" else _inspect(chosen, recipe, full)
-        for chosen in recipe.data.source
-    ]
-    photos = [
-        inspect_set(name, recipe.data.root / FOLDERS[name], splits=[split], full=full)
-        for name, split in PHOTOS.items()
-        if recipe.data.root and (recipe.data.root / FOLDERS[name]).exists()
-    ]
-    counts = np.zeros(256, np.int64)
-    possible = set()
-    for found in sources:
-        table = train_ids(found.label_set)
-        np.add.at(counts, table, found.counts)
-        possible |= set(table[: len(found.label_set.classes)].tolist()) - {IGNORE}
-    shares = _shares(counts, NAMES)
-    histogram = {name: shares[name] if k in possible else None for k, name in enumerate(NAMES)}
-    looked = sum(found.decoded for found in sources)
-    warnings = [
-        f"{name} never occurs in the {looked} source labels looked at; the model cannot learn it"
-        if share == 0
-        else f"{name} is no class of the source's label set; the model cannot learn it"
-        for name, share in histogram.items()
-        if not share
-    ]
+    """The splits it learns from, and the benchmark's photos that ``data.root`` has."""
+    root, chosen = recipe.data.root, recipe.data.source
+    rows = [None if each.dataset == "streets" else (each, *learned_from(each)) for each in chosen]
+    roots = [set_root(row[0], recipe.data) for row in rows if row]
+    if root and not root.is_dir():
+        raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
+    make_folder(out)
+    sources = [_inspect(row[0], recipe, *row[1:], full) if row else _rendered(recipe) for row in rows]
+    targets = {name: root / FOLDERS[name] for name in PHOTOS if root and (root / FOLDERS[name]).exists()}
+    photos = [inspect_set(name, folder, splits=[PHOTOS[name]], full=full) for name, folder in targets.items()]
+    sets = _told([*sources, *photos], out)
+    problems = [problem for each in sets for problem in each["problems"]]
+    if root and not targets and not any(each.is_relative_to(root) for each in roots):
+        folders = ", ".join(sorted({FOLDERS[name] for name in PHOTOS}))
+        problems.append({"path": str(root), "what": f"holds none of {folders}; expected a folder per dataset"})
+    histogram, warnings = _taught(sources)
     crop = recipe.augment.crop
-    warnings += [
+    small = [
         f"{found.name}: images of {found.smallest[1]}x{found.smallest[0]} are smaller than the crop of "
         f"{crop[1]}x{crop[0]}; they will be padded"
         for found in sources
         if found.smallest and (found.smallest[0] < crop[0] or found.smallest[1] < crop[1])
     ]
-    sets = [_told(found, _shares(found.counts, found.label_set.classes), out) for found in (*sources, *photos)]
     return {
         "recipe": recipe.name,
         "dataset": ", ".join(found.name for found in sources),
         "pairs": sum(found.pairs for found in sources),
-        "problems": [problem for each in sets for problem in each["problems"]],
+        # once each: a file may be in a source and a target
+        "problems": list({(problem["path"], problem["what"]): problem for problem in problems}.values()),
         "histogram": histogram,
-        "warnings": warnings,
+        "warnings": warnings + small + _ignored([*sources, *photos]),
         "datasets": sets,
     }
 
 
-def _inspect(chosen: LabelledSet, recipe: Recipe, full: bool) -> Inspection:
-    """A labelled set of a recipe: the split it names, or every split there is."""
-    name, root = chosen.dataset, set_root(chosen, recipe.data)
-    spec = folder_spec(chosen.split, **chosen.layout) if name == "folder" else find_spec(name)
-    if chosen.split and chosen.split not in spec.splits:
-        raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(spec.splits)}")
-    splits = [chosen.split] if chosen.split else None
-    return inspect_set(name, root, spec, splits, full, version=chosen.version, **chosen.layout)
+def _inspect(chosen: LabelledSet, recipe: Recipe, spec: Spec, split: str | None, full: bool) -> Inspection:
+    """A labelled set of a recipe: ``split``, or every split there is."""
+    root, splits = set_root(chosen, recipe.data), [split] if split else None
+    return inspect_set(chosen.dataset, root, spec, splits, full, version=chosen.version, **chosen.layout)
+
+
+def _taught(sources: Sequence[Inspection]) -> tuple[dict[str, float | None], list[str]]:
+    """Shares of the train classes in the labels of the sources, null where none can teach a class; what to warn of."""
+    counts = np.zeros(256, np.int64)
+    possible: set[int] = set()
+    for found in sources:
+        table = train_ids(found.label_set)
+        np.add.at(counts, table, found.counts)
+        possible |= set(table[: len(found.label_set.classes)].tolist()) - {IGNORE}
+    histogram = {n: s if k in possible else None for k, (n, s) in enumerate(_shares(counts, NAMES).items())}
+    looked = sum(found.decoded for found in sources)
+    warnings = []
+    for k, (name, share) in enumerate(histogram.items()):
+        if k not in possible:
+            warnings.append(f"{name} is no class of the source's label set; the model cannot learn it")
+        elif share == 0:
+            warnings.append(f"{name} never occurs in the {looked} source labels looked at; the model cannot learn it")
+    return histogram, warnings
+
+
+def _ignored(sets: Sequence[Inspection]) -> list[str]:
+    """Warnings of labels that say little."""
+    shares = [(found.name, found.counts[IGNORE] / max(found.counts.sum(), 1)) for found in sets if found.labelled]
+    return [f"{name}: {100 * share:.0f} % of the pixels looked at are ignored" for name, share in shares if share > 0.5]
 
 
 def _rendered(recipe: Recipe) -> Inspection:
     """The embedded source, of which a few scenes are rendered to look at."""
-    found = Inspection("streets", "rendered", LABEL_SETS["cityscapes19"], splits={"train": recipe.data.source_count})
+    found = Inspection("streets", RENDERED, LABEL_SETS["cityscapes19"], splits={"train": recipe.data.source_count})
     for k in range(min(SCENES, recipe.data.source_count)):
         scene = streets.sample("source", recipe.seed * 100_000 + k)
         image, label = streets.render(scene, recipe.data.source_size)
         found.counts += np.bincount(label.ravel(), minlength=256)
-        found.examples.append(Example(f"scene {k}", image, label))
+        found.examples.append(shrunk(f"scene {k}", image, label))
         found.decoded += 1
     found.smallest = recipe.data.source_size
     return found
@@ -127,26 +148,34 @@ def _shares(counts: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, fl
     return {name: float(counts[k] / total) if total else None for k, name in enumerate(classes)}
 
 
-def _told(found: Inspection, histogram: dict[str, float | None], out: Path) -> dict[str, Any]:
-    """What was found of one set, as data; draws its contact sheet."""
-    sheet = None
+def _told(sets: Sequence[Inspection], out: Path) -> list[dict[str, Any]]:
+    """What was found of each set, as data; draws their contact sheets, NAME.png, NAME-2.png for another of a name."""
+    names = [found.name for found in sets]
+    again = [names[:k].count(name) for k, name in enumerate(names)]
+    return [
+        _tell(found, out / (f"{found.name}-{k + 1}.png" if k else f"{found.name}.png"))
+        for found, k in zip(sets, again, strict=True)
+    ]
+
+
+def _tell(found: Inspection, sheet: Path) -> dict[str, Any]:
     if found.examples:
-        sheet = out / f"{found.name}.png"
         splits = ", ".join(f"{name} {count}" for name, count in found.splits.items())
         title = f"{found.name}: {found.pairs} pairs ({splits}), label set {found.label_set.name}"
-        write_png(sheet, contact_sheet(title, found.examples, found.label_set))
+        examples = [found.examples[k] for k in evenly(len(found.examples), EXAMPLES)]
+        write_png(sheet, contact_sheet(title, examples, found.label_set))
     pixels = int(found.counts.sum())
     return {
         "dataset": found.name,
         "pairs": found.pairs,
         "problems": [{"path": path, "what": what} for path, what in found.problems],
-        "histogram": histogram,
+        "histogram": _shares(found.counts, found.label_set.classes),
         "root": found.root,
         "label_set": found.label_set.name,
         "splits": found.splits,
         "decoded": found.decoded,
-        "ignored": found.counts[IGNORE] / pixels if pixels else None,
-        "contact_sheet": str(sheet.resolve()) if sheet else None,
+        "ignored": float(found.counts[IGNORE] / pixels) if pixels and found.labelled else None,
+        "contact_sheet": str(sheet.resolve()) if found.examples else None,
     }
 
 
@@ -155,7 +184,7 @@ def check_table(result: dict[str, Any]) -> str:
     lines: list[str] = []
     for each in result.get("datasets", [result]):
         lines += [*_set_lines(each), ""]
-    if "datasets" in result:
+    if "datasets" in result and result["histogram"] != result["datasets"][0]["histogram"]:
         lines += ["source of the recipe, by train class:", *_bars(result["histogram"]), ""]
     if problems := result["problems"]:
         lines += [f"{len(problems)} problem{'s' * (len(problems) > 1)}:"]
@@ -169,9 +198,9 @@ def check_table(result: dict[str, Any]) -> str:
 
 def _set_lines(each: dict[str, Any]) -> list[str]:
     splits = ", ".join(f"{name} {count}" for name, count in each["splits"].items()) or "nothing"
-    lines = [f"{each['dataset']} in {each['root']}: {each['pairs']} pairs ({splits}), {each['decoded']} decoded whole"]
-    if each["decoded"]:
-        lines += _bars(each["histogram"])
+    place = f", {RENDERED}" if each["root"] == RENDERED else f" in {each['root']}"
+    lines = [f"{each['dataset']}{place}: {each['pairs']} pairs ({splits}), {each['decoded']} decoded whole"]
+    lines += _bars(each["histogram"])
     if each["ignored"] is not None:
         lines.append(f"  {'ignored':<18}{100 * each['ignored']:>6.2f} % of all pixels")
     if each["contact_sheet"]:
@@ -180,7 +209,9 @@ def _set_lines(each: dict[str, Any]) -> list[str]:
 
 
 def _bars(histogram: dict[str, float | None]) -> list[str]:
-    """A line a class; "-" for one that cannot be there, "never" for one that could and is not."""
+    """A line a class; "-" for one that the label set lacks, "never" for one that could be there; none if all lack."""
+    if all(share is None for share in histogram.values()):
+        return []
     top = max((share or 0 for share in histogram.values()), default=0) or 1
     lines = []
     for name, share in histogram.items():

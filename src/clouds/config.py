@@ -361,13 +361,13 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     return check(values, recipe)
 
 
-def dataset_recipe(name: str, overrides: list[str]) -> Recipe:
-    """The defaults with one labelled set; ``overrides`` are keys of that set (split=val) or of data (data.root=...)."""
+def dataset_recipe(name: str, overrides: list[str], root: Path | None = None) -> Recipe:
+    """The defaults with one labelled set at ``root``; ``overrides``: its keys (split=val) or data's (data.root=...)."""
     chosen: dict[str, Any] = {"dataset": name}
     values: dict[str, Any] = {"name": name, "data": {}}
     for override in overrides:
         _apply(values if override.startswith("data.") else chosen, override)
-    values["data"]["source"] = [chosen]
+    values["data"]["source"] = [chosen | {"root": root} if root else chosen]
     return check(values, name)
 
 

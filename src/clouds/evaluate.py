@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clouds.classes import IGNORE, NAMES
 from clouds.config import Recipe, load_recipe
 from clouds.data import streets
-from clouds.data.datasets import FOLDERS, Segmentation, open_dataset
+from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, open_dataset
 from clouds.data.labels import LabelSet, find_label_set, folding
 from clouds.errors import DataError, UsageError
 from clouds.files import write_json
@@ -28,7 +28,6 @@ from clouds.progress import track
 from clouds.runs import commit, usable_device
 
 RENDERED = ("town", "fog", "night", "rain", "snow")
-PHOTOS: dict[str, str] = {"camvid-day": "test", "camvid-dusk": "test", "idd-lite": "val", "bdd100k": "all"}
 TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used
 
 Sample = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clouds.classes import IGNORE
-from clouds.data.inspect import Example
+from clouds.data.inspect import THUMBNAIL, Example
 from clouds.data.labels import LabelSet, colorize
 
 COLUMNS, MARGIN, CAPTION, LINE = 2, 16, 24, 26
@@ -17,7 +17,7 @@ OPACITY = 0.6
 
 def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) -> NDArray[np.uint8]:
     """Examples in rows of two, image | overlay, under a title and a legend of what they show: (H, W, 3) uint8."""
-    width = max((e.image.shape[1] for e in examples), default=300)
+    width = THUMBNAIL
     cell = 2 * width + MARGIN
     total = COLUMNS * cell + (COLUMNS + 1) * MARGIN
     font, large = ImageFont.load_default(14), ImageFont.load_default(19)
@@ -28,7 +28,7 @@ def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) 
     top = 2 * MARGIN + LINE + len(legend) * LINE
     sheet = Image.new("RGB", (total, top + sum(heights) + MARGIN * len(rows)), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), title, INK, large)
+    draw.text((MARGIN, MARGIN), _shorten(title, total - 2 * MARGIN, large), INK, large)
     for line, entries in enumerate(legend):
         y = MARGIN + LINE * (line + 1) + 4
         for x, name, color in entries:

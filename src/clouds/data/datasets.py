@@ -5,6 +5,7 @@
 """
 
 import difflib
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from clouds.data.pairing import Sample, scan
 from clouds.errors import DataError, UsageError
 
 FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {"folder": "folder"}
+# the photos that models are scored on, and their split
+PHOTOS: dict[str, str] = {"camvid-day": "test", "camvid-dusk": "test", "idd-lite": "val", "bdd100k": "all"}
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -68,7 +71,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.9.13, 0.9.14).
         ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``.
         """
-        spec = _spec(name, split, folder)
+        spec = dataset_spec(name, split, folder)
         split = spec.scored if split is None else split
         if split not in spec.splits:
             raise UsageError(f"{name} has no split {split!r}; it has {', '.join(spec.splits)}")
@@ -126,11 +129,17 @@ def open_dataset(name: str, root: str | Path, split: str | None = None, **option
     return Segmentation(name, root, split, **options)
 
 
-def _spec(name: str, split: str | None, options: dict[str, Any]) -> Spec:
+def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any] | None = None) -> Spec:
+    """The dataset's row in the table, or the one that the options of "folder" make.
+
+    UsageError for an unknown name or option.
+    """
+    options = options or {}
     if name == "folder":
         if unknown := options.keys() - signature(folder_spec).parameters.keys():
             raise UsageError(f"folder has no option {', '.join(sorted(unknown))}; see clouds.data.folder.folder_spec")
         return folder_spec(split, **options)
+    spec = find_spec(name)
     if options:
         raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is told its layout")
-    return find_spec(name)
+    return spec

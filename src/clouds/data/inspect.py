@@ -15,19 +15,19 @@ from clouds.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
-from clouds.data.missing import MissingSplitError
-from clouds.data.pairing import Problem, scan
+from clouds.data.missing import MissingSplitError, NoFilesError
+from clouds.data.pairing import Problem, fill, scan
 from clouds.errors import DataError
 from clouds.progress import track
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are
 EXAMPLES = 12
-THUMBNAIL = 300  # pixels wide
+THUMBNAIL = 300  # pixels of its longer side
 
 
 @dataclass
 class Example:
-    """A pair, small: image (h, w, 3), label (h, w)."""
+    """A pair, small: image (h, w, 3), label (h, w), no side longer than THUMBNAIL."""
 
     name: str
     image: NDArray[np.uint8]
@@ -71,10 +71,10 @@ def inspect_set(
     for split in splits or _disjoint(spec):
         try:
             paired = scan(name, spec, root, split, options.get("version", ""))
-        except MissingSplitError as error:
+        except NoFilesError as error:
             if empty := _empty_folder(spec, root, split):
-                found.problems.append(Problem(str(empty), f"holds no image of split {split!r}"))
-            elif splits:
+                found.problems.append(empty)
+            elif splits or not (isinstance(error, MissingSplitError) or found.problems):
                 found.problems.append(_problem(error, str(root)))
             continue
         except DataError as error:
@@ -87,6 +87,11 @@ def inspect_set(
     return found
 
 
+def evenly(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` indices below ``count``, evenly spaced."""
+    return [int(k) for k in np.linspace(0, count - 1, min(count, wanted)).round()]
+
+
 def _disjoint(spec: Spec) -> list[str]:
     """The splits, without those that only gather others."""
     own: list[str] = []
@@ -96,33 +101,34 @@ def _disjoint(spec: Spec) -> list[str]:
     return own
 
 
-def _empty_folder(spec: Spec, root: Path, split: str) -> Path | None:
+def _empty_folder(spec: Spec, root: Path, split: str) -> Problem | None:
     """The folder of a split that is there without an image in it."""
-    for part in spec.splits[split]:
-        start = spec.layouts[0].images.replace("{split}", part).partition("{key}")[0].rpartition("/")[0]
-        if part and start and (root / start).is_dir():
-            return root / start
+    for layout in spec.layouts:
+        for part in spec.splits[split]:
+            start = layout.images.replace("{split}", part).partition("{key}")[0].rpartition("/")[0]
+            # what several splits share is no split's own folder
+            if start and (len(spec.splits) == 1 or "{split}" in layout.images) and (root / start).is_dir():
+                what = f"holds no image of split {split!r}; expected {fill(layout.images, part, '*')}"
+                return Problem(str(root / start), what)
     return None
 
 
 def _problem(error: DataError, path: str) -> Problem:
-    """The error's message begins with the path of what is wrong."""
+    """The error's message begins with the path of what is wrong: ``path`` itself, or what lies below it."""
     told = str(error)
-    where, sign, what = told.partition(": ")
-    return Problem(where, what) if sign and where.startswith(path) else Problem(path, told)
+    below, sign, what = told.removeprefix(path).partition(": ")
+    return Problem(path + below, what) if sign and told.startswith(path) else Problem(path, told)
 
 
 def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None:
     """Decode the pairs, or evenly spaced ones of them, and add what they show."""
-    chosen = np.arange(len(data))
-    if not full and len(data) > SAMPLE:
-        chosen = np.unique(np.linspace(0, len(data) - 1, SAMPLE).round().astype(int))
-    kept = set(chosen[np.linspace(0, len(chosen) - 1, EXAMPLES).round().astype(int)].tolist())
+    chosen = evenly(len(data), len(data) if full else SAMPLE)
+    kept = {chosen[k] for k in evenly(len(chosen), EXAMPLES)}
     found.label_set, found.labelled = data.label_set, data.labelled
 
     def rows() -> Iterator[_Look]:
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-            yield from pool.map(lambda i: _decode(data, i, i in kept), chosen.tolist())
+            yield from pool.map(lambda i: _decode(data, i, i in kept), chosen)
 
     for look in track(rows(), f"checking {found.name} {split}", len(chosen), unit="pairs"):
         found.problems += look.problems
@@ -166,7 +172,13 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
         label = np.full(image.shape[:2], IGNORE, np.uint8)
     look.counts = np.bincount(label.ravel(), minlength=256)
     if keep:
-        size = THUMBNAIL, max(round(THUMBNAIL * image.shape[0] / image.shape[1]), 1)
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        look.example = Example(sample.name, small, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))
+        look.example = shrunk(sample.name, image, label)
     return look
+
+
+def shrunk(name: str, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Example:
+    """Image (H, W, 3) and label (H, W) as an example whose longer side is THUMBNAIL."""
+    scale = THUMBNAIL / max(label.shape)
+    size = max(round(scale * label.shape[1]), 1), max(round(scale * label.shape[0]), 1)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return Example(name, small, cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT))

@@ -7,7 +7,11 @@ from clouds.data.layouts import Spec
 from clouds.errors import DataError
 
 
-class MissingSplitError(DataError):
+class NoFilesError(DataError):
+    """The folder holds no image of the split."""
+
+
+class MissingSplitError(NoFilesError):
     """The dataset is there, but not this split of it."""
 
 
@@ -24,7 +28,7 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
     if packed := sorted(root.glob("*.rar")) + sorted(root.glob("*.7z")):
         return DataError(f"{root}: {packed[0].name} cannot be read in place; unpack it there")
     wanted = "such images" if name == "folder" else name
-    return DataError(
+    return NoFilesError(
         f"{root}: holds no {wanted}; expected {expected} in it, or an archive of that ({spec.home}); "
         f"there is {_content(root)}"
     )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from clouds.config import Data, LabelledSet, Recipe
 from clouds.data import streets
 from clouds.data.cache import DecodedCache, identity
-from clouds.data.datasets import FOLDERS, Segmentation, find_spec
+from clouds.data.datasets import FOLDERS, Segmentation, dataset_spec
 from clouds.data.decode import LazyImage
 from clouds.data.labels import train_ids
+from clouds.data.layouts import Spec
 from clouds.errors import DataError, UsageError
 from clouds.files import whole_file
 from clouds.progress import track
@@ -107,19 +108,26 @@ def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Pat
 
 def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
     """One labelled dataset of a recipe."""
+    _, split = learned_from(chosen)
+    return Segmentation(chosen.dataset, set_root(chosen, data), split, version=chosen.version, **chosen.layout)
+
+
+def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:
+    """The row of the table of datasets and the split: "train" where there is one, unless the recipe says.
+
+    UsageError for an unknown dataset, an option or split that it lacks, and one without labels.
+    """
     name = chosen.dataset
-    if name != "folder":
-        try:
-            find_spec(name)
-        except UsageError as error:
-            raise UsageError(f"data.source: {error}, streets") from None
-    root = set_root(chosen, data)
-    found = Segmentation(
-        name, root, chosen.split or default_split(name), version=chosen.version, **chosen.layout
-    )
-    if not found.labelled:
+    try:
+        spec = dataset_spec(name, chosen.split, chosen.layout)
+    except UsageError as error:
+        raise UsageError(f"data.source: {error}" + ("" if name in FOLDERS else ", streets")) from None
+    split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
+    if split not in spec.splits:
+        raise UsageError(f"data.source: {name} has no split {split!r}; it has {', '.join(spec.splits)}")
+    if not any(layout.labels for layout in spec.layouts):
         raise UsageError(f"data.source: {name} has no labels to learn from")
-    return found
+    return spec, split
 
 
 def set_root(chosen: LabelledSet, data: Data) -> Path:
@@ -132,11 +140,6 @@ def set_root(chosen: LabelledSet, data: Data) -> Path:
             "or a root of its own"
         )
     return data.root / FOLDERS[chosen.dataset]
-
-
-def default_split(name: str) -> str | None:
-    """What a set is trained on unless the recipe says: its split "train" where it has one."""
-    return "train" if name != "folder" and "train" in find_spec(name).splits else None
 
 
 def render_source(recipe: Recipe, folder: Path) -> Segmentation:
