@@ -132,7 +132,7 @@ def generate(
     Examples:  clouds generate demo generate.count=50 --out generated --shard 0/4
                clouds generate --adopt their_images --prompts their_prompts.txt
     """
-    from clouds.pipeline import generate as make
+    from clouds.generate.sets import generate as make
 
     result = make(recipe, overrides or [], out, shard, adopt, prompts)
     tell(result, as_json, f"{result['images']} images in {result['folder']}")

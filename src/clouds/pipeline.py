@@ -27,11 +27,8 @@ from clouds.foundation.embeddings import Cached, open_store
 from clouds.foundation.language import check_writer
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
-from clouds.generate.adopt import adopt as adopt_set
-from clouds.generate.adopt import read_lines
-from clouds.generate.images import draw, kept, read_set, write_png
-from clouds.generate.prompts import prompts_of
-from clouds.generate.shards import parse_shard
+from clouds.generate.images import write_png
+from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
@@ -176,34 +173,6 @@ def train(recipe: Recipe, out: Path) -> None:
         },
     )
     save_model(model, out / "model")
-
-
-def generated_set(recipe: Recipe, out: Path) -> tuple[int, list[Path]]:
-    """How many prompts, and the images to train on: the recipe's own set, or drawn into the run folder."""
-    if folder := recipe.generate.folder:
-        rows = read_set(folder)
-        return len({row["prompt"] for row in rows}), [folder / row["file_name"] for row in rows]
-    prompts = prompts_of(recipe, out / "prompts.jsonl")
-    rows = kept(draw(recipe, prompts, out / "generated"))
-    return len(prompts), [out / "generated" / row["file_name"] for row in rows]
-
-
-def generate(
-    name: str, overrides: list[str], out: Path | None, shard: str | None, adopt: Path | None, prompts: Path | None
-) -> dict[str, Any]:
-    """Draw a recipe's set, or a shard of it, or adopt one; the object that ``clouds generate --json`` prints."""
-    if adopt:
-        if shard or overrides or name:
-            raise UsageError("--adopt: takes --prompts and --out only; no recipe is needed, and nothing is drawn")
-        rows = adopt_set(adopt, prompts, out)
-        return {"images": len(rows), "failed": 0, "folder": str((out or adopt).resolve())}
-    if not name:
-        raise UsageError("name a recipe, as `clouds generate demo`, or a set to take over: --adopt DIR")
-    recipe, part, folder = load_recipe(name, overrides), parse_shard(shard), out or Path("generated")
-    texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / "prompts.jsonl")
-    rows = draw(recipe, texts, folder, part)
-    done = [row for row in rows if "failed" not in row]
-    return {"images": len(done), "failed": len(rows) - len(done), "folder": str(folder.resolve())}
 
 
 def build_model(recipe: Recipe) -> Segmenter:
