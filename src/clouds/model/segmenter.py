@@ -134,7 +134,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         return merge(logits, masks, (images.shape[-2], images.shape[-1]))
 
 
-def merge(logits: Tensor, masks: Tensor, size: tuple[int, int], rows: int = 64) -> Tensor:
+def merge(logits: Tensor, masks: Tensor, size: tuple[int, int], rows: int = 32) -> Tensor:
     """Sum over queries of softmax(class)[no void] x sigmoid(mask upsampled by 4): (B, C, H, W).
 
     logits (B, Q, C + 1), mask logits (B, Q, h, w); the upsampled map is cropped to ``size`` (H, W). Works in blocks of
@@ -151,9 +151,9 @@ def merge(logits: Tensor, masks: Tensor, size: tuple[int, int], rows: int = 64) 
     out = masks.new_empty(masks.shape[0], classes.shape[1], height, width)
     for start in range(0, height, rows):
         block = slice(start, min(start + rows, height))
-        mixed = masks[:, :, low[block]] * (1 - share[block]) + masks[:, :, high[block]] * share[block]  # (B, Q, r, w)
+        mixed = torch.lerp(masks[:, :, low[block]], masks[:, :, high[block]], share[block])  # (B, Q, r, w)
         count = mixed.shape[2]
         full = F.interpolate(mixed, size=(count, 4 * w), mode="bilinear", align_corners=False)
-        full = full[..., :width].sigmoid().flatten(2)  # (B, Q, r W)
+        full = full[..., :width].sigmoid_().flatten(2)  # (B, Q, r W)
         out[:, :, block] = (classes @ full).unflatten(2, (count, width))
     return out
