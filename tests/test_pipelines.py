@@ -145,6 +145,9 @@ def test_weights_that_would_run_code_are_not_loaded(folders, tmp_path):
     torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
     with pytest.raises(BackendError, match="cannot be loaded as a text-to-image pipeline with safetensors"):
         generator(folder).generate(PROMPTS[:1], [1])
+    recipe = load_recipe("demo", [f"generate.generator=diffusers/{folder}", "generate.count=3"])
+    with pytest.raises(BackendError, match="cannot be loaded"):  # at once, and not image by image
+        draw(recipe, PROMPTS, tmp_path / "set")
 
 
 def test_a_blanked_image_is_a_failure(folders, monkeypatch):
@@ -158,7 +161,7 @@ def test_a_blanked_image_is_a_failure(folders, monkeypatch):
         return out
 
     monkeypatch.setattr(kind, "__call__", flagged)
-    with pytest.raises(BackendError, match="safety checker blanked"):
+    with pytest.raises(RuntimeError, match="safety checker blanked"):
         made.generate(PROMPTS[:1], [1])
 
 

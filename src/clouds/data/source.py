@@ -30,8 +30,7 @@ class Source:
     """Labelled samples of several datasets, counted through; ``[i]``: image (H, W, 3) RGB, label (H, W) of train ids.
 
     Both are uint8. The image is decoded as far as it is sliced, or it and the label are read-only views of a cache.
-    DataError names a file that cannot be read, and a pair whose
-    sizes differ.
+    DataError names a file that cannot be read, and a pair whose sizes differ.
     """
 
     def __init__(self, sets: Sequence[Segmentation], cache: DecodedCache | None = None) -> None:
@@ -46,11 +45,6 @@ class Source:
     def _find(self, index: int) -> tuple[int, int]:
         which = bisect_right(self._ends, index)
         return which, index - (self._ends[which] - self.sizes[which])
-
-    def where(self, index: int) -> str:
-        """The image file, for messages."""
-        which, k = self._find(index)
-        return str(self.sets[which].samples[k].image)
 
     def label(self, index: int) -> NDArray[np.uint8]:
         """(H, W) uint8 train ids, 255 ignored."""

@@ -125,7 +125,11 @@ class DiffusersGenerator:
         return fitting[name].from_config(pipe.scheduler.config)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """N prompts, N seeds -> N images uint8 (H, W, 3). BackendError for what the pipeline refuses or blanks."""
+        """N prompts, N seeds -> N images uint8 (H, W, 3).
+
+        BackendError where the pipeline cannot be loaded, RuntimeError or ValueError where it fails at this batch or
+        blanks an image of it.
+        """
         import torch
 
         s = self.settings
@@ -149,5 +153,5 @@ class DiffusersGenerator:
             )
         flagged = getattr(out, "nsfw_content_detected", None) or []
         if any(flagged):
-            raise BackendError(f"{self.name}: its safety checker blanked an image of this batch")
+            raise RuntimeError(f"{self.name}: its safety checker blanked an image of this batch")
         return list(images)

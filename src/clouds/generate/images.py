@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.config import Recipe
-from clouds.errors import BackendError, CloudsError, UsageError
+from clouds.errors import CloudsError, UsageError
 from clouds.files import read_jsonl, whole_file, write_jsonl
 from clouds.foundation.diffusion import ImageGenerator, build_generator
 from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
@@ -139,9 +139,7 @@ def _draw_batch(generator: ImageGenerator, batch: list[Row], folder: Path, retri
         try:
             images = generator.generate(prompts, seeds)
             break
-        except (UsageError, OSError, MemoryError):
-            raise  # the request, or this machine, is at fault: every other batch would fail too
-        except (BackendError, RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:  # others, as a pipeline that cannot load, would fail every batch
             if attempt == retries:
                 say(f"{batch[0]['file_name']}: {error}; recorded as failed after {attempt + 1} tries")
                 return [{**row, "failed": str(error)} for row in batch]
