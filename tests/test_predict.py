@@ -16,7 +16,8 @@ from clouds.classes import COLORS, NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
 from clouds.model.checkpoint import save_model
-from clouds.predict import Predictor, as_rgb, resize_shorter_side
+from clouds.model.inference import resized
+from clouds.predict import Predictor, _resize, as_rgb
 from clouds.predict_files import predict_files
 from clouds.result import KINDS, Result
 from conftest import small_model
@@ -151,7 +152,9 @@ def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
     ((1, 1), 32, (32, 32)), ((33, 47), 64, (64, 91)),
 ])  # fmt: skip
 def test_the_shorter_side_becomes_what_is_asked(size, side, expected):
-    assert resize_shorter_side(np.zeros((*size, 3), np.uint8), side).shape == (*expected, 3)
+    wanted = resized(size, side or min(size))
+    assert wanted == expected
+    assert _resize(np.zeros((*size, 3), np.uint8), wanted).shape == (*expected, 3)
 
 
 # -- saving

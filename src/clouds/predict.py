@@ -18,7 +18,7 @@ from torch import Tensor
 from clouds.data.loaders import read_image
 from clouds.errors import DataError, UsageError
 from clouds.model.checkpoint import load_model
-from clouds.model.inference import Inference, Size, look, resized
+from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
 from clouds.result import Result
@@ -144,11 +144,6 @@ def as_rgb(image: Any) -> Pixels:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise DataError(f"expected a path, a PIL image or a uint8 (H, W, 3) array, got {pixels.dtype} {pixels.shape}")
     return pixels
-
-
-def resize_shorter_side(image: Pixels, side: int) -> Pixels:
-    """(H, W, 3) -> the same picture with shorter side ``side``; 0 keeps its size."""
-    return _resize(image, resized(_size(image), side)) if side else image
 
 
 def _resize(image: Pixels, size: Size) -> Pixels:
