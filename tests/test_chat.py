@@ -7,12 +7,13 @@ import warnings
 import pytest
 import torch
 
-from clouds.config import Prompts, load_recipe
+from clouds.config import load_recipe
 from clouds.errors import BackendError
 from clouds.files import read_jsonl
 from clouds.foundation.language import build_writer, conversation
 from clouds.generate.checks import fault
 from clouds.generate.prompts import write_prompts
+from clouds.settings import Prompts
 from tiny_chat import save_chat_model
 
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import Generate, Prompts, load_recipe
+from clouds.config import load_recipe
 from clouds.data.source import render_source
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
@@ -21,6 +21,7 @@ from clouds.foundation.language import Grammar, build_writer
 from clouds.generate import images as images_module
 from clouds.generate.images import draw, image_seed
 from clouds.generate.prompts import prompts_of
+from clouds.settings import Generate, Prompts
 
 CONTRACT = {"file_name", "prompt", "seed", "generator", "revision", "steps", "guidance", "sha256"}
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from clouds import cli
-from clouds.config import Generate, load_recipe
+from clouds.config import load_recipe
 from clouds.errors import BackendError, UsageError
 from clouds.files import read_jsonl
 from clouds.foundation import backend_name
 from clouds.foundation.diffusion import build_generator
 from clouds.generate.images import draw
 from clouds.generate.shards import Shard
+from clouds.settings import Generate
 from tiny_diffusion import save_pipeline
 
 PROMPTS = ["a street in fog", "a road at night", "a bridge in snow"]

@@ -13,11 +13,11 @@ import clouds
 import tiny
 import tiny_sam
 from clouds import pipeline
-from clouds.config import SelfTrain
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation import SAM_FAMILIES, backend_name
 from clouds.foundation.sam import SEGMENTERS, check_segmenter, load_segmenter
 from clouds.foundation.sam_transformers import FAMILIES, quiet
+from clouds.settings import SelfTrain
 
 PROCESSORS = {
     "sam": "SamProcessor", "sam-hq": "SamHQProcessor", "sam2": "Sam2Processor", "edgetam": "Sam2Processor",

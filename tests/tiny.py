@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from clouds.classes import COLORS
-from clouds.config import Recipe, load_recipe
+from clouds.config import load_recipe
 from clouds.data.datasets import open_dataset
 from clouds.data.source import Source
 from clouds.generate.images import write_png
 from clouds.model.segmenter import Segmenter
+from clouds.settings import Recipe
 
 torch.set_num_threads(1)  # on tensors this small a second thread costs ten times what it brings
 

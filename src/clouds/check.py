@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import LabelledSet, Recipe, dataset_recipe, load_recipe, recipe_names
+from clouds.config import dataset_recipe, load_recipe, recipe_names
 from clouds.data import streets
 from clouds.data.contact import contact_sheet
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec
@@ -20,6 +20,7 @@ from clouds.data.source import learned_from, set_root
 from clouds.errors import UsageError
 from clouds.files import make_folder
 from clouds.generate.images import write_png
+from clouds.settings import LabelledSet, Recipe
 
 SCENES = 8  # rendered to look at
 RENDERED = "rendered"  # in place of a root

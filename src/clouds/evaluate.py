@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import Recipe, load_recipe
+from clouds.config import load_recipe
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, open_dataset
 from clouds.data.labels import LabelSet, find_label_set, folding
@@ -26,6 +26,7 @@ from clouds.model.inference import Inference, protocol_text
 from clouds.predict import Predictor, load
 from clouds.progress import track
 from clouds.runs import commit, usable_device
+from clouds.settings import Recipe
 
 RENDERED = ("town", "fog", "night", "rain", "snow")
 TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.classes import COLORS, NAMES, SYNONYMS
-from clouds.config import Recipe, check, load_recipe
+from clouds.config import check, load_recipe
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
@@ -39,6 +39,7 @@ from clouds.report import write_report
 from clouds.runs import commit, open_run, usable_device
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
+from clouds.settings import Recipe
 from clouds.train import train_stage
 
 EXAMPLES = 3

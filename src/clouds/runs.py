@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from clouds.config import Recipe, check
+from clouds.config import check
 from clouds.errors import DataError, UsageError
 from clouds.files import write_text
+from clouds.settings import Recipe
 
 # settings that may change between two calls on one run folder
 SCORING = ("evaluate.", "data.root")

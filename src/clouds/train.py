@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clouds.config import Recipe
 from clouds.data.loaders import Batches, batches
 from clouds.errors import CloudsError
 from clouds.files import write_json, write_jsonl
@@ -22,6 +21,7 @@ from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter
 from clouds.progress import track
 from clouds.selftrain.pseudo import Panel, PseudoLabeller, Work, panel_points
+from clouds.settings import Recipe
 
 BETAS = (0.9, 0.999)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
-from clouds.config import Recipe
 from clouds.data.augment import jitter, scale_crop
 from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
@@ -22,6 +21,7 @@ from clouds.data.order import Order
 from clouds.data.rare import RareClasses
 from clouds.data.source import Source
 from clouds.errors import DataError
+from clouds.settings import Recipe
 
 TRIES = 100  # samples in a row that may be bad
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.config import Data, LabelledSet, Recipe
 from clouds.data import streets
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import FOLDERS, Segmentation, dataset_spec
@@ -22,6 +21,7 @@ from clouds.data.layouts import Spec
 from clouds.errors import DataError, UsageError
 from clouds.files import whole_file
 from clouds.progress import track
+from clouds.settings import Data, LabelledSet, Recipe
 
 Picture = NDArray[np.uint8] | LazyImage
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.config import Generate
 from clouds.data import streets
 from clouds.errors import UsageError
+from clouds.settings import Generate
 
 STREETS, DIFFUSERS = "streets", "diffusers/"
 

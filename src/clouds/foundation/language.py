@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from clouds.config import Prompts
 from clouds.data.streets import VOCABULARY
 from clouds.errors import UsageError
+from clouds.settings import Prompts
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.config import Generate
 from clouds.errors import BackendError, UsageError
+from clouds.settings import Generate
 
 INDEX = "model_index.json"
 

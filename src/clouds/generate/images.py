@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.config import Recipe
 from clouds.errors import CloudsError, UsageError
 from clouds.files import read_jsonl, whole_file, write_jsonl
 from clouds.foundation.diffusion import ImageGenerator, build_generator
 from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
 from clouds.progress import say, track
+from clouds.settings import Recipe
 
 Row = dict[str, Any]
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from clouds.config import Recipe, load_recipe
+from clouds.config import load_recipe
 from clouds.errors import UsageError
 from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
 from clouds.generate.images import draw, kept, read_set
 from clouds.generate.prompts import prompts_of
 from clouds.generate.shards import parse_shard
+from clouds.settings import Recipe
 
 
 def generated_set(recipe: Recipe, out: Path) -> tuple[int, list[Path]]:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clouds.classes import IGNORE
-from clouds.config import SelfTrain
 from clouds.data.loaders import Batch
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.teacher import Teacher
+from clouds.settings import SelfTrain
 
 
 @dataclass

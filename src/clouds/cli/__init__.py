@@ -1,0 +1,72 @@
+"""The command line: one short function a verb, no logic. Heavy imports happen inside the verbs."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from clouds.cli import learn, make, use  # noqa: F401 - each adds its verbs
+from clouds.cli.options import app
+from clouds.errors import CloudsError, UsageError
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from clouds import __version__
+
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+INTERRUPTED = 130  # what typer returns on Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit 0 when done, 1 when it failed, 2 when the request itself was wrong."""
+    # OpenMP's waiting threads spin for milliseconds: on a busy machine that makes training steps several times slower,
+    # while a short spin keeps the speed of an idle one (GNU OpenMP, which PyTorch brings on Linux)
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    try:
+        code = app(args=words, prog_name="clouds", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        if "--debug" in words:
+            raise
+        return _fail("interrupted; finished work is kept, the same command goes on from there")
+    except CloudsError as error:
+        if "--debug" in words:
+            raise
+        _fail(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        if "--debug" in words:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; finished work is kept, run again when it is mended")
+    except Exception as error:  # typer's own usage errors; it vendors click, so their class has no public name
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()
+        return 2
+
+
+def _fail(message: str) -> int:
+    print(f"clouds: {message}", file=sys.stderr)  # noqa: T201
+    return 1

@@ -1,0 +1,90 @@
+"""Verbs of the method: the demo, training, scores, the report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clouds.cli.options import Debug, Json, Overrides, app, out_option, tell
+from clouds.errors import UsageError
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option("--minutes", help="Scale the work; the recipe is sized for 10.")] = 10,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the whole method on embedded defaults, score unseen domains, write the report.
+
+    Examples:  clouds demo    clouds demo --minutes 2    clouds demo data.root=../shared/data
+    """
+    from clouds import pipeline
+
+    result = pipeline.demo(overrides or [], out, minutes)
+    tell(result, as_json, pipeline.comparison_table(result))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or with --resume a run folder.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run folder given.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Warm-up, then joint training; makes the prompts and images it does not find.
+
+    Examples:  clouds train demo train.steps=200 --out runs/a    clouds train runs/a --resume
+    """
+    from clouds.config import load_recipe
+    from clouds.pipeline import train as train_run
+    from clouds.runs import load_run
+
+    if resume:
+        if overrides or out:
+            raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
+        run = Path(recipe)
+        settings = load_run(run)
+    else:
+        settings = load_recipe(recipe, overrides)
+        run = out or Path("runs") / settings.name
+    train_run(settings, run)
+    tell({"run": str(run.resolve())}, as_json, f"trained: {run}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN... [KEY=VALUE]...", help="town, camvid-day, ...")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a model on domains: mean IoU with its 95 % interval, on each domain's own label set.
+
+    Example:  clouds evaluate runs/demo town night camvid-day data.root=../shared/data
+    """
+    from clouds.evaluate import evaluate_model, results_table
+
+    result = evaluate_model(model, domains, out)
+    tell(result, as_json, results_table(result))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the run's report page again.
+
+    Example:  clouds report runs/demo
+    """
+    from clouds.report import write_report
+
+    page = write_report(run)
+    tell({"report": str(page.resolve())}, as_json, str(page))

@@ -1,0 +1,96 @@
+"""Verbs that look at data or make it: classes, check, prompts, generate."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, out_option, tell
+
+
+@app.command()
+def classes(
+    name: Annotated[str | None, typer.Argument(metavar="[LABEL_SET|DATASET]", help="As synthia16 or camvid.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the label sets and datasets there are, or how one folds the 19 Cityscapes classes.
+
+    Examples:  clouds classes    clouds classes idd-lite
+    """
+    from clouds.data.tables import class_tables, tables_text
+
+    result = class_tables(name)
+    tell(result, as_json, tables_text(result, colour=sys.stdout.isatty()))
+
+
+@app.command()
+def check(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|DATASET", help="A recipe, or a dataset as camvid.")],
+    overrides: Overrides = None,
+    root: Annotated[Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Decode every file, not a sample.")] = False,
+    out: Annotated[Path, out_option("check")] = Path("check"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find, pair, decode and count what a recipe or a dataset needs; list every problem; draw a contact sheet.
+
+    Examples:  clouds check camvid --root data/camvid    clouds check demo data.root=data --full
+    """
+    from clouds.check import check as look
+    from clouds.check import check_table
+
+    result = look(what, overrides or [], root, full, out)
+    tell(result, as_json, check_table(result))
+    raise typer.Exit(1 if result["problems"] else 0)
+
+
+@app.command()
+def prompts(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    out: Annotated[Path, out_option("prompts.jsonl", "FILE")] = Path("prompts.jsonl"),
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the prompt writer for scenes, check them, write them as JSON lines; show coverage and diversity.
+
+    Examples:  clouds prompts demo prompts.count=20 --out prompts.jsonl
+               clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
+    """
+    from clouds.config import load_recipe
+    from clouds.generate.prompts import write_prompts
+    from clouds.generate.told import prompts_result, result_text
+
+    result = prompts_result(write_prompts(load_recipe(recipe, overrides), out), out)
+    tell(result, as_json, result_text(result, out))
+
+
+@app.command()
+def generate(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="As above; not needed with --adopt.")] = "",
+    overrides: Overrides = None,
+    out: Annotated[Path | None, out_option("generated")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Draw part I of N, from 0.  [default: the launcher's]")
+    ] = None,
+    adopt: Annotated[
+        Path | None, typer.Option("--adopt", metavar="DIR", help="Take over images made elsewhere, draw none.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts to draw or adopt with, one a line.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw the recipe's generated set: images and metadata.jsonl. Run again, it goes on.
+
+    Examples:  clouds generate demo generate.count=50 --out generated --shard 0/4
+               clouds generate --adopt their_images --prompts their_prompts.txt
+    """
+    from clouds.generate.sets import generate as make
+
+    result = make(recipe, overrides or [], out, shard, adopt, prompts)
+    tell(result, as_json, f"{result['images']} images in {result['folder']}")

@@ -1,0 +1,88 @@
+"""Verbs that take a model to where it is used: predict, import."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clouds.cli.options import Debug, Json, app, out_option, tell
+from clouds.errors import DataError
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")],
+    out: Annotated[Path, out_option("predictions")] = Path("predictions"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", metavar="KIND,...", help="labels, color, overlay, ids, scores.  [default: labels,overlay]"
+        ),
+    ] = None,
+    shorter_side: Annotated[
+        int | None,
+        typer.Option("--shorter-side", metavar="N", help="Bring images to it; 0: own size.  [default: the model's]"),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", metavar="N", help="Slide a window of this side, not whole images.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", metavar="N", help="Step of the window.  [default: 2/3 of it]")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option("--scales", metavar="X,...", help="Average over sizes, as 0.75,1,1.25.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Files segmented at a time.")] = 1,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Other names to look for: scooter,road|street (text head only).")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Text tower's weights for new names, if not the recorded ones.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Segment images: train-id PNGs and colour overlays, or the formats asked for.
+
+    Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
+               clouds predict runs/demo photos/ --format ids --window 768 --flip
+               clouds predict runs/demo street.jpg --classes "scooter,road|street"
+    """
+    from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
+
+    kinds = split_kinds(formats) if formats else DEFAULT_KINDS
+    how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
+    how["scales"] = split_scales(scales) if scales is not None else None
+    done, failed = predict_files(model, inputs, out, kinds, batch_size, classes, weights, **how)
+    result = {"images": len(done), "folder": str(out.resolve()), "failed": failed}
+    tell(result, as_json, f"{len(done)} images segmented in {out}")
+    if failed:
+        raise DataError(failure_text(failed, len(done) + len(failed)))
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file of the published implementation.")],
+    out: Annotated[Path, out_option("model")] = Path("model"),
+    clip: Annotated[str | None, typer.Option("--clip", help="open_clip's model, if the tensors do not tell.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="CLIP's (tag, hf-hub:org/name, path), if the file holds none.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Class names, as road|railroad,sidewalk  [default: the 19]")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint of the published implementation into a model folder.
+
+    Example:  clouds import clouds_convnext_large.pth --out models/convnext-l
+    """
+    from clouds.model.imported import import_checkpoint
+    from clouds.model.open_vocabulary import parse_names
+
+    named = {"synonyms": parse_names(classes)} if classes is not None else {}
+    found = import_checkpoint(checkpoint, out, clip, weights, **named)
+    tell(found, as_json, f"{out}: {found['clip']}, {found['head']} head, {found['classes']} classes")
