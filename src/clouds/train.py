@@ -20,7 +20,8 @@ from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoi
 from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter
 from clouds.progress import track
-from clouds.selftrain.pseudo import Panel, PseudoLabeller, Work, panel_points
+from clouds.selftrain.pseudo import Lesson, Panel, PseudoLabeller, panel_points
+from clouds.selftrain.work import Work
 from clouds.settings import Recipe
 
 BETAS = (0.9, 0.999)
@@ -67,9 +68,11 @@ def train_stage(
         rate = learning_rate(recipe, base, step, data.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        labels, told, panel = pseudo(batch, step) if pseudo else (batch["labels"], {}, None)
+        images, labels, weights, told, panel = (
+            pseudo(batch, step) if pseudo else Lesson(batch["images"], batch["labels"], None, {}, None)
+        )
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        losses = criterion(model(batch["images"].to(device)), labels.to(device), recipe.loss, generator)
+        losses = criterion(model(images.to(device)), labels.to(device), recipe.loss, generator, weights)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(trained, settings.clip)
@@ -116,6 +119,7 @@ def _state(
         tensors["teacher"] = {name: wanted[name] for name in student}
         work = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen)}
         counts |= {"work": work, "updates": pseudo.teacher.updates}
+        tensors["thresholds"] = {"histogram": torch.from_numpy(pseudo.thresholds.histogram)}
     return Checkpoint(log.stage, step, tensors, counts)
 
 
@@ -143,6 +147,7 @@ def _resume(
         pseudo.teacher.updates = checkpoint.counts["updates"]
         work = checkpoint.counts["work"]
         pseudo.work = Work(**{**work, "seen": set(work["seen"])})
+        pseudo.thresholds.histogram = checkpoint.tensors["thresholds"]["histogram"].numpy()
     return checkpoint.step, checkpoint.counts["unlogged"]
 
 
@@ -178,9 +183,14 @@ class MetricsLog:
 
 
 def save_panel(panel: Panel, folder: Path) -> None:
-    """Image, teacher's map, refined map (train ids) and points of one generated image, for the report."""
+    """Image, teacher's map, refined map (train ids), points and masks of one generated image, for the report.
+
+    In masks.png a pixel's number tells the masks apart, 0 where there is none; after 255 they start again from 1.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_png(folder / "image.png", panel.image.permute(1, 2, 0).numpy())
     write_png(folder / "teacher.png", panel.teacher)
     write_png(folder / "refined.png", panel.refined)
+    masks = panel.refinement.masks
+    write_png(folder / "masks.png", np.where(masks, (masks - 1) % 255 + 1, 0).astype(np.uint8))
     write_json(folder / "points.json", panel_points(panel.refinement))

@@ -90,26 +90,35 @@ def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Ten
     return torch.cat((candidates.gather(1, index[..., None].expand(-1, -1, 2)), fill), dim=1)
 
 
-def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) -> tuple[Tensor, Tensor]:
+def mask_losses(
+    logits: Tensor, target: Tensor, weight: Tensor, count: float, worth: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``.
 
-    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already.
+    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already. ``worth`` (M,): see
+    ``Matched``.
     """
     bce = F.softplus(logits) * weight - logits * target
     bce = bce.sum(1) / weight.sum(1).clamp(min=1e-6)
     probability = logits.sigmoid()
     dice = 1 - (2 * (probability * target).sum(1) + 1) / ((probability * weight).sum(1) + target.sum(1) + 1)
+    if worth is not None:
+        bce, dice = worth * bce, worth * dice
     return bce.sum() / count, dice.sum() / count
 
 
 @dataclass
 class Matched:
-    """M matched (query, target) pairs of all outputs and images: index tensors (M,)."""
+    """M matched (query, target) pairs of all outputs and images: index tensors (M,).
+
+    ``worth`` (M,) in [0, 1]: how much each pair counts; None: all the same.
+    """
 
     output: Tensor
     image: Tensor
     query: Tensor
     class_: Tensor
+    worth: Tensor | None = None
 
 
 @torch.no_grad()
@@ -164,16 +173,21 @@ def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: fl
     weight = no_object * labelled
     where = (matched.output, matched.image, matched.query)
     target[where] = matched.class_
-    weight[where] = 1.0
+    weight[where] = 1.0 if matched.worth is None else matched.worth
     losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
     return ((losses * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).sum()
 
 
 def criterion(
-    prediction: Prediction, labels: Tensor, settings: LossSettings, generator: torch.Generator
+    prediction: Prediction,
+    labels: Tensor,
+    settings: LossSettings,
+    generator: torch.Generator,
+    weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
+    ``weights`` (B, C) in [0, 1]: how much each class's mask in each image counts; None: all the same.
     The parts are unweighted sums over the L outputs; "loss" weighs them. ``generator`` fixes every random point.
     """
     device, p = labels.device, settings.points
@@ -183,6 +197,8 @@ def criterion(
 
     matched, labelled, targets = match(prediction, labels, random_points(len(labels), p), settings)
     count = max(targets, 1)
+    if weights is not None:
+        matched.worth = weights.to(device)[matched.image, matched.class_]
     ce = class_loss(torch.stack(prediction.logits), matched, labelled, settings.no_object)
     keep = int(settings.importance * p)
     candidates = random_points(len(matched.query), int(settings.oversample * p))
@@ -236,4 +252,4 @@ def matched_losses(
                 valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
             points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
     target, weight = read(points)
-    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)
+    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count, matched.worth)
