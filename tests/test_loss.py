@@ -298,3 +298,24 @@ def test_the_loss_weighs_its_parts_and_sums_over_outputs():
     assert torch.allclose(run(twice, labels)["loss_ce"], 2 * run(one, labels)["loss_ce"])
     doubled, single = (run(p, labels, points=20000)["loss_dice"] for p in (twice, one))
     assert torch.allclose(doubled, 2 * single, rtol=0.02)
+
+
+def test_a_class_that_counts_less_teaches_less():
+    labels, masks, logits = half_ignored()
+    present = [int(c) for c in labels.unique() if c != 255]
+    full = torch.ones(len(labels), logits.shape[-1] - 1)
+    none, half = full.clone(), full.clone()
+    none[:, present], half[:, present] = 0, 0.5
+    plain, same, nothing, less = (weigh(labels, masks, logits, w) for w in (None, full, none, half))
+    assert all(torch.equal(plain[key], same[key]) for key in plain)
+    assert nothing["loss_mask"] == nothing["loss_dice"] == 0
+    assert torch.allclose(less["loss_mask"], plain["loss_mask"] / 2)
+    assert torch.allclose(less["loss_dice"], plain["loss_dice"] / 2)
+    one = full.clone()
+    one[:, present[0]] = 0
+    assert 0 < weigh(labels, masks, logits, one)["loss_mask"] < plain["loss_mask"]
+
+
+def weigh(labels, masks, logits, weights):
+    generator = torch.Generator().manual_seed(0)
+    return L.criterion(predict(masks, logits), labels, L.LossSettings(points=48), generator, weights)
