@@ -16,7 +16,6 @@ from clouds.model.checkpoint import latest_checkpoint
 from clouds.model.loss import criterion
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
-from clouds.selftrain.work import Work
 from clouds.train import MetricsLog, build_optimizer, learning_rate, train_stage
 
 STEPS = 10
