@@ -205,7 +205,7 @@ def read_run(folder: Path) -> Run:
         confusions=confusions.domains if confusions else {},
         confused=confused,
     )
-    if not any((run.recipe, run.prompts, run.generated, run.steps, run.warmup, run.joint, run.confusions)):
+    if not any((run.recipe, run.prompts, run.generated, run.steps, run.warmup, run.joint, run.confusions, run.fates)):
         raise DataError(f"{folder}: not a run folder: neither recipe.yaml nor metrics.jsonl nor results.json is there")
     return run
 
