@@ -47,6 +47,12 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
     return base * ramp * fade
 
 
+def generators(seed: int, step: int, count: int) -> list[torch.Generator]:
+    """Random points of the loss, from (seed, step, sample)."""
+    states = np.random.SeedSequence((seed, step)).generate_state(count, np.uint64)
+    return [torch.Generator().manual_seed(int(state >> 1)) for state in states]
+
+
 def train_stage(
     model: Segmenter, stage: str, recipe: Recipe, data: Batches, run: Path, pseudo: PseudoLabeller | None = None
 ) -> Work | None:
@@ -71,8 +77,8 @@ def train_stage(
         images, labels, weights, told, panel = (
             pseudo(batch, step) if pseudo else Lesson(batch["images"], batch["labels"], None, {}, None)
         )
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        losses = criterion(model(images.to(device)), labels.to(device), recipe.loss, generator, weights)
+        points = generators(recipe.seed, step, len(labels))
+        losses = criterion(model(images.to(device)), labels.to(device), recipe.loss, points, weights)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(trained, settings.clip)
