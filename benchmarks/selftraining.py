@@ -72,7 +72,7 @@ def optimise(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 class Ours:
-    def __init__(self, model: torch.nn.Module, sam: torch.nn.Module, side: int, refinement: str) -> None:
+    def __init__(self, model: torch.nn.Module, sam: torch.nn.Module, side: int) -> None:
         self.clock, self.model = Clock(), model
         self.segmenter = TransformersSegmenter(sam, FAMILIES["sam"], "SAM, random weights", [])
         settings = SelfTrain(floor=0.005, max_swallow=None)
@@ -192,7 +192,7 @@ def main() -> None:
     labels[1] = 255
     sides = {
         "reference": Reference(theirs, their_teacher, sam, side),
-        "points": Ours(mine, sam, side, "points"),
+        "points": Ours(mine, sam, side),
     }
     first = {}
     for name, each in sides.items():  # the first step of ours encodes the image

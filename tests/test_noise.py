@@ -1,15 +1,12 @@
-"""What self-training does about noise: thresholds, borders, gates, weights; and the views it makes for the student."""
+"""What self-training does about noise: thresholds, borders, gates and weights; and what it counts."""
 
 import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tiny
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
-from clouds.selftrain.views import hide, paste
 from clouds.selftrain.work import Work, by_class, count
 
 CLASSES = 4
@@ -139,33 +136,3 @@ def test_shares_by_class_add_up_to_one():
     found = by_class(work, ["road", "car", "sky"])
     assert found["sky"] == {"pixels": 10, "kept": 0.5, "changed": 0.1, "ignored": 0.4, "confidence": 0.9}
     assert set(found) == {"road", "sky"}
-
-
-@pytest.mark.parametrize("present", [1, 2, 5])
-def test_half_of_the_sources_classes_are_pasted_with_their_labels(present):
-    truth = (torch.arange(10 * 20).view(10, 20) % present).to(torch.uint8)
-    truth[0] = 255
-    source, image = torch.full((3, 10, 20), 200, dtype=torch.uint8), torch.zeros(3, 10, 20, dtype=torch.uint8)
-    label = torch.full((10, 20), 9, dtype=torch.uint8)
-    mixed, mixed_label, pasted = paste(image, label, source, truth, np.random.default_rng(0))
-    assert len(truth[pasted].unique()) == (present + 1) // 2
-    assert torch.equal(mixed_label[pasted], truth[pasted])
-    assert torch.equal(mixed[0] == 200, pasted)
-    assert (mixed_label[~pasted] == 9).all()
-    assert not pasted[0].any(), "ignored pixels are never pasted"
-    chosen = set(truth[pasted].tolist())
-    assert torch.equal(pasted, torch.isin(truth, torch.tensor(sorted(chosen), dtype=torch.uint8)))
-
-
-@pytest.mark.parametrize(("share", "patch"), [(0.5, 1 / 12), (0.3, 0.25), (0.9, 0.01)])
-def test_patches_are_hidden_in_the_share_asked_for(share, patch):
-    image = torch.randint(0, 100, (3, 96, 130), dtype=torch.uint8)
-    fill = torch.tensor([200, 210, 220], dtype=torch.uint8)
-    seen = hide(image, share, patch, fill, np.random.default_rng(1))
-    hidden = (seen == fill[:, None, None]).all(0)
-    assert torch.equal(seen[:, ~hidden], image[:, ~hidden])
-    side = max(round(patch * 96), 1)
-    cells = hidden[: 96 // side * side, : 130 // side * side].unfold(0, side, side).unfold(1, side, side)
-    cells = cells.float().mean((-1, -2))
-    assert set(cells.unique().tolist()) <= {0.0, 1.0}, "whole patches"
-    assert abs(hidden.float().mean() - share) < 0.2

@@ -143,6 +143,7 @@ def batch(slots, ids, flipped, size=4):
     return {
         "images": torch.zeros(total, 3, size, size, dtype=torch.uint8),
         "labels": labels,
+        "places": torch.arange(total),
         "slots": torch.tensor(slots, dtype=torch.long),
         "ids": torch.tensor(ids, dtype=torch.long),
         "flipped": torch.tensor(flipped, dtype=torch.bool),
@@ -220,7 +221,7 @@ def test_refinement_gets_the_recipes_settings_and_a_seed_of_seed_step_and_slot(m
 def test_work_adds_up_over_steps(monkeypatch):
     maps, confidence = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
-    _, _, weights, told, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
+    _, weights, told, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
     wanted = {"teacher_confidence": 0.5, "changed": 0.4375, "decided": 0.75, "components": 3.0, "kept/road": 0.3125}
     assert told == {**wanted, "changed/road": 0.4375, "ignored/road": 0.25}
     assert weights is None

@@ -74,11 +74,9 @@ def train_stage(
         rate = learning_rate(recipe, base, step, data.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        images, labels, weights, told, panel = (
-            pseudo(batch, step) if pseudo else Lesson(batch["images"], batch["labels"], None, {}, None)
-        )
+        labels, weights, told, panel = pseudo(batch, step) if pseudo else Lesson(batch["labels"], None, {}, None)
         points = generators(recipe.seed, step, len(labels))
-        losses = criterion(model(images.to(device)), labels.to(device), recipe.loss, points, weights)
+        losses = criterion(model(batch["images"].to(device)), labels.to(device), recipe.loss, points, weights)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(trained, settings.clip)

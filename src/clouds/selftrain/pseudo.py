@@ -1,7 +1,7 @@
 """What the student learns from the generated images of a batch (paper section 3.4).
 
 Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> judged -> flipped
-like the student's view, into which source objects may be pasted, and of which patches may be hidden.
+like the student's view, and written wherever no source object was pasted into it.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,8 @@ from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.teacher import Teacher
-from clouds.selftrain.views import hide, paste
 from clouds.selftrain.work import Counts, Work, count
 from clouds.settings import SelfTrain
-
-STREAM = 1  # tells the views' random numbers from the points'
 
 
 @dataclass
@@ -37,10 +34,9 @@ class Panel:
 
 
 class Lesson(NamedTuple):
-    """What the student gets: images uint8 (B, 3, H, W), labels uint8 (B, H, W), how much each class's mask counts
-    (B, C) or None for all the same; what happened, as numbers for the log; one panel."""
+    """What the student learns: labels uint8 (B, H, W), how much each class's mask counts (B, C) or None for all the
+    same; what happened, as numbers for the log; one panel."""
 
-    images: Tensor
     labels: Tensor
     weights: Tensor | None
     told: dict[str, float]
@@ -58,18 +54,17 @@ class PseudoLabeller:
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
     def __call__(self, batch: Batch, step: int) -> Lesson:
-        """``batch`` with every generated image's label filled in, and its view made."""
-        images, labels = batch["images"], batch["labels"].clone()
+        """The labels of ``batch``, every generated image's filled in."""
+        labels = batch["labels"].clone()
         if not len(batch["slots"]):
-            return Lesson(images, labels, None, {}, None)
-        images = images.clone()
+            return Lesson(labels, None, {}, None)
         weights = torch.ones(len(labels), len(self.classes))
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
         panel, told = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
             trusted = self.thresholds.trusted(teacher, confidence)
-            refinement = self._refine(index, batch["clean"][g], trusted, step, slot)
+            refinement = self._refine(index, batch["clean"][g], trusted, step, int(batch["places"][slot]))
             refined = refinement.labels
             if self.settings.undecided == "teacher":
                 refined = np.where(refined == IGNORE, trusted, refined)
@@ -82,20 +77,19 @@ class PseudoLabeller:
             told.append(self._told(counts, refinement, refined.size))
             panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
-            labels[slot] = torch.from_numpy(np.ascontiguousarray(view))
-            weights[slot] = torch.from_numpy(
-                class_weights(teacher, confidence, refined, len(self.classes), self.settings)
-            )
-            self._view(batch, images, labels, weights, step, slot)
+            pasted = labels[slot] != IGNORE
+            labels[slot] = torch.where(pasted, labels[slot], torch.from_numpy(np.ascontiguousarray(view)))
+            own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
+            weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
         means = {key: float(np.mean([row[key] for row in told if key in row])) for key in sorted(set().union(*told))}
-        return Lesson(images, labels, weights if self.settings.weight_by else None, means, panel)
+        return Lesson(labels, weights if self.settings.weight_by else None, means, panel)
 
-    def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, slot: int) -> Refinement:
+    def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
         s = self.settings
         embedding = self._embeddings.get(
             index, lambda: self.segmenter.encode(image.permute(1, 2, 0).contiguous().numpy())
         )
-        seed = int(np.random.SeedSequence((self.seed, step, slot)).generate_state(1)[0])
+        seed = int(np.random.SeedSequence((self.seed, step, place)).generate_state(1)[0])
         return refine_map(
             labels,
             embedding,
@@ -106,26 +100,6 @@ class PseudoLabeller:
             strategy=s.strategy,
             max_swallow=s.max_swallow,
         )
-
-    def _view(
-        self, batch: Batch, images: Tensor, labels: Tensor, weights: Tensor, step: int, slot: int
-    ) -> None:
-        """Paste into and hide from the student's view of the generated image in ``slot``, in place."""
-        s = self.settings
-        rng = np.random.default_rng((self.seed, step, slot, STREAM))
-        made = set(batch["slots"].tolist())
-        sources = [other for other in range(len(labels)) if other not in made]
-        if sources and rng.random() < s.mix:
-            other = int(rng.choice(sources))
-            generated = labels[slot]
-            images[slot], labels[slot], pasted = paste(
-                images[slot], generated, batch["images"][other], batch["labels"][other], rng
-            )
-            if s.weight_by:
-                weights[slot] = _blend(weights[slot], labels[slot], pasted)
-        if s.hide:
-            fill = (self.teacher.model.mean.flatten().cpu()).round().to(torch.uint8)
-            images[slot] = hide(images[slot], s.hide, s.hide_patch, fill, rng)
 
     def _told(self, counts: Counts, refinement: Refinement, size: int) -> dict[str, float]:
         """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""
