@@ -41,7 +41,9 @@ from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import by_class
 from clouds.settings import Recipe
-from clouds.train import train_stage
+from clouds.train.engine import Engine
+from clouds.train.loop import train_stage
+from clouds.train.validate import Validation
 
 EXAMPLES = 3
 LEAST_STEPS = 80  # of the shortest demo
@@ -110,7 +112,7 @@ def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
     return check(values, "demo")
 
 
-def train(recipe: Recipe, out: Path) -> None:
+def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
     stage = recipe.train.stage
     usable_device(recipe.train.device)
@@ -127,24 +129,28 @@ def train(recipe: Recipe, out: Path) -> None:
     if stage != "warmup":
         check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
-    open_run(recipe, out)
-    prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
-    source = make_source(recipe, opened, out / "source")
-    rare = None
-    if recipe.data.rare_classes:
-        pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
-        rare = RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
+    engine, validation = Engine(recipe.train, out), Validation(recipe) if recipe.train.validate_every else None
+    with engine.first():
+        open_run(recipe, out, allow_change)
+        prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
+        source = make_source(recipe, opened, out / "source")
+        rare = None
+        if recipe.data.rare_classes:
+            pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
+            rare = RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
+    engine.track(recipe)
+    process = engine.rank, engine.world
     torch.manual_seed(recipe.seed)
 
     if not has_model(out / "warmup"):
-        model = build_model(recipe)
-        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare)
-        train_stage(model, "warmup", recipe, data, out)
-        save_model(model, out / "warmup")
+        model = build_model(recipe).to(engine.device)
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, process)
+        train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
+        keep_model(model, out, "warmup", recipe, engine)
     if stage == "warmup" or has_model(out / "model"):
         return
 
-    model = load_model(out / "warmup").to(recipe.train.device)
+    model = load_model(out / "warmup").to(engine.device)
     thaw(model, recipe)
     pseudo = PseudoLabeller(
         Teacher(model, recipe.selftrain.decay),
@@ -153,17 +159,15 @@ def train(recipe: Recipe, out: Path) -> None:
         recipe.seed,
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
-    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare)
-    train_stage(model, "joint", recipe, data, out, pseudo)
-    work = pseudo.work
-    if not work.images or not work.pixels_changed:
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, process)
+    work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
+    if not work or not work.images or not work.pixels_changed:
         raise CloudsError(
-            f"joint training saw {work.images} generated images and refinement changed {work.pixels_changed} pixels: "
+            f"joint training saw {work.images if work else 0} generated images and refinement changed "
+            f"{work.pixels_changed if work else 0} pixels: "
             "self-training did nothing. Check generate.count, selftrain.floor and the warm-up's quality"
         )
-    write_json(
-        out / "work.json",
-        {
+    done = {
             "prompts_written": prompts,
             "images_drawn": len(generated),
             "images_trained_on": len(work.seen),
@@ -175,9 +179,19 @@ def train(recipe: Recipe, out: Path) -> None:
             "images_dropped": work.dropped,
             "masks_rejected": work.rejected,
             "classes": by_class(work, model.classes),
-        },
-    )
-    save_model(model, out / "model")
+        }
+    if engine.main:
+        write_json(out / "work.json", done)
+    keep_model(model, out, "joint", recipe, engine)
+
+
+def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:
+    """Write a stage's model: as it ended, or the best on the source's validation split if the recipe chooses that."""
+    best = out / "best" / stage
+    chosen = load_model(best) if recipe.train.choose == "best" and has_model(best) else model
+    if engine.main:
+        save_model(chosen, out / ("model" if stage == "joint" else stage))
+    engine.wait()
 
 
 def build_model(recipe: Recipe) -> Segmenter:
@@ -196,7 +210,7 @@ def build_model(recipe: Recipe) -> Segmenter:
         pretrained=True,
     )
     model.vocabulary.copy_(text_classifier(text, SYNONYMS))
-    return model.to(recipe.train.device)
+    return model
 
 
 def build_segmenter(recipe: Recipe) -> PromptableSegmenter:

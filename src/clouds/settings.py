@@ -255,6 +255,16 @@ class Augment(Settings):
 class Train(Settings):
     """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
 
+    ``batch_size`` is that of an optimiser step: the processes share it, each goes through its share in ``accumulate``
+    parts. ``learning_rate`` is scaled by batch_size / ``learning_rate_at`` where that is given. ``precision`` fp16 and
+    bf16 are autocast; ``checkpointing`` computes the decoder's layers twice to hold less; ``tf32`` and ``compile`` are
+    torch's. ``on_nonfinite``: a loss or gradient that is not finite ends the run, or its step is skipped.
+
+    Every ``validate_every`` steps the domains ``validate_on`` are scored on ``validate_images`` images each; "source"
+    is the source's own validation split. ``choose: best`` takes the model of the best source score, and ``patience``
+    many validations without a better one end the stage. ``trackers`` get the log too. ``keep`` checkpoints of a stage
+    stay.
+
     Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
     ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
     """
@@ -271,6 +281,20 @@ class Train(Settings):
     clip: Positive = 0.01
     generated_repeat: Positive = 2.0
     generated_weight: Positive | None = None
+    accumulate: Count = 1
+    learning_rate_at: Count | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    tf32: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+    on_nonfinite: Literal["abort", "skip"] = "abort"
+    validate_every: Count | None = None
+    validate_on: tuple[str, ...] = ("source",)
+    validate_images: Count = 16
+    choose: Literal["last", "best"] = "last"
+    patience: Count | None = None
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    keep: Count = 2
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2
@@ -328,6 +352,12 @@ class Recipe(Settings):
         stride, window = self.evaluate.stride, self.evaluate.window
         if stride and (window is None or stride > window):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
+        wants_source = self.train.choose == "best" or self.train.patience
+        if wants_source and not (self.train.validate_every and "source" in self.train.validate_on):
+            faults.append(
+                "train.choose: best, and train.patience, go by the source's validation split: set train.validate_every "
+                "and keep source in train.validate_on"
+            )
         if not self.evaluate.scales:
             faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
         if self.model.vision.startswith("open_clip/"):
