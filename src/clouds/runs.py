@@ -19,7 +19,7 @@ SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
 RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad",
            "prompts.timeout", "prompts.retries", "generate.retries", "generate.device", "generate.offload",
-           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb")  # fmt: skip
+           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb", "selftrain.regions_folder")  # fmt: skip
 
 
 def open_run(recipe: Recipe, out: Path) -> None:

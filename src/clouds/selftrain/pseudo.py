@@ -3,6 +3,7 @@
 Teacher's map of the clean image -> refined by the promptable segmenter -> flipped like the student's view.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from clouds.data.loaders import Batch
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.refine import Refinement, refine_map
+from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import SelfTrain
 
@@ -43,10 +45,21 @@ class Panel:
 
 
 class PseudoLabeller:
-    """Fills the labels of a batch's generated images. These never change: embeddings are kept, as many as fit."""
+    """Fills the labels of a batch's generated images. These never change: embeddings are kept, as many as fit.
 
-    def __init__(self, teacher: Teacher, segmenter: PromptableSegmenter, settings: SelfTrain, seed: int) -> None:
+    With ``regions``, those of a generated image by its index, ``segmenter`` is not used.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        segmenter: PromptableSegmenter | None,
+        settings: SelfTrain,
+        seed: int,
+        regions: Callable[[int], Regions] | None = None,
+    ) -> None:
         self.teacher, self.segmenter, self.settings, self.seed = teacher, segmenter, settings, seed
+        self.regions = regions
         self.work = Work()
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
@@ -85,15 +98,17 @@ class PseudoLabeller:
         return labels, told, panel
 
     def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, slot: int) -> Refinement:
-        s = self.settings
-        embedding = self._embeddings.get(
-            index, lambda: self.segmenter.encode(image.permute(1, 2, 0).contiguous().numpy())
-        )
+        s, segmenter, regions = self.settings, self.segmenter, self.regions
+        if regions:
+            found = self._embeddings.get(index, lambda: regions(index))
+            return vote(labels, found, floor=s.floor, max_swallow=s.max_swallow)
+        assert segmenter is not None
+        embedding = self._embeddings.get(index, lambda: segmenter.encode(image.permute(1, 2, 0).contiguous().numpy()))
         seed = int(np.random.SeedSequence((self.seed, step, slot)).generate_state(1)[0])
         return refine_map(
             labels,
             embedding,
-            self.segmenter,
+            segmenter,
             seed=seed,
             points=s.points,
             floor=s.floor,
@@ -103,8 +118,9 @@ class PseudoLabeller:
 
 
 def panel_points(refinement: Refinement) -> list[list[Any]]:
-    """[[class, [[x, y], ...]], ...] of every component, for the report."""
+    """[[class, [[x, y], ...]], ...] of every component that was asked with points, for the report."""
     return [
         [int(class_), np.round(points, 1).tolist()]
         for class_, points in zip(refinement.classes, refinement.points, strict=True)
+        if len(points)
     ]

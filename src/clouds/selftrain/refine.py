@@ -57,7 +57,7 @@ def refine(
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise DataError(f"refine: image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    labels = _checked(labels)
+    labels = checked(labels)
     if labels.shape != image.shape[:2]:
         raise DataError(f"refine: labels are {labels.shape} but the image is {image.shape[:2]}: sizes must be equal")
     return refine_map(labels, segmenter.encode(image), segmenter, seed=seed, max_swallow=None).labels
@@ -85,7 +85,7 @@ def refine_map(
     the input map; None keeps every mask, as the paper and ``refine`` do.
     mask_bytes bounds the candidate masks held at once, not the result: any value gives the same map.
     """
-    labels = _checked(labels)
+    labels = checked(labels)
     if overlaps not in get_args(Overlaps):
         raise UsageError(f"overlaps {overlaps!r} is not known; use one of: {', '.join(get_args(Overlaps))}")
     found = components(labels, floor)
@@ -163,7 +163,7 @@ def _swallowed(mask: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], owner
     return float(1 - under[owner] / labelled) if labelled else 0.0
 
 
-def _checked(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def checked(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """``labels`` as uint8 (H, W), or DataError naming what is wrong."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.size == 0:
