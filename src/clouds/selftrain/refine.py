@@ -114,6 +114,20 @@ def refine_map(
     )
 
 
+def check_options(
+    points: int, floor: float, strategy: str, overlaps: str, max_swallow: float | None = None
+) -> None:
+    """Raises UsageError for options of ``refine_map`` that cannot be."""
+    for what, value, allowed in (("strategy", strategy, Strategy), ("overlaps", overlaps, Overlaps)):
+        if value not in get_args(allowed):
+            raise UsageError(f"{what} {value!r} is not known; use one of: {', '.join(get_args(allowed))}")
+    if points < 1:
+        raise UsageError(f"points per component must be at least 1, got {points}")
+    for what, share in (("floor", floor), ("max-swallow", max_swallow)):
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"{what}: got {share:g}; expected a share, 0 to 1")
+
+
 class _Claims:
     """Who claims each pixel, in three maps however many masks come: 500 components need the memory of one."""
 
