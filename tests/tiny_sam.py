@@ -83,7 +83,8 @@ def text_model(seed: int = 0) -> Any:
     import transformers as t
 
     small = {"hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_attention_heads": 2}
-    words = ["<|startoftext|>", "<|endoftext|>", *(c + end for c in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>"))]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *(letter + end for letter in letters for end in ("", "</w>"))]
     tokenizer = t.CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=32)
     config = t.Sam3Config(
         vision_config={"model_type": "sam3_vision_model", "backbone_config": PERCEPTION, "fpn_hidden_size": 16},

@@ -44,7 +44,7 @@ def refine_files(
     second_pass: bool = False,
     strategy: str = "random",
     points: int = 5,
-    floor: float = FLOOR,
+    floor: float | None = None,
     max_swallow: float = SWALLOW,
     overlaps: str = "ignore",
     seed: int = 0,
@@ -54,12 +54,19 @@ def refine_files(
 
     ``images`` and ``labels`` are two folders, matched by their files' paths without ending, or two files. Refined maps
     get the labels' names below ``out``; what was done before with these settings and files is kept. ``max_swallow`` 1
-    keeps every mask. Other options as in ``refine_map`` and ``load_segmenter``; every pair is refined with ``seed``.
+    keeps every mask; ``floor`` None is the paper's. Other options as in ``refine_map`` and ``load_segmenter``; every
+    pair is refined with ``seed``.
 
     A pair that cannot be read does not stop the others and is listed under ``failed``. UsageError before any work for
     options that cannot be, and where nothing matches or an input would be overwritten.
     """
-    options = {"points": points, "floor": floor, "strategy": strategy, "overlaps": overlaps, "max_swallow": max_swallow}
+    options: dict[str, Any] = {
+        "points": points,
+        "floor": FLOOR if floor is None else floor,
+        "strategy": strategy,
+        "overlaps": overlaps,
+        "max_swallow": max_swallow,
+    }
     check_options(**options)
     check_second_pass(segmenter, second_pass)
     if segmenter.startswith("sam3-text/"):
@@ -157,7 +164,8 @@ def _refine_all(
                         rows.append(old)
                         yield False
                         continue
-                    row = {"name": name, "key": key.hexdigest(), **_refine(name, image, labels, data, out, model, options, seed)}
+                    done = _refine(name, image, labels, data, out, model, options, seed)
+                    row = {"name": name, "key": key.hexdigest(), **done}
                 except (DataError, OSError) as error:
                     failed.append({"path": str(labels), "what": str(error)})
                     yield False
@@ -211,6 +219,6 @@ def read_labels(data: bytes, where: str) -> NDArray[np.uint8]:
         raise DataError(f"{where}: has colours, expected one channel of class ids 0..254, 255 = none")
     if stored.dtype != np.uint8:
         raise DataError(
-            f"{where}: has 16 bits (values {stored.min()}..{stored.max()}), expected 8 bits, class ids 0..254, 255 = none"
+            f"{where}: has 16 bits (values {stored.min()}..{stored.max()}), expected 8: class ids 0..254, 255 = none"
         )
     return stored.astype(np.uint8, copy=False)

@@ -9,9 +9,6 @@ from clouds.cli.options import Debug, Json, app, out_option, tell
 from clouds.errors import DataError
 
 
-FLOOR = 5000 / 768**2  # the paper's 5000 pixels of a 768 x 768 crop
-
-
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
@@ -108,8 +105,8 @@ def refine(
     strategy: Annotated[str, typer.Option("--strategy", help="Points: random, central or eroded.")] = "random",
     points: Annotated[int, typer.Option("--points", metavar="K", help="Points in each component.")] = 5,
     floor: Annotated[
-        float, typer.Option("--floor", help="Least component, a share of the image.", show_default="0.0085")
-    ] = FLOOR,
+        float | None, typer.Option("--floor", help="Least component, a share of the image.  [default: 0.0085]")
+    ] = None,
     max_swallow: Annotated[
         float, typer.Option("--max-swallow", help="Reject masks of more other classes than this; 1: none.")
     ] = 0.3,

@@ -58,16 +58,16 @@ class TextSegmenter:
             for mask, score in zip(found["masks"], found["scores"].tolist(), strict=True):
                 yield mask.bool().cpu().numpy(), score, index
 
-    def encode(self, image: NDArray[np.uint8]) -> NoReturn:
+    def encode(self, _image: NDArray[np.uint8]) -> NoReturn:
         """Refused with UsageError: points cannot be asked for."""
         raise UsageError(
             f"{self.name}: takes class names and no points; use it with selftrain.refinement=regions, or a segmenter "
             "that takes points, such as sam3/MODEL with the same weights"
         )
 
-    def masks(self, embedding: Any, points: NDArray[np.float32]) -> NoReturn:
+    def masks(self, _embedding: Any, _points: NDArray[np.float32]) -> NoReturn:
         """Refused, as ``encode``."""
-        self.encode(embedding)
+        self.encode(_embedding)
 
     @cached_property
     def _embedded(self) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -94,7 +94,7 @@ class TransformersSegmenter:
         chunk_bytes: int = CHUNK_BYTES,
         second_pass: bool = False,
     ) -> None:
-        """``second_pass``: ask again with each prompt's best mask beside its points, and answer with what comes then."""
+        """``second_pass``: ask again with each prompt's best mask beside its points; that is the answer."""
         self.model, self.family, self.name = model.eval(), family, name
         self.files, self.chunk_bytes, self.second_pass = files, chunk_bytes, second_pass
         self.side = int(model.config.prompt_encoder_config.image_size)

@@ -34,9 +34,10 @@ def write_refined_page(
     ordered = sorted(rows, key=lambda row: (-row["changed"], row["name"]))
     seen: set[int] = set()
     panels = [_panel(row, *sources[row["name"]], out, seen) for row in ordered[:PICTURED]]
-    legend = [(f"{c} ({NAMES[c]}?)" if c < len(NAMES) else str(c), css(color_of(c))) for c in sorted(seen)]
+    named = max(seen, default=0) < len(NAMES)  # they may well be Cityscapes' train ids; the page says so
+    legend = [(f"{c} {NAMES[c]}" if named else f"class {c}", css(color_of(c))) for c in sorted(seen)]
     text = environment().get_template("refined.html.j2").render(
-        panels=panels, rows=sorted(rows, key=lambda row: row["name"]), legend=legend, result=result
+        panels=panels, rows=sorted(rows, key=lambda row: row["name"]), legend=legend, named=named, result=result
     )
     with whole_file(page) as temporary:
         temporary.write_bytes(text.encode("utf-8", "replace"))
@@ -47,7 +48,8 @@ def color_of(class_: int) -> Color:
     """Cityscapes' colours for the 19 train ids, then hues as far apart as may be."""
     if class_ < len(COLORS):
         return COLORS[class_]
-    red, green, blue = colorsys.hsv_to_rgb(class_ * 0.61803 % 1, 0.45 + 0.4 * (class_ % 3) / 2, 0.9 - 0.3 * (class_ % 2))
+    hue, grade = class_ * 0.61803 % 1, class_ % 3  # the golden ratio: hues of neighbours lie far apart
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.45 + 0.2 * grade, 0.9 - 0.3 * (class_ % 2))
     return round(255 * red), round(255 * green), round(255 * blue)
 
 

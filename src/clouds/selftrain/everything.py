@@ -25,7 +25,8 @@ BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask, a bit a pixel: bits (N,) uint8, area in pixels, box (top, bottom, left, right), bottom and right outside."""
+    """A mask, a bit a pixel: bits (N,) uint8, area in pixels, box (top, bottom, left, right), its ends outside;
+    ``of``: the class it was proposed for."""
 
     bits: NDArray[np.uint8]
     area: int
@@ -108,11 +109,9 @@ def _outline(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int, tuple[int
 def _distinct(masks: list[Mask], same: float = SAME) -> list[Mask]:
     """The best of each group of masks that are one thing, by falling quality; of different classes nothing is one."""
     order = sorted(range(len(masks)), key=lambda i: -masks[i].quality)  # stable: of equals the first stays
-    if not order:
-        return []
-    bits = np.stack([masks[i].bits for i in order])
+    bits = [masks[i].bits for i in order]
     areas = np.array([masks[i].area for i in order])
-    boxes = np.array([masks[i].box for i in order])
+    boxes = np.array([masks[i].box for i in order]).reshape(-1, 4)
     of = np.array([masks[i].of for i in order])
     left = np.ones(len(order), np.bool_)
     kept = []
