@@ -132,6 +132,8 @@ def train(recipe: Recipe, out: Path) -> None:
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
     prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
+    by_regions = joint and recipe.selftrain.refinement == "regions"
+    regions = regions_of_set(recipe, generated, out) if by_regions else None
     source = make_source(recipe, opened, out / "source")
     rare = None
     if recipe.data.rare_classes:
@@ -147,7 +149,6 @@ def train(recipe: Recipe, out: Path) -> None:
     if stage == "warmup" or has_model(out / "model"):
         return
 
-    regions = regions_of_set(recipe, generated, out) if recipe.selftrain.refinement == "regions" else None
     model = load_model(out / "warmup").to(recipe.train.device)
     thaw(model, recipe)
     pseudo = PseudoLabeller(

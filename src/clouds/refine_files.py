@@ -28,6 +28,7 @@ from clouds.selftrain.refine import SWALLOW, check_options, refine_map
 
 RECORD, PAGE = "refined.jsonl", "index.html"
 SHOWN = 3  # names in a message
+DTYPES = ("float32", "float16", "bfloat16")
 
 Row = dict[str, Any]
 Pair = tuple[str, Path, Path]  # name below both folders without its ending, image, labels
@@ -72,7 +73,9 @@ def refine_files(
     if segmenter.startswith("sam3-text/"):
         raise UsageError(f"--segmenter: {segmenter} takes class names and no points; use sam3/MODEL")
     check_segmenter(segmenter, revision, fetch=True)
-    usable_device(device)
+    usable_device(device, "--device")
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype: got {dtype!r}; expected {', '.join(DTYPES)}")
     pairs, unmatched = match(images, labels)
     if blocked := [str(path) for name, *inputs in pairs for path in inputs if path.resolve() == _target(out, name)]:
         raise UsageError(f"{blocked[0]}: an input would be overwritten; choose another --out")

@@ -67,14 +67,14 @@ def load_run(out: Path) -> Recipe:
     return check(_settings(path), str(path))
 
 
-def usable_device(name: str) -> str:
-    """``train.device``, if this machine has it; raises UsageError otherwise."""
+def usable_device(name: str, key: str = "train.device") -> str:
+    """The device of this ``key``, if this machine has it; raises UsageError otherwise."""
     import torch
 
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"train.device: {name} cannot be used here ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{key}: {name} cannot be used here ({str(error).splitlines()[0]})") from error
     return name
 
 

@@ -81,10 +81,14 @@ def load_segmenter(
 
 def check_segmenter(name: str, revision: str | None = None, fetch: bool = False) -> None:
     """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
-    BackendError. Loads nothing."""
+    BackendError, or DataError where words cannot be read for want of a tokenizer. Loads nothing."""
     place = segmenter_place(name, revision)
     if fetch and place is not None:
-        _folder(name, place, revision)
+        folder = _folder(name, place, revision)
+        if name.startswith(f"{TEXT}/"):
+            from clouds.foundation.sam_text import check_tokenizer
+
+            check_tokenizer(folder)
 
 
 def check_second_pass(name: str, second_pass: bool) -> None:

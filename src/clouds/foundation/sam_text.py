@@ -81,6 +81,15 @@ class TextSegmenter:
         return embedded
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Raises DataError where ``folder`` holds no tokenizer: transformers would make up an empty one."""
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+        raise DataError(
+            f"{folder}: holds no tokenizer; expected tokenizer.json and tokenizer_config.json, or vocab.json and "
+            "merges.txt, beside config.json"
+        )
+
+
 def load_sam_text(
     folder: Path, name: str, device: str, dtype: str, synonyms: Sequence[Sequence[str]] = SYNONYMS
 ) -> TextSegmenter:
@@ -90,16 +99,14 @@ def load_sam_text(
     """
     import transformers
 
+    check_tokenizer(folder)
     model = read_model("Sam3Model", folder, name, device, dtype)
     try:
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # as many kinds as a tokenizer has files
         first = (str(error).strip().splitlines() or [""])[0]
-        raise DataError(
-            f"{folder}: its tokenizer cannot be loaded ({type(error).__name__}: {first}); expected tokenizer.json and "
-            "tokenizer_config.json, or vocab.json and merges.txt, beside config.json"
-        ) from error
+        raise DataError(f"{folder}: its tokenizer cannot be loaded ({type(error).__name__}: {first})") from error
     side = model.config.vision_config.backbone_config.image_size
     images = image_processor(FAMILIES["sam3"], side if isinstance(side, int) else side[0])
     processor = transformers.Sam3Processor(images, tokenizer)

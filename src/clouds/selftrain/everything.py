@@ -106,7 +106,7 @@ def _outline(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int, tuple[int
     return np.packbits(mask), int(np.count_nonzero(mask)), box
 
 
-def _distinct(masks: list[Mask], same: float = SAME) -> list[Mask]:
+def _distinct(masks: list[Mask]) -> list[Mask]:
     """The best of each group of masks that are one thing, by falling quality; of different classes nothing is one."""
     order = sorted(range(len(masks)), key=lambda i: -masks[i].quality)  # stable: of equals the first stays
     bits = [masks[i].bits for i in order]
@@ -121,12 +121,12 @@ def _distinct(masks: list[Mask], same: float = SAME) -> list[Mask]:
         kept.append(masks[i])
         top, bottom, west, east = boxes[place]
         # masks whose areas differ too much, or whose boxes do not meet, cannot be the same
-        close = left & (of == of[place]) & (areas >= same * areas[place]) & (areas * same <= areas[place])
+        close = left & (of == of[place]) & (areas >= SAME * areas[place]) & (areas * SAME <= areas[place])
         close &= (boxes[:, 0] < bottom) & (boxes[:, 1] > top) & (boxes[:, 2] < east) & (boxes[:, 3] > west)
         close[: place + 1] = False
         rivals = np.flatnonzero(close)
         both = np.array([BITS[bits[place] & bits[rival]].sum() for rival in rivals], np.int64)
-        left[rivals[both >= same * (areas[place] + areas[rivals] - both)]] = False
+        left[rivals[both >= SAME * (areas[place] + areas[rivals] - both)]] = False
     return kept
 
 

@@ -7,6 +7,7 @@ the work.
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def read_regions(path: Path) -> Regions:
         with np.load(path, allow_pickle=False) as stored:
             atoms: NDArray[Any] = np.repeat(stored["atoms"], stored["runs"]).reshape(stored["size"])
             return Regions(atoms, *(stored[name] for name in ("members", "starts", "quality", "classes")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run the same command again to have it made anew") from error
 
 
