@@ -19,7 +19,7 @@ from clouds import cli, pipeline
 from clouds.classes import IGNORE
 from clouds.data.decode import decode_image
 from clouds.data.loaders import Batches
-from clouds.errors import DataError, UsageError
+from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import Superpixels
 from clouds.generate.shards import Shard
@@ -27,7 +27,7 @@ from clouds.selftrain import everything
 from clouds.selftrain.everything import find_regions, grid_points
 from clouds.selftrain.points import components
 from clouds.selftrain.pseudo import PseudoLabeller
-from clouds.selftrain.region_files import identity_of, make_regions, read_regions, save_regions
+from clouds.selftrain.region_files import identity_of, make_regions, mean_regions, read_regions, save_regions
 from clouds.selftrain.regions import nested, overlay, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import SelfTrain
@@ -359,6 +359,14 @@ def test_training_with_regions_calls_no_segmenter(tmp_path, monkeypatch):
     assert json.loads(next((tmp_path / "run" / "pseudo").rglob("points.json")).read_text()) == []
 
 
+def test_a_segmenter_that_is_sure_of_nothing_stops_the_run(tmp_path):
+    images = tiny.generated_set(tmp_path / "set", 1)
+    sam = f"selftrain.segmenter=sam/{tiny_sam.save('sam', tmp_path / 'sam')}"
+    made = tiny.recipe(sam, "selftrain.refinement=regions", "selftrain.regions_grid=2", "selftrain.regions_quality=9")
+    with pytest.raises(CloudsError, match=r"no regions were found in 1 images by sam/.*regions_quality \(9\)"):
+        pipeline.regions_of_set(made, images, tmp_path)
+
+
 def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
     images = tiny.generated_set(tmp_path / "set", 2)
     made = tiny.recipe("selftrain.refinement=regions", "selftrain.undecided=ignore", "selftrain.floor=0.02")
@@ -383,7 +391,7 @@ def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
         assert np.array_equal(labels[slot].numpy(), wanted.labels[:, ::-1] if slot else wanted.labels)
     assert told["decided"] > 0.5
     assert panel.refinement.points.shape[1] == 0
-    images[0].write_bytes(b"")
+    images[0].write_bytes(b"")  # bad files among good ones are training's to count
     broken = pipeline.regions_of_set(made, images, tmp_path)
     with pytest.raises(DataError, match=r"0\.png: has no regions"):
         broken(0)
@@ -403,9 +411,11 @@ def test_the_verb_finds_them_for_a_set_or_a_recipe_that_names_one(capsys, tmp_pa
     assert code == 0
     assert (told["images"], told["made"], told["failed"], told["segmenter"]) == (2, 2, 0, "superpixels")
     assert told["bytes"] > 0
+    assert told["regions"] > 1
     assert "regions of shard 0/2: 2/2" in err
     code, text, _ = run(capsys, "regions", "demo", f"generate.folder={drawn}", "--out", out)
-    assert (code, text) == (0, f"regions of 3 images in {out}, 1 of them found now\n")
+    assert code == 0
+    assert text == f"3 images in {out}, 1 of them done now, {mean_regions(list(out.rglob('*.npz'))):.1f} regions each\n"
 
 
 def test_what_cannot_be_is_refused_before_work(capsys, tmp_path):

@@ -40,7 +40,7 @@ from clouds.progress import clock
 from clouds.report import write_report
 from clouds.runs import commit, open_run, usable_device
 from clouds.selftrain.pseudo import PseudoLabeller
-from clouds.selftrain.region_files import make_regions, read_regions
+from clouds.selftrain.region_files import make_regions, mean_regions, read_regions
 from clouds.selftrain.regions import Regions
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe
@@ -204,8 +204,13 @@ def build_model(recipe: Recipe) -> Segmenter:
 
 def regions_of_set(recipe: Recipe, images: list[Path], out: Path) -> Callable[[int], Regions]:
     """The regions of a generated image by its index, all on disk by now: training calls no segmenter."""
-    folder = recipe.selftrain.regions_folder or out / "regions"
-    files, _ = make_regions(images, plain_segmenter(recipe), recipe.selftrain, folder)
+    chosen = recipe.selftrain
+    files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / "regions")
+    if not mean_regions(files):
+        raise CloudsError(
+            f"no regions were found in {len(files)} images by {chosen.segmenter}: selftrain.regions_quality "
+            f"({chosen.regions_quality:g}) or regions_stability ({chosen.regions_stability:g}) may be too high for it"
+        )
 
     def read(index: int) -> Regions:
         file = files[index]
@@ -239,6 +244,7 @@ def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Pa
         "images": len(done),
         "made": made,
         "failed": len(files) - len(done),
+        "regions": round(mean_regions(files), 1),
         "bytes": sum(file.stat().st_size for file in set(done)),
         "segmenter": backends(recipe)["segmenter"],
         "folder": str(out.resolve()),

@@ -116,4 +116,5 @@ def regions(
     from clouds.pipeline import find_set_regions
 
     result = find_set_regions(what, overrides or [], shard, out)
-    tell(result, as_json, f"regions of {result['images']} images in {out}, {result['made']} of them found now")
+    text = f"{result['images']} images in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
+    tell(result, as_json, text)

@@ -26,6 +26,7 @@ from clouds.selftrain.regions import Regions
 from clouds.settings import SelfTrain
 
 _FORMAT = "1"
+LOOKED_AT = 50
 
 
 def save_regions(path: Path, regions: Regions) -> None:
@@ -97,6 +98,13 @@ def make_regions(
     for _ in track(work(), what, len(mine), unit="images"):
         pass
     return [files[image] for image in mine], made
+
+
+def mean_regions(files: Sequence[Path | None]) -> float:
+    """How many regions an image has, over up to ``LOOKED_AT`` of them, evenly spaced."""
+    found = [file for file in files if file]
+    chosen = found[:: max(1, len(found) // LOOKED_AT)]
+    return float(np.mean([len(read_regions(file)) for file in chosen])) if chosen else 0.0
 
 
 def _make(
