@@ -33,7 +33,7 @@ def damaged(truth: Labels, seed: int) -> Labels:
     rng = np.random.default_rng(seed)
     bend = [cv2.GaussianBlur(noise, (0, 0), 8) * 60 for noise in rng.normal(0, 1, (2, *truth.shape))]
     y, x = np.indices(truth.shape) + np.stack(bend).astype(int)
-    labels = truth[np.clip(y, 0, truth.shape[0] - 1), np.clip(x, 0, truth.shape[1] - 1)].copy()
+    labels: Labels = truth[np.clip(y, 0, truth.shape[0] - 1), np.clip(x, 0, truth.shape[1] - 1)].copy()
     for _ in range(40):
         h, w = rng.integers(4, 28, 2)
         top, left = rng.integers(0, truth.shape[0] - h), rng.integers(0, truth.shape[1] - w)
