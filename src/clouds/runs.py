@@ -20,7 +20,7 @@ SCORING = ("evaluate.", "data.root")
 RUNNING = ("train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing",
            "train.compile", "train.trackers", "train.keep", "data.cache", "data.cache_gb", "data.max_bad",
            "prompts.timeout", "prompts.retries", "generate.retries", "generate.device", "generate.offload",
-           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb")  # fmt: skip
+           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb", "selftrain.regions_folder")  # fmt: skip
 
 
 def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
@@ -77,14 +77,14 @@ def load_run(out: Path) -> Recipe:
     return check(_settings(path), str(path))
 
 
-def usable_device(name: str) -> str:
-    """``train.device``, if this machine has it; raises UsageError otherwise."""
+def usable_device(name: str, key: str = "train.device") -> str:
+    """The device of this ``key``, if this machine has it; raises UsageError otherwise."""
     import torch
 
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"train.device: {name} cannot be used here ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{key}: {name} cannot be used here ({str(error).splitlines()[0]})") from error
     return name
 
 

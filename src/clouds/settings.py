@@ -199,6 +199,10 @@ class SelfTrain(Settings):
     ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``undecided``: pixels that no mask claims
     are left out of the loss, or keep the teacher's label where that is trusted. ``panels``: pictures of the process.
 
+    ``refinement``: "points" asks the segmenter at every look, "regions" lets the teacher vote on regions that it found
+    once and ahead, from ``regions_grid`` points a side, with at least this predicted quality and stability; they are
+    kept in ``regions_folder``, or the run's own. ``second_pass``: each best mask is handed to the segmenter again.
+
     ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path.
     ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
     ``memory_gb``: how many of them each process holds.
@@ -216,7 +220,8 @@ class SelfTrain(Settings):
     segmenter: Annotated[
         str,
         _one_of(
-            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL", "sam3/MODEL"
+            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL",
+            "sam3/MODEL", "sam3-text/MODEL",
         ),
     ] = "superpixels"
     segmenter_revision: str | None = None
@@ -224,6 +229,12 @@ class SelfTrain(Settings):
     cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     cache_gb: Positive = 50.0
     memory_gb: Positive = 2.0
+    refinement: Literal["points", "regions"] = "points"
+    regions_grid: Annotated[Int, Field(ge=1, le=256)] = 32
+    regions_quality: Float = 0.88
+    regions_stability: Share = 0.95
+    regions_folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    second_pass: bool = False
     points: Count = 5
     strategy: Literal["random", "central", "eroded"] = "random"
     floor: Share = 5000 / 768**2
@@ -360,6 +371,17 @@ class Recipe(Settings):
             )
         if not self.evaluate.scales:
             faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
+        segmenter = self.selftrain.segmenter
+        if segmenter.startswith("sam3-text/") and self.selftrain.refinement != "regions":
+            faults.append(
+                f"selftrain.segmenter: got {segmenter!r}; it takes class names and no points, so it needs "
+                "selftrain.refinement=regions"
+            )
+        if self.selftrain.second_pass and segmenter.partition("/")[0] in ("superpixels", "sam3-text"):
+            faults.append(
+                f"selftrain.second_pass: {segmenter} takes no mask as a prompt; leave it out or use a SAM that takes "
+                "points"
+            )
         if self.model.vision.startswith("open_clip/"):
             if self.model.text != self.model.vision:
                 faults.append(
