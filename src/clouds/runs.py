@@ -18,7 +18,9 @@ from clouds.settings import Recipe
 SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
 RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad",
-           "prompts.timeout", "prompts.retries", "generate.retries", "generate.device", "generate.offload",
+           "prompts.timeout", "prompts.retries", "prompts.requests_per_minute", "generate.retries", "generate.device",
+           "generate.offload", "generate.restyle.device", "generate.restyle.offload", "data.restyle.device",
+           "data.restyle.offload",
            "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb")  # fmt: skip
 
 
