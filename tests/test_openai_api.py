@@ -1,6 +1,7 @@
 """Writers behind an OpenAI-compatible server: a real one in a thread, with the faults that servers have."""
 
 import email.utils
+import itertools
 import time
 
 import pytest
@@ -147,7 +148,7 @@ def test_no_minute_sees_more_requests_than_allowed(monkeypatch, plan, rate):
             sent.append(clock.now), _open(*a, **k))[1])  # fmt: skip
         assert len(made.write(["fog"], 250, 0)) == 25
     assert len(sent) == len(server.asked) == 25 + len(plan), "a try more is a request more"
-    gaps = [later - sooner for sooner, later in zip(sent, sent[1:], strict=False)]
+    gaps = [later - sooner for sooner, later in itertools.pairwise(sent)]
     assert min(gaps) == pytest.approx(60 / rate)
     for start in sent:
         assert sum(start <= at < start + 60 - 1e-6 for at in sent) <= max(rate, 1)

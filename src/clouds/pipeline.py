@@ -28,6 +28,9 @@ from clouds.foundation.language import check_writer
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.images import write_png
+from clouds.generate.looks import check_looks
+from clouds.generate.prompts import prompts_of
+from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.inference import Inference
@@ -56,6 +59,9 @@ def backends(recipe: Recipe) -> dict[str, str]:
         "images": (recipe.generate.generator, None),
         "segmenter": (recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision),
     }
+    for role, restyle in (("restyled images", recipe.generate.restyle), ("restyled source", recipe.data.restyle)):
+        if restyle:
+            chosen[role] = (restyle.backend, None)
     return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
 
@@ -123,12 +129,18 @@ def train(recipe: Recipe, out: Path) -> None:
         open_store(recipe.selftrain.cache, int(recipe.selftrain.cache_gb * 2**30))
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
-    if stage != "warmup":
+    restyle = recipe.data.restyle if restyles(recipe, not has_model(out / "warmup"), joint) else None
+    draws = stage != "warmup" or (restyle is not None and restyle.styles == "generated")
+    check_looks(recipe, drawn=draws, source=restyle is not None)
+    if draws or restyle:
         check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     open_run(recipe, out)
-    prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
+    prompts, generated = generated_set(recipe, out) if draws else (0, [])
     source = make_source(recipe, opened, out / "source")
+    restyled = restyled_source(
+        recipe, source, out / "restyled", lambda: prompts_of(recipe, out / "prompts.jsonl"), generated
+    ) if restyle else None  # fmt: skip
     rare = None
     if recipe.data.rare_classes:
         pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
@@ -137,7 +149,8 @@ def train(recipe: Recipe, out: Path) -> None:
 
     if not has_model(out / "warmup"):
         model = build_model(recipe)
-        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare)
+        shown = restyled if restyle and restyle.stage != "joint" else None
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, shown)
         train_stage(model, "warmup", recipe, data, out)
         save_model(model, out / "warmup")
     if stage == "warmup" or has_model(out / "model"):
@@ -152,7 +165,8 @@ def train(recipe: Recipe, out: Path) -> None:
         recipe.seed,
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
-    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare)
+    shown = restyled if restyle and restyle.stage != "warmup" else None
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, shown)
     train_stage(model, "joint", recipe, data, out, pseudo)
     work = pseudo.work
     if not work.images or not work.pixels_changed:
@@ -174,6 +188,14 @@ def train(recipe: Recipe, out: Path) -> None:
         },
     )
     save_model(model, out / "model")
+
+
+def restyles(recipe: Recipe, warmup: bool, joint: bool) -> bool:
+    """Whether one of the stages that are still to come shows restyled source images."""
+    restyle = recipe.data.restyle
+    if restyle is None or not restyle.share:
+        return False
+    return (warmup and restyle.stage != "joint") or (joint and restyle.stage != "warmup")
 
 
 def build_model(recipe: Recipe) -> Segmenter:

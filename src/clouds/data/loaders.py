@@ -19,6 +19,7 @@ from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
 from clouds.data.order import Order
 from clouds.data.rare import RareClasses
+from clouds.data.restyled import Restyled
 from clouds.data.source import Source
 from clouds.errors import DataError
 from clouds.settings import Recipe
@@ -79,9 +80,10 @@ class Batches(Dataset[Batch]):
         steps: int,
         seed: int,
         rare: RareClasses | None = None,
+        restyled: Restyled | None = None,
     ) -> None:
-        """``rare``: draws the source images, in place of their shuffled epochs."""
-        self.source, self.generated, self.rare = source, generated, rare
+        """``rare``: draws the source images, in place of their shuffled epochs; ``restyled``: may show them anew."""
+        self.source, self.generated, self.rare, self.restyled = source, generated, rare, restyled
         self.augment, self.batch_size, self.steps, self.seed = recipe.augment, recipe.train.batch_size, steps, seed
         weights = [each.weight for each in recipe.data.source] + [recipe.train.generated_weight]
         self.order = Order(
@@ -135,7 +137,7 @@ class Batches(Dataset[Batch]):
             if image.shape[:2] != crop:
                 raise DataError(f"{path}: is {image.shape[:2]} (height, width), expected {crop}")
             return image, np.full(crop, IGNORE, np.uint8)
-        picture, label = self.source[index]
+        picture, label = self.restyled.pair(index, rng) if self.restyled else self.source[index]
         found = scale_crop(picture, label, crop, scale, rng)
         if self.rare and wanted >= 0:
             for _ in range(9):

