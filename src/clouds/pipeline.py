@@ -30,7 +30,7 @@ from clouds.foundation.sources import check_backends, default_weights, weights_r
 from clouds.generate.images import write_png
 from clouds.generate.looks import check_looks
 from clouds.generate.prompts import prompts_of
-from clouds.generate.restyled_source import restyled_source
+from clouds.generate.restyled_source import begun, restyled_source
 from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.inference import Inference
@@ -131,7 +131,7 @@ def train(recipe: Recipe, out: Path) -> None:
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
     restyle = recipe.data.restyle if restyles(recipe, not has_model(out / "warmup"), joint) else None
     draws = stage != "warmup" or (restyle is not None and restyle.styles == "generated")
-    check_looks(recipe, drawn=draws, source=restyle is not None)
+    check_looks(recipe, drawn=draws, source=restyle is not None and not begun(recipe, out / "restyled"))
     if draws or restyle:
         check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made

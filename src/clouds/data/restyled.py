@@ -34,7 +34,7 @@ class Restyled:
         image = self._image(place)
         if image.shape[:2] != label.shape:
             (h, w), (lh, lw) = image.shape[:2], label.shape
-            raise DataError(f"{place}: is {w}x{h} but the label of its source is {lw}x{lh}; delete it, then train again")
+            raise DataError(f"{place}: is {w}x{h} but the label of its source {lw}x{lh}; delete it, then train again")
         return image, label
 
     def _image(self, place: Place) -> Picture:

