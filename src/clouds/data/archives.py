@@ -37,6 +37,9 @@ class Files(Protocol):
     def read(self, name: str) -> bytes:
         """The whole file; DataError where that cannot be."""
 
+    def size(self, name: str) -> int:
+        """Its bytes, without reading them; DataError where that cannot be."""
+
     def where(self, name: str) -> str:
         """The file as a person would name it."""
 
@@ -64,6 +67,12 @@ class Folder:
     def read(self, name: str) -> bytes:
         try:
             return (self.path / name).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.where(name)}: cannot be read ({error.strerror})") from error
+
+    def size(self, name: str) -> int:
+        try:
+            return (self.path / name).stat().st_size
         except OSError as error:
             raise DataError(f"{self.where(name)}: cannot be read ({error.strerror})") from error
 
@@ -100,6 +109,12 @@ class Archive:
         if len(data) != member.size or (member.zipped and zlib.crc32(data) != member.crc):
             raise DataError(f"{where}: damaged or truncated in the archive, fetch {self.path.name} again")
         return data
+
+    def size(self, name: str) -> int:
+        member = self._listing().members.get(name)
+        if member is None:
+            raise DataError(f"{self.where(name)}: no such file in the archive")
+        return member.size
 
     def where(self, name: str) -> str:
         return f"{self.path}:{name}"

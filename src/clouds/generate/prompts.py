@@ -72,7 +72,7 @@ def _origin(recipe: Recipe) -> dict[str, Any]:
     origin: dict[str, Any] = {"writer": writer, "seed": recipe.seed}
     if writer == "grammar":
         return origin
-    settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries"})
+    settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries", "requests_per_minute"})
     if writer == "file":
         settings["text"] = build_writer(recipe.prompts).revision
     told = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)

