@@ -146,7 +146,11 @@ def test_results_count_each_roles_real_work(finished):
     assert work["components_refined"] > 0
     assert work["pixels_seen"] == 64 * 64 * work["pseudo_labels_made"]
     assert 0 < work["pixels_changed"] <= work["pixels_decided"] <= work["pixels_seen"]
-    assert read_json(run / "work.json") == work
+    kept = read_json(run / "work.json")
+    by_class = kept.pop("classes")
+    assert kept == work
+    assert sum(fate["pixels"] for fate in by_class.values()) == work["pixels_seen"]
+    assert all(abs(fate["kept"] + fate["changed"] + fate["ignored"] - 1) < 1e-6 for fate in by_class.values())
 
 
 def test_examples_are_kept_of_every_domain(finished):

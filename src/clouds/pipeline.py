@@ -163,7 +163,7 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     if not has_model(out / "warmup"):
         model = build_model(recipe).to(engine.device)
         shown = restyled if restyle and restyle.stage != "joint" else None
-        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, process, shown)
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, shown, process)
         train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
         keep_model(model, out, "warmup", recipe, engine)
     if stage == "warmup" or has_model(out / "model"):
@@ -180,7 +180,7 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
     shown = restyled if restyle and restyle.stage != "warmup" else None
-    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, process, shown)
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, shown, process)
     work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
     if not work or not work.images or not work.pixels_changed:
         raise CloudsError(

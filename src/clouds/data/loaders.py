@@ -87,8 +87,8 @@ class Batches(Dataset[Batch]):
         steps: int,
         seed: int,
         rare: RareClasses | None = None,
-        process: tuple[int, int] = (0, 1),
         restyled: Restyled | None = None,
+        process: tuple[int, int] = (0, 1),
     ) -> None:
         """``rare``: draws the source images, in place of their shuffled epochs; ``restyled``: may show them anew.
         ``process``: (rank, world), of whose batches this is to make every world-th sample, from rank on; a sample does
