@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clouds.data.loaders import Batches, batches
 from clouds.errors import CloudsError
 from clouds.files import write_json, write_jsonl
+from clouds.foundation.adapt import Rein
 from clouds.generate.images import write_png
 from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from clouds.model.loss import criterion
@@ -32,6 +33,7 @@ def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> t
     decayed: list[nn.Parameter] = []
     for module in model.modules():
         bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm | nn.Embedding)
+        bare = bare or isinstance(module, Rein)  # its tokens and scale; its linear maps are modules of their own
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 (plain if bare or name in ("level_embed", "void", "logit_scale") else decayed).append(parameter)
