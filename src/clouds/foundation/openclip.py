@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from clouds.errors import DataError
 from clouds.foundation.clip_tokenizer import clip_tokenizer
 from clouds.foundation.plain_vit import PlainVit
-from clouds.foundation.sources import TIMM, timm_config
-from clouds.foundation.timm_vision import STRIDES, statistics
+from clouds.foundation.sources import CLIP, TIMM, timm_config
+from clouds.foundation.timm_vision import STRIDES, Triple, on_bytes, statistics
 from clouds.foundation.weights import load_strictly, tensors_in
 
 # What stands in for the tower that is not wanted: the smallest one open_clip can build, thrown away at once
@@ -56,7 +56,21 @@ def clip_vit(name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     trunk = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)} if tensors else None
     if trunk == {}:
         raise DataError(f"{origin}: holds no tensor {prefix}..., so it is not {name}")
-    return PlainVit(name, architecture, *statistics(timm_config(TIMM + architecture)), trunk)
+    return PlainVit(name, architecture, *_trained_on(name, architecture), trunk)
+
+
+def _trained_on(name: str, architecture: str) -> tuple[Triple, Triple]:
+    """Pixel mean and deviation of a model's published weights (0..255 scale), of its trunk's where there are none."""
+    from open_clip import pretrained
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    model = name.removeprefix(CLIP)
+    tags = pretrained.list_pretrained_tags_by_model(model)
+    if not tags:
+        return statistics(timm_config(TIMM + architecture))
+    record = pretrained.get_pretrained_cfg(model, tags[0])
+    mean, std = record.get("mean", OPENAI_DATASET_MEAN), record.get("std", OPENAI_DATASET_STD)
+    return on_bytes(mean), on_bytes(std)
 
 
 class OpenClipVision(nn.Module):
@@ -73,7 +87,7 @@ class OpenClipVision(nn.Module):
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
         self.name, self.adapted = name, False
-        self.mean, self.std = (tuple(255 * v for v in values) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+        self.mean, self.std = on_bytes(OPENAI_DATASET_MEAN), on_bytes(OPENAI_DATASET_STD)
         clip = bare_clip({**config, "text_cfg": NO_TEXT})
         self.visual, self.logit_scale = clip.visual, clip.logit_scale
         self.is_resnet = hasattr(self.visual, "attnpool")

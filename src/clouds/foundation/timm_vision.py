@@ -1,7 +1,7 @@
 """A timm ``features_only`` network as a backbone: strides 4, 8, 16 and 32, pixel statistics of its own training."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,13 @@ def timm_says() -> Iterator[list[str]]:
 
 def statistics(config: Any) -> tuple[Triple, Triple]:
     """Pixel mean and deviation of timm's record of a network, on the 0..255 scale."""
-    mean, std = (tuple(255 * float(v) for v in values) for values in (config.mean, config.std))
-    return mean, std  # type: ignore[return-value]
+    return on_bytes(config.mean), on_bytes(config.std)
+
+
+def on_bytes(values: Iterable[float]) -> Triple:
+    """Of the 0..1 scale -> of the 0..255 scale."""
+    red, green, blue = (255 * float(value) for value in values)
+    return red, green, blue
 
 
 def timm_tensors(file: Path) -> dict[str, Tensor]:
