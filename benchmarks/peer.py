@@ -112,11 +112,15 @@ def their_map(model: Mask2FormerForUniversalSegmentation, images: Tensor) -> Ten
     return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
 
 
+def points_of(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(b) for b in range(count)]
+
+
 def our_step(model: Segmenter, images: Tensor, labels: Tensor) -> Tensor:
     """Forward, loss and backward of one batch; gradients are dropped first."""
     model.train()
     model.zero_grad()
-    loss = criterion(model(images), labels, LossSettings(), torch.Generator().manual_seed(0))["loss"]
+    loss = criterion(model(images), labels, LossSettings(), points_of(len(images)))["loss"]
     loss.backward()
     return loss.detach()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny
-from clouds.data.augment import jitter, resized_window, scale_crop
+from clouds.data.augment import GREY, hide, jitter, paste, resized_window, scale_crop
 from clouds.data.loaders import Batches, batches, read_image
 from clouds.errors import DataError
 from clouds.generate.images import write_png
@@ -351,3 +351,66 @@ def test_no_more_than_a_few_batches_are_made_ahead(sets, monkeypatch):
     time.sleep(0.3)
     assert len(made) <= 6
     stream.close()
+
+
+def test_the_processes_parts_are_the_whole_batch(sets):
+    whole = make(sets, batch_size=5)[2]
+    for rank in range(2):
+        part = make(sets, batch_size=5, process=(rank, 2))[2]
+        places = part["places"].tolist()
+        assert places == list(range(rank, 5, 2))
+        for key in ("images", "labels"):
+            assert torch.equal(part[key], whole[key][places])
+        mine = [g for g, slot in enumerate(whole["slots"].tolist()) if slot in places]
+        assert [places[slot] for slot in part["slots"]] == whole["slots"][mine].tolist()
+        for key in ("ids", "flipped", "clean"):
+            assert torch.equal(part[key], whole[key][mine])
+
+
+def test_pasting_and_hiding_change_the_generated_views_and_nothing_else(sets):
+    plain = make(sets, batch_size=40)[0]
+    made = set(plain["slots"].tolist())
+    others = [slot for slot in range(40) if slot not in made]
+    for switches in (["selftrain.mix=1"], ["selftrain.hide=0.5"], ["selftrain.mix=0.5", "selftrain.hide=0.2"]):
+        batch = make(sets, batch_size=40, settings=switches)[0]
+        assert torch.equal(batch["images"][others], plain["images"][others])
+        assert torch.equal(batch["labels"][others], plain["labels"][others])
+        assert torch.equal(batch["clean"], plain["clean"])
+        changed = [not torch.equal(batch["images"][slot], plain["images"][slot]) for slot in sorted(made)]
+        pasted = [bool((batch["labels"][slot] != 255).any()) for slot in sorted(made)]
+        if "selftrain.mix=0.5" in switches:
+            assert 0 < sum(pasted) < len(made)
+        else:
+            assert all(changed)
+            assert all(pasted) is ("selftrain.mix=1" in switches)
+    mixed = make(sets, batch_size=40, settings=["selftrain.mix=1"])[0]
+    for slot in made:
+        where = mixed["labels"][slot] != 255
+        assert torch.equal(mixed["images"][slot][:, ~where], plain["images"][slot][:, ~where])
+
+
+@pytest.mark.parametrize("present", [0, 1, 2, 5])
+def test_half_of_the_sources_classes_are_pasted_with_their_labels(present):
+    truth = (np.arange(10 * 20).reshape(10, 20) % max(present, 1)).astype(np.uint8)
+    truth[: 10 if present == 0 else 1] = 255
+    source, image = np.full((10, 20, 3), 200, np.uint8), np.zeros((10, 20, 3), np.uint8)
+    mixed, label = paste(image, np.full((10, 20), 9, np.uint8), source, truth, np.random.default_rng(0))
+    pasted = label != 9
+    assert len(np.unique(truth[pasted])) == (present + 1) // 2
+    assert np.array_equal(label[pasted], truth[pasted])
+    assert np.array_equal(mixed[..., 0] == 200, pasted)
+    assert np.array_equal(pasted, np.isin(truth, np.unique(truth[pasted])))
+    assert not pasted[0].any(), "ignored pixels are never pasted"
+
+
+@pytest.mark.parametrize(("share", "patch"), [(0.5, 1 / 12), (0.3, 0.25), (0.9, 0.01)])
+def test_patches_are_hidden_in_the_share_asked_for(share, patch):
+    image = np.random.default_rng(0).integers(0, 100, (96, 130, 3)).astype(np.uint8)
+    seen = hide(image, share, patch, np.random.default_rng(1))
+    hidden = (seen == GREY).all(-1)
+    assert np.array_equal(seen[~hidden], image[~hidden])
+    side = max(round(patch * 96), 1)
+    cells = hidden[: 96 // side * side, : 130 // side * side]
+    cells = cells.reshape(96 // side, side, 130 // side, side).mean((1, 3))
+    assert set(np.unique(cells)) <= {0.0, 1.0}, "whole patches"
+    assert abs(hidden.mean() - share) < 0.2

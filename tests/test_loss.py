@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny  # noqa: F401 - sets the number of threads
+import tiny
 from clouds.model import loss as L
 from clouds.model.decoder import Prediction
 
@@ -20,9 +20,8 @@ def predict(masks, logits):
 
 
 def run(prediction, labels, seed=0, **settings_):
-    return L.criterion(
-        prediction, labels, L.LossSettings(**{"points": 200, **settings_}), torch.Generator().manual_seed(seed)
-    )
+    generators = tiny.generators(len(labels), 1000 * seed)
+    return L.criterion(prediction, labels, L.LossSettings(**{"points": 200, **settings_}), generators)
 
 
 @settings(deadline=None)
@@ -159,7 +158,8 @@ def test_matching_equals_brute_force_over_permutations():
     pixels = torch.stack(torch.meshgrid(torch.arange(12), torch.arange(12), indexing="xy"), -1).view(1, -1, 2)
     points = (pixels + 0.5) / 12
     s = L.LossSettings()
-    matched, _, targets = L.match(predict(masks, logits), labels, points, s)
+    matched, _ = L.match(predict(masks, logits), labels, points, s)
+    targets = L.totals(labels, masks.shape[1], s).targets
     assert targets == 3
     read = L.sample(masks, points)[0]
     classes, flat = [0, 3, 7], labels.flatten()
@@ -230,7 +230,7 @@ def test_class_loss_equals_weighted_cross_entropy_per_output():
     target[0, 0, 2], target[1, 1, 0] = 1, 3
     weight = torch.tensor([1, 1, 1, 1, 0.1])
     wanted = sum(F.cross_entropy(logits[i].flatten(0, 1), target[i].flatten(), weight=weight) for i in range(2))
-    assert torch.allclose(L.class_loss(logits, matched, torch.ones(2, 2, 3), 0.1), wanted)
+    assert torch.allclose(L.class_loss(logits, matched, torch.ones(2, 2, 3), 0.1, total=1 + 0.1 * 5), wanted)
 
 
 def test_a_query_on_undecided_pixels_is_told_nothing():
@@ -239,7 +239,7 @@ def test_a_query_on_undecided_pixels_is_told_nothing():
     labelled[0, 1, 1] = 0
     labelled[0, 0, 2] = 0
     logits.requires_grad_()
-    L.class_loss(logits, matched, labelled, 0.1).backward()
+    L.class_loss(logits, matched, labelled, 0.1, total=1.5).backward()
     assert not logits.grad[0, 1, 1].any()
     assert logits.grad[0, 0, 2].any(), "a matched query keeps its class"
     assert logits.grad[0, 1, 0].any()
@@ -253,7 +253,7 @@ def test_the_labelled_share_of_a_query_is_where_its_mask_lies():
     points = torch.rand(1, 2000, 2, generator=torch.Generator().manual_seed(0))
     for negative, wanted in ((False, (1, 0, 0.5)), (True, (1, 1, 1))):
         s = L.LossSettings(ignore_is_negative=negative)
-        _, labelled, _ = L.match(predict(masks, torch.zeros(1, 3, 4)), labels, points, s)
+        _, labelled = L.match(predict(masks, torch.zeros(1, 3, 4)), labels, points, s)
         assert torch.allclose(labelled[0, 0], torch.tensor(wanted, dtype=torch.float32), atol=0.04)
 
 
@@ -298,3 +298,40 @@ def test_the_loss_weighs_its_parts_and_sums_over_outputs():
     assert torch.allclose(run(twice, labels)["loss_ce"], 2 * run(one, labels)["loss_ce"])
     doubled, single = (run(p, labels, points=20000)["loss_dice"] for p in (twice, one))
     assert torch.allclose(doubled, 2 * single, rtol=0.02)
+
+
+def test_a_class_that_counts_less_teaches_less():
+    labels, masks, logits = half_ignored()
+    present = [int(c) for c in labels.unique() if c != 255]
+    full = torch.ones(len(labels), logits.shape[-1] - 1)
+    none, half = full.clone(), full.clone()
+    none[:, present], half[:, present] = 0, 0.5
+    plain, same, nothing, less = (weigh(labels, masks, logits, w) for w in (None, full, none, half))
+    assert all(torch.equal(plain[key], same[key]) for key in plain)
+    assert nothing["loss_mask"] == nothing["loss_dice"] == 0
+    assert torch.allclose(less["loss_mask"], plain["loss_mask"] / 2)
+    assert torch.allclose(less["loss_dice"], plain["loss_dice"] / 2)
+    one = full.clone()
+    one[:, present[0]] = 0
+    assert 0 < weigh(labels, masks, logits, one)["loss_mask"] < plain["loss_mask"]
+
+
+def weigh(labels, masks, logits, weights):
+    return L.criterion(predict(masks, logits), labels, L.LossSettings(points=48), tiny.generators(2), weights)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_parts_of_a_batch_add_up_to_its_loss(ignored):
+    labels, masks, logits = half_ignored()
+    if not ignored:
+        labels = torch.where(labels == 255, torch.tensor(3, dtype=torch.uint8), labels)
+    settings_ = L.LossSettings(points=48)
+    generators = tiny.generators(2)
+    whole = L.criterion(predict(masks, logits), labels, settings_, generators)
+    total = L.totals(labels, masks.shape[1], settings_)
+    parts = [
+        L.criterion(predict(masks[one], logits[one]), labels[one], settings_, tiny.generators(1, b), None, total)
+        for b, one in enumerate((slice(0, 1), slice(1, 2)))
+    ]
+    for key, value in whole.items():
+        assert torch.allclose(value, parts[0][key] + parts[1][key], rtol=1e-6), key

@@ -82,6 +82,9 @@ def make_run(run: Path) -> Path:
     save(run / "pseudo" / "000090-0" / "teacher.png", label)
     save(run / "pseudo" / "000090-0" / "refined.png", refined)
     (run / "pseudo" / "000090-0" / "points.json").write_text(json.dumps([[0, [[3.5, 4], [5, 6]]], [18, [[7, 8]]]]))
+    save(run / "pseudo" / "000090-0" / "masks.png", label)
+    fate = {"pixels": 300, "kept": 0.61, "changed": 0.07, "ignored": 0.32, "confidence": 0.83}
+    (run / "work.json").write_text(json.dumps({"classes": {"road": fate, "<sky>": {**fate, "pixels": 100}}}))
     (run / "results-warmup.json").write_text(json.dumps(results(0.0)))
     (run / "results.json").write_text(json.dumps(results(0.05)))
     (run / "evaluation").mkdir()
@@ -146,7 +149,9 @@ def test_tells_the_story_of_a_whole_run(run: Path) -> None:
                      "scales 0.75, 1.0", "flip yes",
                      "5 of 5 roles played by stand-ins", "embedded default, not SAM", "21,234",
                      "decided 75.0 % and changed 10.0 %", "3 min 03 s", "dropped: too <dark>", "Step 90",
-                     "Image and 3 points", "Teacher confidence", "30 % of road becomes sidewalk", "absent",
+                     "Image and 3 points", "The masks it answered with", "<sky> 25.0 %",
+                     "61 % , changed 7.0 %, confidence 83",
+                     "Teacher confidence", "30 % of road becomes sidewalk", "absent",
                      "<i>lava</i>", "<b>odd</b>", "abc123", "steps: 60", "run & <one>"):
         assert expected in text, expected
     assert "Not in this run folder" not in text
@@ -182,7 +187,7 @@ def test_escapes_what_others_wrote(run: Path) -> None:
 def test_every_image_has_a_text_and_a_size_and_anchors_lead_somewhere(run: Path) -> None:
     page = page_of(run)
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 3 + 2 + 4 + 2 * 4
+    assert len(images) == 3 + 2 + 5 + 2 * 4
     assert all(image["alt"] and image["width"] and image["height"] for image in images)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -217,7 +222,7 @@ def test_compares_only_what_was_scored_alike(run: Path, change: dict[str, Any]) 
 
 
 PARTS = ("recipe.yaml", "prompts.jsonl", "generated", "source", "metrics.jsonl", "pseudo", "evaluation",
-         "results.json", "results-warmup.json")
+         "results.json", "results-warmup.json", "work.json")
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -128,6 +128,7 @@ def refinement(labels, changed=0.25, decided=0.5, components=3):
         classes=np.array([2], np.uint8),
         quality=np.ones(1, np.float32),
         rejected=np.zeros(1, np.bool_),
+        masks=np.zeros(labels.shape, np.int32),
         changed=changed,
         decided=decided,
         disputed=0.0,
@@ -142,6 +143,7 @@ def batch(slots, ids, flipped, size=4):
     return {
         "images": torch.zeros(total, 3, size, size, dtype=torch.uint8),
         "labels": labels,
+        "places": torch.arange(total),
         "slots": torch.tensor(slots, dtype=torch.long),
         "ids": torch.tensor(ids, dtype=torch.long),
         "flipped": torch.tensor(flipped, dtype=torch.bool),
@@ -169,7 +171,7 @@ def test_pseudo_labels_of_flipped_samples_are_flipped(monkeypatch):
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
     given = batch([0, 2], [7, 8], [True, False])
     before = given["labels"].clone()
-    labels, _, _ = make(given, 0)
+    labels = make(given, 0).labels
     assert np.array_equal(labels[0].numpy(), REFINED[:, ::-1])
     assert np.array_equal(labels[2].numpy(), REFINED)
     assert torch.equal(labels[1], before[1])
@@ -181,9 +183,10 @@ def test_undecided_pixels_are_ignored_or_keep_the_sure_teachers_label(monkeypatc
     confidence = torch.full((1, 4, 4), 0.9)
     confidence[0, 1, 0] = confidence[0, 3, 3] = 0.4
     given = batch([1], [0], [False])
-    ignored, _, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")[0](given, 0)
-    kept, _, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="teacher", confidence=0.5)[0](given, 0)
-    all_kept, _, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="teacher", confidence=0.0)[0](given, 0)
+    ignored, kept, all_kept = (
+        labeller(monkeypatch, REFINED, maps, confidence, undecided=what, confidence=least)[0](given, 0).labels
+        for what, least in (("ignore", 0), ("teacher", 0.5), ("teacher", 0))
+    )
     assert np.array_equal(ignored[1].numpy(), REFINED)
     wanted = np.where(REFINED == 255, 2, REFINED)
     assert np.array_equal(all_kept[1].numpy(), wanted)
@@ -218,19 +221,21 @@ def test_refinement_gets_the_recipes_settings_and_a_seed_of_seed_step_and_slot(m
 def test_work_adds_up_over_steps(monkeypatch):
     maps, confidence = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
-    _, told, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
-    assert told == {"teacher_confidence": 0.5, "changed": 0.25, "decided": 0.5, "components": 3.0}
+    _, weights, told, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
+    wanted = {"teacher_confidence": 0.5, "changed": 0.4375, "decided": 0.75, "components": 3.0, "kept/road": 0.3125}
+    assert told == {**wanted, "changed/road": 0.4375, "ignored/road": 0.25}
+    assert weights is None
     assert np.array_equal(panel.refined, REFINED)
     assert panel_points(panel.refinement) == [[2, [[1.0, 2.0], [3.0, 4.0]]]]
     make(batch([0, 1], [8, 9], [False, True]), 1)
     work = make.work
     assert (work.images, work.components, work.pixels) == (4, 12, 64)
-    assert (work.pixels_decided, work.pixels_changed, work.seen) == (32, 16, {7, 8, 9})
+    assert (work.pixels_decided, work.pixels_changed, work.seen) == (48, 28, {7, 8, 9})
 
 
 def test_a_batch_without_generated_images_is_left_as_it_is(monkeypatch):
     make, calls = labeller(monkeypatch, REFINED, None, None)
     given = batch([], [], [])
-    labels, told, panel = make(given, 0)
-    assert torch.equal(labels, given["labels"])
-    assert (told, panel, calls, make.work.images) == ({}, None, [], 0)
+    lesson = make(given, 0)
+    assert torch.equal(lesson.labels, given["labels"])
+    assert (lesson.told, lesson.panel, calls, make.work.images) == ({}, None, [], 0)

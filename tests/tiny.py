@@ -108,3 +108,8 @@ def generated_set(folder: Path, count: int = 3) -> list[Path]:
     for k, path in enumerate(paths):
         write_png(path, picture(label_map(*CROP, seed=100 + k), k))
     return paths
+
+
+def generators(count: int, seed: int = 0) -> list[torch.Generator]:
+    """Of the loss's random points, one an image."""
+    return [torch.Generator().manual_seed(seed + b) for b in range(count)]

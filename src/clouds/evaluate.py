@@ -36,17 +36,21 @@ Sample = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 
 @dataclass
 class Domain:
-    """A set of labelled images to score on: ``sample(i)`` -> (id, image (H, W, 3), label (H, W)) in ``label_set``."""
+    """A set of labelled images to score on: ``sample(i)`` -> (id, image (H, W, 3), label (H, W)) in ``label_set``.
+
+    Without ``data``, scenes are rendered from ``seed`` on.
+    """
 
     name: str
     label_set: LabelSet
     length: int
     data: Segmentation | None = None
     indices: tuple[int, ...] = ()
+    seed: int = TARGET_SEED
 
     def sample(self, i: int) -> Sample:
         if self.data is None:
-            image, label = streets.render(streets.sample(self.name, TARGET_SEED + i))
+            image, label = streets.render(streets.sample(self.name, self.seed + i))
             return f"{self.name}-{i:03d}", image, label
         k = self.indices[i]
         image, label = self.data.image(k), self.data.label(k)

@@ -39,6 +39,7 @@ from clouds.report import write_report
 from clouds.runs import commit, open_run, usable_device
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.work import by_class
 from clouds.settings import Recipe
 from clouds.train import train_stage
 
@@ -173,6 +174,9 @@ def train(recipe: Recipe, out: Path) -> None:
             "pixels_seen": work.pixels,
             "pixels_decided": work.pixels_decided,
             "pixels_changed": work.pixels_changed,
+            "images_dropped": work.dropped,
+            "masks_rejected": work.rejected,
+            "classes": by_class(work, model.classes),
         },
     )
     save_model(model, out / "model")
@@ -232,7 +236,7 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
             inference=predictor.inference,
             backends=backends(recipe),
         )
-        row["work"] = read_json(out / "work.json")
+        row["work"] = {key: value for key, value in read_json(out / "work.json").items() if key != "classes"}
         row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
         write_json(out / "evaluation" / f"{stage}.json", {"domains": _confusions(domains, scores)})
         write_json(path, row)

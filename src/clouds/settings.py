@@ -225,15 +225,23 @@ class Loss(Settings):
 
 
 class SelfTrain(Settings):
-    """Role 4 and the teacher; the defaults are the paper's, but for ``max_swallow``.
+    """Role 4, the teacher, and what is done about noise; the defaults are the paper's, but for ``max_swallow``.
 
-    ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``max_swallow``: a mask is rejected when
-    more than this share of it was another class to the teacher. ``undecided``: pixels that no mask claims are left out
-    of the loss, or keep the teacher's label where its confidence is at least ``confidence``.
+    ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``undecided``: pixels that no mask claims
+    are left out of the loss, or keep the teacher's label where that is trusted. ``panels``: pictures of the process.
 
     ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path.
     ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
     ``memory_gb``: how many of them each process holds.
+
+    Noise, docs/selftraining.md: which of the teacher's pixels are trusted (``threshold``: fixed at ``confidence``;
+    class, the most confident ``portion`` of each; adaptive). ``max_swallow``: a mask is rejected when more than this
+    share of it was another class to the teacher. ``border``: a band of this share of the shorter side is left out where
+    classes meet. ``gate_confidence``, ``gate_agreement``: an image is left out below this mean confidence, or when
+    refinement agrees with the teacher on less of what it decided. ``weight_by``: each class's mask counts by the
+    teacher's confidence, its agreement with the refined mask, or both. ``mix``: the chance that source objects are
+    pasted onto a generated image. ``hide``: the share of its patches, ``hide_patch`` of the shorter side wide, that the
+    student does not see.
     """
 
     segmenter: Annotated[
@@ -250,11 +258,20 @@ class SelfTrain(Settings):
     points: Count = 5
     strategy: Literal["random", "central", "eroded"] = "random"
     floor: Share = 5000 / 768**2
-    max_swallow: Share | None = 0.3
     decay: Share = 0.999
     undecided: Literal["ignore", "teacher"] = "ignore"
-    confidence: Share = 0.0
     panels: Whole = 6
+    threshold: Literal["fixed", "class", "adaptive"] = "fixed"
+    confidence: Share = 0.0
+    portion: Share = 0.5
+    max_swallow: Share | None = 0.3
+    border: Annotated[Float, Field(ge=0, le=0.1)] = 0.0
+    gate_confidence: Share = 0.0
+    gate_agreement: Share = 0.0
+    weight_by: tuple[Literal["confidence", "agreement"], ...] = ()
+    mix: Share = 0.0
+    hide: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    hide_patch: Annotated[Float, Field(gt=0, le=0.5)] = 1 / 12
 
 
 class Augment(Settings):

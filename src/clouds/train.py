@@ -21,7 +21,8 @@ from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoi
 from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter
 from clouds.progress import track
-from clouds.selftrain.pseudo import Panel, PseudoLabeller, Work, panel_points
+from clouds.selftrain.pseudo import Lesson, Panel, PseudoLabeller, panel_points
+from clouds.selftrain.work import Work
 from clouds.settings import Recipe
 
 BETAS = (0.9, 0.999)
@@ -48,6 +49,12 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
     return base * ramp * fade
 
 
+def generators(seed: int, step: int, count: int) -> list[torch.Generator]:
+    """Random points of the loss, from (seed, step, sample)."""
+    states = np.random.SeedSequence((seed, step)).generate_state(count, np.uint64)
+    return [torch.Generator().manual_seed(int(state >> 1)) for state in states]
+
+
 def train_stage(
     model: Segmenter, stage: str, recipe: Recipe, data: Batches, run: Path, pseudo: PseudoLabeller | None = None
 ) -> Work | None:
@@ -69,9 +76,9 @@ def train_stage(
         rate = learning_rate(recipe, base, step, data.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        labels, told, panel = pseudo(batch, step) if pseudo else (batch["labels"], {}, None)
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        losses = criterion(model(batch["images"].to(device)), labels.to(device), recipe.loss, generator)
+        labels, weights, told, panel = pseudo(batch, step) if pseudo else Lesson(batch["labels"], None, {}, None)
+        points = generators(recipe.seed, step, len(labels))
+        losses = criterion(model(batch["images"].to(device)), labels.to(device), recipe.loss, points, weights)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(trained, settings.clip)
@@ -118,6 +125,7 @@ def _state(
         tensors["teacher"] = {name: wanted[name] for name in student}
         work = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen)}
         counts |= {"work": work, "updates": pseudo.teacher.updates}
+        tensors["thresholds"] = {"histogram": torch.from_numpy(pseudo.thresholds.histogram)}
     return Checkpoint(log.stage, step, tensors, counts)
 
 
@@ -145,6 +153,7 @@ def _resume(
         pseudo.teacher.updates = checkpoint.counts["updates"]
         work = checkpoint.counts["work"]
         pseudo.work = Work(**{**work, "seen": set(work["seen"])})
+        pseudo.thresholds.histogram = checkpoint.tensors["thresholds"]["histogram"].numpy()
     return checkpoint.step, checkpoint.counts["unlogged"]
 
 
@@ -180,9 +189,14 @@ class MetricsLog:
 
 
 def save_panel(panel: Panel, folder: Path) -> None:
-    """Image, teacher's map, refined map (train ids) and points of one generated image, for the report."""
+    """Image, teacher's map, refined map (train ids), points and masks of one generated image, for the report.
+
+    In masks.png a pixel's number tells the masks apart, 0 where there is none; after 255 they start again from 1.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_png(folder / "image.png", panel.image.permute(1, 2, 0).numpy())
     write_png(folder / "teacher.png", panel.teacher)
     write_png(folder / "refined.png", panel.refined)
+    masks = panel.refinement.masks
+    write_png(folder / "masks.png", np.where(masks, (masks - 1) % 255 + 1, 0).astype(np.uint8))
     write_json(folder / "points.json", panel_points(panel.refinement))

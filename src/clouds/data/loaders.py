@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
-from clouds.data.augment import jitter, scale_crop
+from clouds.data.augment import hide, jitter, paste, scale_crop
 from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
 from clouds.data.order import Order
@@ -27,12 +27,14 @@ TRIES = 100  # samples in a row that may be bad
 
 
 class Batch(TypedDict):
-    """images, the student's view, uint8 (B, 3, h, w); labels uint8 (B, h, w), all 255 where ``generated``;
-    the G generated samples of the batch: their slots (G,), set indices (G,), whether flipped (G,), and the clean
-    unflipped images uint8 (G, 3, h, w) for the teacher."""
+    """images, the student's view, uint8 (B, 3, h, w); labels uint8 (B, h, w), of a generated sample 255 but for what
+    was pasted; their places (B,) in the step's whole batch, of which this may be one process's part; the G generated
+    samples: their slots (G,) here, set indices (G,), whether flipped (G,), and the clean unflipped images uint8
+    (G, 3, h, w) for the teacher."""
 
     images: Tensor
     labels: Tensor
+    places: Tensor
     slots: Tensor
     ids: Tensor
     flipped: Tensor
@@ -79,9 +81,13 @@ class Batches(Dataset[Batch]):
         steps: int,
         seed: int,
         rare: RareClasses | None = None,
+        process: tuple[int, int] = (0, 1),
     ) -> None:
-        """``rare``: draws the source images, in place of their shuffled epochs."""
+        """``rare``: draws the source images, in place of their shuffled epochs. ``process``: (rank, world), of whose
+        batches this is to make every world-th sample, from rank on; a sample does not depend on it."""
         self.source, self.generated, self.rare = source, generated, rare
+        self.places = range(process[0], recipe.train.batch_size, process[1])
+        self.mix, self.hide = recipe.selftrain.mix, (recipe.selftrain.hide, recipe.selftrain.hide_patch)
         self.augment, self.batch_size, self.steps, self.seed = recipe.augment, recipe.train.batch_size, steps, seed
         weights = [each.weight for each in recipe.data.source] + [recipe.train.generated_weight]
         self.order = Order(
@@ -96,22 +102,37 @@ class Batches(Dataset[Batch]):
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
-        samples = [self._sample(step, slot) for slot in range(self.batch_size)]
+        samples = [self._sample(step, place) for place in self.places]
         made = [(slot, s) for slot, s in enumerate(samples) if s.made >= 0]
         h, w = self.augment.crop
         clean = np.stack([s.clean for _, s in made]) if made else np.zeros((0, h, w, 3), np.uint8)
         return {
             "images": _channels_first(np.stack([s.image for s in samples])),
             "labels": torch.from_numpy(np.stack([s.label for s in samples])),
+            "places": torch.tensor(self.places, dtype=torch.long),
             "slots": torch.tensor([slot for slot, _ in made], dtype=torch.long),
             "ids": torch.tensor([s.made for _, s in made], dtype=torch.long),
             "flipped": torch.tensor([s.flipped for _, s in made], dtype=torch.bool),
             "clean": _channels_first(clean),
         }
 
-    def _sample(self, step: int, slot: int) -> Sample:
-        index = self.order(step * self.batch_size + slot)
-        rng = np.random.default_rng((self.seed, step, slot))
+    def _sample(self, step: int, place: int) -> Sample:
+        index = self.order(step * self.batch_size + place)
+        rng = np.random.default_rng((self.seed, step, place))
+        sample = self._whole(index, rng)
+        if sample.made >= 0 and len(self.source):
+            rng = np.random.default_rng((self.seed, step, place, 1))  # of its own: switches leave the rest as it was
+            image, label = sample.image, sample.label
+            if rng.random() < self.mix:
+                other = self._whole(int(rng.integers(len(self.source))), rng)
+                image, label = paste(image, label, other.image, other.label, rng)
+            if self.hide[0]:
+                image = hide(image, *self.hide, rng)
+            sample = sample._replace(image=image, label=label)
+        return sample
+
+    def _whole(self, index: int, rng: np.random.Generator) -> Sample:
+        """Sample ``index``, or another of its kind where that cannot be read."""
         first, count = (0, len(self.source)) if index < len(self.source) else (len(self.source), len(self.generated))
         for _ in range(TRIES):
             wanted = -1

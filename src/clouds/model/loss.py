@@ -5,7 +5,9 @@ the bilinear mix of its four neighbours' one-hot labels. Pixels of the ignore in
 nor in the losses; ``ignore_is_negative`` reproduces the reference, where they count against every mask.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,36 +92,61 @@ def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Ten
     return torch.cat((candidates.gather(1, index[..., None].expand(-1, -1, 2)), fill), dim=1)
 
 
-def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) -> tuple[Tensor, Tensor]:
+def mask_losses(
+    logits: Tensor, target: Tensor, weight: Tensor, count: float, worth: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``.
 
-    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already.
+    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already. ``worth`` (M,): see
+    ``Matched``.
     """
     bce = F.softplus(logits) * weight - logits * target
     bce = bce.sum(1) / weight.sum(1).clamp(min=1e-6)
     probability = logits.sigmoid()
     dice = 1 - (2 * (probability * target).sum(1) + 1) / ((probability * weight).sum(1) + target.sum(1) + 1)
+    if worth is not None:
+        bce, dice = worth * bce, worth * dice
     return bce.sum() / count, dice.sum() / count
 
 
 @dataclass
 class Matched:
-    """M matched (query, target) pairs of all outputs and images: index tensors (M,)."""
+    """M matched (query, target) pairs of all outputs and images: index tensors (M,).
+
+    ``worth`` (M,) in [0, 1]: how much each pair counts; None: all the same.
+    """
 
     output: Tensor
     image: Tensor
     query: Tensor
     class_: Tensor
+    worth: Tensor | None = None
+
+
+class Totals(NamedTuple):
+    """What the losses of a batch are divided by: its number of targets, and the weights of its queries' classes."""
+
+    targets: float
+    classes: float
+
+
+def totals(labels: Tensor, queries: int, settings: LossSettings) -> Totals:
+    """Of labels uint8 (B, H, W), known before any prediction: so the parts of a batch, on several processes or one
+    after the other, can be divided by the totals of the whole and add up to its loss."""
+    targets, matched = 0, 0
+    for label in labels:
+        present = int((label.unique() != IGNORE).sum())
+        targets += present
+        matched += min(present, queries)
+    return Totals(targets, matched + settings.no_object * (len(labels) * queries - matched))
 
 
 @torch.no_grad()
-def match(
-    prediction: Prediction, labels: Tensor, points: Tensor, settings: LossSettings
-) -> tuple[Matched, Tensor, int]:
+def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: LossSettings) -> tuple[Matched, Tensor]:
     """Match every output of every image of a batch.
 
     labels uint8 (B, H, W); points (B, P, 2) shared by the queries and outputs of an image
-    -> matched pairs; labelled share (L, B, Q) of each query's mask; number of targets in the batch.
+    -> matched pairs, image by image; labelled share (L, B, Q) of each query's mask.
 
     The points are shared per image, so the *features* are read there once and the dot product with the queries
     follows (Q x P products instead of Q full-size masks).
@@ -129,14 +156,12 @@ def match(
     features = sample(prediction.mask_features, points)  # (B, D, P)
     rows: list[Tensor] = []
     labelled = torch.ones(embeddings.shape[:3], device=labels.device)
-    targets = 0
     for b, label in enumerate(labels):
         classes = label.unique().long()
         classes = classes[classes != IGNORE]
         query_points = points[b].expand(max(len(classes), 1), -1, -1)
         asked = classes if len(classes) else classes.new_zeros(1)
         target, weight = read_labels(label, query_points, asked, settings.ignore_is_negative)
-        targets += len(classes)
         every = []
         for output in range(len(embeddings)):  # one at a time: all outputs' masks are the step's largest tensors
             masks = embeddings[output, b] @ features[b]  # (Q, P)
@@ -150,11 +175,11 @@ def match(
             index = torch.stack((torch.full_like(query, output), torch.full_like(query, b), query)).to(label.device)
             rows.append(torch.cat((index, classes[column.to(label.device)][None])))
     pairs = torch.cat(rows, dim=1) if rows else labels.new_zeros((4, 0), dtype=torch.long)
-    return Matched(*pairs), labelled, targets
+    return Matched(*pairs), labelled
 
 
-def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: float) -> Tensor:
-    """Cross-entropy of all queries, per output the weighted mean, summed over outputs.
+def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: float, total: float) -> Tensor:
+    """Cross-entropy of all queries, weighted, over ``total``, summed over outputs.
 
     logits (L, B, Q, C + 1). An unmatched query's target is void with weight ``no_object``, times the labelled share of
     its mask: a query that lies on undecided pixels is told nothing.
@@ -164,29 +189,40 @@ def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: fl
     weight = no_object * labelled
     where = (matched.output, matched.image, matched.query)
     target[where] = matched.class_
-    weight[where] = 1.0
+    weight[where] = 1.0 if matched.worth is None else matched.worth
     losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
-    return ((losses * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).sum()
+    return (losses * weight).sum() / total
 
 
 def criterion(
-    prediction: Prediction, labels: Tensor, settings: LossSettings, generator: torch.Generator
+    prediction: Prediction,
+    labels: Tensor,
+    settings: LossSettings,
+    generators: Sequence[torch.Generator],
+    weights: Tensor | None = None,
+    whole: Totals | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
-    The parts are unweighted sums over the L outputs; "loss" weighs them. ``generator`` fixes every random point.
+    ``generators`` fix every random point, one an image: its points do not depend on the images beside it. ``weights``
+    (B, C) in [0, 1]: how much each class's mask in each image counts; None: all the same. ``whole``: the totals of the
+    batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs; "loss" weighs them.
     """
     device, p = labels.device, settings.points
+    whole = whole or totals(labels, prediction.logits[0].shape[1], settings)
 
-    def random_points(m: int, n: int) -> Tensor:
-        return torch.rand(m, n, 2, generator=generator).to(device)
+    def random_points(counts: Sequence[int], n: int) -> Tensor:
+        drawn = [torch.rand(m, n, 2, generator=g) for m, g in zip(counts, generators, strict=True)]
+        return torch.cat(drawn).to(device)
 
-    matched, labelled, targets = match(prediction, labels, random_points(len(labels), p), settings)
-    count = max(targets, 1)
-    ce = class_loss(torch.stack(prediction.logits), matched, labelled, settings.no_object)
+    matched, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings)
+    pairs = torch.bincount(matched.image, minlength=len(labels)).tolist()
+    if weights is not None:
+        matched.worth = weights.to(device)[matched.image, matched.class_]
+    ce = class_loss(torch.stack(prediction.logits), matched, labelled, settings.no_object, whole.classes)
     keep = int(settings.importance * p)
-    candidates = random_points(len(matched.query), int(settings.oversample * p))
-    fill = random_points(len(matched.query), p - keep)
+    candidates, fill = random_points(pairs, int(settings.oversample * p)), random_points(pairs, p - keep)
+    count = max(whole.targets, 1)
     mask, dice = matched_losses(prediction, labels, matched, candidates, fill, keep, count, settings)
     loss = settings.class_weight * ce + settings.mask_weight * mask + settings.dice_weight * dice
     return {"loss": loss, "loss_ce": ce.detach(), "loss_mask": mask.detach(), "loss_dice": dice.detach()}
@@ -236,4 +272,4 @@ def matched_losses(
                 valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
             points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
     target, weight = read(points)
-    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)
+    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count, matched.worth)

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def labels(path: Path, classes: int) -> Labels:
 def draw(label: Labels, colors: Sequence[Color]) -> Picture:
     """A label map in its classes' colours as a palette PNG; 255 is transparent, the page hatches it."""
     return _palette(np.where(label == IGNORE, len(colors), label), [*((*color, 255) for color in colors), (0, 0, 0, 0)])
+
+
+def tell_apart(path: Path) -> Picture:
+    """A map of mask numbers in colours that differ from number to number; 0, no mask, is transparent."""
+    hues = (number * 0.618034 % 1 for number in range(255))  # the golden angle: neighbours are far apart
+    colors = [tuple(round(255 * part) for part in hls_to_rgb(hue, 0.55, 0.6)) for hue in hues]
+    return _palette(labels(path, 256), [(0, 0, 0, 0), *((r, g, b, 255) for r, g, b in colors)])
 
 
 def change(before: Labels, after: Labels, colors: Sequence[Color]) -> tuple[Picture, float]:

@@ -93,6 +93,22 @@ class Domain(_Row):
     iou: dict[str, Share | None] = {}
 
 
+class Fate(_Row):
+    """What became of the pixels that the teacher gave one class: shares, and its mean confidence in them."""
+
+    pixels: Annotated[int, Field(ge=0)]
+    kept: Share
+    changed: Share
+    ignored: Share
+    confidence: Share
+
+
+class Work(_Row):
+    """`work.json`, of which the counts stand in `results.json` too."""
+
+    classes: dict[str, Fate] = {}
+
+
 class Results(_Row):
     """`results.json` and `results-warmup.json`."""
 
@@ -138,6 +154,7 @@ class Run:
     prompts: list[Prompt]
     generated: list[Drawn]
     steps: list[Step]
+    fates: dict[str, Fate]
     warmup: Results | None
     joint: Results | None
     confusions: dict[str, Confusion]
@@ -175,18 +192,20 @@ def read_run(folder: Path) -> Run:
     # results.json holds the final model: of a run that has trained, but never jointly, that is the warm-up model
     if steps and evaluations["joint"] is None and not any(step.stage == "joint" for step in steps):
         final, warmup = None, warmup or final
+    work = _json(folder / "work.json", Work)
     run = Run(
         folder=folder,
         recipe=recipe,
         prompts=_rows(folder / "prompts.jsonl", Prompt),
         generated=_rows(folder / "generated" / "metadata.jsonl", Drawn, grows=True),
         steps=steps,
+        fates=work.classes if work else {},
         warmup=warmup,
         joint=final,
         confusions=confusions.domains if confusions else {},
         confused=confused,
     )
-    if not any((run.recipe, run.prompts, run.generated, run.steps, run.warmup, run.joint, run.confusions)):
+    if not any((run.recipe, run.prompts, run.generated, run.steps, run.warmup, run.joint, run.confusions, run.fates)):
         raise DataError(f"{folder}: not a run folder: neither recipe.yaml nor metrics.jsonl nor results.json is there")
     return run
 

@@ -122,7 +122,7 @@ def sources(run: Run) -> list[dict[str, Any]]:
 
 
 def pseudo(run: Run) -> dict[str, Any] | None:
-    """Pseudo-labels before and after refinement, with the points that prompted it."""
+    """Pseudo-labels before and after refinement, with the points that prompted it, its masks, and each class's fate."""
     folders = [path for path in (run.folder / "pseudo").glob("*") if (path / "image.png").is_file()]
     panels: list[dict[str, Any]] = []
     seen: set[int] = set()
@@ -138,9 +138,14 @@ def pseudo(run: Run) -> dict[str, Any] | None:
                        for label, points in read_points(folder / "points.json", len(NAMES))
                        for x, y in points][:400],
             **{name: figures.draw(maps[name], COLORS) if name in maps else None for name in ("teacher", "refined")},
+            "masks": figures.tell_apart(folder / "masks.png") if (folder / "masks.png").is_file() else None,
             "change": figures.change(maps["teacher"], maps["refined"], COLORS) if len(maps) == 2 else None,
         })
-    return {"panels": panels, "legend": _legend(NAMES, COLORS, seen)} if panels else None
+    if not panels and not run.fates:
+        return None
+    total = sum(fate.pixels for fate in run.fates.values()) or 1
+    fates = [(name, fate.pixels / total, fate) for name, fate in run.fates.items()]
+    return {"panels": panels, "legend": _legend(NAMES, COLORS, seen), "fates": fates}
 
 
 def curves(run: Run) -> list[figures.Chart]:

@@ -1,10 +1,11 @@
-"""Pseudo-labels for the generated images of a batch (paper section 3.4).
+"""What the student learns from the generated images of a batch (paper section 3.4).
 
-Teacher's map of the clean image -> refined by the promptable segmenter -> flipped like the student's view.
+Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> judged -> flipped
+like the student's view, and written wherever no source object was pasted into it.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,26 +16,16 @@ from clouds.classes import IGNORE
 from clouds.data.loaders import Batch
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
+from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.work import Counts, Work, count
 from clouds.settings import SelfTrain
 
 
 @dataclass
-class Work:
-    """Running totals of what self-training did; part of every checkpoint and of the report."""
-
-    images: int = 0
-    components: int = 0
-    pixels: int = 0
-    pixels_decided: int = 0
-    pixels_changed: int = 0
-    seen: set[int] = field(default_factory=set)
-
-
-@dataclass
 class Panel:
-    """One generated image on its way: clean image (3, H, W), teacher's map, refined map, and the points."""
+    """One generated image on its way: clean image (3, H, W), teacher's map, what is learned from, the refinement."""
 
     image: Tensor
     teacher: NDArray[np.uint8]
@@ -42,54 +33,63 @@ class Panel:
     refinement: Refinement
 
 
+class Lesson(NamedTuple):
+    """What the student learns: labels uint8 (B, H, W), how much each class's mask counts (B, C) or None for all the
+    same; what happened, as numbers for the log; one panel."""
+
+    labels: Tensor
+    weights: Tensor | None
+    told: dict[str, float]
+    panel: Panel | None
+
+
 class PseudoLabeller:
     """Fills the labels of a batch's generated images. These never change: embeddings are kept, as many as fit."""
 
     def __init__(self, teacher: Teacher, segmenter: PromptableSegmenter, settings: SelfTrain, seed: int) -> None:
         self.teacher, self.segmenter, self.settings, self.seed = teacher, segmenter, settings, seed
+        self.classes: list[str] = teacher.model.classes
         self.work = Work()
+        self.thresholds = Thresholds(settings, len(self.classes))
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
-    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float], Panel | None]:
-        """-> labels uint8 (B, H, W) with every generated image's map filled in, what happened, one panel."""
+    def __call__(self, batch: Batch, step: int) -> Lesson:
+        """The labels of ``batch``, every generated image's filled in."""
         labels = batch["labels"].clone()
         if not len(batch["slots"]):
-            return labels, {}, None
-        maps, confidence = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
-        panel, changed, decided, components = None, [], [], 0
+            return Lesson(labels, None, {}, None)
+        weights = torch.ones(len(labels), len(self.classes))
+        maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
+        panel, told = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
-            teacher_map = maps[g].cpu().numpy()
-            refinement = self._refine(index, batch["clean"][g], teacher_map, step, slot)
+            teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
+            trusted = self.thresholds.trusted(teacher, confidence)
+            refinement = self._refine(index, batch["clean"][g], trusted, step, int(batch["places"][slot]))
             refined = refinement.labels
             if self.settings.undecided == "teacher":
-                sure = confidence[g].cpu().numpy() >= self.settings.confidence
-                refined = np.where((refined == IGNORE) & sure, teacher_map, refined)
+                refined = np.where(refined == IGNORE, trusted, refined)
+            refined = without_borders(refined, self.settings.border)
+            passed = passes_gate(teacher, confidence, refined, self.settings)
+            if not passed:
+                refined = np.full_like(refined, IGNORE)
+            counts = count(teacher, confidence, refined, len(self.classes))
+            self.work.add(counts, refinement, index, not passed)
+            told.append(self._told(counts, refinement, refined.size))
+            panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
-            labels[slot] = torch.from_numpy(np.ascontiguousarray(view))
-            panel = panel or Panel(batch["clean"][g], teacher_map, refined, refinement)
-            changed.append(refinement.changed)
-            decided.append(refinement.decided)
-            components += refinement.components
-            self.work.pixels += refined.size
-            self.work.pixels_decided += round(refinement.decided * refined.size)
-            self.work.pixels_changed += round(refinement.changed * refined.size)
-            self.work.seen.add(index)
-        self.work.images += len(changed)
-        self.work.components += components
-        told = {
-            "teacher_confidence": float(confidence.mean()),
-            "changed": float(np.mean(changed)),
-            "decided": float(np.mean(decided)),
-            "components": components / len(changed),
-        }
-        return labels, told, panel
+            pasted = labels[slot] != IGNORE
+            labels[slot] = torch.where(pasted, labels[slot], torch.from_numpy(np.ascontiguousarray(view)))
+            own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
+            weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
+        means = {key: float(np.mean([row[key] for row in told if key in row])) for key in sorted(set().union(*told))}
+        return Lesson(labels, weights if self.settings.weight_by else None, means, panel)
 
-    def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, slot: int) -> Refinement:
+    def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
         s = self.settings
         embedding = self._embeddings.get(
             index, lambda: self.segmenter.encode(image.permute(1, 2, 0).contiguous().numpy())
         )
-        seed = int(np.random.SeedSequence((self.seed, step, slot)).generate_state(1)[0])
+        seed = int(np.random.SeedSequence((self.seed, step, place)).generate_state(1)[0])
         return refine_map(
             labels,
             embedding,
@@ -100,6 +100,29 @@ class PseudoLabeller:
             strategy=s.strategy,
             max_swallow=s.max_swallow,
         )
+
+    def _told(self, counts: Counts, refinement: Refinement, size: int) -> dict[str, float]:
+        """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""
+        told = {
+            "teacher_confidence": sum(counts.confidence) / size,
+            "changed": sum(counts.changed) / size,
+            "decided": counts.decided / size,
+            "components": float(refinement.components),
+        }
+        for name, seen, kept, changed in zip(
+            self.classes, counts.teacher, counts.kept, counts.changed, strict=True
+        ):
+            if seen:
+                told |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
+                told[f"ignored/{name}"] = (seen - kept - changed) / seen
+        return told
+
+
+def _blend(weights: Tensor, label: Tensor, pasted: Tensor) -> Tensor:
+    """Weights (C,) of a mixed label (H, W): what was pasted, (H, W) bool, is true and counts fully."""
+    true = torch.bincount(label[pasted].flatten(), minlength=256)[: len(weights)]
+    every = torch.bincount(label.flatten(), minlength=256)[: len(weights)]
+    return (weights * (every - true) + true) / every.clamp(min=1)
 
 
 def panel_points(refinement: Refinement) -> list[list[Any]]:

@@ -30,8 +30,9 @@ class Refinement:
 
     labels (H, W) uint8, 255 undecided; components: how many passed the floor; points (P, K, 2) float32 x, y pixels;
     classes (P,) uint8; quality (P,) float32: predicted quality of each chosen mask; rejected (P,) bool: thrown out by
-    ``max_swallow``. Shares of the image in [0, 1]: changed (decided, and not what the input said), decided, disputed
-    (claimed by different classes).
+    ``max_swallow``; masks (H, W) int32: which mask claims the pixel, the last of several, p + 1, 0 for none. Shares of
+    the image in [0, 1]: changed (decided, and not what the input said), decided, disputed (claimed by different
+    classes).
     """
 
     labels: npt.NDArray[np.uint8]
@@ -40,6 +41,7 @@ class Refinement:
     classes: npt.NDArray[np.uint8]
     quality: npt.NDArray[np.float32]
     rejected: npt.NDArray[np.bool_]
+    masks: npt.NDArray[np.int32]
     changed: float
     decided: float
     disputed: float
@@ -98,7 +100,7 @@ def refine_map(
         if max_swallow is not None and _swallowed(mask, labels, prompts.classes[index]) > max_swallow:
             rejected[index] = True
         else:
-            claims.add(mask, int(prompts.classes[index]))
+            claims.add(mask, int(prompts.classes[index]), index)
     refined = claims.decide(alone=overlaps == "reference")
     decided = refined != IGNORE
     return Refinement(
@@ -108,6 +110,7 @@ def refine_map(
         classes=prompts.classes,
         quality=quality,
         rejected=rejected,
+        masks=claims.by,
         changed=float((decided & (refined != labels)).mean()),
         decided=float(decided.mean()),
         disputed=float(claims.disputed.mean()),
@@ -115,21 +118,23 @@ def refine_map(
 
 
 class _Claims:
-    """Who claims each pixel, in three maps however many masks come: 500 components need the memory of one."""
+    """Who claims each pixel, in four maps however many masks come: 500 components need the memory of one."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.owner = np.full(shape, IGNORE, np.uint8)  # a class that claims the pixel
+        self.by = np.zeros(shape, np.int32)  # the mask that did so last
         self.disputed = np.zeros(shape, np.bool_)  # claimed by different classes
         self.shared = np.zeros(shape, np.bool_)  # claimed by more than one component
 
-    def add(self, mask: npt.NDArray[np.bool_], owner: int) -> None:
-        """Claim the pixels of ``mask`` (H, W) for class ``owner``."""
+    def add(self, mask: npt.NDArray[np.bool_], owner: int, index: int) -> None:
+        """Claim the pixels of mask number ``index``, (H, W), for class ``owner``."""
         taken = self.owner != IGNORE
         taken &= mask
         self.shared |= taken
         taken &= self.owner != owner
         self.disputed |= taken
         np.copyto(self.owner, np.uint8(owner), where=mask)
+        np.copyto(self.by, np.int32(index + 1), where=mask)
 
     def decide(self, alone: bool) -> npt.NDArray[np.uint8]:
         """The classes, 255 where nobody claims or different classes do; ``alone``: where two components do."""

@@ -1,0 +1,205 @@
+"""What each switch of self-training does, on the development target: one joint stage a cell, from one warm-up a seed.
+
+    python benchmarks/ablation.py --data ../shared/data --out runs/ablation --seeds 0 1 2
+
+The development target is IDD-Lite *train* (80 images, evenly spaced) and rendered scenes whose seeds nothing else uses;
+no target that the demo or a benchmark scores is looked at. A cell that is done is not run again: its numbers stand in
+``--keep`` as JSON. ``--variants`` picks some; without any work left, only the table is printed.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clouds.classes import IGNORE
+from clouds.config import load_recipe
+from clouds.data import streets
+from clouds.data.datasets import open_dataset
+from clouds.data.loaders import Batches, read_image
+from clouds.data.source import make_source, open_sets
+from clouds.evaluate import RENDERED, Domain, confusion, evaluate, mean_iou, rendered_domain
+from clouds.files import read_json, read_jsonl, write_json
+from clouds.generate.sets import generated_set
+from clouds.model.checkpoint import load_model
+from clouds.model.inference import Inference
+from clouds.model.segmenter import Segmenter
+from clouds.pipeline import build_segmenter, thaw, train
+from clouds.predict import Predictor
+from clouds.runs import commit
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.teacher import Teacher
+from clouds.settings import Recipe
+from clouds.train import train_stage
+
+DEVELOPMENT_SEED = 3_000_017  # of rendered scenes that neither training nor any table of results uses
+RENDERED_COUNT, PHOTO_COUNT, QUALITY_COUNT = 10, 80, 60
+WARM, CONTROL = "(the warm-up model)", "control: source only"
+PAPER = "paper: random points, no guard"
+BASE = "base: central points, swallow 0.15"
+
+VARIANTS: dict[str, list[str]] = {
+    PAPER: ["strategy=random", "points=5", "max_swallow=null"],
+    BASE: [],
+    "undecided keep the teacher's label": ["undecided=teacher"],
+    "teacher's label where sure (0.9)": ["undecided=teacher", "threshold=fixed", "confidence=0.9"],
+    "swallow 0.3": ["max_swallow=0.3"],
+    "threshold fixed 0.7": ["threshold=fixed", "confidence=0.7"],
+    "threshold class 0.5": ["threshold=class", "portion=0.5"],
+    "threshold adaptive": ["threshold=adaptive"],
+    "weights by confidence": ["weight_by=[confidence]"],
+    "weights by agreement": ["weight_by=[agreement]"],
+    "weights by both": ["weight_by=[confidence,agreement]"],
+    "border 0.01": ["border=0.01"],
+    "gate: confidence 0.6, agreement 0.8": ["gate_confidence=0.6", "gate_agreement=0.8"],
+    "mix 0.5": ["mix=0.5"],
+    "mix 1": ["mix=1"],
+    "hide 0.5": ["hide=0.5"],
+}
+
+
+def warm_up(recipe: Recipe, folder: Path) -> None:
+    """The seed's warm-up model and its generated set, in a run folder."""
+    train(recipe, folder)
+
+
+def quality(
+    pseudo: PseudoLabeller, rows: list[dict[str, Any]], folder: Path, size: tuple[int, int]
+) -> dict[str, float]:
+    """mIoU of the teacher's and of the refined labels of drawn scenes, on pixels that refinement decided."""
+    raw, refined, whole = (np.zeros((19, 20), np.int64) for _ in range(3))
+    decided = 0.0
+    for k, row in enumerate(rows[:QUALITY_COUNT]):
+        truth = streets.render(streets.from_prompt(row["prompt"], row["seed"]), size)[1]
+        image = torch.from_numpy(read_image(folder / row["file_name"])).permute(2, 0, 1)
+        maps, sure = pseudo.teacher.predict(image[None])
+        teacher = maps[0].numpy()
+        trusted = pseudo.thresholds.trusted(teacher, sure[0].numpy())
+        labels = pseudo._refine(k, image, trusted, 0, 0).labels
+        known = labels != IGNORE
+        decided += known.mean() / len(rows[:QUALITY_COUNT])
+        seen = np.where(known, truth, np.uint8(IGNORE))
+        raw += confusion(seen, teacher, 19)
+        refined += confusion(seen, labels, 19)
+        whole += confusion(truth, teacher, 19)
+    return {
+        "decided": decided,
+        "raw_miou": float(mean_iou(raw)),
+        "refined_miou": float(mean_iou(refined)),
+        "raw_miou_everywhere": float(mean_iou(whole)),
+    }
+
+
+def score(model: Segmenter, recipe: Recipe, domains: list[Domain], what: str) -> dict[str, float]:
+    predictor = Predictor(model.eval())
+    predictor.inference = Inference.of(recipe.evaluate)
+    found = {each.row["name"]: each.row["miou"] for each in evaluate(predictor, domains, what)}
+    return {**found, "rendered": float(np.mean([found[name] for name in RENDERED]))}
+
+
+def cell(recipe: Recipe, base: Path, out: Path, domains: list[Domain], what: str) -> dict[str, Any]:
+    """One joint stage from the seed's warm-up model; the recipe's self-training, or none for the control."""
+    model = load_model(base / "warmup")
+    out.mkdir(parents=True, exist_ok=True)
+    if what == WARM:
+        return score(model, recipe, domains, what)
+    thaw(model, recipe)
+    _, generated = generated_set(recipe, base)
+    source = make_source(recipe, open_sets(recipe), base / "source")
+    steps = recipe.train.steps - recipe.train.warmup_steps
+    began = time.monotonic()
+    if what == CONTROL:
+        data = Batches(source, [], recipe, steps, recipe.seed + 1)
+        train_stage(model, "joint", recipe, data, out)
+        return {**score(model, recipe, domains, what), "seconds": time.monotonic() - began}
+    pseudo = PseudoLabeller(
+        Teacher(model, recipe.selftrain.decay), build_segmenter(recipe), recipe.selftrain, recipe.seed
+    )
+    rows = read_jsonl(base / "generated" / "metadata.jsonl")
+    before = quality(pseudo, rows, base / "generated", recipe.generate.size)
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1)
+    train_stage(model, "joint", recipe, data, out, pseudo)
+    seconds = time.monotonic() - began
+    after = quality(pseudo, rows, base / "generated", recipe.generate.size)
+    work = pseudo.work
+    told = {"decided": work.pixels_decided / work.pixels, "changed": work.pixels_changed / work.pixels}
+    return {
+        **score(model, recipe, domains, what), "labels_before": before, "labels_after": after, **told,
+        "dropped": work.dropped, "seconds": seconds,
+    }  # fmt: skip
+
+
+def table(cells: dict[str, dict[int, dict[str, Any]]], seeds: list[int]) -> str:
+    """Markdown: variant x {IDD-Lite train, rendered}, each beside the control of the same seeds."""
+    lines = [
+        "| joint stage | seeds | IDD-Lite train | rendered | minus control: IDD-Lite | rendered | refined - raw |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for what, found in cells.items():
+        mine = [seed for seed in seeds if seed in found]
+        both = [seed for seed in mine if seed in cells.get(CONTROL, {})]
+        parts = [what, str(len(mine))]
+        for key in ("idd-lite", "rendered"):
+            parts.append(spread([found[seed][key] for seed in mine]))
+        for key in ("idd-lite", "rendered"):
+            parts.append(spread([found[seed][key] - cells[CONTROL][seed][key] for seed in both], sign=True))
+        pairs = [found[s]["labels_before"] for s in mine if "labels_before" in found[s]]
+        parts.append(spread([p["refined_miou"] - p["raw_miou"] for p in pairs], sign=True))
+        lines.append("| " + " | ".join(parts) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float], sign: bool = False) -> str:
+    if not values:
+        return ""
+    deviation = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):{'+' if sign else ''}.1f}{deviation}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="The folder that holds idd20k_lite/.")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Runs: models, images, checkpoints.")
+    parser.add_argument("--keep", type=Path, default=Path("benchmarks/results/ablation"), help="One JSON a cell.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="*", default=None, help="All by default; none: only the table.")
+    arguments = parser.parse_args()
+    names = [WARM, CONTROL, *VARIANTS]
+    chosen = names if arguments.variants is None else arguments.variants
+    if unknown := set(chosen) - set(names):
+        parser.error(f"unknown variants {sorted(unknown)}; there are {names}")
+
+    photos = open_dataset("idd-lite", arguments.data / "idd20k_lite", "train")
+    indices = tuple(int(i) for i in np.linspace(0, len(photos) - 1, PHOTO_COUNT).round())
+    domains = [rendered_domain(name, RENDERED_COUNT) for name in RENDERED]
+    for domain in domains:
+        domain.seed = DEVELOPMENT_SEED
+    domains.append(Domain("idd-lite", photos.label_set, len(indices), photos, indices))
+
+    for what in chosen:
+        for seed in arguments.seeds:
+            slug = "".join(c if c.isalnum() or c == "." else "-" for c in what).strip("-")
+            path = arguments.keep / f"{slug}-{seed}.json"
+            if path.exists():
+                continue
+            base = arguments.out / f"warmup-{seed}"
+            warm_up(load_recipe("demo", [f"seed={seed}", "train.stage=warmup"]), base)
+            overrides = [f"selftrain.{each}" for each in VARIANTS.get(what, [])]
+            recipe = load_recipe("demo", [f"seed={seed}", *overrides])
+            found = cell(recipe, base, arguments.out / f"{slug}-{seed}", domains, what)
+            write_json(path, {"variant": what, "settings": overrides, "seed": seed, "commit": commit(),
+                              "threads": torch.get_num_threads(), **found})  # fmt: skip
+
+    cells: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in names}
+    for path in sorted(arguments.keep.glob("*.json")):
+        row = read_json(path)
+        cells.setdefault(row["variant"], {})[row["seed"]] = row
+    print(table({name: found for name, found in cells.items() if found}, arguments.seeds))
+    print(f"\nmIoU in %, mean ± standard deviation over seeds; torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What self-training did, counted: of each image, over the run, and class by class."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.classes import IGNORE
+from clouds.selftrain.refine import Refinement
+
+
+@dataclass
+class Work:
+    """Running totals of what self-training did; part of every checkpoint and of the report.
+
+    Pixels by the class the teacher gave them: ``teacher``, of which ``kept`` got the same label, ``changed`` another,
+    and the rest none; ``confidence``: the teacher's, summed over them. Lists of C numbers.
+    """
+
+    images: int = 0
+    dropped: int = 0  # images that did not pass the gate
+    components: int = 0
+    rejected: int = 0  # masks thrown out by max_swallow
+    pixels: int = 0
+    pixels_decided: int = 0
+    pixels_changed: int = 0
+    teacher: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+
+    def add(self, counts: "Counts", refinement: Refinement, index: int, dropped: bool) -> None:
+        """One more image's."""
+        for name in ("teacher", "kept", "changed", "confidence"):
+            new = getattr(counts, name)
+            setattr(self, name, [a + b for a, b in zip(getattr(self, name) or [0] * len(new), new, strict=True)])
+        self.images += 1
+        self.dropped += dropped
+        self.components += refinement.components
+        self.rejected += int(refinement.rejected.sum())
+        self.pixels += sum(counts.teacher)
+        self.pixels_decided += counts.decided
+        self.pixels_changed += sum(counts.changed)
+        self.seen.add(index)
+
+
+class Counts(NamedTuple):
+    """Pixels of one image by the teacher's class, each a list of C: see ``Work``; ``decided``: labelled in the end."""
+
+    teacher: list[int]
+    kept: list[int]
+    changed: list[int]
+    confidence: list[float]
+    decided: int
+
+
+def count(
+    teacher: NDArray[np.uint8], confidence: NDArray[np.float32], refined: NDArray[np.uint8], classes: int
+) -> Counts:
+    """What became of the teacher's labels (H, W), class by class."""
+    pairs = np.bincount(teacher.ravel().astype(np.intp) * 256 + refined.ravel(), minlength=classes * 256)
+    pairs = pairs.reshape(classes, 256)  # (teacher's class, what is learned)
+    seen, kept, ignored = pairs.sum(axis=1), pairs.diagonal(), pairs[:, IGNORE]
+    sure = np.bincount(teacher.ravel(), weights=confidence.ravel(), minlength=classes)
+    changed = seen - kept - ignored
+    return Counts(seen.tolist(), kept.tolist(), changed.tolist(), sure.tolist(), int((seen - ignored).sum()))
+
+
+def by_class(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
+    """What became of the teacher's pixels of each class it saw: shares kept, changed, ignored, and its confidence."""
+    found = {}
+    for name, seen, kept, changed, sure in zip(
+        names, work.teacher, work.kept, work.changed, work.confidence, strict=True
+    ):
+        if seen:
+            shares = {"kept": kept / seen, "changed": changed / seen, "ignored": (seen - kept - changed) / seen}
+            found[name] = {"pixels": seen, **shares, "confidence": sure / seen}
+    return found
