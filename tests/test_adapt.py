@@ -124,8 +124,7 @@ def test_every_adapter_is_reached_and_nothing_else_of_the_backbone_is(adapter, v
     own = adapter_parameters(model.backbone)
     assert own
     labels = torch.from_numpy(tiny.label_map(64, 64, 0))[None]
-    losses = criterion(model(torch.rand(1, 3, 64, 64) * 255), labels, tiny.recipe().loss,
-                       torch.Generator().manual_seed(0))  # fmt: skip
+    losses = criterion(model(torch.rand(1, 3, 64, 64) * 255), labels, tiny.recipe().loss, tiny.generators(1))
     losses["loss"].backward()
     ids = {id(p) for p in own}
     for name, parameter in model.named_parameters():

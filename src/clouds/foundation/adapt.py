@@ -67,7 +67,7 @@ def adapt(backbone: Any, adapter: Mapping[str, Any], hidden: int) -> None:
         if not hasattr(backbone, "rein"):
             raise UsageError(
                 f"model.adapt: rein refines the tokens of a plain transformer, which {backbone.name} is not; "
-                "take a ViT (docs/models.md), or model.adapt=lora"
+                "take a ViT (docs/models.md), or for a ConvNeXt model.adapt=lora"
             )
         linked = hidden if adapter["link"] else None
         layers = len(backbone.network.blocks)
