@@ -33,7 +33,7 @@ from clouds.runs import commit
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe
-from clouds.train import train_stage
+from clouds.train.loop import train_stage
 
 DEVELOPMENT_SEED = 3_000_017  # of rendered scenes that neither training nor any table of results uses
 RENDERED_COUNT, PHOTO_COUNT, QUALITY_COUNT = 10, 80, 60

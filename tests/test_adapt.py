@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_clip
 import tiny_vit
-from clouds import train as train_module
 from clouds.config import load_recipe
 from clouds.data.loaders import Batches
 from clouds.errors import BackendError, DataError, UsageError
@@ -24,7 +23,8 @@ from clouds.pipeline import build_model, train
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Model
-from clouds.train import build_optimizer, train_stage
+from clouds.train import loop as train_module
+from clouds.train.loop import build_optimizer, train_stage
 
 REIN = {"kind": "rein", "tokens": 6, "rank": 4, "link": True}
 LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.layers)}

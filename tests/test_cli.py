@@ -18,7 +18,10 @@ import clouds
 from clouds.cli import main, run
 from clouds.files import read_jsonl
 
-VERBS = ("demo", "check", "classes", "prompts", "generate", "train", "evaluate", "predict", "import", "report")
+VERBS = (
+    "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "import", "refine",
+    "report",
+)  # fmt: skip
 SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
 
 

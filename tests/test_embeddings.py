@@ -169,7 +169,7 @@ def test_training_from_kept_embeddings_equals_training_that_made_them(tmp_path):
     from clouds.data.loaders import Batches
     from clouds.selftrain.pseudo import PseudoLabeller
     from clouds.selftrain.teacher import Teacher
-    from clouds.train import train_stage
+    from clouds.train.loop import train_stage
 
     folder = tiny_sam.save("sam", tmp_path / "sam")
     sets = tiny.source_set(tmp_path / "source"), tiny.generated_set(tmp_path / "generated")

@@ -126,10 +126,10 @@ def test_what_the_decoder_says_of_the_padding_stays_there(segmenters, family):
     assert frame == [32, 64]
     low = torch.full((2, 3, 16, 16), -1.0)
     low[:, :, 8:] = 50.0  # cells of 4 pixels: exactly what is below the image
-    masks = segmenter._to_image(low, frame, (40, 80))
+    masks = segmenter._logits(low, frame, (40, 80)) > 0
     assert not masks[:, :, :-3].any(), "only interpolation at the border, half a cell, sees the padding"
     low = -low
-    assert segmenter._to_image(low, frame, (40, 80))[:, :, :-3].all()
+    assert (segmenter._logits(low, frame, (40, 80)) > 0)[:, :, :-3].all()
 
 
 @each_family
@@ -146,6 +146,45 @@ def test_points_outside_belong_to_the_nearest_pixel_and_others_are_refused(segme
     for bad in (picture().astype(float), picture()[..., 0], np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(DataError, match=r"image must be uint8 \(H, W, 3\)"):
             segmenter.encode(bad)
+
+
+@each_family
+def test_a_second_pass_hands_each_prompts_best_mask_on(segmenters, folders, family):
+    """As the model's own forward pass does it for one prompt on one image."""
+    once, twice = segmenters[family], load_segmenter(f"{family}/{folders[family]}", second_pass=True)
+    image, points = picture(), prompts(6)
+    embedding = twice.encode(image)
+    masks, quality = twice.masks(embedding, points)
+    first, rated = once.masks(embedding, points)
+    assert (masks.shape, quality.shape) == ((6, 3, 45, 83), (6, 3))
+    assert (masks != first).any()
+    assert np.abs(quality - rated).max() > 1e-4
+    frame, maps = embedding["frame"].tolist(), [embedding[str(i)] for i in range(len(embedding) - 2)]
+    scale = np.float32([frame[1] / 83, frame[0] / 45])
+    for i in range(6):
+        asked = {**once.family.told(maps), "input_points": torch.from_numpy(points[None, i : i + 1] * scale)}
+        with torch.no_grad():
+            out = once.model(**asked, multimask_output=True)
+            best = out.pred_masks[0, 0, out.iou_scores[0, 0].argmax()]
+            out = once.model(**asked, input_masks=best[None, None], multimask_output=True)
+        assert_allclose(quality[i], out.iou_scores[0, 0].numpy(), atol=1e-5)
+        wanted = once._logits(out.pred_masks[0], frame, (45, 83)) > 0
+        assert (masks[i] != wanted[0].numpy()).mean() < 1e-3
+    twice.chunk_bytes = 1
+    assert (twice.masks(embedding, points)[0] != masks).mean() < 1e-3
+    none, nothing = twice.masks(embedding, prompts(0))
+    assert (none.shape, nothing.shape) == ((0, 3, 45, 83), (0, 3))
+
+
+def test_stability_is_what_stays_when_the_threshold_moves(segmenters, monkeypatch):
+    segmenter = segmenters["sam"]
+    logits = torch.full((1, 3, 45, 83), -9.0)
+    logits[0, 0, :20], logits[0, 0, :10], logits[0, 0, 30:35] = 0.5, 4.0, -0.5
+    logits[0, 1, :7] = 1.5
+    monkeypatch.setattr(segmenter, "_logits", lambda *_: logits)
+    masks, _, stability = segmenter.stable_masks(segmenter.encode(picture()), prompts(1))
+    assert stability.tolist() == [[pytest.approx(10 / 25), 1.0, 0.0]]
+    assert masks[0].sum(axis=(1, 2)).tolist() == [20 * 83, 7 * 83, 0]
 
 
 @each_family
@@ -257,7 +296,7 @@ def test_without_the_hub_the_wanted_weights_are_named():
 
 
 def test_recipes_know_the_same_names(tmp_path):
-    assert set(SAM_FAMILIES) == {*FAMILIES, "mobile-sam"}
+    assert set(SAM_FAMILIES) == {*FAMILIES, "mobile-sam", "sam3-text"}
     accepted = get_type_hints(SelfTrain, include_extras=True)["segmenter"].__metadata__[0].func
     for name in SEGMENTERS:
         assert accepted(name) == name

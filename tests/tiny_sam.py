@@ -76,3 +76,41 @@ def save(family: str, folder: Path, seed: int = 0) -> Path:
     with quiet():
         model(family, seed).save_pretrained(folder)
     return folder
+
+
+def text_model(seed: int = 0) -> Any:
+    """SAM 3's detector, which takes words, and a tokenizer over single characters."""
+    import transformers as t
+
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_attention_heads": 2}
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *(letter + end for letter in letters for end in ("", "</w>"))]
+    tokenizer = t.CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=32)
+    config = t.Sam3Config(
+        vision_config={"model_type": "sam3_vision_model", "backbone_config": PERCEPTION, "fpn_hidden_size": 16},
+        text_config={
+            "vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 32, "projection_dim": 16, "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        geometry_encoder_config=small,
+        detr_encoder_config=small,
+        detr_decoder_config={**small, "num_queries": 12},
+        mask_decoder_config={"hidden_size": 16, "num_attention_heads": 2},
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    with quiet():
+        made = t.Sam3Model(config)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if weight.ndim > 1 and "position" not in name:
+                weight.normal_(0, weight[0].numel() ** -0.5)
+    return made.eval(), tokenizer
+
+
+def save_text(folder: Path, seed: int = 0) -> Path:
+    made, tokenizer = text_model(seed)
+    with quiet():
+        made.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder

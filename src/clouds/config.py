@@ -53,6 +53,14 @@ def dataset_recipe(name: str, overrides: list[str], root: Path | None = None) ->
     return check(values, name)
 
 
+def set_recipe(folder: Path, overrides: list[str]) -> Recipe:
+    """The defaults with the generated set in ``folder``, plus ``overrides``."""
+    values: dict[str, Any] = {"name": folder.name, "generate": {"folder": folder}}
+    for override in overrides:
+        _apply(values, override)
+    return check(values, str(folder))
+
+
 def check(values: dict[str, Any], origin: str) -> Recipe:
     """Values -> Recipe; raises UsageError naming every fault."""
     try:

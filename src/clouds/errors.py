@@ -9,6 +9,14 @@ class CloudsError(Exception):
     """Something failed while working: exit code 1."""
 
 
+class Stopped(CloudsError):  # noqa: N818 - nothing went wrong
+    """A signal asked for the end, and everything is saved: exit code 128 + signal, as shells have it."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class UsageError(CloudsError):
     """The request itself is wrong (unknown recipe, key or value): exit code 2, before any work."""
 

@@ -5,6 +5,7 @@ Each step looks for what it needs in the run folder and makes what is missing, s
 
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.classes import COLORS, NAMES, SYNONYMS
-from clouds.config import check, load_recipe
+from clouds.config import check, load_recipe, set_recipe
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
-from clouds.errors import CloudsError, UsageError
+from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
-from clouds.files import read_json, write_json
+from clouds.files import make_folder, read_json, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text, check_adapter
 from clouds.foundation.diffusion import check_generator
@@ -27,8 +28,9 @@ from clouds.foundation.embeddings import Cached, open_store
 from clouds.foundation.language import check_writer
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
-from clouds.generate.images import write_png
+from clouds.generate.images import read_set, write_png
 from clouds.generate.sets import generated_set
+from clouds.generate.shards import parse_shard
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
@@ -38,10 +40,14 @@ from clouds.progress import clock
 from clouds.report import write_report
 from clouds.runs import commit, open_run, usable_device
 from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.region_files import make_regions, mean_regions, read_regions
+from clouds.selftrain.regions import Regions
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import by_class
 from clouds.settings import Recipe
-from clouds.train import train_stage
+from clouds.train.engine import Engine
+from clouds.train.loop import train_stage
+from clouds.train.validate import Validation
 
 EXAMPLES = 3
 LEAST_STEPS = 80  # of the shortest demo
@@ -110,7 +116,7 @@ def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
     return check(values, "demo")
 
 
-def train(recipe: Recipe, out: Path) -> None:
+def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
     stage = recipe.train.stage
     usable_device(recipe.train.device)
@@ -129,43 +135,48 @@ def train(recipe: Recipe, out: Path) -> None:
     if stage != "warmup":
         check_writer(recipe.prompts)
     opened = open_sets(recipe)  # a dataset that is not whole is found before anything is made
-    open_run(recipe, out)
-    prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
-    source = make_source(recipe, opened, out / "source")
-    rare = None
-    if recipe.data.rare_classes:
-        pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
-        rare = RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
+    engine, validation = Engine(recipe.train, out), Validation(recipe) if recipe.train.validate_every else None
+    with engine.first():
+        open_run(recipe, out, allow_change)
+        prompts, generated = generated_set(recipe, out) if stage != "warmup" else (0, [])
+        by_regions = joint and recipe.selftrain.refinement == "regions"
+        regions = regions_of_set(recipe, generated, out) if by_regions else None
+        source = make_source(recipe, opened, out / "source")
+        rare = None
+        if recipe.data.rare_classes:
+            pixels = class_pixels(source, out / "class_pixels.npz", recipe.train.workers)
+            rare = RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
+    engine.track(recipe)
+    process = engine.rank, engine.world
     torch.manual_seed(recipe.seed)
 
     if not has_model(out / "warmup"):
-        model = build_model(recipe)
-        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare)
-        train_stage(model, "warmup", recipe, data, out)
-        save_model(model, out / "warmup")
+        model = build_model(recipe).to(engine.device)
+        data = Batches(source, [], recipe, recipe.train.warmup_steps, recipe.seed, rare, process)
+        train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
+        keep_model(model, out, "warmup", recipe, engine)
     if stage == "warmup" or has_model(out / "model"):
         return
 
-    model = load_model(out / "warmup").to(recipe.train.device)
+    model = load_model(out / "warmup").to(engine.device)
     model.thaw()
     pseudo = PseudoLabeller(
         Teacher(model, recipe.selftrain.decay),
-        build_segmenter(recipe),
+        None if regions else build_segmenter(recipe),
         recipe.selftrain,
         recipe.seed,
+        regions,
     )
     steps = recipe.train.steps - recipe.train.warmup_steps
-    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare)
-    train_stage(model, "joint", recipe, data, out, pseudo)
-    work = pseudo.work
-    if not work.images or not work.pixels_changed:
+    data = Batches(source, generated, recipe, steps, recipe.seed + 1, rare, process)
+    work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
+    if not work or not work.images or not work.pixels_changed:
         raise CloudsError(
-            f"joint training saw {work.images} generated images and refinement changed {work.pixels_changed} pixels: "
+            f"joint training saw {work.images if work else 0} generated images and refinement changed "
+            f"{work.pixels_changed if work else 0} pixels: "
             "self-training did nothing. Check generate.count, selftrain.floor and the warm-up's quality"
         )
-    write_json(
-        out / "work.json",
-        {
+    done = {
             "prompts_written": prompts,
             "images_drawn": len(generated),
             "images_trained_on": len(work.seen),
@@ -177,9 +188,19 @@ def train(recipe: Recipe, out: Path) -> None:
             "images_dropped": work.dropped,
             "masks_rejected": work.rejected,
             "classes": by_class(work, model.classes),
-        },
-    )
-    save_model(model, out / "model")
+        }
+    if engine.main:
+        write_json(out / "work.json", done)
+    keep_model(model, out, "joint", recipe, engine)
+
+
+def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:
+    """Write a stage's model: as it ended, or the best on the source's validation split if the recipe chooses that."""
+    best = out / "best" / stage
+    chosen = load_model(best) if recipe.train.choose == "best" and has_model(best) else model
+    if engine.main:
+        save_model(chosen, out / ("model" if stage == "joint" else stage))
+    engine.wait()
 
 
 def build_model(recipe: Recipe) -> Segmenter:
@@ -199,15 +220,69 @@ def build_model(recipe: Recipe) -> Segmenter:
         pretrained=True,
     )
     model.vocabulary.copy_(text_classifier(text, SYNONYMS))
-    return model.to(recipe.train.device)
+    return model
+
+
+def regions_of_set(recipe: Recipe, images: list[Path], out: Path) -> Callable[[int], Regions]:
+    """The regions of a generated image by its index, all on disk by now: training calls no segmenter."""
+    chosen = recipe.selftrain
+    files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / "regions")
+    if not mean_regions(files):
+        raise CloudsError(
+            f"no regions were found in {len(files)} images by {chosen.segmenter}: selftrain.regions_quality "
+            f"({chosen.regions_quality:g}) or regions_stability ({chosen.regions_stability:g}) may be too high for it"
+        )
+
+    def read(index: int) -> Regions:
+        file = files[index]
+        if file is None:
+            raise DataError(f"{images[index]}: has no regions, as it could not be read; run again once it is mended")
+        return read_regions(file)
+
+    return read
+
+
+def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Path) -> dict[str, Any]:
+    """Find the regions of a set ahead of training; the object that ``clouds regions --json`` prints.
+
+    ``name``: a folder that holds a set, or a recipe that names one as ``generate.folder``.
+    """
+    overrides = ["selftrain.refinement=regions", *overrides]
+    recipe = set_recipe(Path(name), overrides) if Path(name).is_dir() else load_recipe(name, overrides)
+    if recipe.generate.folder is None:
+        raise UsageError(
+            f"generate.folder: not set in {name}; regions are found of images that are there: name the set's folder, "
+            "as `clouds regions generated`, or generate.folder=DIR"
+        )
+    chosen, part = recipe.selftrain, parse_shard(shard)
+    usable_device(recipe.train.device)
+    check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=True)
+    images = [recipe.generate.folder / row["file_name"] for row in read_set(recipe.generate.folder)]
+    make_folder(out)
+    files, made = make_regions(images, plain_segmenter(recipe), chosen, out, part)
+    done = [file for file in files if file]
+    return {
+        "images": len(done),
+        "made": made,
+        "failed": len(files) - len(done),
+        "regions": round(mean_regions(files), 1),
+        "bytes": sum(file.stat().st_size for file in set(done)),
+        "segmenter": backends(recipe)["segmenter"],
+        "folder": str(out.resolve()),
+    }
+
+
+def plain_segmenter(recipe: Recipe) -> PromptableSegmenter:
+    """The recipe's promptable segmenter."""
+    chosen = recipe.selftrain
+    return load_segmenter(
+        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision, chosen.second_pass
+    )
 
 
 def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
     """The recipe's promptable segmenter, behind its cache of embeddings where it has one."""
-    chosen = recipe.selftrain
-    segmenter = load_segmenter(
-        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision
-    )
+    chosen, segmenter = recipe.selftrain, plain_segmenter(recipe)
     return Cached(segmenter, chosen.cache, int(chosen.cache_gb * 2**30)) if chosen.cache else segmenter
 
 

@@ -17,29 +17,38 @@ from clouds.settings import Recipe
 # settings that may change between two calls on one run folder
 SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
-RUNNING = ("train.stage", "train.workers", "train.device", "data.cache", "data.cache_gb", "data.max_bad",
+RUNNING = ("train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing",
+           "train.compile", "train.trackers", "train.keep", "data.cache", "data.cache_gb", "data.max_bad",
            "prompts.timeout", "prompts.retries", "generate.retries", "generate.device", "generate.offload",
-           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb")  # fmt: skip
+           "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb", "selftrain.regions_folder")  # fmt: skip
 
 
-def open_run(recipe: Recipe, out: Path) -> None:
+def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     """Make the run folder, or check that the one there was made by the same settings.
 
     What only concerns how a machine works may differ, and what concerns scoring: then old scores are dropped. Anything
-    else raises UsageError naming the keys.
+    else raises UsageError naming the keys, unless ``allow_change``: then the change is written down.
     """
     path = out / "recipe.yaml"
     settings = recipe.model_dump(mode="json")
+    changes: list[dict[str, Any]] = []
     if path.exists():
         defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
-        old = {**_flat(defaults), **_flat(_settings(path))}
-        new = _flat(settings)
+        old = {**flat(defaults), **flat(_settings(path))}
+        new = flat(settings)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if hard := [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]:
+        hard = [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]
+        if hard and not allow_change:
             differences = ", ".join(f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in hard)
-            raise UsageError(f"{out}: holds a run of other settings: {differences}. Choose another --out or delete it")
+            raise UsageError(
+                f"{out}: holds a run of other settings: {differences}. Choose another --out, delete it, or go on with "
+                "the new ones by --allow-change"
+            )
         if not changed:
             return
+        changes = (yaml.safe_load(path.read_text("utf-8")).get("changes") or []) + (
+            [{"commit": commit(), "was": {key: old.get(key) for key in hard}}] if hard else []
+        )
         if not set(changed) <= set(RUNNING):
             for name in ("results.json", "results-warmup.json"):
                 (out / name).unlink(missing_ok=True)
@@ -47,6 +56,7 @@ def open_run(recipe: Recipe, out: Path) -> None:
         raise UsageError(f"{out}: is not empty and holds no CLOUDS run (no recipe.yaml); choose another --out")
     text = yaml.safe_dump(
         {
+            **({"changes": changes} if changes else {}),
             "recipe": recipe.name,
             "seed": recipe.seed,
             "commit": commit(),
@@ -67,14 +77,14 @@ def load_run(out: Path) -> Recipe:
     return check(_settings(path), str(path))
 
 
-def usable_device(name: str) -> str:
-    """``train.device``, if this machine has it; raises UsageError otherwise."""
+def usable_device(name: str, key: str = "train.device") -> str:
+    """The device of this ``key``, if this machine has it; raises UsageError otherwise."""
     import torch
 
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"train.device: {name} cannot be used here ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{key}: {name} cannot be used here ({str(error).splitlines()[0]})") from error
     return name
 
 
@@ -90,11 +100,12 @@ def _settings(path: Path) -> dict[str, Any]:
     raise DataError(f"{path}: {problem}; it is not what CLOUDS wrote. Restore it or choose another --out")
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: {"train.steps": 200, ...}."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def commit() -> str | None:

@@ -230,6 +230,10 @@ class SelfTrain(Settings):
     ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``undecided``: pixels that no mask claims
     are left out of the loss, or keep the teacher's label where that is trusted. ``panels``: pictures of the process.
 
+    ``refinement``: "points" asks the segmenter at every look, "regions" lets the teacher vote on regions that it found
+    once and ahead, from ``regions_grid`` points a side, with at least this predicted quality and stability; they are
+    kept in ``regions_folder``, or the run's own. ``second_pass``: each best mask is handed to the segmenter again.
+
     ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path.
     ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
     ``memory_gb``: how many of them each process holds.
@@ -247,7 +251,8 @@ class SelfTrain(Settings):
     segmenter: Annotated[
         str,
         _one_of(
-            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL", "sam3/MODEL"
+            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL",
+            "sam3/MODEL", "sam3-text/MODEL",
         ),
     ] = "superpixels"
     segmenter_revision: str | None = None
@@ -255,6 +260,12 @@ class SelfTrain(Settings):
     cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     cache_gb: Positive = 50.0
     memory_gb: Positive = 2.0
+    refinement: Literal["points", "regions"] = "points"
+    regions_grid: Annotated[Int, Field(ge=1, le=256)] = 32
+    regions_quality: Float = 0.88
+    regions_stability: Share = 0.95
+    regions_folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    second_pass: bool = False
     points: Count = 5
     strategy: Literal["random", "central", "eroded"] = "random"
     floor: Share = 5000 / 768**2
@@ -286,6 +297,16 @@ class Augment(Settings):
 class Train(Settings):
     """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
 
+    ``batch_size`` is that of an optimiser step: the processes share it, each goes through its share in ``accumulate``
+    parts. ``learning_rate`` is scaled by batch_size / ``learning_rate_at`` where that is given. ``precision`` fp16 and
+    bf16 are autocast; ``checkpointing`` computes the decoder's layers twice to hold less; ``tf32`` and ``compile`` are
+    torch's. ``on_nonfinite``: a loss or gradient that is not finite ends the run, or its step is skipped.
+
+    Every ``validate_every`` steps the domains ``validate_on`` are scored on ``validate_images`` images each; "source"
+    is the source's own validation split. ``choose: best`` takes the model of the best source score, and ``patience``
+    many validations without a better one end the stage. ``trackers`` get the log too. ``keep`` checkpoints of a stage
+    stay.
+
     Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
     ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
     """
@@ -302,6 +323,20 @@ class Train(Settings):
     clip: Positive = 0.01
     generated_repeat: Positive = 2.0
     generated_weight: Positive | None = None
+    accumulate: Count = 1
+    learning_rate_at: Count | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    tf32: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+    on_nonfinite: Literal["abort", "skip"] = "abort"
+    validate_every: Count | None = None
+    validate_on: tuple[str, ...] = ("source",)
+    validate_images: Count = 16
+    choose: Literal["last", "best"] = "last"
+    patience: Count | None = None
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    keep: Count = 2
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2
@@ -369,8 +404,25 @@ class Recipe(Settings):
         stride, window = self.evaluate.stride, self.evaluate.window
         if stride and (window is None or stride > window):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
+        wants_source = self.train.choose == "best" or self.train.patience
+        if wants_source and not (self.train.validate_every and "source" in self.train.validate_on):
+            faults.append(
+                "train.choose: best, and train.patience, go by the source's validation split: set train.validate_every "
+                "and keep source in train.validate_on"
+            )
         if not self.evaluate.scales:
             faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
+        segmenter = self.selftrain.segmenter
+        if segmenter.startswith("sam3-text/") and self.selftrain.refinement != "regions":
+            faults.append(
+                f"selftrain.segmenter: got {segmenter!r}; it takes class names and no points, so it needs "
+                "selftrain.refinement=regions"
+            )
+        if self.selftrain.second_pass and segmenter.partition("/")[0] in ("superpixels", "sam3-text"):
+            faults.append(
+                f"selftrain.second_pass: {segmenter} takes no mask as a prompt; leave it out or use a SAM that takes "
+                "points"
+            )
         if self.model.vision.startswith("open_clip/"):
             if self.model.text != self.model.vision:
                 faults.append(

@@ -8,7 +8,7 @@ import typer
 
 from clouds.cli import learn, make, use  # noqa: F401 - each adds its verbs
 from clouds.cli.options import app
-from clouds.errors import CloudsError, UsageError
+from clouds.errors import CloudsError, Stopped, UsageError
 
 
 def _version(asked: bool) -> None:
@@ -32,7 +32,8 @@ INTERRUPTED = 130  # what typer returns on Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit 0 when done, 1 when it failed, 2 when the request itself was wrong."""
+    """Run a command; exit 0 when done, 1 when it failed, 2 when the request itself was wrong, 128 + a signal's number
+    when training saved and stopped for it."""
     # OpenMP's waiting threads spin for milliseconds: on a busy machine that makes training steps several times slower,
     # while a short spin keeps the speed of an idle one (GNU OpenMP, which PyTorch brings on Linux)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -54,6 +55,8 @@ def run(words: list[str]) -> int:
         if "--debug" in words:
             raise
         _fail(str(error))
+        if isinstance(error, Stopped):
+            return 128 + error.signal
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
         if "--debug" in words:

@@ -33,12 +33,16 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run folder given.")] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Go on in --out though settings differ; written down.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Warm-up, then joint training; makes the prompts and images it does not find.
 
     Examples:  clouds train demo train.steps=200 --out runs/a    clouds train runs/a --resume
+               accelerate launch --num_processes 8 -m clouds train my.yaml
     """
     from clouds.config import load_recipe
     from clouds.pipeline import train as train_run
@@ -52,7 +56,7 @@ def train(
     else:
         settings = load_recipe(recipe, overrides)
         run = out or Path("runs") / settings.name
-    train_run(settings, run)
+    train_run(settings, run, allow_change)
     tell({"run": str(run.resolve())}, as_json, f"trained: {run}")
 
 

@@ -1,4 +1,4 @@
-"""Verbs that look at data or make it: classes, check, prompts, generate."""
+"""Verbs that look at data or make it: classes, check, prompts, generate, regions."""
 
 import sys
 from pathlib import Path
@@ -94,3 +94,27 @@ def generate(
 
     result = make(recipe, overrides or [], out, shard, adopt, prompts)
     tell(result, as_json, f"{result['images']} images in {result['folder']}")
+
+
+@app.command()
+def regions(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|SET", help="A set's folder, or a recipe that names one.")],
+    overrides: Overrides = None,
+    out: Annotated[Path, out_option("regions")] = Path("regions"),
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N, from 0.  [default: the launcher's]")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the regions of a generated set's images, for training with selftrain.refinement=regions. Run again, it goes
+    on.
+
+    Examples:  clouds regions generated selftrain.segmenter=sam/facebook/sam-vit-base --out regions --shard 0/4
+               clouds train demo selftrain.refinement=regions selftrain.regions_folder=regions
+    """
+    from clouds.pipeline import find_set_regions
+
+    result = find_set_regions(what, overrides or [], shard, out)
+    text = f"{result['images']} images in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
+    tell(result, as_json, text)

@@ -1,4 +1,4 @@
-"""Verbs that take a model to where it is used: predict, import."""
+"""Verbs that take a model or its parts to where they are used: predict, import, refine."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,3 +86,50 @@ def import_(
     named = {"synonyms": parse_names(classes)} if classes is not None else {}
     found = import_checkpoint(checkpoint, out, clip, weights, **named)
     tell(found, as_json, f"{out}: {found['clip']}, {found['head']} head, {found['classes']} classes")
+
+
+@app.command()
+def refine(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or one.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Their label PNGs: class ids, 255 = none.")],
+    out: Annotated[Path, out_option("refined")] = Path("refined"),
+    segmenter: Annotated[
+        str, typer.Option("--segmenter", metavar="NAME", help="As sam/facebook/sam-vit-base.")
+    ] = "superpixels",
+    revision: Annotated[str | None, typer.Option("--revision", help="Of the hub's weights.")] = None,
+    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")] = "float32",
+    second_pass: Annotated[
+        bool, typer.Option("--second-pass", help="Hand each best mask to the segmenter again.")
+    ] = False,
+    strategy: Annotated[str, typer.Option("--strategy", help="Points: random, central or eroded.")] = "random",
+    points: Annotated[int, typer.Option("--points", metavar="K", help="Points in each component.")] = 5,
+    floor: Annotated[
+        float | None, typer.Option("--floor", help="Least component, a share of the image.  [default: 0.0085]")
+    ] = None,
+    max_swallow: Annotated[
+        float, typer.Option("--max-swallow", help="Reject masks of more other classes than this; 1: none.")
+    ] = 0.3,
+    overlaps: Annotated[
+        str, typer.Option("--overlaps", help="Undecided where classes conflict (ignore) or components (reference).")
+    ] = "ignore",
+    seed: Annotated[int, typer.Option("--seed", help="Of the points.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Sharpen anybody's label maps with a promptable segmenter; undecided pixels become 255. Run again, it goes on.
+
+    Examples:  clouds refine photos/ labels/ --out refined --strategy central
+               clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
+    """
+    from clouds.predict_files import failure_text
+    from clouds.refine_files import refine_files, result_text
+
+    result = refine_files(
+        images, labels, out, segmenter, revision, device, dtype, second_pass, strategy, points, floor, max_swallow,
+        overlaps, seed,
+    )  # fmt: skip
+    if result["images"] or as_json:
+        tell(result, as_json, result_text(result) if result["images"] else "")
+    if result["failed"]:
+        raise DataError(failure_text(result["failed"], result["images"] + len(result["failed"])))

@@ -21,20 +21,23 @@ from clouds.data.order import Order
 from clouds.data.rare import RareClasses
 from clouds.data.source import Source
 from clouds.errors import DataError
+from clouds.progress import clock, say
 from clouds.settings import Recipe
 
 TRIES = 100  # samples in a row that may be bad
+PATIENCE = 60.0  # seconds without a batch before somebody is told
 
 
 class Batch(TypedDict):
     """images, the student's view, uint8 (B, 3, h, w); labels uint8 (B, h, w), of a generated sample 255 but for what
-    was pasted; their places (B,) in the step's whole batch, of which this may be one process's part; the G generated
-    samples: their slots (G,) here, set indices (G,), whether flipped (G,), and the clean unflipped images uint8
-    (G, 3, h, w) for the teacher."""
+    was pasted; their places (B,) in the step's whole batch, of which this may be one process's part, and their numbers
+    (B,) among all samples, the source's first; the G generated samples: their slots (G,) here, set indices (G,),
+    whether flipped (G,), and the clean unflipped images uint8 (G, 3, h, w) for the teacher."""
 
     images: Tensor
     labels: Tensor
     places: Tensor
+    numbers: Tensor
     slots: Tensor
     ids: Tensor
     flipped: Tensor
@@ -57,13 +60,15 @@ def _bytes(path: Path) -> bytes:
 
 
 class Sample(NamedTuple):
-    """image (h, w, 3), label (h, w), index of the generated image or -1, flipped, the image before jitter and flip."""
+    """image (h, w, 3), label (h, w), index of the generated image or -1, flipped, the image before jitter and flip,
+    number among all samples."""
 
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
     made: int
     flipped: bool
     clean: NDArray[np.uint8]
+    number: int = -1
 
 
 class Batches(Dataset[Batch]):
@@ -110,11 +115,17 @@ class Batches(Dataset[Batch]):
             "images": _channels_first(np.stack([s.image for s in samples])),
             "labels": torch.from_numpy(np.stack([s.label for s in samples])),
             "places": torch.tensor(self.places, dtype=torch.long),
+            "numbers": torch.tensor([s.number for s in samples], dtype=torch.long),
             "slots": torch.tensor([slot for slot, _ in made], dtype=torch.long),
             "ids": torch.tensor([s.made for _, s in made], dtype=torch.long),
             "flipped": torch.tensor([s.flipped for _, s in made], dtype=torch.bool),
             "clean": _channels_first(clean),
         }
+
+    def name(self, number: int) -> str:
+        """The file of a sample."""
+        made = number - len(self.source)
+        return str(self.generated[made]) if made >= 0 else self.source.name(number)
 
     def _sample(self, step: int, place: int) -> Sample:
         index = self.order(step * self.batch_size + place)
@@ -139,7 +150,8 @@ class Batches(Dataset[Batch]):
             if self.rare and not first:
                 wanted, index = self.rare.draw(rng)
             try:
-                return self._view(*self._read(index, wanted, rng), index - len(self.source), rng)
+                sample = self._view(*self._read(index, wanted, rng), index - len(self.source), rng)
+                return sample._replace(number=index)
             except DataError as error:
                 self.bad.note(index, error)
             index = first + int(rng.integers(count))
@@ -195,8 +207,21 @@ def batches(dataset: Batches, start: int, workers: int) -> Iterator[Batch]:
         for step in steps:
             ahead.append(pool.submit(dataset.__getitem__, step))
             if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
+                yield _patiently(ahead.popleft(), step)
         while ahead:
-            yield ahead.popleft().result()
+            yield _patiently(ahead.popleft(), len(dataset))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _patiently(batch: Future[Batch], step: int) -> Batch:
+    """A batch once it is made; says so when that takes suspiciously long."""
+    waited = 0.0
+    while True:
+        try:
+            return batch.result(timeout=PATIENCE)
+        except TimeoutError:
+            if batch.done():
+                raise
+            waited += PATIENCE
+            say(f"no batch since {clock(waited)} (steps before {step}): the data's disk may hang; Ctrl-C ends the run")

@@ -61,6 +61,11 @@ class Source:
             return read()
         return self.cache.get(identity(sample.label, data.name, data.label_meaning), read)
 
+    def name(self, index: int) -> str:
+        """The file of an image."""
+        which, k = self._find(index)
+        return str(self.sets[which].samples[k].image)
+
     def image(self, index: int) -> Picture:
         """(H, W, 3) uint8 RGB, to be sliced."""
         which, k = self._find(index)

@@ -32,6 +32,7 @@ SAM_FAMILIES: dict[str, tuple[str, ...]] = {
     "sam2": ("sam2", "sam2_video"),
     "edgetam": ("edgetam", "edgetam_video"),
     "sam3": ("sam3_tracker", "sam3_tracker_video", "sam3_video"),
+    "sam3-text": ("sam3", "sam3_video"),
 }
 
 

@@ -65,7 +65,9 @@ NAMES = (
 SHARED = "prompt_encoder.shared_embedding.positional_embedding"  # transformers also keeps it beside the prompt encoder
 
 
-def load_mobile_sam(path: Path, name: str, device: str, dtype: str, side: int = SIDE) -> TransformersSegmenter:
+def load_mobile_sam(
+    path: Path, name: str, device: str, dtype: str, side: int = SIDE, second_pass: bool = False
+) -> TransformersSegmenter:
     """The segmenter of a checkpoint in the published format; ``side``: pixels of the model's square input.
 
     Runs no code of the file. Raises DataError listing the tensors that are missing, unexpected or of another shape.
@@ -75,7 +77,7 @@ def load_mobile_sam(path: Path, name: str, device: str, dtype: str, side: int = 
         raise DataError(f"{path}: expected MobileSAM's checkpoint, tensors image_encoder.*; found {_kinds(tensors)}")
     model = build(side)
     load_strictly(model, renamed(tensors), str(path))
-    return TransformersSegmenter(model.to(device, getattr(torch, dtype)), SAM, name, [path])
+    return TransformersSegmenter(model.to(device, getattr(torch, dtype)), SAM, name, [path], second_pass=second_pass)
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

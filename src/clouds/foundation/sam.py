@@ -12,9 +12,11 @@ import numpy.typing as npt
 from clouds.errors import UsageError
 from clouds.foundation import SAM_FAMILIES, backend_name
 
+TEXT = "sam3-text"  # asked with class names, so for regions only
 MOBILE = "mobile-sam"  # read from the published checkpoint, a file; the other families are folders of transformers
 SEGMENTERS: tuple[str, ...] = ("superpixels", *(f"{family}/MODEL" for family in SAM_FAMILIES))
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # tensors only: no pickles
+TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "vocab.json", "merges.txt")  # of sam3-text
 
 
 class PromptableSegmenter(Protocol):
@@ -41,17 +43,22 @@ class PromptableSegmenter(Protocol):
 
 
 def load_segmenter(
-    name: str, device: str = "cpu", dtype: str = "float32", revision: str | None = None
+    name: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+    revision: str | None = None,
+    second_pass: bool = False,
 ) -> PromptableSegmenter:
     """The segmenter called ``name``: "superpixels", or ``FAMILY/MODEL``, docs/segmenters.md.
 
     MODEL is a hub id ``org/name`` (at ``revision``), or the path of a folder that ``save_pretrained`` wrote; of
     mobile-sam, the path of the published checkpoint. ``dtype`` is the weights', as torch calls it. The superpixels
-    always run on the CPU.
+    always run on the CPU. ``second_pass``: each prompt is asked again with its best mask beside its points.
 
     Raises UsageError for a name that cannot be, BackendError where the hub does not answer, DataError for weights that
     do not fit.
     """
+    check_second_pass(name, second_pass)
     place = segmenter_place(name, revision)
     if place is None:
         from clouds.foundation.superpixels import Superpixels
@@ -62,18 +69,32 @@ def load_segmenter(
     if family == MOBILE:
         from clouds.foundation.mobile_sam import load_mobile_sam
 
-        return load_mobile_sam(Path(place), shown, device, dtype)
+        return load_mobile_sam(Path(place), shown, device, dtype, second_pass=second_pass)
+    if family == TEXT:
+        from clouds.foundation.sam_text import load_sam_text
+
+        return load_sam_text(_folder(name, place, revision), shown, device, dtype)
     from clouds.foundation.sam_transformers import load_sam
 
-    return load_sam(family, _folder(name, place, revision), shown, device, dtype)
+    return load_sam(family, _folder(name, place, revision), shown, device, dtype, second_pass)
 
 
 def check_segmenter(name: str, revision: str | None = None, fetch: bool = False) -> None:
     """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
-    BackendError. Loads nothing."""
+    BackendError, or DataError where words cannot be read for want of a tokenizer. Loads nothing."""
     place = segmenter_place(name, revision)
     if fetch and place is not None:
-        _folder(name, place, revision)
+        folder = _folder(name, place, revision)
+        if name.startswith(f"{TEXT}/"):
+            from clouds.foundation.sam_text import check_tokenizer
+
+            check_tokenizer(folder)
+
+
+def check_second_pass(name: str, second_pass: bool) -> None:
+    """Raises UsageError where the segmenter ``name`` takes no mask as a prompt but is to be asked with one."""
+    if second_pass and name.partition("/")[0] in ("superpixels", TEXT):
+        raise UsageError(f"second pass: {name} takes no mask as a prompt; leave it out or use a SAM that takes points")
 
 
 def segmenter_place(name: str, revision: str | None = None) -> Path | str | None:
@@ -113,7 +134,8 @@ def _folder(name: str, place: Path | str, revision: str | None) -> Path:
         return place
     from clouds.foundation.weights import hub_folder
 
-    return hub_folder(place, HUB_FILES, revision, name, "selftrain.segmenter")
+    files = (*HUB_FILES, *TOKENIZER_FILES) if name.startswith(f"{TEXT}/") else HUB_FILES
+    return hub_folder(place, files, revision, name, "selftrain.segmenter")
 
 
 def _check_kind(folder: Path, family: str) -> None:

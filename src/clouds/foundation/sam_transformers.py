@@ -86,12 +86,19 @@ class TransformersSegmenter:
     """A promptable segmenter around one of transformers' SAM models, whose weights came from ``files``."""
 
     def __init__(
-        self, model: Any, family: Family, name: str, files: Sequence[Path], chunk_bytes: int = CHUNK_BYTES
+        self,
+        model: Any,
+        family: Family,
+        name: str,
+        files: Sequence[Path],
+        chunk_bytes: int = CHUNK_BYTES,
+        second_pass: bool = False,
     ) -> None:
+        """``second_pass``: ask again with each prompt's best mask beside its points; that is the answer."""
         self.model, self.family, self.name = model.eval(), family, name
-        self.files, self.chunk_bytes = files, chunk_bytes
+        self.files, self.chunk_bytes, self.second_pass = files, chunk_bytes, second_pass
         self.side = int(model.config.prompt_encoder_config.image_size)
-        self.processor = _processor(family, self.side)
+        self.processor = image_processor(family, self.side)
         some = next(model.parameters())
         self.device, self.dtype = some.device, some.dtype
 
@@ -117,39 +124,71 @@ class TransformersSegmenter:
             **{str(i): each.contiguous().cpu() for i, each in enumerate(maps)},
         }
 
-    @torch.no_grad()
     def masks(self, embedding: Embedding, points: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Candidates for points (P, K, 2) x, y: masks (P, 3, H, W) bool and predicted IoU (P, 3).
 
         Points outside the image are moved to its border. A prompt's answer does not depend on the prompts beside it,
         up to rounding. Memory: the result, and at most about ``chunk_bytes``. Raises DataError for other points.
         """
+        masks, quality, _ = self._decode(embedding, points, stable=False)
+        return masks, quality
+
+    def stable_masks(
+        self, embedding: Embedding, points: NDArray[np.float32]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+        """``masks``, and their stability (P, 3) in [0, 1]: what of a mask stays when its logits' threshold moves from
+        -1 to 1, the criterion by which SAM segments everything."""
+        return self._decode(embedding, points, stable=True)
+
+    @torch.no_grad()
+    def _decode(
+        self, embedding: Embedding, points: NDArray[np.float32], stable: bool
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
         height, width = embedding["size"].tolist()
         frame = embedding["frame"].tolist()
         placed = _placed(points, (height, width), frame)
         maps = [embedding[str(i)].to(self.device, self.dtype) for i in range(len(embedding) - 2)]
         masks = np.empty((len(placed), 3, height, width), np.bool_)
         quality = np.empty((len(placed), 3), np.float32)
+        stability = np.ones((len(placed), 3), np.float32)
         step = self._prompts_at_once(height * width, maps)
         for start in range(0, len(placed), step):
             part = slice(start, start + step)
-            out = self.model(
-                **self.family.told(maps), input_points=placed[None, part].to(self.device), multimask_output=True
-            )
-            masks[part] = self._to_image(out.pred_masks[0].float(), frame, (height, width)).cpu().numpy()
-            quality[part] = out.iou_scores[0].float().cpu().numpy()
-        return masks, quality
+            low, rated = self._ask(maps, placed[part].to(self.device))
+            logits = self._logits(low.float(), frame, (height, width))
+            masks[part] = (logits > 0).cpu().numpy()
+            quality[part] = rated.float().cpu().numpy()
+            if stable:
+                most = (logits > -1).sum((-2, -1)).clamp(min=1)
+                stability[part] = ((logits > 1).sum((-2, -1)) / most).cpu().numpy()
+        return masks, quality, stability
+
+    def _ask(self, maps: Maps, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (P, K, 2) in the model's input -> logits (P, 3, h, w) and quality (P, 3)."""
+        out = self.model(**self.family.told(maps), input_points=points[None], multimask_output=True)
+        low, quality = out.pred_masks[0], out.iou_scores[0]
+        if not self.second_pass:
+            return low, quality
+        best = low[torch.arange(len(low)), quality.argmax(1), None]  # (P, 1, h, w)
+        if not self.family.padded:
+            best = best.clamp(-32, 32)  # as SAM 2's own predictor hands masks on
+        # a mask prompt belongs to an image of the batch, not to one of its points: here every prompt is an image
+        copies = [each.expand(len(points), *each.shape[1:]) for each in maps]
+        out = self.model(
+            **self.family.told(copies), input_points=points[:, None], input_masks=best, multimask_output=True
+        )
+        return out.pred_masks[:, 0], out.iou_scores[:, 0]
 
     def _prompts_at_once(self, pixels: int, maps: Maps) -> int:
         floats = 3 * (self.side**2 + 2 * pixels) + DECODER * min(each.numel() for each in maps)
         return max(1, self.chunk_bytes // (4 * floats))
 
-    def _to_image(self, low: Tensor, frame: list[int], size: tuple[int, int]) -> Tensor:
-        """Logits (P, 3, h, w) -> masks (P, 3, H, W): to the model's input where it was padded, cut, to the image."""
+    def _logits(self, low: Tensor, frame: list[int], size: tuple[int, int]) -> Tensor:
+        """Logits (P, 3, h, w) -> (P, 3, H, W): to the model's input where it was padded, cut, to the image."""
         if self.family.padded:
             low = F.interpolate(low, (self.side, self.side), mode="bilinear", align_corners=False)
             low = low[..., : frame[0], : frame[1]]
-        return F.interpolate(low, size, mode="bilinear", align_corners=False) > 0
+        return F.interpolate(low, size, mode="bilinear", align_corners=False)
 
 
 def _placed(points: NDArray[np.float32], size: tuple[int, int], frame: list[int]) -> Tensor:
@@ -162,7 +201,7 @@ def _placed(points: NDArray[np.float32], size: tuple[int, int], frame: list[int]
     return torch.from_numpy((np.clip(points.astype(np.float64), 0, last) * scale).astype(np.float32))
 
 
-def _processor(family: Family, side: int) -> Any:
+def image_processor(family: Family, side: int) -> Any:
     """The family's image processor, with its published pixel statistics, for a model of this input size."""
     import transformers
 
@@ -187,20 +226,28 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_sam(family: str, folder: Path, name: str, device: str, dtype: str) -> TransformersSegmenter:
-    """The model that ``save_pretrained`` wrote to ``folder``; safetensors only, every tensor there, in silence.
+def load_sam(
+    family: str, folder: Path, name: str, device: str, dtype: str, second_pass: bool = False
+) -> TransformersSegmenter:
+    """The model that ``save_pretrained`` wrote to ``folder``, as ``read_model`` reads it."""
+    used = FAMILIES[family]
+    model = read_model(used.model, folder, name, device, dtype)
+    return TransformersSegmenter(model, used, name, sorted(folder.glob("*.safetensors")), second_pass=second_pass)
+
+
+def read_model(kind: str, folder: Path, name: str, device: str, dtype: str) -> Any:
+    """transformers' model ``kind`` from ``folder``; safetensors only, every tensor there, in silence.
 
     Raises BackendError where this transformers has no such model, DataError for weights that are damaged or do not fit.
     """
     import transformers
 
-    used = FAMILIES[family]
-    kind = getattr(transformers, used.model, None)
-    if kind is None:
-        raise BackendError(f"{name}: transformers {transformers.__version__} has no {used.model}; install a newer one")
+    made = getattr(transformers, kind, None)
+    if made is None:
+        raise BackendError(f"{name}: transformers {transformers.__version__} has no {kind}; install a newer one")
     with quiet():
         try:
-            model, found = kind.from_pretrained(
+            model, found = made.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
@@ -209,8 +256,8 @@ def load_sam(family: str, folder: Path, name: str, device: str, dtype: str) -> T
             )
         except Exception as error:  # damaged files raise kinds of safetensors, json, torch and transformers' own
             first = (str(error).strip().splitlines() or [""])[0]
-            raise DataError(f"{folder}: cannot be loaded as {used.model} ({type(error).__name__}: {first})") from error
+            raise DataError(f"{folder}: cannot be loaded as {kind} ({type(error).__name__}: {first})") from error
     missing = sorted(found["missing_keys"]) + [str(each) for each in found["mismatched_keys"]]
     if missing:
-        raise DataError(f"{folder}: its tensors do not fit {used.model}. {len(missing)} missing: {listed(missing)}")
-    return TransformersSegmenter(model.to(device), used, name, sorted(folder.glob("*.safetensors")))
+        raise DataError(f"{folder}: its tensors do not fit {kind}. {len(missing)} missing: {listed(missing)}")
+    return model.to(device)

@@ -44,6 +44,10 @@ class Superpixels:
         down = np.abs(lab[1:] - lab[:-1]).sum(axis=-1)  # (H-1, W) with the pixel below
         return _merge(_flood(smooth, across, down), lab, across, down)
 
+    def levels(self, embedding: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+        """Everything there is on the image: nested partitions (L, H, W), the finest first."""
+        return embedding
+
     def masks(
         self, embedding: npt.NDArray[np.uint16], points: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clouds.model.pixel_decoder import LEVELS, sine_positions
 from clouds.model.vocabulary import max_over_synonyms
@@ -131,7 +132,12 @@ class TextHead(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
-    """Q learned queries look at the memories, coarse to fine in turn, each inside its own current mask."""
+    """Q learned queries look at the memories, coarse to fine in turn, each inside its own current mask.
+
+    ``checkpointing``: as in the pixel decoder.
+    """
+
+    checkpointing = False
 
     def __init__(
         self,
@@ -191,7 +197,11 @@ class TransformerDecoder(nn.Module):
             with torch.no_grad():
                 allowed = prediction.mask_embeddings[-1] @ shrunk[level] >= 0  # sigmoid >= 0.5
                 allowed |= ~allowed.any(-1, keepdim=True)  # an empty mask may look everywhere
-            queries = self.layers[i](queries, embed, keys[level], values[level], allowed)
+            arguments = (queries, embed, keys[level], values[level], allowed)
+            if self.checkpointing and torch.is_grad_enabled():
+                queries = checkpoint(self.layers[i], *arguments, use_reentrant=False)
+            else:
+                queries = self.layers[i](*arguments)
         return prediction
 
     def _predict(

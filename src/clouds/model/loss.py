@@ -243,7 +243,8 @@ def matched_losses(
     candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``.
     """
     if not len(matched.query):
-        zero = prediction.mask_features.sum() * 0
+        # nothing to learn here, but every parameter gets its gradient, which other processes wait for
+        zero = prediction.mask_features.sum() * 0 + torch.stack(prediction.mask_embeddings).sum() * 0
         return zero, zero
     embeddings = torch.stack(prediction.mask_embeddings)[matched.output, matched.image, matched.query]  # (M, D)
     parts, order = [], []

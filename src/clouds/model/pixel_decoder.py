@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clouds.model.deformable import deformable_sample
 
@@ -105,7 +106,12 @@ class EncoderLayer(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """Backbone features -> mask features (B, D, H/4, W/4) and three memories (B, D, h, w) at strides 32, 16, 8."""
+    """Backbone features -> mask features (B, D, H/4, W/4) and three memories (B, D, h, w) at strides 32, 16, 8.
+
+    ``checkpointing``: what a layer computes is forgotten, and computed again for its gradients.
+    """
+
+    checkpointing = False
 
     def __init__(
         self,
@@ -151,7 +157,10 @@ class PixelDecoder(nn.Module):
         )
         reference = reference_points(shapes, device).to(tokens.dtype)
         for layer in self.layers:
-            tokens = layer(tokens, position, reference, shapes)
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(layer, tokens, position, reference, shapes, use_reentrant=False)
+            else:
+                tokens = layer(tokens, position, reference, shapes)
         parts = tokens.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
         memories = [part.unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
         top = self.lateral(features[4])

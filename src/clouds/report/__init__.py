@@ -32,17 +32,17 @@ def write_report(run: Path) -> Path:
 
 
 @cache
-def _template() -> jinja2.Template:
-    """The page's template, compiled once."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Where templates come from, and how they print numbers; they are compiled once."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("clouds", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, signed=signed, tone=tone, count=count, duration=duration, yaml=_yaml)
-    return environment.get_template("report.html.j2")
+    made.filters.update(percent=percent, signed=signed, tone=tone, count=count, duration=duration, yaml=_yaml)
+    return made
 
 
 def _render(run: Run) -> str:
@@ -58,7 +58,7 @@ def _render(run: Run) -> str:
         "examples": sections.examples(run),
     }
     name = run.folder.resolve().name
-    return _template().render(
+    return environment().get_template("report.html.j2").render(
         **parts,
         run=run,
         name=name,

@@ -4,6 +4,7 @@ Teacher's map of the clean image -> what of it is trusted -> refined by the prom
 like the student's view, and written wherever no source object was pasted into it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.refine import Refinement, refine_map
+from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import Counts, Work, count
 from clouds.settings import SelfTrain
@@ -44,11 +46,22 @@ class Lesson(NamedTuple):
 
 
 class PseudoLabeller:
-    """Fills the labels of a batch's generated images. These never change: embeddings are kept, as many as fit."""
+    """Fills the labels of a batch's generated images. These never change: embeddings are kept, as many as fit.
 
-    def __init__(self, teacher: Teacher, segmenter: PromptableSegmenter, settings: SelfTrain, seed: int) -> None:
+    With ``regions``, those of a generated image by its index, ``segmenter`` is not used.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        segmenter: PromptableSegmenter | None,
+        settings: SelfTrain,
+        seed: int,
+        regions: Callable[[int], Regions] | None = None,
+    ) -> None:
         self.teacher, self.segmenter, self.settings, self.seed = teacher, segmenter, settings, seed
         self.classes: list[str] = teacher.model.classes
+        self.regions = regions
         self.work = Work()
         self.thresholds = Thresholds(settings, len(self.classes))
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
@@ -85,15 +98,17 @@ class PseudoLabeller:
         return Lesson(labels, weights if self.settings.weight_by else None, means, panel)
 
     def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
-        s = self.settings
-        embedding = self._embeddings.get(
-            index, lambda: self.segmenter.encode(image.permute(1, 2, 0).contiguous().numpy())
-        )
+        s, segmenter, regions = self.settings, self.segmenter, self.regions
+        if regions:
+            found = self._embeddings.get(index, lambda: regions(index))
+            return vote(labels, found, floor=s.floor, max_swallow=s.max_swallow)
+        assert segmenter is not None
+        embedding = self._embeddings.get(index, lambda: segmenter.encode(image.permute(1, 2, 0).contiguous().numpy()))
         seed = int(np.random.SeedSequence((self.seed, step, place)).generate_state(1)[0])
         return refine_map(
             labels,
             embedding,
-            self.segmenter,
+            segmenter,
             seed=seed,
             points=s.points,
             floor=s.floor,
@@ -126,8 +141,9 @@ def _blend(weights: Tensor, label: Tensor, pasted: Tensor) -> Tensor:
 
 
 def panel_points(refinement: Refinement) -> list[list[Any]]:
-    """[[class, [[x, y], ...]], ...] of every component, for the report."""
+    """[[class, [[x, y], ...]], ...] of every component that was asked with points, for the report."""
     return [
         [int(class_), np.round(points, 1).tolist()]
         for class_, points in zip(refinement.classes, refinement.points, strict=True)
+        if len(points)
     ]

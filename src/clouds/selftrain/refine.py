@@ -30,9 +30,9 @@ class Refinement:
 
     labels (H, W) uint8, 255 undecided; components: how many passed the floor; points (P, K, 2) float32 x, y pixels;
     classes (P,) uint8; quality (P,) float32: predicted quality of each chosen mask; rejected (P,) bool: thrown out by
-    ``max_swallow``; masks (H, W) int32: which mask claims the pixel, the last of several, p + 1, 0 for none. Shares of
-    the image in [0, 1]: changed (decided, and not what the input said), decided, disputed (claimed by different
-    classes).
+    ``max_swallow``; masks (H, W) int32: which mask claims the pixel, the last of several, p + 1, or which piece of the
+    regions it is in, 0 for none. Shares of the image in [0, 1]: changed (decided, and not what the input said),
+    decided, disputed (claimed by different classes).
     """
 
     labels: npt.NDArray[np.uint8]
@@ -59,7 +59,7 @@ def refine(
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise DataError(f"refine: image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    labels = _checked(labels)
+    labels = checked(labels)
     if labels.shape != image.shape[:2]:
         raise DataError(f"refine: labels are {labels.shape} but the image is {image.shape[:2]}: sizes must be equal")
     return refine_map(labels, segmenter.encode(image), segmenter, seed=seed, max_swallow=None).labels
@@ -87,7 +87,7 @@ def refine_map(
     the input map; None keeps every mask, as the paper and ``refine`` do.
     mask_bytes bounds the candidate masks held at once, not the result: any value gives the same map.
     """
-    labels = _checked(labels)
+    labels = checked(labels)
     if overlaps not in get_args(Overlaps):
         raise UsageError(f"overlaps {overlaps!r} is not known; use one of: {', '.join(get_args(Overlaps))}")
     found = components(labels, floor)
@@ -115,6 +115,20 @@ def refine_map(
         decided=float(decided.mean()),
         disputed=float(claims.disputed.mean()),
     )
+
+
+def check_options(
+    points: int, floor: float, strategy: str, overlaps: str, max_swallow: float | None = None
+) -> None:
+    """Raises UsageError for options of ``refine_map`` that cannot be."""
+    for what, value, allowed in (("strategy", strategy, Strategy), ("overlaps", overlaps, Overlaps)):
+        if value not in get_args(allowed):
+            raise UsageError(f"{what} {value!r} is not known; use one of: {', '.join(get_args(allowed))}")
+    if points < 1:
+        raise UsageError(f"points per component must be at least 1, got {points}")
+    for what, share in (("floor", floor), ("max-swallow", max_swallow)):
+        if share is not None and not 0 <= share <= 1:
+            raise UsageError(f"{what}: got {share:g}; expected a share, 0 to 1")
 
 
 class _Claims:
@@ -168,7 +182,7 @@ def _swallowed(mask: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], owner
     return float(1 - under[owner] / labelled) if labelled else 0.0
 
 
-def _checked(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def checked(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """``labels`` as uint8 (H, W), or DataError naming what is wrong."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.size == 0:

@@ -1,6 +1,6 @@
 """What self-training did, counted: of each image, over the run, and class by class."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -33,17 +33,33 @@ class Work:
 
     def add(self, counts: "Counts", refinement: Refinement, index: int, dropped: bool) -> None:
         """One more image's."""
-        for name in ("teacher", "kept", "changed", "confidence"):
-            new = getattr(counts, name)
-            setattr(self, name, [a + b for a, b in zip(getattr(self, name) or [0] * len(new), new, strict=True)])
-        self.images += 1
-        self.dropped += dropped
-        self.components += refinement.components
-        self.rejected += int(refinement.rejected.sum())
-        self.pixels += sum(counts.teacher)
-        self.pixels_decided += counts.decided
-        self.pixels_changed += sum(counts.changed)
-        self.seen.add(index)
+        self.merge(
+            Work(
+                images=1,
+                dropped=int(dropped),
+                components=refinement.components,
+                rejected=int(refinement.rejected.sum()),
+                pixels=sum(counts.teacher),
+                pixels_decided=counts.decided,
+                pixels_changed=sum(counts.changed),
+                teacher=counts.teacher,
+                kept=counts.kept,
+                changed=counts.changed,
+                confidence=counts.confidence,
+                seen={index},
+            )
+        )
+
+    def merge(self, other: "Work") -> None:
+        """Add another's totals to these."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, set):
+                mine |= theirs
+            elif not isinstance(mine, list):
+                setattr(self, each.name, mine + theirs)
+            elif theirs:
+                setattr(self, each.name, [a + b for a, b in zip(mine or [0] * len(theirs), theirs, strict=True)])
 
 
 class Counts(NamedTuple):

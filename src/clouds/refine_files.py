@@ -1,0 +1,227 @@
+"""Refinement as a tool of its own: anybody's label maps, as files, sharpened by a promptable segmenter.
+
+Two folders (or two files) in, refined maps under the labels' names out, with a page that shows before and after.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.data.decode import decode_image, decode_label
+from clouds.errors import DataError, UsageError
+from clouds.files import make_folder, read_jsonl, write_jsonl
+from clouds.foundation import backend_name
+from clouds.foundation.sam import PromptableSegmenter, check_second_pass, check_segmenter, load_segmenter
+from clouds.generate.images import write_png
+from clouds.generate.shards import locked
+from clouds.predict_files import IMAGE_ENDINGS
+from clouds.progress import say, track
+from clouds.report.refined import write_refined_page
+from clouds.runs import usable_device
+from clouds.selftrain.points import FLOOR
+from clouds.selftrain.refine import SWALLOW, check_options, refine_map
+
+RECORD, PAGE = "refined.jsonl", "index.html"
+SHOWN = 3  # names in a message
+DTYPES = ("float32", "float16", "bfloat16")
+
+Row = dict[str, Any]
+Pair = tuple[str, Path, Path]  # name below both folders without its ending, image, labels
+
+
+def refine_files(
+    images: Path,
+    labels: Path,
+    out: Path,
+    segmenter: str = "superpixels",
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    second_pass: bool = False,
+    strategy: str = "random",
+    points: int = 5,
+    floor: float | None = None,
+    max_swallow: float = SWALLOW,
+    overlaps: str = "ignore",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Refine label PNGs (one channel, class ids 0..254, 255 = none) of images; the object ``clouds refine --json``
+    prints.
+
+    ``images`` and ``labels`` are two folders, matched by their files' paths without ending, or two files. Refined maps
+    get the labels' names below ``out``; what was done before with these settings and files is kept. ``max_swallow`` 1
+    keeps every mask; ``floor`` None is the paper's. Other options as in ``refine_map`` and ``load_segmenter``; every
+    pair is refined with ``seed``.
+
+    A pair that cannot be read does not stop the others and is listed under ``failed``. UsageError before any work for
+    options that cannot be, and where nothing matches or an input would be overwritten.
+    """
+    options: dict[str, Any] = {
+        "points": points,
+        "floor": FLOOR if floor is None else floor,
+        "strategy": strategy,
+        "overlaps": overlaps,
+        "max_swallow": max_swallow,
+    }
+    check_options(**options)
+    check_second_pass(segmenter, second_pass)
+    if segmenter.startswith("sam3-text/"):
+        raise UsageError(f"--segmenter: {segmenter} takes class names and no points; use sam3/MODEL")
+    check_segmenter(segmenter, revision, fetch=True)
+    usable_device(device, "--device")
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype: got {dtype!r}; expected {', '.join(DTYPES)}")
+    pairs, unmatched = match(images, labels)
+    if blocked := [str(path) for name, *inputs in pairs for path in inputs if path.resolve() == _target(out, name)]:
+        raise UsageError(f"{blocked[0]}: an input would be overwritten; choose another --out")
+    if unmatched:
+        more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
+        say(f"left out, without a partner of the same name: {', '.join(unmatched[:SHOWN])}{more}")
+    model = load_segmenter(segmenter, device, dtype, revision, second_pass)
+    asked = {**options, "seed": seed, "second_pass": second_pass, "segmenter": getattr(model, "identity", model.name)}
+    make_folder(out)
+    with locked(out / f".{RECORD}.lock"):
+        rows, failed, made = _refine_all(pairs, out, model, options, seed, json.dumps(asked))
+    total = sum(row["pixels"] for row in rows) or 1
+    result = {
+        "images": len(rows),
+        "made": made,
+        "failed": failed,
+        "unmatched": len(unmatched),
+        **{key: sum(row[key] * row["pixels"] for row in rows) / total for key in ("changed", "decided", "disputed")},
+        "segmenter": backend_name(segmenter, revision),
+        "folder": str(out.resolve()),
+    }
+    if rows:
+        sources = {name: (image, label) for name, image, label in pairs}
+        result["page"] = str(write_refined_page(out / PAGE, rows, sources, out, result).resolve())
+    return result
+
+
+def result_text(result: dict[str, Any]) -> str:
+    """The result for a person."""
+    shares = ", ".join(f"{100 * result[key]:.1f} % of pixels {key}" for key in ("decided", "changed", "disputed"))
+    return f"{result['images']} label maps refined in {result['folder']}: {shares}\nbefore and after: {result['page']}"
+
+
+def match(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
+    """Pairs in order of their names, and files without a partner; UsageError where nothing matches."""
+    for path in (images, labels):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+    if images.is_dir() != labels.is_dir():
+        raise UsageError(f"{images} and {labels}: expected two folders or two files, got one of each")
+    if not images.is_dir():
+        return [(labels.stem, images, labels)], []
+    pictures, maps = _named(images, IMAGE_ENDINGS), _named(labels, (".png",))
+    names = sorted(pictures.keys() & maps.keys())
+    if not names:
+        here, there = (next(iter(found.values()), None) for found in (pictures, maps))
+        raise UsageError(
+            f"{images} and {labels}: no image has a label map of its name ({len(pictures)} images, as "
+            f"{here or 'none'}; {len(maps)} maps, as {there or 'none'}); expected a/b.png beside a/b.jpg"
+        )
+    alone = sorted(str(found[name]) for found in (pictures, maps) for name in found.keys() - set(names))
+    return [(name, pictures[name], maps[name]) for name in names], alone
+
+
+def _named(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """Files by their path below ``folder`` without ending."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in endings and path.is_file() and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in found:
+                raise UsageError(f"{found[name]} and {path}: two files of one name; keep one of them")
+            found[name] = path
+    return found
+
+
+def _target(out: Path, name: str) -> Path:
+    return (out / f"{name}.png").resolve()
+
+
+def _refine_all(
+    pairs: list[Pair], out: Path, model: PromptableSegmenter, options: dict[str, Any], seed: int, asked: str
+) -> tuple[list[Row], list[dict[str, str]], int]:
+    """Rows of all pairs that are done, those that failed and why, and how many were made now."""
+    record = out / RECORD
+    known = {row["name"]: row for row in read_jsonl(record, cut_is_fine=True)} if record.is_file() else {}
+    write_jsonl(record, list(known.values()))  # a line that a kill cut short is gone
+    rows: list[Row] = []
+    failed: list[dict[str, str]] = []
+
+    def work() -> Iterator[bool]:
+        with record.open("a", encoding="utf-8") as log:
+            for name, image, labels in pairs:
+                try:
+                    data = image.read_bytes(), labels.read_bytes()
+                    key = hashlib.sha256(b"\0".join([asked.encode(), *(hashlib.sha256(d).digest() for d in data)]))
+                    old = known.get(name)
+                    if old and old["key"] == key.hexdigest() and _is(out / f"{name}.png", old["sha256"]):
+                        rows.append(old)
+                        yield False
+                        continue
+                    done = _refine(name, image, labels, data, out, model, options, seed)
+                    row = {"name": name, "key": key.hexdigest(), **done}
+                except (DataError, OSError) as error:
+                    failed.append({"path": str(labels), "what": str(error)})
+                    yield False
+                    continue
+                rows.append(row)
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                yield True
+
+    made = sum(track(work(), "refining", len(pairs), unit="maps"))
+    return rows, failed, made
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def _refine(
+    name: str,
+    image: Path,
+    labels: Path,
+    data: tuple[bytes, bytes],
+    out: Path,
+    model: PromptableSegmenter,
+    options: dict[str, Any],
+    seed: int,
+) -> Row:
+    """Refine one pair and write it; its numbers."""
+    before = read_labels(data[1], str(labels))
+    pixels = decode_image(data[0], str(image))
+    if pixels.shape[:2] != before.shape:
+        (h, w), (y, x) = pixels.shape[:2], before.shape
+        raise DataError(f"{labels}: {x}x{y} pixels, but {image} has {w}x{h}; sizes must be equal")
+    done = refine_map(before, model.encode(pixels), model, seed=seed, **options)
+    return {
+        "sha256": write_png(out / f"{name}.png", done.labels),
+        "pixels": int(before.size),
+        "classes": len(np.unique(before[before != 255])),
+        "components": done.components,
+        "rejected": int(done.rejected.sum()),
+        "changed": done.changed,
+        "decided": done.decided,
+        "disputed": done.disputed,
+    }
+
+
+def read_labels(data: bytes, where: str) -> NDArray[np.uint8]:
+    """Bytes of a label PNG -> class ids (H, W) uint8; a palette's indices. DataError for colours and for 16 bits."""
+    stored = decode_label(data, where)
+    if stored.ndim == 3:
+        raise DataError(f"{where}: has colours, expected one channel of class ids 0..254, 255 = none")
+    if stored.dtype != np.uint8:
+        raise DataError(
+            f"{where}: has 16 bits (values {stored.min()}..{stored.max()}), expected 8: class ids 0..254, 255 = none"
+        )
+    return stored.astype(np.uint8, copy=False)

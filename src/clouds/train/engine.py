@@ -1,0 +1,186 @@
+"""Where and how a stage of training is computed: processes, device, precision, trackers, all by accelerate.
+
+A step's batch is one batch however it is split: ``train.batch_size`` images, shared by the processes, each of which
+goes through its share in ``train.accumulate`` parts. Samples, their random points and the totals that losses are
+divided by do not depend on the split, so one process and several take the same steps up to rounding.
+"""
+
+import importlib.util
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from clouds.errors import UsageError
+from clouds.model.segmenter import Segmenter
+from clouds.progress import say
+from clouds.runs import flat
+from clouds.settings import Recipe, Train
+
+T = TypeVar("T")
+
+PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # tracker: its package
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Engine:
+    """accelerate's Accelerator, with what the loop asks of it.
+
+    Raises UsageError for a batch that cannot be split among the processes, and for a tracker that is not installed.
+    """
+
+    def __init__(self, settings: Train, run: Path | None = None) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        check_trackers(settings)
+        AcceleratorState._reset_state()  # the precision of a stage before, in this process, may have been another
+        self.settings = settings
+        self.accelerator = Accelerator(
+            cpu=settings.device == "cpu",
+            mixed_precision=PRECISION[settings.precision],
+            log_with=list(settings.trackers) or None,
+            project_dir=run,
+        )
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.main = self.accelerator.is_main_process
+        self.parts = settings.accumulate
+        if settings.batch_size % (self.world * self.parts):
+            raise UsageError(
+                f"train.batch_size: got {settings.batch_size}; {self.world} processes with train.accumulate="
+                f"{self.parts} need a multiple of {self.world * self.parts}"
+            )
+        torch.backends.cuda.matmul.allow_tf32 = settings.tf32
+        torch.backends.cudnn.allow_tf32 = settings.tf32
+        self.device = self.accelerator.device if self.world > 1 else torch.device(settings.device)
+        self._stopped = 0
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """Of ``train.learning_rate``, which is meant for batches of ``train.learning_rate_at``."""
+        at = self.settings.learning_rate_at
+        return self.settings.batch_size / at if at else 1.0
+
+    def batch_text(self) -> str:
+        """The batch's arithmetic, for a person."""
+        whole, each = self.settings.batch_size, self.settings.batch_size // (self.world * self.parts)
+        return f"batch {whole} = {self.world} processes x {self.parts} parts x {each} images"
+
+    def wrap(self, model: Segmenter) -> nn.Module:
+        """The model as the loop calls it: synchronised between processes, compiled where asked."""
+        model.head.pixel_decoder.checkpointing = model.head.decoder.checkpointing = self.settings.checkpointing
+        if self.settings.compile:
+            model.compile()
+        wrapped: nn.Module = self.accelerator.prepare(model) if self.world > 1 else model
+        return wrapped
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = self.accelerator.autocast()
+        return context
+
+    @contextmanager
+    def only_last_synchronises(self, model: nn.Module, last: bool) -> Iterator[None]:
+        """Gradients of all but the last part of a batch stay on their process."""
+        if last or self.world == 1:
+            yield
+        else:
+            with self.accelerator.no_sync(model):
+                yield
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss that is a part of the whole batch's: they are added up, where DDP takes their mean."""
+        self.accelerator.backward(loss * self.world)
+
+    def clip(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], most: float) -> float:
+        """Scale the gradients to norm ``most`` at most; their norm before, equal in all processes."""
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(optimizer)
+        return float(nn.utils.clip_grad_norm_(parameters, most))
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The optimiser's step; fp16's loss scaler leaves out one whose gradients overflowed."""
+        if self.accelerator.scaler is None:
+            optimizer.step()
+        else:
+            self.accelerator.scaler.step(optimizer)
+            self.accelerator.scaler.update()
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Numbers, added up over the processes."""
+        if self.world == 1:
+            return list(values)
+        own = torch.tensor(values, dtype=torch.float64, device=self.device)
+        total: list[float] = self.accelerator.reduce(own, reduction="sum").tolist()
+        return total
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's, by rank."""
+        if self.world == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        found: list[T] = gather_object([value])
+        return found
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+    def first(self) -> AbstractContextManager[None]:
+        """What stands in here, the main process does first; the others find it done."""
+        context: AbstractContextManager[None] = self.accelerator.main_process_first()
+        return context
+
+    def track(self, recipe: Recipe) -> None:
+        """Begin the trackers that the recipe names."""
+        if self.settings.trackers:
+            config = {k: v if isinstance(v, int | float) else str(v) for k, v in flat(recipe.model_dump()).items()}
+            self.accelerator.init_trackers("clouds", config=config)
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        if self.settings.trackers:
+            self.accelerator.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=step)
+
+    def log_images(self, images: dict[str, Any], step: int) -> None:
+        """uint8 (H, W, 3) images by name, to trackers that take some."""
+        for tracker in self.accelerator.trackers if self.settings.trackers else ():
+            if hasattr(tracker, "log_images"):
+                tracker.log_images({name: image[None] for name, image in images.items()}, step=step)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C are noted in here, for the loop to stop after a whole step; a second one stops at once."""
+
+        def note(number: int, _: FrameType | None) -> None:
+            if self._stopped:
+                raise KeyboardInterrupt
+            self._stopped = number
+            say(f"{signal.Signals(number).name}: saving after this step")
+
+        try:
+            before = {number: signal.signal(number, note) for number in SIGNALS}
+        except ValueError:  # not the main thread: somebody else sees to signals
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def stopped(self) -> int:
+        """The signal that asked to stop, 0 for none."""
+        return self._stopped
+
+
+def check_trackers(settings: Train) -> None:
+    """Raises UsageError for a tracker whose package is not installed."""
+    for name in settings.trackers:
+        if importlib.util.find_spec(TRACKERS[name]) is None:
+            raise UsageError(f"train.trackers: {name} is not installed; pip install {TRACKERS[name]}, or leave it out")
+

@@ -1,0 +1,98 @@
+"""What a stage tells: rows of ``metrics.jsonl``, warnings of odd losses, pictures of the pseudo-labels."""
+
+import json
+import statistics
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.classes import COLORS, IGNORE
+from clouds.files import write_json, write_jsonl
+from clouds.generate.images import write_png
+from clouds.progress import say
+from clouds.selftrain.pseudo import Panel, panel_points
+
+SPIKE = 5.0  # a loss so many times the median of late is worth a warning
+LATE, LEAST = 50, 20  # steps that the median is of, and without as many of which it is nothing
+
+
+class MetricsLog:
+    """Means over ``every`` steps as rows of ``metrics.jsonl``; on resume, rows past the checkpoint are dropped.
+
+    Every process has one and adds its own steps; the main process writes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        stage: str,
+        start: int,
+        every: int,
+        unlogged: list[dict[str, float]] | None = None,
+        writes: bool = True,
+    ) -> None:
+        self.path, self.stage, self.every, self.writes = path, stage, every, writes
+        self._rows: list[str] = []
+        self.unlogged = unlogged or []  # steps of a row that is not full yet
+        self._began, self._untimed = time.monotonic(), len(self.unlogged)
+        self._late: deque[float] = deque(maxlen=LATE)
+        self._warned = start - LATE
+        if writes and path.exists():
+            rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [r for r in rows if r["stage"] != stage or r["step"] <= start]
+            write_jsonl(path, kept)
+
+    def add(self, step: int, values: dict[str, float]) -> dict[str, float] | None:
+        """One step's numbers; the row they fill, if they do."""
+        self.unlogged.append(values)
+        self._watch(step, values["loss"])
+        if (step + 1) % self.every:
+            return None
+        keys = {key for row in self.unlogged for key in row}
+        means = {key: float(np.mean([row[key] for row in self.unlogged if key in row])) for key in sorted(keys)}
+        seconds = (time.monotonic() - self._began) / (len(self.unlogged) - self._untimed)
+        self.unlogged, self._untimed, self._began = [], 0, time.monotonic()
+        row = {**means, "seconds": round(seconds, 4)}
+        self.note(step, row)
+        return row
+
+    def note(self, step: int, row: dict[str, float]) -> None:
+        """A row of its own."""
+        self._rows.append(json.dumps({"stage": self.stage, "step": step + 1, **row}) + "\n")
+
+    def flush(self) -> None:
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(self._rows)
+        self._rows = []
+
+    def _watch(self, step: int, loss: float) -> None:
+        """Warn of a loss far above those of late, once in a while."""
+        usual = statistics.median(self._late) if len(self._late) >= LEAST else float("inf")
+        if loss > SPIKE * usual and step - self._warned >= LATE and self.writes:
+            say(f"{self.stage} step {step}: loss {loss:.3g}, where {usual:.3g} was usual; if it stays there, lower "
+                "train.learning_rate or look at the data of this step")  # fmt: skip
+            self._warned = step
+        self._late.append(loss)
+
+
+def save_panel(panel: Panel, folder: Path) -> dict[str, NDArray[np.uint8]]:
+    """Image, teacher's map, refined map (train ids), points and masks of one generated image, for the report.
+
+    In masks.png a pixel's number tells the masks apart, 0 where there is none; after 255 they start again from 1.
+    Returns the image and both maps in colours, (H, W, 3), for trackers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(folder / "image.png", panel.image.permute(1, 2, 0).numpy())
+    write_png(folder / "teacher.png", panel.teacher)
+    write_png(folder / "refined.png", panel.refined)
+    masks = panel.refinement.masks
+    write_png(folder / "masks.png", np.where(masks, (masks - 1) % 255 + 1, 0).astype(np.uint8))
+    write_json(folder / "points.json", panel_points(panel.refinement))
+    palette = np.zeros((IGNORE + 1, 3), np.uint8)
+    palette[: len(COLORS)] = COLORS
+    image = panel.image.permute(1, 2, 0).numpy()
+    return {"image": image, "teacher": palette[panel.teacher], "refined": palette[panel.refined]}

@@ -1,0 +1,219 @@
+"""The training loop: warm-up on the labelled source, then joint training on source and generated images."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clouds.data.loaders import Batch, Batches, batches
+from clouds.errors import CloudsError, Stopped
+from clouds.files import write_json
+from clouds.foundation.adapt import Rein
+from clouds.model.decoder import Prediction
+from clouds.model.loss import Totals, criterion, totals
+from clouds.model.segmenter import Segmenter
+from clouds.progress import say, track
+from clouds.selftrain.pseudo import Lesson, PseudoLabeller
+from clouds.selftrain.work import Work
+from clouds.settings import Recipe
+from clouds.train.engine import Engine
+from clouds.train.log import MetricsLog, save_panel
+from clouds.train.state import load_state, save_state, sum_work
+from clouds.train.validate import Validation
+
+BETAS = (0.9, 0.999)
+PARTS = ("loss", "loss_ce", "loss_mask", "loss_dice")
+
+
+def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> torch.optim.AdamW:
+    """AdamW; no weight decay on norms and embeddings."""
+    plain: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    for module in model.modules():
+        bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm | nn.Embedding)
+        bare = bare or isinstance(module, Rein)  # its tokens and scale; its linear maps are modules of their own
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                (plain if bare or name in ("level_embed", "void", "logit_scale") else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS)
+
+
+def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
+    """The rate of a step: a linear ramp, then constant or polynomial decay (power 0.9)."""
+    ramp = min(1.0, (step + 1) / (recipe.train.ramp_steps + 1))
+    fade = (1 - step / steps) ** 0.9 if recipe.train.schedule == "poly" else 1.0
+    return base * ramp * fade
+
+
+def train_stage(
+    model: Segmenter,
+    stage: str,
+    recipe: Recipe,
+    data: Batches,
+    run: Path,
+    pseudo: PseudoLabeller | None = None,
+    engine: Engine | None = None,
+    validation: Validation | None = None,
+) -> Work | None:
+    """Train ``model`` in place for one stage, going on from the run's last checkpoint of this stage if there is one.
+
+    ``pseudo`` makes the labels of generated images and holds the teacher, which follows the student each step.
+    Raises Stopped after saving when a signal asked for it, CloudsError for a loss that is not finite.
+    """
+    engine, settings = engine or Engine(recipe.train, run), recipe.train
+    base = settings.joint_learning_rate if stage == "joint" and settings.joint_learning_rate else settings.learning_rate
+    base *= engine.learning_rate_scale
+    optimizer = build_optimizer(model, recipe, base)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    progress = load_state(run / "checkpoints", stage, model, optimizer, pseudo, engine)
+    log = MetricsLog(run / "metrics.jsonl", stage, progress.step, settings.log_every, progress.unlogged, engine.main)
+    panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
+    student, queries = engine.wrap(model), model.head.decoder.query_embed.num_embeddings
+    if engine.main and progress.step < data.steps:
+        say(f"{stage}: {data.steps} steps, {engine.batch_text()}, learning rate {base:g}, {settings.precision}"
+            + (f"; going on from step {progress.step}" if progress.step else ""))  # fmt: skip
+    model.train()
+
+    def save() -> None:
+        progress.unlogged = log.unlogged
+        log.flush()
+        save_state(run / "checkpoints", stage, model, optimizer, pseudo, progress, engine, settings.keep)
+
+    with engine.signals(), out_of_memory(recipe, engine):
+        for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main):
+            if progress.stopped:
+                break
+            rate = learning_rate(recipe, base, step, data.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            lesson = pseudo(batch, step) if pseudo else Lesson(batch["labels"], None, {}, None)
+            optimizer.zero_grad(set_to_none=True)
+            losses = forward_backward(student, batch, lesson, queries, recipe, step, engine)
+            norm = engine.clip(optimizer, trained, settings.clip)
+            *losses, stop = engine.sum([*losses, engine.stopped])
+            if finite(losses[0], norm, engine):
+                engine.step(optimizer)
+                if pseudo:
+                    pseudo.teacher.update()
+            else:
+                not_finite(stage, step, losses[0], norm, [data.name(i) for i in batch["numbers"].tolist()], run, engine)
+            told = {**lesson.told, "bad_files": float(len(data.bad))} if len(data.bad) else lesson.told
+            row = log.add(step, {**dict(zip(PARTS, losses, strict=True)), "lr": rate, "gradient_norm": norm, **told})
+            if row:
+                engine.log({f"{stage}/{key}": value for key, value in row.items()}, step + 1)
+            if lesson.panel and step % panel_every == 0 and recipe.selftrain.panels and engine.main:
+                images = save_panel(lesson.panel, run / "pseudo" / f"{step:06d}-0")
+                engine.log_images(images, step + 1)
+            progress.step = step + 1
+            if validation and progress.step % validation.every == 0:
+                scores = validation(model, progress, run / "best" / stage, engine)
+                log.note(step, scores)
+                engine.log({f"{stage}/{key}": value for key, value in scores.items()}, step + 1)
+            last = progress.step == data.steps or progress.stopped
+            if progress.step % settings.checkpoint_every == 0 or last or stop:
+                save()
+            if stop and not last:
+                where = f"{stage} stopped by a signal after step {step + 1} of {data.steps}"
+                raise Stopped(engine.stopped, f"{where}; all is saved, `clouds train {run} --resume` goes on")
+    model.eval()
+    return sum_work(engine.gather(pseudo.work)) if pseudo else None
+
+
+def forward_backward(
+    student: nn.Module, batch: Batch, lesson: Lesson, queries: int, recipe: Recipe, step: int, engine: Engine
+) -> list[float]:
+    """Gradients of this process's share of a batch, in ``engine.parts`` parts; -> its share of the losses."""
+    images, labels = batch["images"], lesson.labels
+    whole = Totals(*engine.sum(totals(labels, queries, recipe.loss)))
+    found = torch.zeros(len(PARTS))
+    size = len(images) // engine.parts
+    for part in range(engine.parts):
+        mine = slice(part * size, (part + 1) * size)
+        with engine.only_last_synchronises(student, part + 1 == engine.parts):
+            with engine.autocast():
+                prediction = student(images[mine].to(engine.device))
+            losses = criterion(
+                _float(prediction),
+                labels[mine].to(engine.device),
+                recipe.loss,
+                generators(recipe.seed, step, batch["places"][mine].tolist()),
+                None if lesson.weights is None else lesson.weights[mine],
+                whole,
+            )
+            engine.backward(losses["loss"])
+        found += torch.stack([losses[name].detach().cpu() for name in PARTS])
+    return [float(value) for value in found]
+
+
+def generators(seed: int, step: int, places: list[int]) -> list[torch.Generator]:
+    """Random points of the loss, from (seed, step, sample)."""
+    states = (np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)[0] for place in places)
+    return [torch.Generator().manual_seed(int(state >> 1)) for state in states]
+
+
+def finite(loss: float, norm: float, engine: Engine) -> bool:
+    """Whether the optimiser may step; with fp16 the loss scaler sees to gradients that overflow."""
+    return math.isfinite(loss) and (math.isfinite(norm) or engine.accelerator.scaler is not None)
+
+
+def not_finite(
+    stage: str, step: int, loss: float, norm: float, names: list[str], run: Path, engine: Engine
+) -> None:
+    """Keep what there is to know of a step whose loss or gradient is not finite; CloudsError unless it is skipped."""
+    samples = [name for theirs in engine.gather(names) for name in theirs]
+    path = run / "not-finite" / f"{stage}-{step:06d}.json"
+    what = f"{stage} step {step}: loss {loss} with gradient norm {norm}; "
+    if engine.main:
+        told = {"stage": stage, "step": step, "loss": str(loss), "gradient_norm": str(norm), "samples": samples}
+        write_json(path, told)
+        if engine.settings.on_nonfinite == "skip":
+            say(f"{what}this step is skipped; its files stand in {path}")
+    if engine.settings.on_nonfinite == "abort":
+        raise CloudsError(
+            f"{what}stopped before the optimiser step; its files stand in {path}. The last checkpoint is intact: lower "
+            "train.learning_rate and start again, or go on with train.on_nonfinite=skip"
+        )
+
+
+@contextmanager
+def out_of_memory(recipe: Recipe, engine: Engine) -> Iterator[None]:
+    """What to lower, and to what, where the memory does not suffice."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)):
+            raise
+        settings = recipe.train
+        each = settings.batch_size // (engine.world * engine.parts)
+        height, width = recipe.augment.crop
+        hints = []
+        if each > 1:
+            hints.append(f"train.accumulate={2 * engine.parts} (the same steps, {each // 2} images at a time)")
+        if not settings.checkpointing:
+            hints.append("train.checkpointing=true")
+        if settings.precision == "fp32" and engine.device.type != "cpu":
+            hints.append("train.precision=bf16")
+        hints.append(f"augment.crop=[{height * 3 // 4 // 32 * 32},{width * 3 // 4 // 32 * 32}] with generate.size")
+        raise CloudsError(f"out of memory on {engine.device} ({str(error).splitlines()[0]}); try, in this order: "
+                          + "; ".join(hints)) from error  # fmt: skip
+
+
+def _steps(data: Batches, start: int, workers: int, stage: str, shown: bool) -> Iterator[tuple[int, Any]]:
+    """(step, batch) from ``start`` on, with progress."""
+    steps = enumerate(batches(data, start, workers), start)
+    return track(steps, f"training: {stage}", data.steps, start, "steps") if shown else iter(steps)
+
+
+def _float(prediction: Prediction) -> Prediction:
+    """Losses are computed in full precision."""
+    return Prediction(
+        [each.float() for each in prediction.logits],
+        [each.float() for each in prediction.mask_embeddings],
+        prediction.mask_features.float(),
+    )

@@ -1,0 +1,147 @@
+"""Everything that evolves in a stage, to and from a checkpoint.
+
+Draws need no state: they follow from (seed, step, sample). What one process knows alone, its log rows, counts and
+thresholds, is kept by process.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clouds.errors import DataError
+from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from clouds.model.segmenter import Segmenter
+from clouds.progress import say
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.work import Work
+from clouds.train.engine import Engine
+
+
+@dataclass
+class Progress:
+    """How far a stage is: the next step, log values that no row holds yet, the best validation, whether it ended early.
+    """
+
+    step: int = 0
+    unlogged: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    best_step: int = 0
+    waited: int = 0  # validations since the best one
+    stopped: bool = False
+
+
+def save_state(
+    folder: Path,
+    stage: str,
+    model: Segmenter,
+    optimizer: torch.optim.Optimizer,
+    pseudo: PseudoLabeller | None,
+    progress: Progress,
+    engine: Engine,
+    keep: int,
+) -> None:
+    """Write the checkpoint: trained weights, optimiser moments, loss scaler, teacher; of every process its random
+    numbers, counts, thresholds and unlogged values. All processes call it, the main one writes."""
+    mine: dict[str, Any] = {"unlogged": progress.unlogged}
+    own = {"random": torch.get_rng_state()}
+    if engine.device.type == "cuda":
+        own["random_cuda"] = torch.cuda.get_rng_state(engine.device)
+    if pseudo:
+        mine["work"] = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen)}
+        own["thresholds"] = torch.from_numpy(pseudo.thresholds.histogram)
+    processes = engine.gather((mine, own))
+    if engine.main:
+        names = {id(p): name for name, p in model.named_parameters()}
+        student = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        moments = {
+            f"{names[id(parameter)]}:{key}": value
+            for parameter, state in optimizer.state.items()
+            for key, value in state.items()
+        }
+        tensors: dict[str, dict[str, Tensor]] = {"student": student, "optimizer": moments}
+        scaler = engine.accelerator.scaler
+        counts: dict[str, Any] = {
+            "processes": [counts for counts, _ in processes],
+            "best": [progress.best, progress.best_step, progress.waited, progress.stopped],
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        for rank, (_, theirs) in enumerate(processes):
+            tensors[f"process-{rank}"] = theirs
+        if pseudo:
+            wanted = dict(pseudo.teacher.model.named_parameters())
+            tensors["teacher"] = {name: wanted[name] for name in student}
+            counts["updates"] = pseudo.teacher.updates
+        save_checkpoint(folder, Checkpoint(stage, progress.step, tensors, counts), keep)
+    engine.wait()
+
+
+def load_state(
+    folder: Path,
+    stage: str,
+    model: Segmenter,
+    optimizer: torch.optim.Optimizer,
+    pseudo: PseudoLabeller | None,
+    engine: Engine,
+) -> Progress:
+    """Put the last whole checkpoint of the stage into everything that evolves; where there is none, a new beginning.
+
+    Raises DataError for a checkpoint of another model.
+    """
+    checkpoint = latest_checkpoint(folder, stage)
+    if checkpoint is None:
+        return Progress()
+    parameters = dict(model.named_parameters())
+    saved = checkpoint.tensors["student"]
+    trained = {name for name, p in parameters.items() if p.requires_grad}
+    unlike = [name for name in saved if name not in trained or saved[name].shape != parameters[name].shape]
+    if unlike or trained - saved.keys():
+        raise DataError(
+            f"{folder}: the checkpoint of step {checkpoint.step} is of another model ({len(trained - saved.keys())} "
+            f"trained tensors are not in it, {len(unlike)} of its own do not fit, such as "
+            f"{(unlike or sorted(trained - saved.keys()))[0]}); resume with the run's own recipe or start a new run"
+        )
+    with torch.no_grad():
+        for name, value in saved.items():
+            parameters[name].copy_(value)
+        if pseudo:
+            theirs = dict(pseudo.teacher.model.named_parameters())
+            for name, value in checkpoint.tensors["teacher"].items():
+                theirs[name].copy_(value)
+    for key, value in checkpoint.tensors["optimizer"].items():
+        name, _, part = key.rpartition(":")
+        place = value.device if part == "step" else parameters[name].device  # AdamW counts its steps on the CPU
+        optimizer.state[parameters[name]][part] = value.to(place)
+    counts = checkpoint.counts
+    if engine.accelerator.scaler and counts["scaler"]:
+        engine.accelerator.scaler.load_state_dict(counts["scaler"])
+    processes = counts["processes"]
+    same = len(processes) == engine.world
+    if not same and engine.main:
+        say(
+            f"{folder}: the run was on {len(processes)} processes and goes on with {engine.world}: every sample is the "
+            "same, results are so up to rounding, not bit for bit"
+        )
+    mine = processes[engine.rank] if same else {"unlogged": []}
+    own = checkpoint.tensors[f"process-{engine.rank if same else 0}"]
+    if same:
+        torch.set_rng_state(own["random"])
+        if engine.device.type == "cuda" and "random_cuda" in own:
+            torch.cuda.set_rng_state(own["random_cuda"], engine.device)
+    if pseudo:
+        pseudo.teacher.updates = counts["updates"]
+        pseudo.thresholds.histogram = own["thresholds"].numpy()
+        works = [Work(**{**each["work"], "seen": set(each["work"]["seen"])}) for each in processes]
+        pseudo.work = works[engine.rank] if same else (sum_work(works) if engine.main else Work())
+    best, best_step, waited, stopped = counts["best"]
+    return Progress(checkpoint.step, mine["unlogged"], best, best_step, waited, stopped)
+
+
+def sum_work(works: list[Work]) -> Work:
+    """What all processes did."""
+    total = Work()
+    for work in works:
+        total.merge(work)
+    return total

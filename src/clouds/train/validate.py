@@ -1,0 +1,96 @@
+"""Scores during training: on the source's own validation split, and on any domain, which chooses nothing."""
+
+from pathlib import Path
+
+import numpy as np
+
+from clouds.data.labels import find_label_set
+from clouds.data.source import learned_from, open_set
+from clouds.errors import UsageError
+from clouds.evaluate import Domain, evaluate, find_domains
+from clouds.model.checkpoint import save_model
+from clouds.model.inference import Inference
+from clouds.model.segmenter import Segmenter
+from clouds.predict import Predictor
+from clouds.progress import say
+from clouds.settings import Recipe
+from clouds.train.engine import Engine
+from clouds.train.state import Progress
+
+SOURCE = "source"
+SOURCE_SEED = 1_000_003  # of rendered validation scenes: no training scene has it
+
+
+class Validation:
+    """What is scored, and what follows. The model of the best source score is kept, if the recipe chooses it.
+
+    Raises UsageError for a domain that is unknown or not there, before any work.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        settings = recipe.train
+        assert settings.validate_every
+        self.every, self.settings, self.inference = settings.validate_every, settings, Inference.of(recipe.evaluate)
+        names = [name for name in settings.validate_on if name != SOURCE]
+        self.targets = _few(find_domains(names, recipe), settings.validate_images)
+        self.sources = _few(source_domains(recipe), settings.validate_images) if SOURCE in settings.validate_on else []
+
+    def __call__(self, model: Segmenter, progress: Progress, best: Path, engine: Engine) -> dict[str, float]:
+        """Score the model as it is; -> {"val/DOMAIN": mIoU, "val_miou": the source's}. ``progress`` notes the best."""
+        scores: dict[str, float] = {}
+        if engine.main:
+            training = model.training
+            predictor = Predictor(model.eval())
+            predictor.inference = self.inference
+            for score in evaluate(predictor, [*self.sources, *self.targets], f"after step {progress.step}"):
+                scores[f"val/{score.row['name']}"] = score.row["miou"]
+            model.train(training)
+            if self.sources:
+                scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
+        scores = engine.gather(scores)[0]
+        if self.sources:
+            self._judge(scores["val_miou"], model, progress, best, engine)
+        return scores
+
+    def _judge(self, score: float, model: Segmenter, progress: Progress, best: Path, engine: Engine) -> None:
+        progress.waited += 1
+        if progress.best is None or score > progress.best:
+            progress.best, progress.best_step, progress.waited = score, progress.step, 0
+            if engine.main and self.settings.choose == "best":
+                save_model(model, best)
+        if self.settings.patience and progress.waited >= self.settings.patience:
+            progress.stopped = True
+            if engine.main:
+                say(f"no better source score than step {progress.best_step}'s {progress.best:.3f} in "
+                    f"{progress.waited} validations: the stage ends here")  # fmt: skip
+
+
+def source_domains(recipe: Recipe) -> list[Domain]:
+    """The validation split of each labelled source; of the rendered one, scenes that training never draws."""
+    domains = []
+    for chosen in recipe.data.source:
+        if chosen.dataset == "streets":
+            count = recipe.train.validate_images
+            domains.append(Domain(SOURCE, find_label_set("cityscapes19"), count, seed=SOURCE_SEED))
+            continue
+        spec, split = learned_from(chosen)
+        others = [name for name in ("val", "test", spec.scored) if name in spec.splits and name != split]
+        if not others:
+            raise UsageError(
+                f"train.validate_on: {chosen.dataset} has no split to validate on but the one it is learned from; "
+                "leave source out, or learn from another split"
+            )
+        data = open_set(chosen.model_copy(update={"split": others[0]}), recipe.data)
+        domains.append(Domain(f"{SOURCE}-{chosen.dataset}", data.label_set, len(data), data, tuple(range(len(data)))))
+    return domains
+
+
+def _few(domains: list[Domain], most: int) -> list[Domain]:
+    """At most so many images of each, evenly spaced."""
+    for domain in domains:
+        if domain.length > most:
+            if domain.data is not None:
+                chosen = np.linspace(0, domain.length - 1, most).round().astype(int)
+                domain.indices = tuple(domain.indices[i] for i in chosen)
+            domain.length = most
+    return domains

@@ -1,0 +1,187 @@
+"""A step's batch is one batch however it is split; a run that is killed anywhere ends like one that was not."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tiny
+from clouds.data.loaders import Batches
+from clouds.errors import UsageError
+from clouds.foundation.sam import load_segmenter
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.teacher import Teacher
+from clouds.train.engine import Engine
+from clouds.train.loop import train_stage
+
+SETTINGS = [
+    "seed=3", "prompts.count=8", "generate.count=6", "generate.size=[64,64]", "augment.crop=[64,64]",
+    "data.source_count=6", "data.source_size=[64,128]", "model.hidden=32", "model.queries=8", "model.heads=4",
+    "model.pixel_layers=1", "model.pixel_ffn=32", "model.layers=2", "model.ffn=32", "loss.points=64",
+    "train.batch_size=4", "train.log_every=1", "train.ramp_steps=0", "selftrain.floor=0.001",
+    "selftrain.max_swallow=null", "selftrain.weight_by=[confidence]", "model.head=linear", "train.clip=1",
+]  # fmt: skip
+HERE = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+
+
+def clouds(*words: str, processes: int = 1) -> list[str]:
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return [sys.executable, *several, "-m", "clouds", *words]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return tiny.source_set(folder / "source"), tiny.generated_set(folder / "generated")
+
+
+def joint(sets, run, *overrides):
+    recipe = tiny.recipe("train.batch_size=4", "train.log_every=1", *overrides)
+    model = tiny.segmenter()
+    pseudo = PseudoLabeller(Teacher(model, 0.99), load_segmenter("superpixels"), recipe.selftrain, 0)
+    train_stage(model, "joint", recipe, Batches(*sets, recipe, 4, seed=1), run, pseudo)
+    return model
+
+
+def test_a_batch_in_parts_takes_the_same_steps(sets, tmp_path):
+    for name, parts in (("whole", 1), ("halves", 2), ("singles", 4)):
+        (tmp_path / name).mkdir()
+        joint(sets, tmp_path / name, f"train.accumulate={parts}", "selftrain.weight_by=[agreement]")
+    whole = rows(tmp_path / "whole")
+    assert len(whole) == 4
+    for name in ("halves", "singles"):
+        for mine, theirs in zip(rows(tmp_path / name), whole, strict=True):
+            assert mine.keys() == theirs.keys()
+            for key in ("loss", "loss_ce", "loss_mask", "loss_dice", "gradient_norm", "teacher_confidence"):
+                assert mine.get(key) == pytest.approx(theirs.get(key), rel=1e-5), key
+
+
+@pytest.mark.parametrize("setting", ["train.checkpointing=true", "train.tf32=true"])
+def test_what_costs_or_saves_memory_changes_no_step(sets, tmp_path, setting):
+    for name, overrides in (("plain", ()), ("other", (setting,))):
+        (tmp_path / name).mkdir()
+        joint(sets, tmp_path / name, *overrides)
+    for mine, theirs in zip(rows(tmp_path / "other"), rows(tmp_path / "plain"), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-4)
+
+
+def test_autocast_trains_too(sets, tmp_path):
+    joint(sets, tmp_path, "train.precision=bf16")
+    losses = [row["loss"] for row in rows(tmp_path)]
+    assert all(0 < loss < 1000 for loss in losses)
+    (tmp_path / "fp32").mkdir()
+    joint(sets, tmp_path / "fp32")
+    assert losses[0] == pytest.approx(rows(tmp_path / "fp32")[0]["loss"], rel=0.05)
+    assert losses[0] != rows(tmp_path / "fp32")[0]["loss"]
+
+
+def test_a_batch_that_cannot_be_split_is_refused():
+    with pytest.raises(UsageError, match=r"train\.batch_size: got 4; 1 processes with train\.accumulate=3"):
+        Engine(tiny.recipe("train.batch_size=4", "train.accumulate=3").train)
+
+
+def test_the_learning_rate_follows_the_batch_where_it_is_told_to():
+    assert Engine(tiny.recipe("train.batch_size=4").train).learning_rate_scale == 1
+    assert Engine(tiny.recipe("train.batch_size=4", "train.learning_rate_at=16").train).learning_rate_scale == 0.25
+
+
+def test_a_tracker_that_is_not_installed_is_named():
+    import clouds.train.engine as engine
+
+    missing = next(name for name, package in engine.TRACKERS.items() if not engine.importlib.util.find_spec(package))
+    with pytest.raises(UsageError, match=f"train.trackers: {missing} is not installed"):
+        Engine(tiny.recipe(f"train.trackers=[{missing}]").train)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5", "train.joint_learning_rate=1.0e-4",
+             "train.checkpoint_every=100"]  # fmt: skip
+    for processes in (1, 2):
+        done = subprocess.run(
+            clouds(*words, "--out", str(tmp_path / str(processes)), processes=processes),
+            env=HERE, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"batch 4 = {processes} processes x 1 parts x {4 // processes} images" in done.stderr
+    one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
+    assert [row["step"] for row in one] == [1, 2, 3, 4] * 2
+    for mine, theirs in zip(two, one, strict=True):
+        for key in ("loss", "loss_ce", "loss_mask", "loss_dice"):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-5), (mine["stage"], mine["step"], key)
+    work = [json.loads((tmp_path / name / "work.json").read_text()) for name in "12"]
+    for key in ("pseudo_labels_made", "images_trained_on", "pixels_seen"):
+        assert work[0][key] == work[1][key]
+    assert work[0]["pixels_decided"] == pytest.approx(work[1]["pixels_decided"], rel=1e-2)
+
+
+STEPS, EVERY = 40, 7  # of a stage; a checkpoint every so many
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_path):
+    words = ["train", "demo", *SETTINGS, f"train.steps={2 * STEPS}", "train.warmup_share=0.5",
+             f"train.checkpoint_every={EVERY}"]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(clouds(*words, "--out", str(whole)), env=HERE, check=True, capture_output=True, timeout=300)
+    rng, kills, going_on = random.Random(0), 0, []
+    while True:
+        before = newest(killed)
+        process = subprocess.Popen(clouds(*words, "--out", str(killed)), env=HERE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and (newest(killed) == before or kills == 5):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 1.5))  # into the steps after a checkpoint, or while the next one is written
+        process.kill()
+        said = process.communicate()[1]
+        going_on += re.findall(r"(\w+): 40 steps.*going on from step (\d+)", said)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said[-2000:]
+        kills += 1
+    assert kills >= 4
+    assert len(going_on) >= kills - 1, "a kill just before a stage's first checkpoint has nothing to go on from"
+    assert all(0 < int(step) <= STEPS for _, step in going_on), "no run started over"
+    assert sum(int(step) < STEPS for _, step in going_on) >= 2, "kills landed between checkpoints"
+    assert rows(killed) == rows(whole)
+    for name in ("warmup", "model"):
+        assert (killed / name / "model.safetensors").read_bytes() == (whole / name / "model.safetensors").read_bytes()
+    assert json.loads((killed / "work.json").read_text()) == json.loads((whole / "work.json").read_text())
+
+
+def newest(run: Path) -> set[str]:
+    """The newest checkpoint of each stage."""
+    found = sorted(path.name for path in (run / "checkpoints").glob("[!.]*-*"))
+    return {name for name in found if name == max(n for n in found if n.split("-")[0] == name.split("-")[0])}
+
+
+@pytest.mark.slow
+def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
+    words = ["train", "demo", *SETTINGS, "train.steps=400", "train.warmup_share=0.5", "train.checkpoint_every=1000"]
+    process = subprocess.Popen(
+        clouds(*words, "--out", str(tmp_path / "run")), env=HERE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if line.startswith("warmup: 200 steps"):
+            break
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    said = process.stderr.read()
+    assert process.wait() == 128 + signal.SIGTERM, said
+    assert "all is saved" in said
+    (checkpoint,) = newest(tmp_path / "run")
+    warm_step = int(checkpoint.removeprefix("warmup-"))
+    assert 0 < warm_step < 200
+    assert f"warmup stopped by a signal after step {warm_step} of 200" in said
