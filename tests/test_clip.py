@@ -192,7 +192,7 @@ def test_a_recipe_that_cannot_be_is_refused_when_read(words, said):
 
 @pytest.mark.parametrize(("vision", "weights", "said"), [
     ("open_clip/RN50-quickgelo", None, "did you mean open_clip/RN50-quickgelu"),
-    ("open_clip/ViT-B-32", None, "no ResNet or ConvNeXt: 'open_clip/ViT-B-32'"),
+    ("open_clip/ViT-B-32", None, "no ResNet, ConvNeXt or timm ViT: 'open_clip/ViT-B-32'"),
     ("open_clip/RN50", "openai", "use open_clip/RN50-quickgelu"),
     ("open_clip/RN101", None, "use open_clip/RN101-quickgelu"),
     ("open_clip/RN50-quickgelu", "openay", "did you mean openai? expected a tag of open_clip/RN50-quickgelu"),
@@ -377,7 +377,7 @@ def test_a_timm_backbone_may_be_trained(timm_weights, freeze, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("timm/vit_tiny_patch16_224", r"feature strides are \[16, 16, 16\], expected \[4, 8, 16, 32\]"),
+    ("timm/beit_base_patch16_224", r"feature strides are \[16, 16, 16\], expected \[4, 8, 16, 32\]"),
     ("timm/swin_tiny_patch4_window7_224", "takes no image of 64 x 96"),
 ])  # fmt: skip
 def test_a_timm_network_without_the_four_strides_is_refused(name, said):

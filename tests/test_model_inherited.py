@@ -4,14 +4,21 @@ import pytest
 import torch
 
 import tiny
+import tiny_vit
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.loss import LossSettings, criterion
 from clouds.model.segmenter import Segmenter
 
+tiny_vit.register()
+LORA = {"kind": "lora", "rank": 2, "alpha": 2.0, "layers": ["qkv", "q_proj", "v_proj", "fc1"]}
+REIN = {"kind": "rein", "tokens": 6, "rank": 2, "link": True}
 MODELS = {
     "text": {"head": "text"},
     "linear": {"head": "linear"},
     "timm": {"head": "linear", "vision": "timm/resnet10t"},
+    "dinov2": {"head": "linear", "vision": "timm/tiny_dinov2"},
+    "eva02-lora": {"head": "text", "vision": "timm/tiny_eva02", "adapt": LORA},
+    "siglip2-rein": {"head": "linear", "vision": "timm/tiny_siglip2", "adapt": REIN},
 }
 
 
@@ -49,7 +56,11 @@ def test_a_step_reaches_every_trained_parameter(model):
     losses = criterion(model(images(batch=2)), labels, LossSettings(points=48), tiny.generators(2))
     losses["loss"].backward()
     assert losses["loss"].isfinite()
-    for name, parameter in model.head.named_parameters():
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            assert name.startswith("backbone."), name
+            assert parameter.grad is None, name
+            continue
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
 

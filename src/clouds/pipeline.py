@@ -22,7 +22,7 @@ from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
 from clouds.files import make_folder, read_json, write_json
 from clouds.foundation import backend_name
-from clouds.foundation.clip import build_text
+from clouds.foundation.clip import build_text, check_adapter
 from clouds.foundation.diffusion import check_generator
 from clouds.foundation.embeddings import Cached, open_store
 from clouds.foundation.language import check_writer
@@ -129,6 +129,8 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     check_generator(recipe.generate.generator)
     if not has_model(out / "warmup"):  # which holds every weight
         chosen = recipe.model
+        if chosen.adapter:
+            check_adapter(chosen.vision, chosen.adapter, chosen.hidden)
         check_backends(chosen.vision, chosen.text, chosen.weights, chosen.revision)
     joint = stage != "warmup" and not has_model(out / "model")
     check_segmenter(recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision, fetch=joint)
@@ -170,7 +172,7 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         return
 
     model = load_model(out / "warmup").to(engine.device)
-    thaw(model, recipe)
+    model.thaw()
     pseudo = PseudoLabeller(
         Teacher(model, recipe.selftrain.decay),
         None if regions else build_segmenter(recipe),
@@ -229,7 +231,8 @@ def build_model(recipe: Recipe) -> Segmenter:
     record = weights_record(chosen.vision, chosen.weights, chosen.revision)
     text = build_text(chosen.text, record if chosen.text == chosen.vision else None)
     model = Segmenter(
-        **chosen.model_dump(exclude={"weights", "revision"}),
+        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein"}),
+        adapt=chosen.adapter,
         weights=record,
         text_dim=text.dim,
         classes=list(NAMES),
@@ -303,12 +306,6 @@ def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
     """The recipe's promptable segmenter, behind its cache of embeddings where it has one."""
     chosen, segmenter = recipe.selftrain, plain_segmenter(recipe)
     return Cached(segmenter, chosen.cache, int(chosen.cache_gb * 2**30)) if chosen.cache else segmenter
-
-
-def thaw(model: Segmenter, recipe: Recipe) -> None:
-    """Make trainable what the recipe trains (a loaded model folder comes for inference)."""
-    model.head.requires_grad_(True)
-    model.backbone.requires_grad_(not recipe.model.freeze)
 
 
 def has_model(folder: Path) -> bool:

@@ -213,10 +213,32 @@ class Data(Settings):
     restyle: RestyledSource | None = None
 
 
+class Lora(Settings):
+    """Low-rank updates, scaled by ``alpha / rank``, of the backbone's linear layers of these names (the last part of a
+    layer's name; the default has the attention's and the feed-forward's of timm's networks)."""
+
+    rank: Count = 16
+    alpha: Positive = 16.0
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "fc2",
+    )  # fmt: skip
+
+
+class ReinSettings(Settings):
+    """``tokens`` of low ``rank`` behind each block of a ViT; with ``link`` they are the decoder's object queries too,
+    and as many. The defaults are the publication's."""
+
+    tokens: Annotated[Int, Field(ge=2)] = 100
+    rank: Count = 16
+    link: bool = True
+
+
 class Model(Settings):
     """Role 1 and the decoder; the defaults are the paper's sizes.
 
     ``weights`` of an open_clip or timm backbone: a published tag, ``hf-hub:org/name`` (at ``revision``), or a file.
+    ``adapt``: what is trained inside the frozen backbone. ``lora`` needs ``pip install 'clouds[adapt]'``, ``rein`` a
+    ViT.
     """
 
     vision: Annotated[str, _one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL")] = "efficientnet-lite0"
@@ -232,6 +254,15 @@ class Model(Settings):
     layers: Count = 9
     ffn: Count = 2048
     freeze: bool = True
+    adapt: Literal["none", "lora", "rein"] = "none"
+    lora: Lora = Lora()
+    rein: ReinSettings = ReinSettings()
+
+    @property
+    def adapter(self) -> dict[str, Any] | None:
+        """``adapt`` and its settings as plain data, None for none."""
+        chosen = {"none": None, "lora": self.lora, "rein": self.rein}[self.adapt]
+        return {"kind": self.adapt, **chosen.model_dump(mode="json")} if chosen else None
 
 
 class Loss(Settings):
@@ -420,6 +451,16 @@ class Recipe(Settings):
             faults.append(
                 "generate.restyle.styles: got 'generated'; an image of the set must not depend on the others. Name a "
                 "folder of style images (./generated if it is called so), or null"
+            )
+        if self.model.adapt != "none" and not self.model.freeze:
+            faults.append(
+                f"model.freeze: got False; {self.model.adapt} adapts a frozen backbone: leave it, or model.adapt=none"
+            )
+        rein = self.model.rein
+        if self.model.adapt == "rein" and rein.link and rein.tokens != self.model.queries:
+            faults.append(
+                f"model.rein.tokens: got {rein.tokens}; linked tokens are the decoder's queries, so it must equal "
+                f"model.queries {self.model.queries} (or model.rein.link=false)"
             )
         stride, window = self.evaluate.stride, self.evaluate.window
         if stride and (window is None or stride > window):

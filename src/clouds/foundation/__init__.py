@@ -63,4 +63,5 @@ def backend_name(name: str, weights: str | None = None) -> str:
         return f"{model} ({kind}, {weights})"
     file = weights.replace("\\", "/").rpartition("/")[2]
     tag = file == weights and "." not in weights
-    return f"CLIP {model} ({kind}, {weights})" if kind == "open_clip" and tag else f"{model} ({kind}, {file})"
+    famous = "" if "SigLIP" in model else "CLIP "
+    return f"{famous}{model} ({kind}, {weights})" if kind == "open_clip" and tag else f"{model} ({kind}, {file})"

@@ -1,20 +1,34 @@
 """The vision-and-text role: a frozen backbone that sees, a frozen text tower that turns names into a classifier.
 
 The paper's choice is CLIP. Backends by name: ``open_clip/MODEL`` for both; ``timm/MODEL`` for vision; the embedded
-defaults, which need no hub. Each kind has a file of its own; this one says what a backend is and builds it by name.
+defaults, which need no hub. An adapter may train a little inside a frozen backbone (``adapt.py``). Each kind has a file
+of its own; this one says what a backend is and builds it by name.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from clouds.foundation.openclip import OpenClipText, OpenClipVision, clip_tensors
+from clouds.foundation.adapt import adapt
+from clouds.foundation.openclip import OpenClipText, OpenClipVision, clip_tensors, clip_vit
 from clouds.foundation.packaged import MiniLM, efficientnet_lite0
-from clouds.foundation.sources import CLIP, TIMM, VISION, check_text, check_vision, clip_config, weight_file
+from clouds.foundation.plain_vit import PlainVit
+from clouds.foundation.sources import (
+    CLIP,
+    TIMM,
+    VISION,
+    check_text,
+    check_vision,
+    clip_config,
+    is_plain_vit,
+    timm_config,
+    weight_file,
+)
 from clouds.foundation.timm_vision import STRIDES as STRIDES
-from clouds.foundation.timm_vision import TimmVision, timm_vision
+from clouds.foundation.timm_vision import TimmVision, statistics, timm_tensors
 from clouds.foundation.weights import read_weights
 
 
@@ -44,7 +58,7 @@ class Text(Protocol):
 
 def build_vision(
     name: str, pretrained: bool = True, weights: Mapping[str, Any] | None = None
-) -> TimmVision | OpenClipVision:
+) -> TimmVision | PlainVit | OpenClipVision:
     """The backbone ``name``; ``pretrained=False`` builds the bare network, to be filled from a model folder.
 
     weights: a record of ``sources.weights_record``; None for the name's default. Raises UsageError for an unknown name,
@@ -55,8 +69,21 @@ def build_vision(
         return efficientnet_lite0(pretrained)
     file = weight_file(name, *_of(weights)) if pretrained else None
     if name.startswith(TIMM):
-        return timm_vision(name, file)
-    return OpenClipVision(name, clip_config(name), _tensors(file) if file else None, str(file))
+        architecture = name.removeprefix(TIMM)
+        kind = PlainVit if is_plain_vit(architecture) else TimmVision
+        return kind(name, architecture, *statistics(timm_config(name)), timm_tensors(file) if file else None)
+    config = clip_config(name)
+    build = clip_vit if is_plain_vit(config["vision_cfg"].get("timm_model_name", "")) else OpenClipVision
+    return build(name, config, _tensors(file) if file else None, str(file))
+
+
+def check_adapter(vision: str, adapter: Mapping[str, Any], hidden: int) -> None:
+    """Raises UsageError unless the backbone has a place for the adapter, BackendError unless what it needs is there.
+
+    Builds both, without memory for weights.
+    """
+    with torch.device("meta"):
+        adapt(build_vision(vision, pretrained=False), adapter, hidden)
 
 
 def build_text(name: str, weights: Mapping[str, Any] | None = None) -> Text:

@@ -1,17 +1,22 @@
-"""CLIP through open_clip: ResNets and ConvNeXts that see, and their own text towers. Frozen, always in eval mode.
+"""CLIP through open_clip: ResNets and ConvNeXts that see, and text towers. Frozen, always in eval mode.
 
 The visual tower also pools its last map under masks into CLIP's joint space, for the geometric ensemble (FC-CLIP,
 arXiv 2308.02487, section 3.3).
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clouds.foundation.timm_vision import STRIDES
+from clouds.errors import DataError
+from clouds.foundation.clip_tokenizer import clip_tokenizer
+from clouds.foundation.plain_vit import PlainVit
+from clouds.foundation.sources import CLIP, TIMM, timm_config
+from clouds.foundation.timm_vision import STRIDES, Triple, on_bytes, statistics
 from clouds.foundation.weights import load_strictly, tensors_in
 
 # What stands in for the tower that is not wanted: the smallest one open_clip can build, thrown away at once
@@ -23,14 +28,14 @@ REFERENCE = "backbone.clip_model."  # where a checkpoint of the published implem
 
 def bare_clip(config: Mapping[str, Any]) -> Any:
     """open_clip's network of a model configuration, at its random start."""
-    from open_clip.model import CLIP
+    from open_clip.model import CLIP, CustomTextCLIP
 
-    keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
+    keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_bias")
     known = {key: config[key] for key in keys if key in config}
     vision = known["vision_cfg"]
     if "timm_model_name" in vision:  # its ImageNet weights are never wanted: CLIP's follow
         known["vision_cfg"] = {**vision, "timm_model_pretrained": False}
-    return CLIP(**known).eval()
+    return (CustomTextCLIP if config.get("custom_text") else CLIP)(**known).eval()
 
 
 def clip_tensors(stored: Any, origin: str) -> dict[str, Tensor]:
@@ -45,8 +50,32 @@ def clip_tensors(stored: Any, origin: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name not in NOT_WEIGHTS}
 
 
+def clip_vit(name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor] | None, origin: str) -> PlainVit:
+    """The visual trunk of an open_clip model that is a ViT of timm (EVA-02, SigLIP); raises as PlainVit does."""
+    architecture, prefix = config["vision_cfg"]["timm_model_name"], "visual.trunk."
+    trunk = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)} if tensors else None
+    if trunk == {}:
+        raise DataError(f"{origin}: holds no tensor {prefix}..., so it is not {name}")
+    return PlainVit(name, architecture, *_trained_on(name, architecture), trunk)
+
+
+def _trained_on(name: str, architecture: str) -> tuple[Triple, Triple]:
+    """Pixel mean and deviation of a model's published weights (0..255 scale), of its trunk's where there are none."""
+    from open_clip import pretrained
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    model = name.removeprefix(CLIP)
+    tags = pretrained.list_pretrained_tags_by_model(model)
+    if not tags:
+        return statistics(timm_config(TIMM + architecture))
+    record = pretrained.get_pretrained_cfg(model, tags[0])
+    mean, std = record.get("mean", OPENAI_DATASET_MEAN), record.get("std", OPENAI_DATASET_STD)
+    return on_bytes(mean), on_bytes(std)
+
+
 class OpenClipVision(nn.Module):
-    """The visual tower of an open_clip ResNet or ConvNeXt, and CLIP's logit scale. Never trained, never in train mode.
+    """The visual tower of an open_clip ResNet or ConvNeXt, and CLIP's logit scale. Never in train mode, nor trained but
+    for an adapter.
 
     ``mean`` and ``std`` are CLIP's, on the 0..255 scale. tensors: of the whole CLIP; None for a random start.
     """
@@ -57,8 +86,8 @@ class OpenClipVision(nn.Module):
         super().__init__()
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-        self.name = name
-        self.mean, self.std = (tuple(255 * v for v in values) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+        self.name, self.adapted = name, False
+        self.mean, self.std = on_bytes(OPENAI_DATASET_MEAN), on_bytes(OPENAI_DATASET_STD)
         clip = bare_clip({**config, "text_cfg": NO_TEXT})
         self.visual, self.logit_scale = clip.visual, clip.logit_scale
         self.is_resnet = hasattr(self.visual, "attnpool")
@@ -78,8 +107,11 @@ class OpenClipVision(nn.Module):
     def requires_grad_(self, requires_grad: bool = True) -> "OpenClipVision":  # noqa: ARG002 - and frozen
         return super().requires_grad_(False)
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> dict[int, Tensor]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.adapted):
+            return self._features(images)
+
+    def _features(self, images: Tensor) -> dict[int, Tensor]:
         trunk = self.visual if self.is_resnet else self.visual.trunk
         stages = [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4] if self.is_resnet else trunk.stages
         x, out = trunk.stem(images), dict[int, Tensor]()
@@ -127,16 +159,17 @@ class OpenClipVision(nn.Module):
 
 
 class OpenClipText:
-    """The text tower of an open_clip model, with its tokenizer (which ships inside open_clip)."""
+    """The text tower of an open_clip model, with its tokenizer. origin: the file that ``tensors`` are of."""
 
     def __init__(self, name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], origin: str) -> None:
-        from open_clip import SimpleTokenizer
+        from open_clip.model import convert_to_custom_text_state_dict
 
         self.name, self.dim = name, int(config["embed_dim"])
-        self.tokenizer = SimpleTokenizer(context_length=config["text_cfg"].get("context_length", 77))
+        self.tokenizer = clip_tokenizer(name, config, Path(origin))
         self.clip = bare_clip({**config, "vision_cfg": NO_VISUAL})
         del self.clip.visual
-        load_strictly(self.clip, {n: t for n, t in tensors.items() if not n.startswith("visual.")}, origin)
+        own = {n: t for n, t in tensors.items() if not n.startswith("visual.")}
+        load_strictly(self.clip, convert_to_custom_text_state_dict(own) if config.get("custom_text") else own, origin)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
@@ -147,7 +180,7 @@ class OpenClipText:
 
     def _encode(self, tokens: Tensor) -> Tensor:
         """Tokens (N, L) -> (N, D). A causal tower never looks behind a text's end, so padding need not be computed."""
-        if self.clip.attn_mask is None or self.clip.text_pool_type != "argmax":
+        if getattr(self.clip, "attn_mask", None) is None or self.clip.text_pool_type != "argmax":
             out: Tensor = self.clip.encode_text(tokens)
             return out
         length = int(tokens.argmax(1).max()) + 1  # the end-of-text token is the largest

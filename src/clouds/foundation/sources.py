@@ -10,11 +10,13 @@ from typing import Any
 
 from clouds.errors import UsageError
 from clouds.foundation import PAPER_WEIGHTS
-from clouds.foundation.weights import HUB, hub_file, place_of, revision_of, sha256
+from clouds.foundation.clip_tokenizer import clip_tokenizer
+from clouds.foundation.weights import HUB, hub_file, listed, place_of, revision_of, sha256
 
 CLIP, TIMM = "open_clip/", "timm/"
 VISION, TEXT = "efficientnet-lite0", "all-minilm-l6-v2"  # the embedded defaults: weights come in packages
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+PLAIN_VITS = ("vision_transformer", "eva")  # the modules of timm that hold them
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -28,7 +30,9 @@ def check_backends(vision: str, text: str, weights: str | None = None, revision:
     check_vision(vision)
     check_text(text)
     for name in dict.fromkeys((vision, text)):
-        weight_file(name, *((weights, revision) if name == vision else ()))
+        file = weight_file(name, *((weights, revision) if name == vision else ()))
+        if name == text and file is not None:
+            clip_tokenizer(name, clip_config(name), file)
 
 
 def check_vision(name: str) -> None:
@@ -96,13 +100,13 @@ def default_weights(name: str) -> str | None:
 
 
 def clip_config(name: str, key: str = "model.vision") -> dict[str, Any]:
-    """open_clip's configuration of ``open_clip/MODEL``; UsageError unless its trunk is a ResNet or ConvNeXt."""
+    """open_clip's configuration of ``open_clip/MODEL``; UsageError unless it is a ResNet, a ConvNeXt or a timm ViT."""
     import open_clip
 
     model, known = name.removeprefix(CLIP), open_clip.list_models()
-    usable = {n: c for n in known if _has_strides(c := open_clip.get_model_config(n))}
+    usable = {n: c for n in known if _is_usable(c := open_clip.get_model_config(n))}
     if model not in usable:
-        why = "no ResNet or ConvNeXt" if model in known else "unknown to open_clip"
+        why = "no ResNet, ConvNeXt or timm ViT" if model in known else "unknown to open_clip"
         raise UsageError(unknown(f"{key}: {why}:", name, [CLIP + n for n in usable]))
     config: dict[str, Any] = usable[model]
     return config
@@ -127,14 +131,22 @@ def timm_config(name: str) -> Any:
 def unknown(what: str, name: str, allowed: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, allowed, n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"{what} {name!r}; {hint}allowed: {', '.join(allowed)}"
+    return f"{what} {name!r}; {hint}allowed: {', '.join(allowed) if len(allowed) < 10 else listed(allowed)}"
 
 
-def _has_strides(config: Mapping[str, Any]) -> bool:
-    """A ModifiedResNet or a timm ConvNeXt, and CLIP's own text tower beside it."""
+def is_plain_vit(architecture: str) -> bool:
+    """Whether timm's ARCHITECTURE[.TAG] is a transformer of one stride, of the kinds that ``plain_vit.py`` reads."""
+    from timm.models import is_model_in_modules
+
+    return bool(is_model_in_modules(architecture, PLAIN_VITS))
+
+
+def _is_usable(config: Mapping[str, Any]) -> bool:
+    """A ModifiedResNet, ConvNeXt or ViT of timm, and a text tower of open_clip's own beside it."""
     vision, text = config["vision_cfg"], config["text_cfg"]
-    trunk = isinstance(vision.get("layers"), list) or "convnext" in str(vision.get("timm_model_name"))
-    return trunk and not text.get("hf_model_name") and not text.get("hf_tokenizer_name")
+    timm_name = str(vision.get("timm_model_name"))
+    trunk = isinstance(vision.get("layers"), list) or "convnext" in timm_name or is_plain_vit(timm_name)
+    return trunk and not text.get("hf_model_name")
 
 
 def published(name: str, source: str | None = None) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Any timm ``features_only`` network as a backbone: strides 4, 8, 16 and 32, pixel statistics of its own training."""
+"""A timm ``features_only`` network as a backbone: strides 4, 8, 16 and 32, pixel statistics of its own training."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from clouds.errors import DataError, UsageError
-from clouds.foundation.sources import TIMM, timm_config
 from clouds.foundation.weights import read_weights, tensors_in
 
 STRIDES = (4, 8, 16, 32)
@@ -34,7 +33,7 @@ class TimmVision(nn.Module):
         self.name, self.mean, self.std = name, mean, std
         given: dict[str, Any] = {"pretrained_cfg_overlay": {"state_dict": dict(tensors)}} if tensors else {}
         try:
-            with _timm_says() as said:
+            with timm_says() as said:
                 self.network = timm.create_model(architecture, features_only=True, pretrained=bool(tensors), **given)
         except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
             if tensors:
@@ -73,7 +72,7 @@ class TimmVision(nn.Module):
 
 
 @contextmanager
-def _timm_says() -> Iterator[list[str]]:
+def timm_says() -> Iterator[list[str]]:
     """What timm logs while it loads, kept off the terminal. Of missing tensors it only tells at level INFO; what it
     warns of are a classifier's, which are not wanted here."""
     said: list[str] = []
@@ -93,13 +92,19 @@ def _timm_says() -> Iterator[list[str]]:
         logger.setLevel(level)
 
 
-def timm_vision(name: str, file: Path | None) -> TimmVision:
-    """The backbone ``timm/ARCHITECTURE[.TAG]``, filled from ``file``."""
-    config = timm_config(name)
-    mean, std = (tuple(255 * float(v) for v in values) for values in (config.mean, config.std))
-    tensors = None
-    if file:
-        stored = read_weights(file)
-        nested = stored.get("state_dict") if isinstance(stored, dict) else None
-        tensors = tensors_in(nested if isinstance(nested, dict) else stored, str(file))
-    return TimmVision(name, name.removeprefix(TIMM), mean, std, tensors)  # type: ignore[arg-type]
+def statistics(config: Any) -> tuple[Triple, Triple]:
+    """Pixel mean and deviation of timm's record of a network, on the 0..255 scale."""
+    return on_bytes(config.mean), on_bytes(config.std)
+
+
+def on_bytes(values: Iterable[float]) -> Triple:
+    """Of the 0..1 scale -> of the 0..255 scale."""
+    red, green, blue = (255 * float(value) for value in values)
+    return red, green, blue
+
+
+def timm_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a whole timm network."""
+    stored = read_weights(file)
+    nested = stored.get("state_dict") if isinstance(stored, dict) else None
+    return tensors_in(nested if isinstance(nested, dict) else stored, str(file))

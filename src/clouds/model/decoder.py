@@ -150,9 +150,12 @@ class TransformerDecoder(nn.Module):
         head: Literal["linear", "text"],
         classes: int,
         text_dim: int,
+        linked: bool = False,
     ) -> None:
         super().__init__()
-        self.query_feat, self.query_embed = nn.Embedding(queries, hidden), nn.Embedding(queries, hidden)
+        if not linked:  # else they come from a Rein
+            self.query_feat = nn.Embedding(queries, hidden)
+        self.query_embed = nn.Embedding(queries, hidden)
         self.level_embed = nn.Embedding(len(LEVELS), hidden)
         self.layers = nn.ModuleList(DecoderLayer(hidden, heads, ffn) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
@@ -168,8 +171,10 @@ class TransformerDecoder(nn.Module):
         vocabulary: Tensor,
         synonyms: Tensor,
         auxiliary: bool,
+        queries: Tensor | None = None,
     ) -> Prediction:
-        """mask_features (B, D, h, w), memories at strides 32, 16, 8; auxiliary: class logits at every output too."""
+        """mask_features (B, D, h, w), memories at strides 32, 16, 8; auxiliary: class logits at every output too;
+        queries (Q, D): instead of learned ones."""
         batch = mask_features.shape[0]
         keys, values, shrunk = [], [], []
         for memory, level in zip(memories, self.level_embed.weight, strict=True):
@@ -180,7 +185,7 @@ class TransformerDecoder(nn.Module):
             keys.append(value + position.flatten(1).T)
             small = F.interpolate(mask_features.detach(), size=(height, width), mode="bilinear", align_corners=False)
             shrunk.append(small.flatten(2))  # (B, D, N)
-        queries = self.query_feat.weight.expand(batch, -1, -1)
+        queries = (self.query_feat.weight if queries is None else queries).expand(batch, -1, -1)
         embed = self.query_embed.weight.expand(batch, -1, -1)
         prediction = Prediction([], [], mask_features)
         for i in range(len(self.layers) + 1):

@@ -27,6 +27,8 @@ def clip_of(backbone: nn.Module, settings: Mapping[str, Any]) -> OpenClipVision:
             else f"ensemble=True: the class names were embedded by {settings['text']}, not by the backbone "
             f"{settings['vision']}; use ensemble=False"
         )
+    if backbone.adapted:
+        raise UsageError("ensemble=True: the backbone is adapted and no longer sees what CLIP saw; use ensemble=False")
     return backbone
 
 

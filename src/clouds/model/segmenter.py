@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from clouds.foundation.adapt import adapt as put_adapter
+from clouds.foundation.adapt import adapter_parameters
 from clouds.foundation.clip import build_vision
 from clouds.model.decoder import Prediction, TransformerDecoder
 from clouds.model.ensemble import clip_of, geometric_ensemble
@@ -18,17 +20,22 @@ from clouds.model.vocabulary import synonym_index
 
 
 class Head(nn.Module):
-    """Everything that is trained when the backbone is frozen: pixel decoder and transformer decoder."""
+    """Pixel decoder and transformer decoder: all that is trained when the backbone is frozen and has no adapter."""
 
     def __init__(self, pixel_decoder: PixelDecoder, decoder: TransformerDecoder) -> None:
         super().__init__()
         self.pixel_decoder, self.decoder = pixel_decoder, decoder
 
     def forward(
-        self, features: dict[int, Tensor], vocabulary: Tensor, synonyms: Tensor, auxiliary: bool
+        self,
+        features: dict[int, Tensor],
+        vocabulary: Tensor,
+        synonyms: Tensor,
+        auxiliary: bool,
+        queries: Tensor | None = None,
     ) -> Prediction:
         mask_features, memories = self.pixel_decoder(features)
-        out: Prediction = self.decoder(mask_features, memories, vocabulary, synonyms, auxiliary)
+        out: Prediction = self.decoder(mask_features, memories, vocabulary, synonyms, auxiliary, queries)
         return out
 
 
@@ -36,6 +43,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
     """Images in, class and mask per query out. Every argument is plain data and stands in ``config.json``.
 
     classes, synonyms, colors: C names, C groups of synonyms (N in all), C RGB triples.
+    adapt: what is trained inside the frozen backbone, see ``clouds.foundation.adapt.adapt``; None for nothing.
     weights: where the frozen weights came from: {"source", "revision", "sha256"}, None for a package's.
     seen: which classes were trained, by default all (the geometric ensemble trusts CLIP more on the others).
     shorter_side: the size images are brought to at inference, in pixels; 0 keeps their own.
@@ -66,6 +74,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         ffn: int = 2048,
         shorter_side: int = 1024,
         freeze: bool = True,
+        adapt: dict[str, Any] | None = None,
         weights: dict[str, Any] | None = None,
         seen: list[bool] | None = None,
         pretrained: bool = False,
@@ -80,8 +89,9 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         }
         self.classes, self.synonyms, self.colors = classes, synonyms, colors
         self.backbone = build_vision(vision, pretrained, weights)
-        self.backbone.requires_grad_(not freeze)
-        self.freeze = freeze
+        if adapt:
+            put_adapter(self.backbone, adapt, hidden)
+        self.freeze, self.adapted = freeze, adapt is not None
         self.head = Head(
             PixelDecoder(self.backbone.channels, hidden=hidden, layers=pixel_layers, heads=heads, ffn=pixel_ffn),
             TransformerDecoder(
@@ -93,19 +103,28 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
                 head=head,
                 classes=len(classes),
                 text_dim=text_dim,
+                linked=bool(adapt and adapt.get("link")),
             ),
         )
+        self.thaw()
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)
         self.register_buffer("vocabulary", torch.zeros(sum(map(len, synonyms)), text_dim))
         self.register_buffer("synonym_columns", synonym_index([len(s) for s in synonyms]), persistent=False)
         self.register_buffer("seen", torch.tensor(seen or [True] * len(classes)), persistent=False)
 
+    def thaw(self) -> None:
+        """Make trainable the head, the backbone unless it is frozen, and what an adapter added to it."""
+        self.head.requires_grad_(True)
+        self.backbone.requires_grad_(not self.freeze)
+        for parameter in adapter_parameters(self.backbone):
+            parameter.requires_grad_(True)
+
     def features(self, images: Tensor) -> dict[int, Tensor]:
         """Images uint8 or float in 0..255 (B, 3, H, W) -> backbone features of the normalised, zero-padded images."""
         x = (images.to(self.mean.dtype) - self.mean) / self.std
         x = F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.adapted or not self.freeze)):
             return self.backbone.features(x)
 
     def forward(self, images: Tensor, auxiliary: bool = True) -> Prediction:
@@ -114,7 +133,9 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
 
     def decode(self, features: dict[int, Tensor], auxiliary: bool = True) -> Prediction:
         """Backbone features -> Prediction; ``auxiliary`` adds class logits at every output (training)."""
-        out: Prediction = self.head(features, self.vocabulary, self.synonym_columns, auxiliary)
+        rein = getattr(self.backbone, "rein", None)
+        queries = None if rein is None else rein.queries()
+        out: Prediction = self.head(features, self.vocabulary, self.synonym_columns, auxiliary, queries)
         return out
 
     @torch.no_grad()

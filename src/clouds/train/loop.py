@@ -13,6 +13,7 @@ from torch import nn
 from clouds.data.loaders import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped
 from clouds.files import write_json
+from clouds.foundation.adapt import Rein
 from clouds.model.decoder import Prediction
 from clouds.model.loss import Totals, criterion, totals
 from clouds.model.segmenter import Segmenter
@@ -35,6 +36,7 @@ def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> t
     decayed: list[nn.Parameter] = []
     for module in model.modules():
         bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm | nn.Embedding)
+        bare = bare or isinstance(module, Rein)  # its tokens and scale; its linear maps are modules of their own
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 (plain if bare or name in ("level_embed", "void", "logit_scale") else decayed).append(parameter)
@@ -72,7 +74,7 @@ def train_stage(
     progress = load_state(run / "checkpoints", stage, model, optimizer, pseudo, engine)
     log = MetricsLog(run / "metrics.jsonl", stage, progress.step, settings.log_every, progress.unlogged, engine.main)
     panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
-    student, queries = engine.wrap(model), model.head.decoder.query_feat.num_embeddings
+    student, queries = engine.wrap(model), model.head.decoder.query_embed.num_embeddings
     if engine.main and progress.step < data.steps:
         say(f"{stage}: {data.steps} steps, {engine.batch_text()}, learning rate {base:g}, {settings.precision}"
             + (f"; going on from step {progress.step}" if progress.step else ""))  # fmt: skip

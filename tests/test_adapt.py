@@ -1,0 +1,332 @@
+"""Adapters inside frozen backbones: what LoRA and Rein compute and train, how they are kept, what the teacher has."""
+
+import importlib.util
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import tiny
+import tiny_clip
+import tiny_vit
+from clouds.config import load_recipe
+from clouds.data.loaders import Batches
+from clouds.errors import BackendError, DataError, UsageError
+from clouds.foundation.adapt import Rein, adapter_parameters
+from clouds.foundation.clip import check_adapter
+from clouds.foundation.sam import load_segmenter
+from clouds.model import vocabulary
+from clouds.model.checkpoint import latest_checkpoint, load_model, save_model
+from clouds.model.loss import criterion
+from clouds.pipeline import build_model, train
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.teacher import Teacher
+from clouds.settings import Model
+from clouds.train import loop as train_module
+from clouds.train.loop import build_optimizer, train_stage
+
+REIN = {"kind": "rein", "tokens": 6, "rank": 4, "link": True}
+LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.layers)}
+ADAPTERS = {"lora": LORA, "rein": REIN, "unlinked": {**REIN, "tokens": 9, "link": False}}
+VITS = ["tiny_dinov2_reg4", "tiny_dinov3", "tiny_eva02", "tiny_siglip2", "tiny_mixed"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known():
+    tiny_vit.register()
+
+
+@pytest.fixture(params=ADAPTERS.values(), ids=ADAPTERS.keys())
+def adapter(request):
+    return request.param
+
+
+def segmenter(adapter, vision="timm/tiny_dinov2_reg4", **given):
+    return tiny.segmenter(vision=vision, adapt=adapter, **given)
+
+
+def picture(seed=0):
+    return torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def shake(model, seed=0):
+    """As training might: an adapter's start changes nothing or next to nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapter_parameters(model.backbone):
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+# -- what they compute
+
+
+@torch.no_grad()
+def test_rein_is_the_publications_equations():
+    torch.manual_seed(0)
+    rein = Rein(width=8, layers=3, tokens=5, rank=2, hidden=4)
+    features = torch.randn(2, 7, 8)
+    found = rein(features, 1, prefix=3)
+    assert torch.equal(found[:, :3], features[:, :3])
+    tokens = rein.tokens_a[1] @ rein.tokens_b[1]
+    for b in range(2):
+        for n in range(3, 7):
+            f = features[b, n]
+            share = (tokens @ f / 8**0.5).softmax(0)
+            told = sum(share[m] * rein.value(tokens[m]) for m in range(1, 5))
+            assert torch.allclose(found[b, n], f + 0.001 * rein.refine(told + f), atol=1e-6)
+    each = torch.stack([rein.query(rein.tokens_a[i] @ rein.tokens_b[i]) for i in range(3)])
+    wanted = rein.merge(torch.cat((each.max(0).values, each.mean(0), each[2]), dim=1))
+    assert rein.queries().shape == (5, 4)
+    assert torch.allclose(rein.queries(), wanted, atol=1e-6)
+    assert Rein(8, 3, 5, 2).queries() is None
+
+
+@torch.no_grad()
+def test_what_a_block_sees_is_refined_behind_the_one_before():
+    plain, refined = (segmenter(a).backbone for a in (None, {**REIN, "link": False}))
+    refined.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(1, 3, 64, 64)
+    assert all(torch.allclose(a, b, atol=0.1) for a, b in zip(plain.features(x).values(), refined.features(x).values(),
+                                                              strict=True))  # fmt: skip
+    refined.rein.scale.fill_(0.5)
+    seen = []
+    for block in refined.network.blocks:
+        block.register_forward_hook(lambda module, given, out: seen.append((given[0], out)))
+    refined.features(x)
+    for i in range(1, 6):
+        assert torch.equal(seen[i][0], refined.rein(seen[i - 1][1], i - 1, refined.prefix))
+        assert not torch.allclose(seen[i][0], seen[i - 1][1], atol=1e-3)
+
+
+@torch.no_grad()
+def test_lora_starts_at_nothing_and_adds_a_product_of_low_rank():
+    plain, adapted = (segmenter(a).backbone for a in (None, LORA))
+    pairs = {name.replace(".base_layer", ""): tensor for name, tensor in adapted.state_dict().items()}
+    plain.load_state_dict({name: pairs[name] for name in plain.state_dict()})
+    x = torch.randn(1, 3, 64, 64)
+    for a, b in zip(plain.features(x).values(), adapted.features(x).values(), strict=True):
+        assert torch.equal(a, b)
+    torch.manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_(0, 0.1)
+            a = adapted.get_parameter(name.replace("lora_B", "lora_A"))
+            plain.get_parameter(name.replace("lora_B.default", "@").replace(".@", "")).add_(8 / 4 * parameter @ a)
+    for a, b in zip(plain.features(x).values(), adapted.features(x).values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("vision", VITS)
+def test_every_adapter_is_reached_and_nothing_else_of_the_backbone_is(adapter, vision):
+    model = shake(segmenter(adapter, f"timm/{vision}")).train()
+    own = adapter_parameters(model.backbone)
+    assert own
+    labels = torch.from_numpy(tiny.label_map(64, 64, 0))[None]
+    losses = criterion(model(torch.rand(1, 3, 64, 64) * 255), labels, tiny.recipe().loss, tiny.generators(1))
+    losses["loss"].backward()
+    ids = {id(p) for p in own}
+    for name, parameter in model.named_parameters():
+        trained = id(parameter) in ids or name.startswith("head.")
+        assert parameter.requires_grad == trained, name
+        assert (parameter.grad is not None) == trained, name
+        assert not trained or parameter.grad.isfinite().all(), name
+    assert all(bool(parameter.grad.any()) for parameter in own)
+
+
+def test_without_an_adapter_nothing_is_recorded_for_a_backward_pass():
+    model = segmenter(None).train()
+    assert adapter_parameters(model.backbone) == []
+    assert not any(f.requires_grad for f in model.features(picture()).values())
+    assert all(f.requires_grad for f in segmenter(LORA).features(picture()).values())
+
+
+@pytest.mark.parametrize("vision", ["timm/test_convnext", "open_clip/tiny-convnext"])
+def test_a_convnext_takes_lora(vision, tmp_path):
+    tiny_clip.register(tmp_path)
+    model = shake(segmenter(LORA, vision)).train()
+    torch.stack(model(picture()).logits).square().sum().backward()
+    own = adapter_parameters(model.backbone)
+    assert own
+    assert all(bool(p.grad.any()) for p in own)
+    assert sum(p.grad is not None for p in model.backbone.parameters()) == len(own)
+    with pytest.raises(UsageError, match=r"adapted and no longer sees what CLIP saw|has no dense CLIP features"):
+        tiny.segmenter(vision=vision, text=vision, adapt=LORA).semantic(picture(), ensemble=True)
+
+
+# -- how they are kept
+
+
+@pytest.mark.parametrize("vision", VITS)
+def test_a_model_folder_holds_them(adapter, vision, tmp_path):
+    model = shake(segmenter(adapter, f"timm/{vision}")).eval()
+    save_model(model, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert torch.equal(again.semantic(picture()), model.semantic(picture()))
+    assert torch.equal(again.features(picture())[4], model.features(picture())[4])
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    names = [name for name in tensors if ".lora_" in name or ".rein." in name]
+    assert len(names) == len(adapter_parameters(model.backbone))
+    del tensors[names[0]]
+    save_file(tensors, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(DataError, match=names[0]):
+        load_model(tmp_path / "model")
+
+
+def test_a_loaded_model_trains_on_as_it_was_built(adapter, tmp_path):
+    model = segmenter(adapter)
+    save_model(model, tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    for thawed in (again, again):
+        wanted = {name for name, p in model.named_parameters() if p.requires_grad}
+        assert {name for name, p in thawed.named_parameters() if p.requires_grad} == wanted
+        again.requires_grad_(False).thaw()
+
+
+def test_the_teacher_shares_what_is_frozen_and_averages_the_adapters(adapter):
+    student = segmenter(adapter)
+    teacher = Teacher(student, 0.5)
+    theirs = dict(teacher.model.named_parameters())
+    before = {name: p.detach().clone() for name, p in student.named_parameters()}
+    shake(student)
+    assert not torch.equal(student.features(picture())[4], teacher.model.features(picture())[4])
+    teacher.update()
+    ids = {id(p) for p in adapter_parameters(student.backbone)}
+    for name, p in student.named_parameters():
+        assert (theirs[name].data_ptr() == p.data_ptr()) == (not p.requires_grad), name
+        if id(p) in ids:
+            assert torch.allclose(theirs[name], torch.lerp(before[name], p.detach(), 0.9), atol=1e-6), name
+            assert not torch.equal(theirs[name], before[name]), name
+
+
+def test_reins_tokens_and_scale_are_not_decayed():
+    model = segmenter(REIN)
+    optimizer = build_optimizer(model, tiny.recipe(), 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    free = {names[id(p)] for p in optimizer.param_groups[1]["params"] if "backbone" in names[id(p)]}
+    assert free == {f"backbone.rein.{name}" for name in ("tokens_a", "tokens_b", "scale")}
+
+
+# -- training
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return tiny.source_set(folder / "source"), tiny.generated_set(folder / "generated")
+
+
+def joint(sets, run, adapter):
+    run.mkdir(exist_ok=True)
+    recipe, model = tiny.recipe(), segmenter(adapter)
+    pseudo = PseudoLabeller(Teacher(model, 0.9), load_segmenter("superpixels"), recipe.selftrain, 0)
+    train_stage(model, "joint", recipe, Batches(*sets, recipe, 5, seed=1), run, pseudo)
+    return model, pseudo.teacher.model
+
+
+def test_frozen_weights_stay_to_the_bit_and_resumed_equals_uninterrupted(sets, adapter, tmp_path, monkeypatch):
+    start = segmenter(adapter)
+    whole, whole_teacher = joint(sets, tmp_path / "whole", adapter)
+    ids = {id(p) for p in adapter_parameters(whole.backbone)}
+    for (name, p), q in zip(whole.backbone.named_parameters(), start.backbone.parameters(), strict=True):
+        assert torch.equal(p, q) == (id(p) not in ids), name
+
+    calls = []
+
+    def failing(*given):
+        calls.append(1)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return criterion(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "criterion", failing)
+        with pytest.raises(KeyboardInterrupt):
+            joint(sets, tmp_path / "run", adapter)
+    kept = latest_checkpoint(tmp_path / "run" / "checkpoints", "joint")
+    assert kept.step == 3
+    backbone = [name for name in kept.tensors["student"] if name.startswith("backbone.")]
+    assert len(backbone) == len(ids)
+    assert kept.tensors["teacher"].keys() == kept.tensors["student"].keys()
+    again, again_teacher = joint(sets, tmp_path / "run", adapter)
+    for one, other in ((again, whole), (again_teacher, whole_teacher)):
+        wanted = other.state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in one.state_dict().items())
+
+
+@pytest.mark.parametrize("words", [["model.adapt=lora", "model.lora.rank=2", "model.lora.layers=[qkv]"],
+                                   ["model.adapt=rein", "model.rein.tokens=6", "model.rein.rank=2"]])  # fmt: skip
+def test_a_recipe_trains_an_adapter(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(vocabulary, "TEMPLATES", vocabulary.TEMPLATES[:1])
+    file = tiny_vit.save("tiny_dinov2", tmp_path)
+    small = ["prompts.count=4", "generate.count=4", "generate.size=[64,64]", "augment.crop=[64,64]", "loss.points=64",
+             "data.source_count=4", "data.source_size=[64,128]", "train.steps=4", "train.batch_size=2",
+             "train.workers=1", "train.stage=warmup"]  # fmt: skip
+    chosen = [*tiny_clip.recipe_words("x"), "model.vision=timm/tiny_dinov2", "model.text=all-minilm-l6-v2",
+              f"model.weights={file}", *words]  # fmt: skip
+    recipe = load_recipe("demo", [*chosen, *small])
+    train(recipe, tmp_path / "run")
+    model = load_model(tmp_path / "run" / "warmup")
+    fresh = build_model(recipe)
+    ids = {id(p) for p in adapter_parameters(model.backbone)}
+    for (name, p), q in zip(model.backbone.named_parameters(), fresh.backbone.parameters(), strict=True):
+        assert torch.equal(p, q) == (id(p) not in ids), name
+
+
+# -- what cannot be
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["model.adapt=dora"], "model.adapt: got 'dora'"),
+    (["model.adapt=lora", "model.freeze=false"], "lora adapts a frozen backbone"),
+    (["model.adapt=rein", "model.rein.tokens=7"], "must equal model.queries 50 (or model.rein.link=false)"),
+    (["model.lora.layers=[]"], "model.lora.layers: got []"),
+    (["model.rein.rnk=3"], "model.rein.rnk: unknown key; did you mean model.rein.rank?"),
+])  # fmt: skip
+def test_settings_that_cannot_be_are_refused_when_read(words, said):
+    with pytest.raises(UsageError) as error:
+        load_recipe("demo", words)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(("vision", "adapter", "said"), [
+    ("timm/test_convnext", REIN, r"model\.adapt: rein refines the tokens of a plain transformer, which timm/test_conv"),
+    ("timm/resnet10t", LORA, r"timm/resnet10t computes its features with no linear layer; take a ViT or a ConvNeXt"),
+    ("efficientnet-lite0", LORA, r"computes its features with no linear layer"),
+    ("open_clip/RN50-quickgelu", LORA, r"computes its features with no linear layer"),
+    ("timm/tiny_eva02", {**LORA, "layers": ["qkv"]}, r"got \['qkv'\]; the linear layers of timm/tiny_eva02 are called "
+                                                     r"q_proj, k_proj, v_proj, proj, fc1_g, fc1_x, fc2"),
+    ("timm/tiny_dinov3_qkvb", LORA, r"reads the weights of its layers qkv without calling them.*=\[proj, fc1, fc2"),
+])  # fmt: skip
+def test_a_backbone_without_a_place_for_it_is_refused_before_any_work(vision, adapter, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        check_adapter(vision, adapter, 32)
+    text = vision if vision.startswith("open_clip") else "all-minilm-l6-v2"
+    words = [f"model.vision={vision}", f"model.text={text}", f"model.adapt={adapter['kind']}", "model.rein.link=false",
+             f"model.lora.layers=[{','.join(adapter.get('layers', ['qkv']))}]"]  # fmt: skip
+    with pytest.raises(UsageError, match=said):
+        train(load_recipe("demo", words), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_peft_it_says_what_to_install(monkeypatch, tmp_path):
+    model = segmenter(LORA)
+    save_model(model, tmp_path / "model")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else find(name, *rest))
+    with pytest.raises(BackendError, match=r"pip install 'clouds\[adapt\]'"):
+        check_adapter("timm/tiny_dinov2", LORA, 32)
+    check_adapter("timm/tiny_dinov2", REIN, 32)
+    with pytest.raises(DataError, match=r"pip install 'clouds\[adapt\]'"):
+        load_model(tmp_path / "model")
+
+
+def test_the_shapes_of_the_large_ones_are_checked_without_their_memory():
+    made = []
+    create = timm.create_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", lambda *names, **given: made.append(create(*names, **given)) or made[-1])
+        check_adapter("timm/vit_large_patch14_dinov2.lvd142m", {**REIN, "tokens": 100}, 256)
+    assert sum(p.numel() for p in made[-1].parameters()) > 3e8
+    assert {p.device.type for p in made[-1].parameters()} == {"meta"}
