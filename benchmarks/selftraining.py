@@ -5,9 +5,10 @@
 A batch of one source and one generated image of 768 x 768, ResNet-50 backbone (frozen), the paper's decoder, SAM with a
 ViT-B encoder (``SamModel(SamConfig())``), all of random weights, the same in both; the teacher's map is replaced by 36
 components of 128 x 128, five points each. Ours: the embedding comes from the cache (an image's first draw encodes it;
-that is shown apart), or from regions found ahead. The reference's procedure, with transformers' Mask2Former: SAM
-encodes the image each time, its decoder answers all components in one call, every candidate at full size; the student
-learns from the best of three by transformers' own loss. Seconds are CPU time of the process; the sides take turns.
+that is shown apart), or nothing is asked, with 136 regions found ahead. The reference's procedure, with transformers'
+Mask2Former: SAM encodes the image each time, its decoder answers all components in one call, every candidate at full
+size; the student learns from the best of three by transformers' own loss. Seconds are CPU time of the process; the
+sides take turns.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import transformers
@@ -28,6 +30,7 @@ from clouds.foundation.sam_transformers import FAMILIES, TransformersSegmenter
 from clouds.model.loss import criterion
 from clouds.selftrain.points import components, draw
 from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.regions import Regions, overlay
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Loss, SelfTrain
 
@@ -71,13 +74,25 @@ def optimise(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
+def discs(side: int) -> Regions:
+    """136 regions: the squares, and 100 discs that overlap them and each other."""
+    rng, labels = np.random.default_rng(SEED), label_map(side)
+    masks = [components(labels, 0.0).ids == i + 1 for i in range(36)]
+    for x, y, radius in rng.uniform((0, 0, side / 24), (side, side, side / 5), (100, 3)).astype(int):
+        masks.append(cv2.circle(np.zeros((side, side), np.uint8), (x, y), radius, 1, -1).astype(bool))
+    return overlay((side, side), masks, [1.0] * len(masks))
+
+
 class Ours:
-    def __init__(self, model: torch.nn.Module, sam: torch.nn.Module, side: int) -> None:
+    def __init__(
+        self, model: torch.nn.Module, sam: torch.nn.Module, side: int, regions: Regions | None = None
+    ) -> None:
         self.clock, self.model = Clock(), model
         self.segmenter = TransformersSegmenter(sam, FAMILIES["sam"], "SAM, random weights", [])
         settings = SelfTrain(floor=0.005, max_swallow=None)
         self.teacher = Teacher(model, 0.999)
-        self.pseudo = PseudoLabeller(self.teacher, self.segmenter, settings, SEED)
+        found = (lambda _: regions) if regions else None
+        self.pseudo = PseudoLabeller(self.teacher, None if regions else self.segmenter, settings, SEED, found)
         self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
         predict, fixed = self.teacher.predict, torch.from_numpy(label_map(side))[None]
         self.teacher.predict = lambda images: (fixed, predict(images)[1])
@@ -94,12 +109,13 @@ class Ours:
     def step(self, images: Tensor, labels: Tensor, count: int) -> None:
         self.model.train()
         batch = {
-            "images": images, "labels": labels, "slots": torch.tensor([1]), "ids": torch.tensor([0]),
+            "images": images, "labels": labels, "places": torch.arange(2), "slots": torch.tensor([1]),
+            "ids": torch.tensor([0]),
             "flipped": torch.tensor([False]), "clean": images[1:],
         }  # fmt: skip
         lesson = self.label(batch, count)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.forward(lesson.images), lesson.labels)
+        loss = self.loss(self.forward(images), lesson.labels)
         self.backward(loss)
         self.update()
 
@@ -193,6 +209,7 @@ def main() -> None:
     sides = {
         "reference": Reference(theirs, their_teacher, sam, side),
         "points": Ours(mine, sam, side),
+        "regions": Ours(mine, sam, side, discs(side)),
     }
     first = {}
     for name, each in sides.items():  # the first step of ours encodes the image
