@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clouds.assemble import build_segmenter
 from clouds.classes import IGNORE
 from clouds.config import load_recipe
 from clouds.data import streets
@@ -27,7 +28,7 @@ from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
-from clouds.pipeline import build_segmenter, thaw, train
+from clouds.pipeline import train
 from clouds.predict import Predictor
 from clouds.runs import commit
 from clouds.selftrain.pseudo import PseudoLabeller
@@ -106,7 +107,7 @@ def cell(recipe: Recipe, base: Path, out: Path, domains: list[Domain], what: str
     out.mkdir(parents=True, exist_ok=True)
     if what == WARM:
         return score(model, recipe, domains, what)
-    thaw(model, recipe)
+    model.thaw()
     _, generated = generated_set(recipe, base)
     source = make_source(recipe, open_sets(recipe), base / "source")
     steps = recipe.train.steps - recipe.train.warmup_steps

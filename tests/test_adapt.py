@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_clip
 import tiny_vit
+from clouds.assemble import build_model
 from clouds.config import load_recipe
 from clouds.data.loaders import Batches
 from clouds.errors import BackendError, DataError, UsageError
@@ -19,7 +20,7 @@ from clouds.foundation.sam import load_segmenter
 from clouds.model import vocabulary
 from clouds.model.checkpoint import latest_checkpoint, load_model, save_model
 from clouds.model.loss import criterion
-from clouds.pipeline import build_model, train
+from clouds.pipeline import train
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Model

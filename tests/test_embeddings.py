@@ -8,7 +8,7 @@ import torch
 
 import tiny
 import tiny_sam
-from clouds import pipeline
+from clouds import assemble
 from clouds.errors import UsageError
 from clouds.foundation.embeddings import Cached, Recent, key_of, nbytes
 from clouds.foundation.sam import load_segmenter
@@ -146,11 +146,11 @@ def test_masks_from_kept_embeddings_are_those_of_the_model(tmp_path):
     for family in ("sam", "sam-hq", "sam2"):
         folder = tiny_sam.save(family, tmp_path / family)
         made = tiny.recipe(f"selftrain.segmenter={family}/{folder}", f"selftrain.cache={tmp_path / 'kept'}")
-        cached, plain = pipeline.build_segmenter(made), load_segmenter(f"{family}/{folder}")
+        cached, plain = assemble.build_segmenter(made), load_segmenter(f"{family}/{folder}")
         assert cached.name == plain.name
         image, points = picture(0, 45, 83), np.random.default_rng(0).uniform(0, 40, (6, 5, 2)).astype(np.float32)
         first, quality = cached.masks(cached.encode(image), points)
-        again = pipeline.build_segmenter(made)
+        again = assemble.build_segmenter(made)
         again.segmenter.encode = None  # it must come from the disk
         second, same = again.masks(again.encode(image), points)
         assert np.array_equal(first, second)
@@ -179,7 +179,7 @@ def test_training_from_kept_embeddings_equals_training_that_made_them(tmp_path):
     runs = []
     for name in ("making", "reading"):
         (tmp_path / name).mkdir()
-        model, segmenter = tiny.segmenter(), pipeline.build_segmenter(made)
+        model, segmenter = tiny.segmenter(), assemble.build_segmenter(made)
         if name == "reading":
             segmenter.segmenter.encode = None
         pseudo = PseudoLabeller(Teacher(model, made.selftrain.decay), segmenter, made.selftrain, 0)

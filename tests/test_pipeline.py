@@ -19,7 +19,7 @@ from PIL import Image
 
 import fabricate
 import tiny
-from clouds import cli, pipeline, runs
+from clouds import assemble, cli, pipeline, runs, scoring
 from clouds.config import load_recipe
 from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
@@ -175,7 +175,7 @@ def test_confusions_and_results_agree(finished):
 
 def test_the_table_shows_each_domain_before_and_after(finished):
     _, result = finished
-    text = pipeline.comparison_table(result)
+    text = scoring.comparison_table(result)
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
     for before, after in zip(result["warmup"]["domains"], result["joint"]["domains"], strict=True):
         shown = rows[before["name"]]
@@ -233,16 +233,16 @@ def test_changed_scoring_settings_only_score_again(run):
 
 def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
     sides = []
-    real = pipeline.evaluate
+    real = scoring.evaluate
 
     def spy(predictor, *rest):
         sides.append(predictor.inference.shorter_side)
         return real(predictor, *rest)
 
-    monkeypatch.setattr(pipeline, "evaluate", spy)
+    monkeypatch.setattr(scoring, "evaluate", spy)
     settings = recipe("evaluate.shorter_side=96")
     open_run(settings, run)
-    scored = pipeline.score_run(settings, run, [rendered_domain("fog", 1)])
+    scored = scoring.score_run(settings, run, [rendered_domain("fog", 1)])
     assert sides == [96, 96]
     assert scored["joint"]["protocol"]["shorter_side"] == 96
 
@@ -303,7 +303,7 @@ def test_warmup_alone_makes_no_prompts_images_or_joint_model(tmp_path):
         "checkpoints", "metrics.jsonl", "recipe.yaml", "source", "warmup",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="holds no jointly trained model yet"):
-        pipeline.score_run(settings, run, [rendered_domain("fog", 1)])
+        scoring.score_run(settings, run, [rendered_domain("fog", 1)])
     before = ages(run)
     pipeline.train(settings, run)
     assert ages(run) == before
@@ -385,7 +385,7 @@ def test_a_run_without_work_is_not_scored_as_if_it_were_whole(tmp_path):
     for stage in ("warmup", "model"):
         save_model(small_model(), tmp_path / stage)
     with pytest.raises(DataError, match=r"work\.json: not there"):
-        pipeline.score_run(recipe(), tmp_path, [rendered_domain("fog", 1)])
+        scoring.score_run(recipe(), tmp_path, [rendered_domain("fog", 1)])
     assert not (tmp_path / "results.json").exists()
 
 
@@ -508,7 +508,7 @@ def test_a_recipe_learns_from_any_labelled_folder_beside_a_known_set(own, tmp_pa
     assert source.sizes == [3, 3]
     assert set(np.unique(source.label(0))) == {0, 10, 13, 255}, "street, sky and machine as train ids"
     pipeline.train(settings, tmp_path / "run")
-    assert pipeline.has_model(tmp_path / "run" / "warmup")
+    assert assemble.has_model(tmp_path / "run" / "warmup")
     assert 6 < len(list((tmp_path / "cache").rglob("*.npy"))) <= 12, "six labels, counted, and what was drawn"
     assert not (tmp_path / "nothing").exists()
     assert not (tmp_path / "run" / "source").exists()

@@ -15,7 +15,7 @@ import torch
 
 import fabricate
 import tiny
-from clouds import cli, pipeline
+from clouds import assemble, cli, pipeline
 from clouds.config import load_recipe
 from clouds.data.decode import decode_image
 from clouds.data.loaders import Batches
@@ -323,10 +323,10 @@ def test_a_whole_run_with_both(tmp_path, few_sentences):
              "generate.restyle.backend=amplitude-mixing"]  # fmt: skip
     settings = load_recipe("demo", [*RUN, *words])
     pipeline.train(settings, tmp_path / "run")
-    assert pipeline.has_model(tmp_path / "run" / "model")
+    assert assemble.has_model(tmp_path / "run" / "model")
     rows = read_jsonl(tmp_path / "run" / "restyled" / "metadata.jsonl")
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
-    assert pipeline.backends(settings)["restyled source"] == "colour statistics in Lab (after Reinhard)"
+    assert assemble.backends(settings)["restyled source"] == "colour statistics in Lab (after Reinhard)"
     with pytest.raises(UsageError, match=r"data\.restyle\.strength \(0\.5 there, 0\.7 now\)"):
         pipeline.train(load_recipe("demo", [*RUN, *words, "data.restyle.strength=0.7"]), tmp_path / "run")
 

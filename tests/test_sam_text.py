@@ -9,7 +9,7 @@ import torch
 import clouds
 import tiny
 import tiny_sam
-from clouds import pipeline
+from clouds import assemble
 from clouds.classes import SYNONYMS
 from clouds.errors import DataError, UsageError
 from clouds.foundation import sam_text
@@ -99,7 +99,7 @@ def test_points_are_refused_wherever_they_would_be_asked(folder, segmenter):
 def test_regions_of_a_set_are_found_with_it(folder, tmp_path):
     images = tiny.generated_set(tmp_path / "set", 2)
     made = tiny.recipe(f"selftrain.segmenter=sam3-text/{folder}", "selftrain.refinement=regions")
-    regions = pipeline.regions_of_set(made, images, tmp_path)
+    regions = assemble.regions_of_set(made, images, tmp_path)
     assert len(regions(0)) > 0
     assert (regions(0).classes < 19).all()
 

@@ -21,10 +21,11 @@ def demo(
 
     Examples:  clouds demo    clouds demo --minutes 2    clouds demo data.root=../shared/data
     """
-    from clouds import pipeline
+    from clouds.pipeline import demo as run_demo
+    from clouds.scoring import comparison_table
 
-    result = pipeline.demo(overrides or [], out, minutes)
-    tell(result, as_json, pipeline.comparison_table(result))
+    result = run_demo(overrides or [], out, minutes)
+    tell(result, as_json, comparison_table(result))
 
 
 @app.command()

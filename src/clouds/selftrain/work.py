@@ -1,7 +1,7 @@
 """What self-training did, counted: of each image, over the run, and class by class."""
 
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,21 @@ def count(
     sure = np.bincount(teacher.ravel(), weights=confidence.ravel(), minlength=classes)
     changed = seen - kept - ignored
     return Counts(seen.tolist(), kept.tolist(), changed.tolist(), sure.tolist(), int((seen - ignored).sum()))
+
+
+def told(work: Work, names: list[str]) -> dict[str, Any]:
+    """The totals of a run, as results and report have them."""
+    return {
+        "images_trained_on": len(work.seen),
+        "pseudo_labels_made": work.images,
+        "components_refined": work.components,
+        "pixels_seen": work.pixels,
+        "pixels_decided": work.pixels_decided,
+        "pixels_changed": work.pixels_changed,
+        "images_dropped": work.dropped,
+        "masks_rejected": work.rejected,
+        "classes": by_class(work, names),
+    }
 
 
 def by_class(work: Work, names: list[str]) -> dict[str, dict[str, float]]:

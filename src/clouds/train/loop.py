@@ -60,7 +60,7 @@ def train_stage(
     pseudo: PseudoLabeller | None = None,
     engine: Engine | None = None,
     validation: Validation | None = None,
-) -> Work | None:
+) -> Work:
     """Train ``model`` in place for one stage, going on from the run's last checkpoint of this stage if there is one.
 
     ``pseudo`` makes the labels of generated images and holds the teacher, which follows the student each step.
@@ -122,7 +122,7 @@ def train_stage(
                 where = f"{stage} stopped by a signal after step {step + 1} of {data.steps}"
                 raise Stopped(engine.stopped, f"{where}; all is saved, `clouds train {run} --resume` goes on")
     model.eval()
-    return sum_work(engine.gather(pseudo.work)) if pseudo else None
+    return sum_work(engine.gather(pseudo.work if pseudo else Work()))
 
 
 def forward_backward(
