@@ -8,13 +8,13 @@ import json
 import math
 import re
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 
 from clouds.generate.words import CHATTER, ENGLISH, OFF_TOPIC, STREET, UNSAFE, pattern
 
 LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 6, 60, 400  # CLIP reads 77 tokens, about 60 words
+FIRST_ORDER = 64  # prompts after which rare shingles are told from common ones
 ALIKE = 0.8  # share of common words and word pairs above which two prompts are one
 REASONS = ("empty", "chatter", "markup", "too short", "too long", "not English", "unsafe", "off-topic",
            "repeats itself", "echo", "duplicate", "near-duplicate")  # fmt: skip
@@ -75,6 +75,8 @@ def _bare(entry: str) -> str:
 
 def words_of(prompt: str) -> list[str]:
     """Lower-case words, accents folded."""
+    if prompt.isascii():
+        return _WORD.findall(prompt.lower())
     plain = unicodedata.normalize("NFKD", prompt.lower())
     return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
 
@@ -124,8 +126,12 @@ class Sieve:
     def __init__(self, alike: float = ALIKE) -> None:
         self.alike, self.seen, self.told = alike, 0, Counter[str]()
         self._prints: list[frozenset[str]] = []
-        self._index: dict[str, list[int]] = {}
+        self._sketches: list[int] = []
         self._exact: set[tuple[str, ...]] = set()
+        self._heard = Counter[str]()
+        self._index: dict[int, list[int]] = {}
+        self._order: dict[str, tuple[int, str]] = {}
+        self._full = FIRST_ORDER
 
     def take(self, prompt: str, asked: Sequence[str] = ()) -> str | None:
         """None when the prompt, an answer to what was ``asked``, is let through, else the reason, counted."""
@@ -140,29 +146,64 @@ class Sieve:
     def keep(self, prompt: str) -> None:
         """Remember a prompt that needs no check, so that nothing like it comes again."""
         mine = shingles(prompt)
-        for shingle in _prefix(mine, self.alike):
-            self._index.setdefault(shingle, []).append(len(self._prints))
         self._prints.append(mine)
+        self._sketches.append(_sketch(mine))
+        self._heard.update(mine)
         self._exact.add(tuple(words_of(prompt)))
+        if len(self._prints) < self._full:
+            self._file(len(self._prints) - 1)
+            return
+        self._full *= 2  # each doubling files all anew by what is rare now: twice the work of filing once, in all
+        self._order = {shingle: (count, shingle) for shingle, count in self._heard.items()}
+        self._index.clear()
+        for k in range(len(self._prints)):
+            self._file(k)
+
+    def _file(self, k: int) -> None:
+        for key in self._keys(self._prints[k]):
+            self._index.setdefault(key, []).append(k)
 
     def twin(self, prompt: str) -> str | None:
         """Either "duplicate" or "near-duplicate" of a prompt that is kept, or None."""
         if tuple(words_of(prompt)) in self._exact:
             return "duplicate"
         mine = shingles(prompt)
-        near = {k for shingle in _prefix(mine, self.alike) for k in self._index.get(shingle, ())}
-        return "near-duplicate" if any(jaccard(mine, self._prints[k]) >= self.alike for k in near) else None
+        sketch, share = _sketch(mine), (1 - self.alike) / (1 + self.alike)
+        for k in set().union(*(self._index.get(key, ()) for key in self._keys(mine))):
+            differ = share * (len(mine) + len(self._prints[k])) + 1e-9  # at most, of two sets that are alike
+            if (sketch ^ self._sketches[k]).bit_count() <= differ and jaccard(mine, self._prints[k]) >= self.alike:
+                return "near-duplicate"
+        return None
+
+    def _keys(self, mine: frozenset[str]) -> list[int]:
+        """What to file a set under and to look for: two sets that are alike have one of these in common.
+
+        Sets with Jaccard >= t share at least t n of the n shingles of either. In an order common to all sets, the first
+        two that they share therefore lie among the first n - ceil(t n) + 2 of each, and each pair of those is a key
+        (prefix filtering, Chaudhuri, Ganti, Kaushik, ICDE 2006, with pairs for single elements). Rare ones come first
+        in that order. Sets so small that one shared shingle could do are filed under single ones as well.
+        """
+        least = _least(self.alike, len(mine))
+        ordered = sorted(mine, key=lambda shingle: self._order.get(shingle, (0, shingle)))
+        keys = []
+        if least >= 2:
+            keys = [hash(pair) for pair in itertools.combinations(ordered[: len(mine) - least + 2], 2)]
+        if _least(self.alike, least) < 2:
+            keys += [hash(shingle) for shingle in ordered[: len(mine) - least + 1]]
+        return keys
 
 
-def _prefix(mine: frozenset[str], alike: float) -> list[str]:
-    """Of a set, the shingles to file it under and to look for: two sets that are alike share at least one of these.
+def _sketch(mine: frozenset[str]) -> int:
+    """256 bits, each shingle turning one: two sets' sketches differ in no more bits than the sets in elements."""
+    sketch = 0
+    for shingle in mine:
+        sketch ^= 1 << (hash(shingle) & 255)
+    return sketch
 
-    Sets with Jaccard >= t share at least t n of the n shingles of either, so the last that either leaves out of its
-    first n - ceil(t n) + 1, in an order common to all sets, cannot be all they share. Pairs come first in that order,
-    then by hash: they are rarer than words, which keeps the lists short.
-    """
-    enough = len(mine) - math.ceil(alike * len(mine) - 1e-9) + 1
-    return sorted(mine, key=lambda shingle: (" " not in shingle, zlib.crc32(shingle.encode()), shingle))[:enough]
+
+def _least(alike: float, size: int) -> int:
+    """How many elements a set of that size shares at least with one that is alike; so the least size of that one."""
+    return math.ceil(alike * size - 1e-9)
 
 
 def jaccard(one: frozenset[str], two: frozenset[str]) -> float:
