@@ -5,6 +5,7 @@ Each step looks for what it needs in the run folder and makes what is missing, s
 
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config import check, load_recipe
-from clouds.data.loaders import Batches
+from clouds.data.loaders import Batches, read_image
 from clouds.data.rare import RareClasses, class_pixels
-from clouds.data.source import make_source, open_sets
+from clouds.data.source import draw_source, make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results, unseen_domains
 from clouds.files import read_json, write_json
@@ -25,18 +26,25 @@ from clouds.foundation.clip import build_text
 from clouds.foundation.diffusion import check_generator
 from clouds.foundation.embeddings import Cached, open_store
 from clouds.foundation.language import check_writer
+from clouds.foundation.pictures import Clip, Embedded
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import check_backends, default_weights, weights_record
+from clouds.foundation.weights import sha256
+from clouds.generate.audit import Teacher as Judge
+from clouds.generate.audit import audit_set
 from clouds.generate.images import write_png
-from clouds.generate.sets import generated_set
+from clouds.generate.manifest import ENDINGS, set_folder
+from clouds.generate.sets import AUDIT, generated_set, write_audit
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 from clouds.predict import load
-from clouds.progress import clock
+from clouds.progress import clock, say
 from clouds.report import write_report
+from clouds.report.audit import write_audit_page
 from clouds.runs import commit, open_run, usable_device
+from clouds.selftrain.judge import judge
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe
@@ -174,6 +182,71 @@ def train(recipe: Recipe, out: Path) -> None:
         },
     )
     save_model(model, out / "model")
+
+
+def audit(
+    folder: Path,
+    overrides: list[str],
+    model: Path | None = None,
+    clip: str | None = None,
+    weights: str | None = None,
+    source: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Audit a generated set with what is given, write its page; the object that ``clouds audit --json`` prints.
+
+    overrides: of the demo's recipe, of which limits, refinement and device count. source: a recipe or a folder of
+    images, whose diversity stands beside. Raises UsageError or DataError before any long work.
+    """
+    folder = set_folder(folder)
+    recipe = load_recipe("demo", overrides)
+    usable_device(recipe.train.device)
+    if weights and not clip:
+        raise UsageError(f"--weights: got {weights!r} without --clip; name the model too, as --clip open_clip/MODEL")
+    beside = source_pictures(source, overrides) if source else None
+    teacher = build_judge(model, recipe) if model else None
+    seen_by = Clip(clip, weights) if clip else None
+    result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside)
+    write_audit(result, images, out or folder / AUDIT)
+    page = write_audit_page(folder, result, images, out or folder / AUDIT)
+    return {**result, "audit": str((out or folder / AUDIT).resolve() / "audit.json"), "page": str(page)}
+
+
+def build_judge(folder: Path, recipe: Recipe) -> Judge:
+    """A model folder or run as the teacher of an audit, with the recipe's segmenter and refinement."""
+    predictor, chosen = load(folder, recipe.train.device), recipe.selftrain
+    inner = folder if (folder / "model.safetensors").exists() else folder / "model"
+    told = chosen.model_dump(
+        mode="json", include={"segmenter", "segmenter_revision", "points", "strategy", "floor", "max_swallow"}
+    )
+    settings = {"model": sha256(inner / "model.safetensors"), "refinement": told}
+    if strange := [name for name in predictor.classes if name not in NAMES]:
+        say(f"{folder}: knows {len(strange)} classes beside the 19 ({', '.join(strange[:5])}); their shares are counted, "
+            "but prompts are asked for the 19 only")  # fmt: skip
+    see = judge(predictor.model, build_segmenter(recipe), chosen)
+    return Judge(str(folder), predictor.classes, settings, see)
+
+
+def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callable[[int], NDArray[np.uint8]]]:
+    """A recipe's labelled images, or those of a folder: (name, how many, read the k-th)."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+        if not files:
+            raise UsageError(f"--source: {folder} holds no image ({', '.join(ENDINGS)})")
+        return folder.name, len(files), lambda k: read_image(files[k])
+    recipe = load_recipe(source, overrides)
+    sets = open_sets(recipe)
+    lengths = [recipe.data.source_count if each is None else len(each) for each in sets]
+
+    def read(k: int) -> NDArray[np.uint8]:
+        for each, length in zip(sets, lengths, strict=True):
+            if k < length:
+                return each.image(k) if each is not None else draw_source(recipe, k)[0]
+            k -= length
+        raise IndexError(k)
+
+    return source, sum(lengths), read
 
 
 def build_model(recipe: Recipe) -> Segmenter:

@@ -32,8 +32,8 @@ def write_report(run: Path) -> Path:
 
 
 @cache
-def _template() -> jinja2.Template:
-    """The page's template, compiled once."""
+def template(name: str = "report.html.j2") -> jinja2.Template:
+    """A page's template, compiled once."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clouds", "templates"),
         autoescape=True,
@@ -42,7 +42,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, signed=signed, tone=tone, count=count, duration=duration, yaml=_yaml)
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _render(run: Run) -> str:
@@ -58,7 +58,7 @@ def _render(run: Run) -> str:
         "examples": sections.examples(run),
     }
     name = run.folder.resolve().name
-    return _template().render(
+    return template().render(
         **parts,
         run=run,
         name=name,
