@@ -221,8 +221,8 @@ def build_judge(folder: Path, recipe: Recipe) -> Judge:
     )
     settings = {"model": sha256(inner / "model.safetensors"), "refinement": told}
     if strange := [name for name in predictor.classes if name not in NAMES]:
-        say(f"{folder}: knows {len(strange)} classes beside the 19 ({', '.join(strange[:5])}); their shares are counted, "
-            "but prompts are asked for the 19 only")  # fmt: skip
+        some = ", ".join(strange[:5])
+        say(f"{folder}: knows {len(strange)} classes beside the 19 ({some}); counted, but never asked for")
     see = judge(predictor.model, build_segmenter(recipe), chosen)
     return Judge(str(folder), predictor.classes, settings, see)
 

@@ -87,7 +87,7 @@ def _centre(pixels: Pixels, side: int) -> Pixels:
 
 def _normalised(pixels: Pixels, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """-> float (1, 3, H, W)."""
-    values = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
+    values = (pixels.astype(np.float32) - np.array(mean, np.float32)) / np.array(std, np.float32)
     return torch.from_numpy(values.transpose(2, 0, 1)[None].copy())
 
 

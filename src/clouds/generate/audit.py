@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,13 +48,13 @@ class Clip(Embedder, Protocol):
 
 @dataclass(frozen=True)
 class Teacher:
-    """``see``: image (H, W, 3), file name -> {"classes": [share of the pixels of each of ``classes``], "confidence",
+    """``see``: image (H, W, 3) -> {"classes": [share of the pixels of each of ``classes``], "confidence",
     "decided", "agreement": 0..1 or None}; ``settings`` tell which model and refinement."""
 
     name: str
     classes: Sequence[str]
     settings: dict[str, Any]
-    see: Callable[[Pixels, str], Values]
+    see: Callable[[Pixels], Values]
 
 
 def audit_set(
@@ -122,7 +123,7 @@ def _looked_at(folder: Path, rows: list[Row]) -> list[Row]:
             continue
         image["sha256"] = hashlib.sha256(data).hexdigest()
         image["changed"] = row.get("sha256") not in (None, image["sha256"])
-        image |= measures.get(image["sha256"], lambda data=data, name=name: look(data, name))  # type: ignore[misc]
+        image |= measures.get(image["sha256"], partial(look, data, name))
     return images
 
 
@@ -158,8 +159,12 @@ def _embedded(folder: Path, images: list[Row], by: Embedder | None, whole_set: b
     if by is None:
         return {}
     some = images if whole_set else images[:: max(-(-len(images) // MOST_EMBEDDED), 1)]
-    wanted = {i["file_name"]: (i["sha256"], lambda i=i: _packed(by.embed(_pixels(folder, i)))) for i in some}
-    found = Measures(folder, "vectors", by.settings).each("embedding images", wanted)  # type: ignore[arg-type]
+
+    def embed(image: Row) -> Values:
+        return _packed(by.embed(_pixels(folder, image)))
+
+    wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in some}
+    found = Measures(folder, "vectors", by.settings).each("embedding images", wanted)
     return {name: _unpacked(values) for name, values in found.items()}
 
 
@@ -172,11 +177,11 @@ def _unpacked(values: Values) -> NDArray[np.float32]:
 
 
 def _seen(folder: Path, images: list[Row], teacher: Teacher) -> None:
-    def see(image: Row) -> Callable[[], Values]:
-        return lambda: teacher.see(_pixels(folder, image), image["file_name"])
+    def see(image: Row) -> Values:
+        return teacher.see(_pixels(folder, image))
 
-    wanted = {i["file_name"]: (i["sha256"], see(i)) for i in images}
-    found = Measures(folder, "teacher", teacher.settings).each("asking the teacher", wanted)  # type: ignore[arg-type]
+    wanted = {i["file_name"]: (i["sha256"], partial(see, i)) for i in images}
+    found = Measures(folder, "teacher", teacher.settings).each("asking the teacher", wanted)
     for image in images:
         image |= found[image["file_name"]]
 
@@ -189,6 +194,7 @@ def _twins(images: list[Row], radius: int) -> dict[str, list[str]]:
     told = {}
     for k, (kept, bits) in dropped.items():
         one, other = images[k], images[kept]
+        one["twin"] = other["file_name"]
         same = one["pixels"] == other["pixels"]
         told[one["file_name"]] = [
             f"duplicate of {other['file_name']}" if same
@@ -213,10 +219,14 @@ def _diversity(
         return {"embedding": by.name, "images": len(rows), "vendi": _vendi(rows), "source": None}
     name, length, read = source
     count = min(len(rows), length, MOST_EMBEDDED)
+
+    def embed(pixels: Pixels) -> Values:
+        return _packed(by.embed(pixels))
+
     measures, others = Measures(folder, "vectors", by.settings), []
     for k in track(_spread(length, count), f"embedding {name}", count, unit="images"):
         pixels = read(k)
-        others.append(_unpacked(measures.get(pixels_key(pixels), lambda p=pixels: _packed(by.embed(p)))))  # type: ignore[misc]
+        others.append(_unpacked(measures.get(pixels_key(pixels), partial(embed, pixels))))
     mine = [rows[k] for k in _spread(len(rows), count)]
     beside = {"name": name, "images": count, "vendi": _vendi(others)}
     return {"embedding": by.name, "images": count, "vendi": _vendi(mine), "source": beside}
@@ -230,7 +240,9 @@ def _spread(length: int, count: int) -> list[int]:
     return np.linspace(0, length - 1, count).round().astype(int).tolist() if count else []
 
 
-def _result(folder: Path, images: list[Row], limits: Audit, teacher: Teacher | None, clip: Clip | None) -> dict[str, Any]:
+def _result(
+    folder: Path, images: list[Row], limits: Audit, teacher: Teacher | None, clip: Clip | None
+) -> dict[str, Any]:
     kept = [image for image in images if image["keep"]]
     prompts = list(dict.fromkeys(image["prompt"] for image in kept if image["prompt"]))
     seen = _classes(kept, teacher, limits.seen) if teacher else None
@@ -259,10 +271,9 @@ def _classes(images: list[Row], teacher: Teacher, least: float) -> dict[str, dic
     """{class: {"pixels": its share of all pixels, "images": share of the images that show it}}."""
     shares = np.array([image["classes"] for image in images], float).reshape(len(images), len(teacher.classes))
     count = max(len(images), 1)
-    return {
-        name: {"pixels": round(float(column.sum()) / count, 5), "images": round(float((column >= least).sum()) / count, 4)}
-        for name, column in zip(teacher.classes, shares.T, strict=True)
-    }
+    pixels, shown = shares.sum(0) / count, (shares >= least).sum(0) / count
+    told = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
+    return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in told}
 
 
 def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:

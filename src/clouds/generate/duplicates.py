@@ -6,6 +6,7 @@ image hash functions"); the search is multi-index hashing (Norouzi, Punjani, Fle
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,14 +88,14 @@ def _within(
     return found
 
 
-def twins(hashes: Sequence[int], better: Sequence[object], radius: int) -> dict[int, tuple[int, int]]:
+def twins(hashes: Sequence[int], better: Sequence[Any], radius: int) -> dict[int, tuple[int, int]]:
     """Which images to drop for which: {place: (place of the one kept, bits that differ)}.
 
     better: a sort key an image, the best one lowest. Images are kept from the best on, unless one within the radius is
     kept already. So each one dropped names a kept one that it resembles itself, and none is dropped at the end of a
     chain of likenesses.
     """
-    order = sorted(range(len(hashes)), key=lambda k: (better[k], k))  # type: ignore[operator]
+    order = sorted(range(len(hashes)), key=lambda k: (better[k], k))
     best: dict[int, int] = {}
     dropped = {}
     for k in order:

@@ -23,7 +23,7 @@ Values = dict[str, Any]
 
 
 class Measures:
-    """Values by key, each appended to a file of the set as it is measured; ``settings`` tell one measure's files apart."""
+    """Values by key, each appended to a file of the set as it is measured; ``settings`` tell the files apart."""
 
     def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
         told = json.dumps([FORMAT, settings], sort_keys=True, default=str)

@@ -46,7 +46,8 @@ def read_request(path: Path) -> tuple[int, Wanted, list[str], str]:
         request, folder = content["request"], Path(content["folder"])
         count, wanted = int(request["count"]), {str(a): _counts(a, each) for a, each in request["wanted"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"--fill: {path}: holds no request ({error!r}); expected the audit.json of `clouds audit`") from error
+        told = f"--fill: {path}: holds no request ({error!r}); expected the audit.json of `clouds audit`"
+        raise DataError(told) from error
     manifest = folder / MANIFEST
     rows = read_jsonl(manifest, cut_is_fine=True) if manifest.is_file() else []
     told = json.dumps([count, wanted], sort_keys=True)

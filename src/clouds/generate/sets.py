@@ -42,8 +42,8 @@ def _enough(rows: list[Row], whole: list[Row], folder: Path, batch: int) -> list
     if dropped and len(rows) < batch:
         raise CloudsError(
             f"{folder}: its audit left {len(rows)} of {len(whole)} images, fewer than train.batch_size={batch}; "
-            f"{folder / AUDIT / 'audit.json'} says why. Draw more (generate.count), relax the limits (audit.radius, ...) "
-            "or train without generate.audit on a set that was not audited"
+            f"{folder / AUDIT / 'audit.json'} says why. Draw more (generate.count) or "
+            "relax the limits (audit.radius, ...)"
         )
     return [folder / row["file_name"] for row in rows]
 

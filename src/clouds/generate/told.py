@@ -68,5 +68,6 @@ def audit_text(result: dict[str, Any]) -> str:
         lines.append(f"Vendi score of {found['images']} images ({found['embedding']}): {found['vendi']:.2f}{beside}")
     request = result["request"]
     kinds = ", ".join(f"{name} {len(each)}" for name, each in request["wanted"].items())
-    lines.append(f"under-covered: {kinds or 'nothing'}" + (f"; {request['count']} prompts would fill it" if kinds else ""))
+    remedy = f"; {request['count']} prompts would fill it" if kinds else ""
+    lines.append(f"under-covered: {kinds or 'nothing'}{remedy}")
     return "\n".join([*lines, result["page"]])

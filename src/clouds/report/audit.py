@@ -1,4 +1,4 @@
-"""The page of an audit: a generated set in pictures, what was dropped and why, what the set covers. One file, no script."""
+"""The page of an audit: a generated set in pictures, what was dropped and why, what it covers. No script."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = {
     "confidence": "Teacher's confidence", "decided": "Pixels decided by refinement",
     "agreement": "Refinement agrees with the teacher",
 }  # fmt: skip
-LIMITS = {"spread": "blank", "contrast": "contrast", "clip": "clip", "confidence": "confidence", "agreement": "agreement"}
+LIMITS = {"spread": "blank"}  # measures whose limit has another name
 RANKS = (("clip", "their CLIP score"), ("agreement", "how far refinement agrees with the teacher"),
          ("sharpness", "their sharpness"))  # fmt: skip
 
@@ -41,7 +41,7 @@ class Bar(NamedTuple):
     height: float
     low: float
     high: float
-    count: int
+    images: int
 
 
 def write_audit_page(folder: Path, result: Mapping[str, Any], images: Sequence[Image], out: Path) -> Path:
@@ -112,8 +112,8 @@ def _reasons(folder: Path, images: Sequence[Image]) -> list[dict[str, Any]]:
     shown = []
     for name, group in sorted(groups.items(), key=lambda each: -len(each[1])):
         tiles = _shown(folder, group[:SHOWN])
-        for tile in tiles:
-            other = known.get(tile["why"][0].partition(" of ")[2].rpartition(" (")[0] or tile["why"][0].partition(" of ")[2])
+        for tile, image in zip(tiles, group, strict=False):
+            other = known.get(image.get("twin"))
             tile["kept"] = _tile(other, _picture(folder, other, SHOWN_WIDTH)) if other else None
         shown.append({"name": name, "count": len(group), "tiles": tiles})
     return shown
@@ -124,7 +124,7 @@ def _histogram(name: str, result: Mapping[str, Any], images: Sequence[Image]) ->
     if not len(values):
         return None
     low, high = float(values.min()), float(values.max())
-    limit = result["limits"].get(LIMITS.get(name, ""))
+    limit = result["limits"].get(LIMITS.get(name, name))
     if limit is not None:
         low, high = min(low, limit), max(high, limit)
     high = high if high > low else low + 1

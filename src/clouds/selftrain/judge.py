@@ -18,12 +18,12 @@ SEED = 0  # of the prompt points: an audit that is run again sees the same
 
 def judge(
     model: Segmenter, segmenter: PromptableSegmenter, settings: SelfTrain
-) -> Callable[[NDArray[np.uint8], str], dict[str, Any]]:
-    """-> see(image (H, W, 3) uint8, name): {"classes": share of the pixels of each of the model's classes,
+) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
+    """-> see(image (H, W, 3) uint8): {"classes": share of the pixels of each of the model's classes,
     "confidence": mean over the pixels, "decided": share of pixels that refinement decided, "agreement": share of those
     that it gave the teacher's class, None where it decided none}."""
 
-    def see(image: NDArray[np.uint8], name: str) -> dict[str, Any]:  # noqa: ARG001 - for who wants to tell it
+    def see(image: NDArray[np.uint8]) -> dict[str, Any]:
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).to(model.mean.device)
         labels, confidence = (found[0].cpu().numpy() for found in predictions(model, batch))
         refined = refine_map(
