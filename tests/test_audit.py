@@ -467,17 +467,20 @@ def page(drawn, tmp_path_factory, model_folder) -> Path:
     rows = read_jsonl(target / "metadata.jsonl")
     rows[3]["prompt"] = "<script>alert('x')</script> \"q\" & {{ 7*7 }} \ud800"
     (target / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = clouds.pipeline.audit(target, [], model=model_folder, source="demo", out=target / "looked") if False else (
-        clouds.pipeline.audit(target, [], model=model_folder, out=target / "looked"))
+    result = clouds.pipeline.audit(target, [], model=model_folder, out=target / "looked")
     assert {path.name for path in (target / "looked").iterdir()} == {"audit.json", "images.jsonl", "index.html"}
     assert read_json(target / "looked" / "audit.json")["kept"] == result["kept"] == 14
     return Path(result["page"])
 
 
+class AuditPage(Page):
+    VOID, SHAPES = (*Page.VOID, "input"), (*Page.SHAPES, "rect")
+
+
 def test_the_page_tells_what_was_dropped_and_loads_nothing(page):
     html = page.read_text("utf-8")
-    parsed = Page(html)
-    for said in ("14 of 16 images are fit to train on", "duplicate of 000000.png", "no CLIP was given", "+",
+    parsed = AuditPage(html)
+    for said in ("14 of 16 images are fit to train on", "duplicate of 000000.png", "no CLIP was given",
                  "<script>alert('x')</script> \"q\" & {{ 7*7 }}", "Classes the teacher sees", "Refinement"):
         assert said in parsed.text, said
     assert "<script" not in html

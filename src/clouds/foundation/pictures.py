@@ -64,9 +64,7 @@ class Clip:
         """(H, W, 3) uint8 RGB -> unit vector of the joint space, as open_clip prepares and encodes it: shorter side to
         the model's, centre cut out."""
         image = _normalised(_centre(pixels, self._side), self._vision.mean, self._vision.std)
-        features = self._vision.features(image)
-        everywhere = torch.ones(1, 1, *features[32].shape[-2:], dtype=torch.bool)
-        return _unit(self._vision.regions(features, everywhere)[0, 0])
+        return _unit(self._vision.visual(image)[0])
 
     def score(self, picture: Vector, prompt: str) -> float:
         """CLIP score 0..100: 100 max(0, cosine) (Hessel et al. 2021, arXiv 2104.08718, as torchmetrics scales it)."""
