@@ -86,9 +86,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    print(f"Python {platform.python_version()}, numpy {np.__version__}, opencv {cv2.__version__}, {os.cpu_count()} cores, "
-          f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}, OpenCV threads {cv2.getNumThreads()}, seed {args.seed}, "
-          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    versions = f"Python {platform.python_version()}, numpy {np.__version__}, opencv {cv2.__version__}"
+    threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}, OpenCV threads {cv2.getNumThreads()}"
+    print(f"{versions}, {os.cpu_count()} cores, {threads}, seed {args.seed}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as place:
         one = Path(place) / "one"
         alone = draw(one, args.images, 1, args.seed)
@@ -101,8 +101,8 @@ def main() -> None:
         diverse, _ = timed(lambda: audit_set(one, Audit(), Embedded()))
         again, _ = timed(lambda: audit_set(one, Audit(), Embedded()))
         scale = 1000 / args.images
-        print(f"audit of 1000 images: {plain * scale:.1f} s without a network, {diverse * scale:.1f} s more with diversity, "
-              f"{again * scale:.1f} s once all is measured")  # fmt: skip
+        print(f"audit of 1000 images: {plain * scale:.1f} s without a network, {diverse * scale:.1f} s more with "
+              f"diversity, {again * scale:.1f} s once all is measured")  # fmt: skip
     known = np.array([int(image["hash"], 16) for image in images if "hash" in image], np.uint64)
     rng = np.random.default_rng(args.seed)
     print(f"{'hashes':>8}{'search':>10}{'all pairs':>12}{'pairs found':>13}")
