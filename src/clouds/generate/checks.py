@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from clouds.generate.words import CHATTER, ENGLISH, OFF_TOPIC, STREET, UNSAFE, pattern
 
 LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 6, 60, 400  # CLIP reads 77 tokens, about 60 words
-FIRST_ORDER = 64  # prompts after which rare shingles are told from common ones
 ALIKE = 0.8  # share of common words and word pairs above which two prompts are one
 REASONS = ("empty", "chatter", "markup", "too short", "too long", "not English", "unsafe", "off-topic",
            "repeats itself", "echo", "duplicate", "near-duplicate")  # fmt: skip
@@ -128,10 +127,7 @@ class Sieve:
         self._prints: list[frozenset[str]] = []
         self._sketches: list[int] = []
         self._exact: set[tuple[str, ...]] = set()
-        self._heard = Counter[str]()
-        self._index: dict[int, list[int]] = {}
-        self._order: dict[str, tuple[int, str]] = {}
-        self._full = FIRST_ORDER
+        self._index: dict[tuple[int, int, int], list[int]] = {}
 
     def take(self, prompt: str, asked: Sequence[str] = ()) -> str | None:
         """None when the prompt, an answer to what was ``asked``, is let through, else the reason, counted."""
@@ -146,50 +142,43 @@ class Sieve:
     def keep(self, prompt: str) -> None:
         """Remember a prompt that needs no check, so that nothing like it comes again."""
         mine = shingles(prompt)
+        for key in self._keys(mine):
+            self._index.setdefault(key, []).append(len(self._prints))
         self._prints.append(mine)
         self._sketches.append(_sketch(mine))
-        self._heard.update(mine)
         self._exact.add(tuple(words_of(prompt)))
-        if len(self._prints) < self._full:
-            self._file(len(self._prints) - 1)
-            return
-        self._full *= 2  # each doubling files all anew by what is rare now: twice the work of filing once, in all
-        self._order = {shingle: (count, shingle) for shingle, count in self._heard.items()}
-        self._index.clear()
-        for k in range(len(self._prints)):
-            self._file(k)
-
-    def _file(self, k: int) -> None:
-        for key in self._keys(self._prints[k]):
-            self._index.setdefault(key, []).append(k)
 
     def twin(self, prompt: str) -> str | None:
         """Either "duplicate" or "near-duplicate" of a prompt that is kept, or None."""
         if tuple(words_of(prompt)) in self._exact:
             return "duplicate"
         mine = shingles(prompt)
-        sketch, share = _sketch(mine), (1 - self.alike) / (1 + self.alike)
-        for k in set().union(*(self._index.get(key, ()) for key in self._keys(mine))):
-            differ = share * (len(mine) + len(self._prints[k])) + 1e-9  # at most, of two sets that are alike
-            if (sketch ^ self._sketches[k]).bit_count() <= differ and jaccard(mine, self._prints[k]) >= self.alike:
+        sketch = _sketch(mine)
+        for k in set[int]().union(*(self._index.get(key, ()) for key in self._keys(mine))):
+            other = self._prints[k]
+            near = (sketch ^ self._sketches[k]).bit_count() <= self._apart(len(mine), len(other))
+            if near and jaccard(mine, other) >= self.alike:
                 return "near-duplicate"
         return None
 
-    def _keys(self, mine: frozenset[str]) -> list[int]:
+    def _apart(self, one: int, two: int) -> int:
+        """In how many elements two sets of these sizes may differ that are alike."""
+        return math.floor((1 - self.alike) / (1 + self.alike) * (one + two) + 1e-9)
+
+    def _keys(self, mine: frozenset[str]) -> list[tuple[int, int, int]]:
         """What to file a set under and to look for: two sets that are alike have one of these in common.
 
-        Sets with Jaccard >= t share at least t n of the n shingles of either. In an order common to all sets, the first
-        two that they share therefore lie among the first n - ceil(t n) + 2 of each, and each pair of those is a key
-        (prefix filtering, Chaudhuri, Ganti, Kaushik, ICDE 2006, with pairs for single elements). Rare ones come first
-        in that order. Sets so small that one shared shingle could do are filed under single ones as well.
+        If they differ in d elements at most, and all possible elements are dealt to d + 1 parts, then in one part the
+        two sets are equal (the pigeonhole of PartEnum: Arasu, Ganti, Kaushik, VLDB 2006). d follows from both sizes, so
+        a set is filed for each d that a partner of any fitting size would come to.
         """
-        least = _least(self.alike, len(mine))
-        ordered = sorted(mine, key=lambda shingle: self._order.get(shingle, (0, shingle)))
-        keys = []
-        if least >= 2:
-            keys = [hash(pair) for pair in itertools.combinations(ordered[: len(mine) - least + 2], 2)]
-        if _least(self.alike, least) < 2:
-            keys += [hash(shingle) for shingle in ordered[: len(mine) - least + 1]]
+        size, hashes, keys = len(mine), [hash(shingle) for shingle in mine], []
+        smallest, largest = math.ceil(self.alike * size - 1e-9), math.floor(size / self.alike + 1e-9)
+        for apart in range(self._apart(size, smallest), self._apart(size, largest) + 1):
+            parts = [0] * (apart + 1)
+            for each in hashes:
+                parts[each % (apart + 1)] ^= each
+            keys += [(apart, part, content) for part, content in enumerate(parts)]
         return keys
 
 
@@ -199,11 +188,6 @@ def _sketch(mine: frozenset[str]) -> int:
     for shingle in mine:
         sketch ^= 1 << (hash(shingle) & 255)
     return sketch
-
-
-def _least(alike: float, size: int) -> int:
-    """How many elements a set of that size shares at least with one that is alike; so the least size of that one."""
-    return math.ceil(alike * size - 1e-9)
 
 
 def jaccard(one: frozenset[str], two: frozenset[str]) -> float:
