@@ -41,12 +41,12 @@ def read_request(path: Path) -> tuple[int, Wanted, list[str], str]:
     is still there, and a digest of the request. UsageError or DataError for anything else."""
     if not path.is_file():
         raise UsageError(f"--fill: {path} is no file; expected the audit.json of `clouds audit`")
-    content = read_json(path)
     try:
+        content = read_json(path)
         request, folder = content["request"], Path(content["folder"])
         count, wanted = int(request["count"]), {str(a): _counts(a, each) for a, each in request["wanted"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        told = f"--fill: {path}: holds no request ({error!r}); expected the audit.json of `clouds audit`"
+    except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
+        told = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
         raise DataError(told) from error
     manifest = folder / MANIFEST
     rows = read_jsonl(manifest, cut_is_fine=True) if manifest.is_file() else []
