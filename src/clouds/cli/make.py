@@ -1,4 +1,4 @@
-"""Verbs that look at data or make it: classes, check, prompts, generate, regions."""
+"""Verbs that look at data or make it: classes, check, prompts, generate, regions, audit."""
 
 import sys
 from pathlib import Path
@@ -52,6 +52,9 @@ def prompts(
     recipe: RecipeName,
     overrides: Overrides = None,
     out: Annotated[Path, out_option("prompts.jsonl", "FILE")] = Path("prompts.jsonl"),
+    fill: Annotated[
+        Path | None, typer.Option("--fill", metavar="AUDIT.json", help="Write what this audit of a set asks for.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -59,12 +62,16 @@ def prompts(
 
     Examples:  clouds prompts demo prompts.count=20 --out prompts.jsonl
                clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
+               clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
     """
-    from clouds.config import load_recipe
-    from clouds.generate.prompts import write_prompts
+    from clouds.generate.fill import prompts_for
     from clouds.generate.told import prompts_result, result_text
 
-    result = prompts_result(write_prompts(load_recipe(recipe, overrides), out), out)
+    written = prompts_for(recipe, overrides or [], out, fill)
+    if written is None:
+        tell({"prompts": 0, "file": None}, as_json, f"{fill}: asks for nothing, nothing is under-covered")
+        return
+    result = prompts_result(written, out)
     tell(result, as_json, result_text(result, out))
 
 
@@ -122,3 +129,36 @@ def regions(
     result = find_set_regions(what, overrides or [], shard, out)
     text = f"{result['images']} images in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
     tell(result, as_json, text)
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A generated set, or a run that has one.")],
+    overrides: Overrides = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", help="What this model or run sees in the images.")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", metavar="open_clip/MODEL", help="Score how images fit their prompts.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="CLIP's weights: a tag, hf-hub:org/name, a path.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="RECIPE|DIR", help="Whose diversity to show beside the set's.")
+    ] = None,
+    out: Annotated[Path | None, out_option("DIR/audit")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find broken, blank and doubled images of a generated set, mark what to train on, show what it covers.
+
+    Examples:  clouds audit generated
+               clouds audit generated --model runs/demo --source demo audit.radius=8
+               clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
+    """
+    from clouds.auditing import audit as look_through
+    from clouds.generate.told import audit_text
+
+    result = look_through(folder, overrides or [], model, clip, weights, source, out)
+    tell(result, as_json, audit_text(result))

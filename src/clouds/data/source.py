@@ -141,6 +141,11 @@ def set_root(chosen: LabelledSet, data: Data) -> Path:
     return data.root / FOLDERS[chosen.dataset]
 
 
+def draw_source(recipe: Recipe, k: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Scene k of the embedded source: image (H, W, 3), label (H, W)."""
+    return streets.render(streets.sample("source", recipe.seed * 100_000 + k), recipe.data.source_size)
+
+
 def render_source(recipe: Recipe, folder: Path) -> Segmentation:
     """Render what is missing of the embedded source into images/ and labels/. Scene k depends on (recipe, k) only."""
     count = recipe.data.source_count
@@ -149,8 +154,7 @@ def render_source(recipe: Recipe, folder: Path) -> Segmentation:
 
     def make() -> Iterator[None]:
         for k in missing:
-            scene = streets.sample("source", recipe.seed * 100_000 + k)
-            for path, picture in zip(paths[k], streets.render(scene, recipe.data.source_size), strict=True):
+            for path, picture in zip(paths[k], draw_source(recipe, k), strict=True):
                 data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)[1]
                 with whole_file(path) as temporary:
                     temporary.write_bytes(data.tobytes())  # cv2.imwrite would be silent on a full disk

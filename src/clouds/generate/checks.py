@@ -8,7 +8,6 @@ import json
 import math
 import re
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -75,6 +74,8 @@ def _bare(entry: str) -> str:
 
 def words_of(prompt: str) -> list[str]:
     """Lower-case words, accents folded."""
+    if prompt.isascii():
+        return _WORD.findall(prompt.lower())
     plain = unicodedata.normalize("NFKD", prompt.lower())
     return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
 
@@ -124,8 +125,9 @@ class Sieve:
     def __init__(self, alike: float = ALIKE) -> None:
         self.alike, self.seen, self.told = alike, 0, Counter[str]()
         self._prints: list[frozenset[str]] = []
-        self._index: dict[str, list[int]] = {}
+        self._sketches: list[int] = []
         self._exact: set[tuple[str, ...]] = set()
+        self._index: dict[tuple[int, int, int], list[int]] = {}
 
     def take(self, prompt: str, asked: Sequence[str] = ()) -> str | None:
         """None when the prompt, an answer to what was ``asked``, is let through, else the reason, counted."""
@@ -140,9 +142,10 @@ class Sieve:
     def keep(self, prompt: str) -> None:
         """Remember a prompt that needs no check, so that nothing like it comes again."""
         mine = shingles(prompt)
-        for shingle in _prefix(mine, self.alike):
-            self._index.setdefault(shingle, []).append(len(self._prints))
+        for key in self._keys(mine):
+            self._index.setdefault(key, []).append(len(self._prints))
         self._prints.append(mine)
+        self._sketches.append(_sketch(mine))
         self._exact.add(tuple(words_of(prompt)))
 
     def twin(self, prompt: str) -> str | None:
@@ -150,19 +153,41 @@ class Sieve:
         if tuple(words_of(prompt)) in self._exact:
             return "duplicate"
         mine = shingles(prompt)
-        near = {k for shingle in _prefix(mine, self.alike) for k in self._index.get(shingle, ())}
-        return "near-duplicate" if any(jaccard(mine, self._prints[k]) >= self.alike for k in near) else None
+        sketch = _sketch(mine)
+        for k in set[int]().union(*(self._index.get(key, ()) for key in self._keys(mine))):
+            other = self._prints[k]
+            near = (sketch ^ self._sketches[k]).bit_count() <= self._apart(len(mine), len(other))
+            if near and jaccard(mine, other) >= self.alike:
+                return "near-duplicate"
+        return None
+
+    def _apart(self, one: int, two: int) -> int:
+        """In how many elements two sets of these sizes may differ that are alike."""
+        return math.floor((1 - self.alike) / (1 + self.alike) * (one + two) + 1e-9)
+
+    def _keys(self, mine: frozenset[str]) -> list[tuple[int, int, int]]:
+        """What to file a set under and to look for: two sets that are alike have one of these in common.
+
+        If they differ in d elements at most, and all possible elements are dealt to d + 1 parts, then in one part the
+        two sets are equal (the pigeonhole of PartEnum: Arasu, Ganti, Kaushik, VLDB 2006). d follows from both sizes, so
+        a set is filed for each d that a partner of any fitting size would come to.
+        """
+        size, hashes, keys = len(mine), [hash(shingle) for shingle in mine], []
+        smallest, largest = math.ceil(self.alike * size - 1e-9), math.floor(size / self.alike + 1e-9)
+        for apart in range(self._apart(size, smallest), self._apart(size, largest) + 1):
+            parts = [0] * (apart + 1)
+            for each in hashes:
+                parts[each % (apart + 1)] ^= each
+            keys += [(apart, part, content) for part, content in enumerate(parts)]
+        return keys
 
 
-def _prefix(mine: frozenset[str], alike: float) -> list[str]:
-    """Of a set, the shingles to file it under and to look for: two sets that are alike share at least one of these.
-
-    Sets with Jaccard >= t share at least t n of the n shingles of either, so the last that either leaves out of its
-    first n - ceil(t n) + 1, in an order common to all sets, cannot be all they share. Pairs come first in that order,
-    then by hash: they are rarer than words, which keeps the lists short.
-    """
-    enough = len(mine) - math.ceil(alike * len(mine) - 1e-9) + 1
-    return sorted(mine, key=lambda shingle: (" " not in shingle, zlib.crc32(shingle.encode()), shingle))[:enough]
+def _sketch(mine: frozenset[str]) -> int:
+    """256 bits, each shingle turning one: two sets' sketches differ in no more bits than the sets in elements."""
+    sketch = 0
+    for shingle in mine:
+        sketch ^= 1 << (hash(shingle) & 255)
+    return sketch
 
 
 def jaccard(one: frozenset[str], two: frozenset[str]) -> float:

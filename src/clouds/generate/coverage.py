@@ -3,9 +3,10 @@
 Attributes are those of the street renderer's vocabulary, and the 19 classes.
 """
 
+import heapq
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -109,9 +110,16 @@ def summary(prompts: Sequence[str], embed: Any = None) -> dict[str, Any]:
     }
 
 
-def briefs(prompts: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
-    """``n`` scenes to ask for, made of what ``prompts`` speak of least, so that the whole comes out even."""
+def briefs(
+    prompts: Sequence[str], n: int, rng: np.random.Generator, wanted: Mapping[str, Mapping[str, int]] | None = None
+) -> list[str]:
+    """``n`` scenes to ask for, made of what ``prompts`` speak of least, so that the whole comes out even.
+
+    wanted: {attribute: {phrase: how often it is to be spoken of before all others}}.
+    """
     counts = counted(prompts)
+    for attribute, more in (wanted or {}).items():
+        counts[attribute].subtract(more)
 
     def least(attribute: str) -> str:
         heard = counts[attribute]
@@ -134,20 +142,35 @@ def briefs(prompts: Sequence[str], n: int, rng: np.random.Generator) -> list[str
     return asked
 
 
-def most_even(prompts: Sequence[str], count: int, given: Sequence[str] = ()) -> list[int]:
+def most_even(
+    prompts: Sequence[str],
+    count: int,
+    given: Sequence[str] = (),
+    wanted: Mapping[str, Mapping[str, int]] | None = None,
+) -> list[int]:
     """Which ``count`` of the prompts to keep (their places, ascending): each next one adds most of what is rare so far,
     in these and in the ``given`` ones.
 
-    Greedy: a mention is worth 1 / (1 + how often it was heard) squared, which favours what nobody has said.
+    Greedy: a mention is worth 1 / (1 + how often it was heard) squared, which favours what nobody has said; one that is
+    ``wanted`` (as of ``briefs``) and still owed is worth 4. Worths only fall, so a heap finds the best without
+    looking at all.
     """
     if len(prompts) <= count:
         return list(range(len(prompts)))
     spoken = [[(a, phrase) for a, found in mentions(prompt).items() for phrase in found] for prompt in prompts]
     heard = Counter((a, phrase) for prompt in given for a, found in mentions(prompt).items() for phrase in found)
-    left, kept = dict.fromkeys(range(len(prompts))), list[int]()
-    while left and len(kept) < count:
-        best = max(left, key=lambda k: (sum(1 / (1 + heard[each]) ** 2 for each in spoken[k]), -k))
-        del left[best]
-        kept.append(best)
-        heard.update(spoken[best])
+    heard.subtract({(a, phrase): n for a, each in (wanted or {}).items() for phrase, n in each.items()})
+
+    def worth(k: int) -> float:
+        return sum(4.0 if heard[each] < 0 else 1 / (1 + heard[each]) ** 2 for each in spoken[k])
+
+    heap, kept = [(-worth(k), k) for k in range(len(prompts))], list[int]()
+    heapq.heapify(heap)
+    while heap and len(kept) < count:
+        old, k = heapq.heappop(heap)
+        if (now := -worth(k)) != old:
+            heapq.heappush(heap, (now, k))
+            continue
+        kept.append(k)
+        heard.update(spoken[k])
     return sorted(kept)

@@ -92,8 +92,12 @@ def make_set(
 
 
 def kept(rows: Sequence[Row]) -> list[Row]:
-    """The rows to train on: drawn, and not dropped by an audit."""
-    return [row for row in rows if row.get("keep") is not False and "failed" not in row]
+    """The rows to train on: drawn, and not dropped by an audit, which is told."""
+    drawn = [row for row in rows if "failed" not in row]
+    found = [row for row in drawn if row.get("keep") is not False]
+    if len(found) < len(drawn):
+        say(f"{len(drawn) - len(found)} of {len(drawn)} generated images are left out, as their audit said")
+    return found
 
 
 def read_set(folder: Path) -> list[Row]:
@@ -113,7 +117,9 @@ def _known(folder: Path) -> list[Row]:
 
 
 def _whole(row: Mapping[str, Any], folder: Path) -> bool:
-    return "failed" not in row and (folder / str(row["file_name"])).is_file()
+    """Drawn, there, and not found broken by an audit."""
+    broken = any(str(why).startswith("broken") for why in row.get("why") or ())
+    return "failed" not in row and not broken and (folder / str(row["file_name"])).is_file()
 
 
 def _matches(row: Row, made: Mapping[str, Row]) -> bool:

@@ -41,23 +41,38 @@ def prompts_of(recipe: Recipe, path: Path) -> list[str]:
     return [row["prompt"] for row in write_prompts(recipe, path).rows]
 
 
-def write_prompts(recipe: Recipe, path: Path) -> Written:
+@dataclass(frozen=True)
+class Request:
+    """What to speak of (``coverage.briefs``) beside the prompts that a set has already; ``digest`` names it."""
+
+    wanted: dict[str, dict[str, int]] = field(default_factory=dict)
+    known: list[str] = field(default_factory=list)
+    digest: str | None = None
+
+
+NO_REQUEST = Request()
+
+
+def write_prompts(recipe: Recipe, path: Path, request: Request = NO_REQUEST) -> Written:
     """The prompts with how they came about. What is on disk of the same settings is used and not asked for again.
 
+    With a request they speak of what it wants, and of nothing (nearly) as the prompts it knows.
     Raises UsageError for settings that cannot be, BackendError where the writer cannot be used, or wrote too little
     with ``prompts.fill`` off.
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
-    origin = _origin(recipe)
+    origin = _origin(recipe, request)
     old = _kept(path, origin, recipe.prompts.count)
-    if recipe.prompts.writer == "grammar":
+    if recipe.prompts.writer == "grammar" and request.digest:
+        written = Written(_filled(recipe, [], _sieve(request), origin, request) if old is None else [])
+    elif recipe.prompts.writer == "grammar":
         texts = Grammar().write(NAMES, recipe.prompts.count, recipe.seed) if old is None else []
         written = Written([_row(text, origin) for text in texts])
     elif old is not None and not answers_file(path).exists():
         written = Written([])
     else:
-        written = _asked(recipe, Answers(answers_file(path), origin["recipe"]), origin)
+        written = _asked(recipe, Answers(answers_file(path), origin["recipe"]), origin, request)
     if old is not None:
         written.rows = old  # somebody may have edited them
     else:
@@ -65,16 +80,18 @@ def write_prompts(recipe: Recipe, path: Path) -> Written:
     return written
 
 
-def _origin(recipe: Recipe) -> dict[str, Any]:
+def _origin(recipe: Recipe, request: Request) -> dict[str, Any]:
     """What tells that rows are of these settings."""
     writer, *_ = recipe.prompts.writer.partition("/")
     check_writer(recipe.prompts)
     origin: dict[str, Any] = {"writer": writer, "seed": recipe.seed}
-    if writer == "grammar":
+    if writer == "grammar" and not request.digest:
         return origin
     settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries", "requests_per_minute"})
     if writer == "file":
         settings["text"] = build_writer(recipe.prompts).revision
+    if request.digest:
+        settings["request"] = request.digest
     told = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
     return {**origin, "recipe": hashlib.sha256(told.encode()).hexdigest()[:16]}
 
@@ -91,10 +108,16 @@ def _row(text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:
     return {"prompt": text, **spoken, "model": None, "revision": None, "round": 0, "filled": False, **origin, **how}
 
 
-def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any]) -> Written:
-    settings, sieve = recipe.prompts, Sieve()
-    for _, sentence in EXAMPLES:
-        sieve.keep(sentence)  # a small model says what it was shown
+def _sieve(request: Request) -> Sieve:
+    """One that lets through nothing that is in the set already, or that a small model was shown and repeats."""
+    sieve = Sieve()
+    for sentence in (*(said for _, said in EXAMPLES), *request.known):
+        sieve.keep(sentence)
+    return sieve
+
+
+def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any], request: Request) -> Written:
+    settings, sieve = recipe.prompts, _sieve(request)
     pool: list[dict[str, Any]] = []
     written = Written([], rejected=sieve.told)
     calls = _calls(recipe, answers)
@@ -102,7 +125,8 @@ def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any]) -> Written:
         texts = [row["prompt"] for row in pool]
         if not (wanted := _wanted(texts, settings.count)):
             break
-        for call, asked in calls(turn, briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)))):
+        scenes = briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)), request.wanted)
+        for call, asked in calls(turn, scenes):
             asked = asked if origin["writer"] != "file" else []  # nobody told a file
             for line in (line for answer in call["answers"] for line in parse_list(answer)):
                 written.lines.append(line)
@@ -110,8 +134,8 @@ def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any]) -> Written:
                     how = {"model": call["model"], "revision": call["revision"], "round": turn}
                     pool.append(_row(line, origin, **how))
         say(f"prompt writer, round {turn + 1}: {len(pool)} of {settings.count} prompts, {sieve.seen} lines read")
-    pool = [pool[k] for k in most_even([row["prompt"] for row in pool], settings.count)]
-    written.rows = pool + _filled(recipe, pool, sieve, origin)
+    pool = [pool[k] for k in most_even([row["prompt"] for row in pool], settings.count, (), request.wanted)]
+    written.rows = pool + _filled(recipe, pool, sieve, origin, request)
     return written
 
 
@@ -148,23 +172,32 @@ def _calls(recipe: Recipe, answers: Answers) -> Any:
     return calls
 
 
-def _filled(recipe: Recipe, pool: list[dict[str, Any]], sieve: Sieve, origin: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows by the grammar for what is missing, chosen to even out the whole, and marked."""
+def _filled(
+    recipe: Recipe, pool: list[dict[str, Any]], sieve: Sieve, origin: dict[str, Any], request: Request
+) -> list[dict[str, Any]]:
+    """Rows by the grammar for what is missing, chosen to even out the whole or to speak of what is wanted.
+
+    They are marked as filled, unless the grammar is the writer.
+    """
     settings, missing = recipe.prompts, recipe.prompts.count - len(pool)
     if missing <= 0:
         return []
-    reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.told.most_common()) or "no line was rejected"
-    short = f"{settings.writer}: {len(pool)} of {settings.count} prompts could be used ({reasons})"
-    if not settings.fill:
-        raise BackendError(
-            f"prompts.writer: {short}. Ask for fewer (prompts.count), ask longer (prompts.rounds), take a better "
-            "writer, or let the grammar write the rest (prompts.fill=true)"
-        )
-    say(f"prompt writer {short}; the grammar writes the other {missing}, marked in the file")
+    chosen = origin["writer"] == "grammar"
+    if not chosen:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.told.most_common()) or "no line was rejected"
+        short = f"{settings.writer}: {len(pool)} of {settings.count} prompts could be used ({reasons})"
+        if not settings.fill:
+            raise BackendError(
+                f"prompts.writer: {short}. Ask for fewer (prompts.count), ask longer (prompts.rounds), take a better "
+                "writer, or let the grammar write the rest (prompts.fill=true)"
+            )
+        say(f"prompt writer {short}; the grammar writes the other {missing}, marked in the file")
     spare = []
-    for text in Grammar().write(NAMES, 3 * missing + 20, recipe.seed):
+    many = 3 * missing + 20 if not request.wanted else 10 * missing + 200  # to find rare phrases together
+    for text in Grammar().write(NAMES, many, recipe.seed):
         if sieve.twin(text) is None:
             sieve.keep(text)
             spare.append(text)
-    chosen = most_even(spare, missing, [row["prompt"] for row in pool])
-    return [_row(spare[k], origin, writer="grammar", filled=True) for k in chosen]
+    best = most_even(spare, missing, [row["prompt"] for row in pool], request.wanted)
+    how: dict[str, Any] = {} if chosen else {"writer": "grammar", "filled": True}
+    return [_row(spare[k], origin, **how) for k in best]

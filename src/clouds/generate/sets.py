@@ -5,25 +5,56 @@ from typing import Any
 
 from clouds.config import load_recipe
 from clouds.data.source import make_source, open_sets
-from clouds.errors import UsageError
+from clouds.errors import CloudsError, UsageError
+from clouds.files import read_jsonl, write_json, write_jsonl
 from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
-from clouds.generate.images import draw, kept, read_set
+from clouds.generate.audit import audit_set
+from clouds.generate.images import Row, draw, kept, read_set
 from clouds.generate.looks import check_looks
+from clouds.generate.manifest import set_folder
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import asked_for, restyle_source
-from clouds.generate.shards import Shard, parse_shard
+from clouds.generate.shards import MANIFEST, Shard, parse_shard
 from clouds.settings import Recipe
+
+AUDIT = "audit"  # a folder inside the set
 
 
 def generated_set(recipe: Recipe, out: Path) -> tuple[int, list[Path]]:
-    """How many prompts, and the images to train on: the recipe's own set, or drawn into the run folder."""
-    if folder := recipe.generate.folder:
-        rows = read_set(folder)
-        return len({row["prompt"] for row in rows}), [folder / row["file_name"] for row in rows]
-    prompts = prompts_of(recipe, out / "prompts.jsonl")
-    rows = kept(draw(recipe, prompts, out / "generated"))
-    return len(prompts), [out / "generated" / row["file_name"] for row in rows]
+    """How many prompts, and the images to train on: the recipe's own set, or drawn into the run folder.
+
+    With ``generate.audit`` the set is looked through first. CloudsError where an audit leaves less than a batch.
+    """
+    folder, prompts = recipe.generate.folder, list[str]()
+    if folder is None:
+        folder, prompts = out / "generated", prompts_of(recipe, out / "prompts.jsonl")
+        rows = draw(recipe, prompts, folder)
+        if not recipe.generate.audit:
+            return len(prompts), _enough(kept(rows), rows, folder, recipe.train.batch_size)
+    if recipe.generate.audit:
+        write_audit(*audit_set(set_folder(folder), recipe.audit), folder / AUDIT)
+    rows = read_set(folder)
+    images = _enough(rows, read_jsonl(folder / MANIFEST), folder, recipe.train.batch_size)
+    return len(prompts or {row["prompt"] for row in rows}), images
+
+
+def _enough(rows: list[Row], whole: list[Row], folder: Path, batch: int) -> list[Path]:
+    """The images of the rows; CloudsError where their audit left too few of the whole set."""
+    dropped = sum(row.get("keep") is False for row in whole)
+    if dropped and len(rows) < batch:
+        raise CloudsError(
+            f"{folder}: its audit left {len(rows)} of {len(whole)} images, fewer than train.batch_size={batch}; "
+            f"{folder / AUDIT / 'audit.json'} says why. Draw more (generate.count) or "
+            "relax the limits (audit.radius, ...)"
+        )
+    return [folder / row["file_name"] for row in rows]
+
+
+def write_audit(result: dict[str, Any], images: list[Row], out: Path) -> None:
+    """``audit.json`` and, a line an image, ``images.jsonl``."""
+    write_jsonl(out / "images.jsonl", [{k: v for k, v in image.items() if k != "pixels"} for image in images])
+    write_json(out / "audit.json", result)
 
 
 def generate(

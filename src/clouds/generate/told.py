@@ -45,3 +45,29 @@ def result_text(result: dict[str, Any], path: Path) -> str:
     for key, name in (("distinct_1", "distinct words"), ("distinct_2", "distinct pairs"), ("vendi", "Vendi score")):
         lines.append(f"{name:<20}" + "".join(f"{each[key]:>14.2f}" for each in both))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def audit_text(result: dict[str, Any]) -> str:
+    """What ``clouds audit`` tells a person."""
+    failed = f", {result['failed']} failed" if result["failed"] else ""
+    lines = [f"{result['kept']} of {result['images']} images kept, {result['dropped']} dropped{failed}"]
+    lines += [f"  {n:>6} {reason}" for reason, n in result["reasons"].items()]
+    if result["files"]["strays"]:
+        lines.append(f"{len(result['files']['strays'])} images without a row, listed in audit.json")
+    scores = result["numbers"].get("clip")
+    fits = f"CLIP score {scores['mean']:.1f} on average ({result['clip']})" if scores else "not measured (no --clip)"
+    lines.append(f"image and prompt: {fits}")
+    if teacher := result["teacher"]:
+        sure, agrees = (result["numbers"].get(key, {}).get("mean") for key in ("confidence", "agreement"))
+        agreement = f"{agrees:.0%} of refined pixels agree" if agrees is not None else "refinement decided nothing"
+        missing = [name for name, each in teacher["classes"].items() if not each["images"]]
+        lines.append(f"teacher: confidence {sure or 0:.2f}, {agreement}; never seen: {', '.join(missing) or 'none'}")
+    if found := result["diversity"]:
+        source = found["source"]
+        beside = f", {source['name']} {source['vendi']:.2f}" if source else ""
+        lines.append(f"Vendi score of {found['images']} images ({found['embedding']}): {found['vendi']:.2f}{beside}")
+    request = result["request"]
+    kinds = ", ".join(f"{name} {len(each)}" for name, each in request["wanted"].items())
+    remedy = f"; {request['count']} prompts would fill it" if kinds else ""
+    lines.append(f"under-covered: {kinds or 'nothing'}{remedy}")
+    return "\n".join([*lines, result["page"]])

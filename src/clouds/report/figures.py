@@ -34,11 +34,11 @@ class Picture:
     full: tuple[int, int]
 
 
-def photo(path: Path) -> Picture:
-    """An RGB image file as a small WebP."""
+def photo(path: Path, width: int = WIDTH, quality: int = 72) -> Picture:
+    """An RGB image file as a small WebP, at most ``width`` pixels wide."""
     image = _open(path).convert("RGB")
-    small = image.resize(_fit(image.size), Image.Resampling.LANCZOS)
-    return _picture(small, image.size, format="WEBP", quality=72, method=4)
+    small = image.resize(_fit(image.size, width), Image.Resampling.LANCZOS)
+    return _picture(small, image.size, format="WEBP", quality=quality, method=4)
 
 
 def labels(path: Path, classes: int) -> Labels:
@@ -98,9 +98,9 @@ def _open(path: Path) -> Image.Image:
         raise DataError(f"{path}: cannot be read as a picture: {error}") from error
 
 
-def _fit(size: tuple[int, int]) -> tuple[int, int]:
+def _fit(size: tuple[int, int], width: int = WIDTH) -> tuple[int, int]:
     """The size scaled down to the thumbnail's width (and a height of twice that)."""
-    scale = min(1.0, WIDTH / size[0], 2 * WIDTH / size[1])
+    scale = min(1.0, width / size[0], 2 * width / size[1])
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

@@ -106,8 +106,13 @@ def gallery(run: Run) -> dict[str, Any] | None:
         "generators": sorted({row.generator for row in run.generated if row.generator}),
         "audited": len(audited),
         "kept": sum(bool(row.keep) for row in audited),
-        "reasons": Counter(row.reason or "no reason given" for row in audited if not row.keep).most_common(6),
+        "reasons": Counter(_kind(row.reason) or "no reason given" for row in audited if not row.keep).most_common(6),
     }
+
+
+def _kind(reason: str) -> str:
+    """What sort of reason it is, without what it says of one image."""
+    return reason.partition(":")[0].partition(" of ")[0]
 
 
 def sources(run: Run) -> list[dict[str, Any]]:

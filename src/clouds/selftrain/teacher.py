@@ -33,12 +33,17 @@ class Teacher:
         torch._foreach_lerp_(self._own, self._student, 1 - decay)
         self.updates += 1
 
-    @torch.no_grad()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Clean images uint8 (B, 3, H, W) -> labels uint8 (B, H, W), confidence float32 (B, H, W) in 0..1.
+        """See ``predictions``."""
+        return predictions(self.model, images)
 
-        Confidence is the winner's share of the summed class scores of its pixel.
-        """
-        scores = self.model.semantic(images)
-        best, labels = scores.max(1)
-        return labels.to(torch.uint8), best / scores.sum(1).clamp(min=1e-6)
+
+@torch.no_grad()
+def predictions(model: Segmenter, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean images uint8 (B, 3, H, W) -> labels uint8 (B, H, W), confidence float32 (B, H, W) in 0..1.
+
+    Confidence is the winner's share of the summed class scores of its pixel.
+    """
+    scores = model.semantic(images)
+    best, labels = scores.max(1)
+    return labels.to(torch.uint8), best / scores.sum(1).clamp(min=1e-6)

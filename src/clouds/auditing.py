@@ -1,0 +1,92 @@
+"""The audit of a generated set, with what a model sees in it: wired from rooms that do not know each other."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.assemble import build_segmenter
+from clouds.classes import NAMES
+from clouds.config import load_recipe
+from clouds.data.loaders import read_image
+from clouds.data.source import draw_source, open_sets
+from clouds.errors import UsageError
+from clouds.foundation.pictures import Clip, Embedded
+from clouds.foundation.weights import sha256
+from clouds.generate.audit import Teacher as Judge
+from clouds.generate.audit import audit_set
+from clouds.generate.manifest import ENDINGS, set_folder
+from clouds.generate.sets import AUDIT, write_audit
+from clouds.predict import load
+from clouds.progress import say
+from clouds.report.audit import write_audit_page
+from clouds.runs import usable_device
+from clouds.selftrain.judge import judge
+from clouds.settings import Recipe
+
+
+def audit(
+    folder: Path,
+    overrides: list[str],
+    model: Path | None = None,
+    clip: str | None = None,
+    weights: str | None = None,
+    source: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Audit a generated set with what is given, write its page; the object that ``clouds audit --json`` prints.
+
+    overrides: of the demo's recipe, of which limits, refinement and device count. source: a recipe or a folder of
+    images, whose diversity stands beside. Raises UsageError or DataError before any long work.
+    """
+    folder = set_folder(folder)
+    recipe = load_recipe("demo", overrides)
+    usable_device(recipe.train.device)
+    if weights and not clip:
+        raise UsageError(f"--weights: got {weights!r} without --clip; name the model too, as --clip open_clip/MODEL")
+    beside = source_pictures(source, overrides) if source else None
+    teacher = build_judge(model, recipe) if model else None
+    seen_by = Clip(clip, weights) if clip else None
+    result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside)
+    write_audit(result, images, out or folder / AUDIT)
+    page = write_audit_page(folder, result, images, out or folder / AUDIT)
+    return {**result, "audit": str((out or folder / AUDIT).resolve() / "audit.json"), "page": str(page)}
+
+
+def build_judge(folder: Path, recipe: Recipe) -> Judge:
+    """A model folder or run as the teacher of an audit, with the recipe's segmenter and refinement."""
+    predictor, chosen = load(folder, recipe.train.device), recipe.selftrain
+    inner = folder if (folder / "model.safetensors").exists() else folder / "model"
+    told = chosen.model_dump(
+        mode="json", include={"segmenter", "segmenter_revision", "points", "strategy", "floor", "max_swallow"}
+    )
+    settings = {"model": sha256(inner / "model.safetensors"), "refinement": told}
+    if strange := [name for name in predictor.classes if name not in NAMES]:
+        some = ", ".join(strange[:5])
+        say(f"{folder}: knows {len(strange)} classes beside the 19 ({some}); counted, but never asked for")
+    see = judge(predictor.model, build_segmenter(recipe), chosen)
+    return Judge(str(folder), predictor.classes, settings, see)
+
+
+def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callable[[int], NDArray[np.uint8]]]:
+    """A recipe's labelled images, or those of a folder: (name, how many, read the k-th)."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.name[0] != ".")
+        if not files:
+            raise UsageError(f"--source: {folder} holds no image ({', '.join(ENDINGS)})")
+        return folder.name, len(files), lambda k: read_image(files[k])
+    recipe = load_recipe(source, overrides)
+    sets = open_sets(recipe)
+    lengths = [recipe.data.source_count if each is None else len(each) for each in sets]
+
+    def read(k: int) -> NDArray[np.uint8]:
+        for each, length in zip(sets, lengths, strict=True):
+            if k < length:
+                return each.image(k) if each is not None else draw_source(recipe, k)[0]
+            k -= length
+        raise IndexError(k)
+
+    return source, sum(lengths), read

@@ -1,0 +1,289 @@
+"""Look through a generated set: which images to train on, why not the others, what the set shows and what it lacks.
+
+What needs a network comes in from outside, and is left out where it does not: a way to embed images, a CLIP, and
+``see``, what a teacher makes of an image.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.data.decode import decode_image
+from clouds.files import write_jsonl
+from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
+from clouds.generate.duplicates import twins
+from clouds.generate.manifest import read_manifest, strays
+from clouds.generate.measure import Measures, Values, look, pixels_key
+from clouds.generate.request import lacking
+from clouds.generate.shards import MANIFEST, WHOLE, held, locked
+from clouds.progress import say, track
+from clouds.settings import Audit
+
+Pixels = NDArray[np.uint8]
+Row = dict[str, Any]
+NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
+TOLD = 5  # names of files in one message
+
+
+class Embedder(Protocol):
+    """Images as unit vectors; ``settings`` tell whose they are."""
+
+    name: str
+    settings: dict[str, Any]
+
+    def embed(self, pixels: Pixels) -> NDArray[np.float32]: ...
+
+
+class Clip(Embedder, Protocol):
+    def score(self, picture: NDArray[np.float32], prompt: str) -> float: ...
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """``see``: image (H, W, 3) -> {"classes": [share of the pixels of each of ``classes``], "confidence",
+    "decided", "agreement": 0..1 or None}; ``settings`` tell which model and refinement."""
+
+    name: str
+    classes: Sequence[str]
+    settings: dict[str, Any]
+    see: Callable[[Pixels], Values]
+
+
+def audit_set(
+    folder: Path,
+    limits: Audit,
+    embedder: Embedder | None = None,
+    clip: Clip | None = None,
+    teacher: Teacher | None = None,
+    source: tuple[str, int, Callable[[int], Pixels]] | None = None,
+) -> tuple[dict[str, Any], list[Row]]:
+    """Audit a set, write ``keep`` and ``why`` into its manifest; -> (what ``audit.json`` holds, a row an image).
+
+    source: the name of another set, how many images it has, and how to read the k-th: its diversity stands beside.
+    Raises UsageError or DataError for a folder that is no set. Everything measured is kept in the set's folder.
+    """
+    with held(folder, WHOLE):
+        rows, mended = read_manifest(folder)
+        for text in mended:
+            say(text)
+        images = _looked_at(folder, rows)
+        good = [image for image in images if not _faults(image, limits)]
+        vectors = _embedded(folder, good, clip or embedder, whole_set=clip is not None)
+        for image in good if clip else ():
+            image["clip"] = clip.score(vectors[image["file_name"]], image["prompt"])  # type: ignore[union-attr]
+        if teacher:
+            _seen(folder, good, teacher)
+        verdicts = {image["file_name"]: _faults(image, limits) for image in images}
+        alike = [image for image in good if not verdicts[image["file_name"]]]
+        verdicts |= _twins(alike, limits.radius)
+        for image in images:
+            image["why"] = verdicts[image["file_name"]]
+            image["keep"] = not image["why"]
+        verdict = {image["file_name"]: {"keep": image["keep"], "why": image["why"]} for image in images}
+        judged = [row | verdict.get(row["file_name"], {}) for row in rows]
+        with locked(folder / ".metadata.lock"):
+            if mended or judged != rows:
+                write_jsonl(folder / MANIFEST, judged)
+        found = strays(folder, rows)
+        beside = _diversity(folder, [i for i in good if i["keep"]], vectors, clip or embedder, source)
+    result = _result(folder, images, limits, teacher, clip)
+    result["images"] = len(rows)
+    result["failed"] = len(rows) - len(images)
+    result["files"] = {"gone": [i["file_name"] for i in images if "gone" in i], "strays": found, "mended": mended}
+    result["diversity"] = beside
+    if found:
+        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {_some(found)}. The recipe's "
+            "`clouds generate` draws the set's own anew; others can be adopted from a folder of their own")  # fmt: skip
+    return result, images
+
+
+def _looked_at(folder: Path, rows: list[Row]) -> list[Row]:
+    """What needs no model, of each image that was drawn."""
+    measures, images = Measures(folder, "look", {}), []
+    drawn = [row for row in rows if "failed" not in row]
+    for row in track(drawn, "looking at images", len(drawn), unit="images"):
+        name = row["file_name"]
+        image = {"file_name": name, "prompt": row.get("prompt", ""), "wanted": row.get("size"), "sha256": None}
+        images.append(image)
+        try:
+            data = (folder / name).read_bytes()
+        except FileNotFoundError:
+            image["gone"] = True
+            continue
+        except OSError as error:
+            image["broken"] = f"cannot be read ({error.strerror})"
+            continue
+        image["sha256"] = hashlib.sha256(data).hexdigest()
+        image["changed"] = row.get("sha256") not in (None, image["sha256"])
+        image |= measures.get(image["sha256"], partial(look, data, name))
+    return images
+
+
+def _faults(image: Row, limits: Audit) -> list[str]:
+    """Why an image is not to be trained on, as far as it has been measured."""
+    if image.get("gone"):
+        return ["gone: no such file"]
+    if "broken" in image:
+        return [f"broken: {image['broken']}"]
+    faults = []
+    if image["wanted"] and list(image["wanted"]) != image["size"]:
+        (h, w), (wanted_h, wanted_w) = image["size"], image["wanted"]
+        faults.append(f"size: {w}x{h} pixels where the manifest says {wanted_w}x{wanted_h}")
+    if image["changed"]:
+        faults.append("changed: another file than the manifest's (sha256)")
+    if image["spread"] < limits.blank:
+        faults.append(f"blank: grey values spread by {image['spread']:.1f}, at least {limits.blank:g} wanted")
+    elif image["contrast"] < limits.contrast:
+        faults.append(f"low contrast: {image['contrast']:.3f}, at least {limits.contrast:g} wanted")
+    for key, name in (("clip", "CLIP score"), ("confidence", "teacher's confidence"), ("agreement", "agreement")):
+        least, got = getattr(limits, key), image.get(key)
+        if least is not None and got is not None and got < least:
+            faults.append(f"{name}: {got:.3g}, at least {least:g} wanted")
+    return faults
+
+
+def _pixels(folder: Path, image: Row) -> Pixels:
+    return decode_image((folder / image["file_name"]).read_bytes(), str(folder / image["file_name"]))
+
+
+def _embedded(folder: Path, images: list[Row], by: Embedder | None, whole_set: bool) -> dict[str, NDArray[np.float32]]:
+    """{file: vector}; of a large set without a CLIP, whose scores all want, of evenly spaced images only."""
+    if by is None:
+        return {}
+    some = images if whole_set else images[:: max(-(-len(images) // MOST_EMBEDDED), 1)]
+
+    def embed(image: Row) -> Values:
+        return _packed(by.embed(_pixels(folder, image)))
+
+    wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in some}
+    found = Measures(folder, "vectors", by.settings).each("embedding images", wanted)
+    return {name: _unpacked(values) for name, values in found.items()}
+
+
+def _packed(vector: NDArray[np.float32]) -> Values:
+    return {"f2": base64.b64encode(vector.astype("<f2").tobytes()).decode()}
+
+
+def _unpacked(values: Values) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(values["f2"]), "<f2").astype(np.float32)
+
+
+def _seen(folder: Path, images: list[Row], teacher: Teacher) -> None:
+    def see(image: Row) -> Values:
+        return teacher.see(_pixels(folder, image))
+
+    wanted = {i["file_name"]: (i["sha256"], partial(see, i)) for i in images}
+    found = Measures(folder, "teacher", teacher.settings).each("asking the teacher", wanted)
+    for image in images:
+        image |= found[image["file_name"]]
+
+
+def _twins(images: list[Row], radius: int) -> dict[str, list[str]]:
+    """Which images are another one again, or nearly: {file: [why]}. Kept is the largest, the one that fits its prompt
+    best where that is known, the sharpest, the first."""
+    better = [(-np.prod(i["size"]), -i.get("clip", 0), -i["sharpness"], i["file_name"]) for i in images]
+    dropped = twins([int(i["hash"], 16) for i in images], better, radius)
+    told = {}
+    for k, (kept, bits) in dropped.items():
+        one, other = images[k], images[kept]
+        one["twin"] = other["file_name"]
+        same = one["pixels"] == other["pixels"]
+        told[one["file_name"]] = [
+            f"duplicate of {other['file_name']}" if same
+            else f"near-duplicate of {other['file_name']} ({bits} of 64 bits differ)"
+        ]  # fmt: skip
+    return told
+
+
+def _diversity(
+    folder: Path,
+    kept: list[Row],
+    vectors: Mapping[str, NDArray[np.float32]],
+    by: Embedder | None,
+    source: tuple[str, int, Callable[[int], Pixels]] | None,
+) -> dict[str, Any] | None:
+    """Vendi score of the kept images; with a source both of as many images, because the score grows with them."""
+    if by is None:
+        return None
+    rows = [vectors[image["file_name"]] for image in kept if image["file_name"] in vectors]
+    if source is None:
+        rows = rows[:: max(-(-len(rows) // MOST_EMBEDDED), 1)]
+        return {"embedding": by.name, "images": len(rows), "vendi": _vendi(rows), "source": None}
+    name, length, read = source
+    count = min(len(rows), length, MOST_EMBEDDED)
+
+    def embed(pixels: Pixels) -> Values:
+        return _packed(by.embed(pixels))
+
+    measures, others = Measures(folder, "vectors", by.settings), []
+    for k in track(_spread(length, count), f"embedding {name}", count, unit="images"):
+        pixels = read(k)
+        others.append(_unpacked(measures.get(pixels_key(pixels), partial(embed, pixels))))
+    mine = [rows[k] for k in _spread(len(rows), count)]
+    beside = {"name": name, "images": count, "vendi": _vendi(others)}
+    return {"embedding": by.name, "images": count, "vendi": _vendi(mine), "source": beside}
+
+
+def _vendi(rows: list[NDArray[np.float32]]) -> float:
+    return round(vendi(np.stack(rows)), 2) if rows else 0.0
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return np.linspace(0, length - 1, count).round().astype(int).tolist() if count else []
+
+
+def _result(
+    folder: Path, images: list[Row], limits: Audit, teacher: Teacher | None, clip: Clip | None
+) -> dict[str, Any]:
+    kept = [image for image in images if image["keep"]]
+    prompts = list(dict.fromkeys(image["prompt"] for image in kept if image["prompt"]))
+    seen = _classes(kept, teacher, limits.seen) if teacher else None
+    shown = {name: each["images"] for name, each in seen.items()} if seen else None
+    return {
+        "folder": str(folder.resolve()),
+        "images": len(images),
+        "kept": len(kept),
+        "dropped": len(images) - len(kept),
+        "reasons": dict(Counter(kind(why) for image in images for why in image["why"]).most_common()),
+        "limits": limits.model_dump(),
+        "clip": clip.name if clip else None,
+        "teacher": {**teacher.settings, "name": teacher.name, "classes": seen} if teacher else None,
+        "numbers": {name: spread for name in NUMBERS if (spread := _numbers(i.get(name) for i in images))},
+        "coverage": {attribute: dict(heard) for attribute, heard in counted([i["prompt"] for i in kept]).items()},
+        "request": {"prompts": len(prompts), **lacking(prompts, limits.least, shown)},
+    }  # fmt: skip
+
+
+def kind(why: str) -> str:
+    """What sort of reason it is: the words before what it says of this image."""
+    return why.partition(":")[0].partition(" of ")[0]
+
+
+def _classes(images: list[Row], teacher: Teacher, least: float) -> dict[str, dict[str, float]]:
+    """{class: {"pixels": its share of all pixels, "images": share of the images that show it}}."""
+    shares = np.array([image["classes"] for image in images], float).reshape(len(images), len(teacher.classes))
+    count = max(len(images), 1)
+    pixels, shown = shares.sum(0) / count, (shares >= least).sum(0) / count
+    told = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
+    return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in told}
+
+
+def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, p5, median, p95, high = np.percentile(known, (0, 5, 50, 95, 100)).round(4).tolist()
+    return {"images": len(known), "mean": round(float(np.mean(known)), 4), "min": low, "p5": p5, "median": median,
+            "p95": p95, "max": high}  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")

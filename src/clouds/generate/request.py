@@ -1,0 +1,61 @@
+"""What a set shows too little of, as a request that ``clouds prompts --fill`` answers."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clouds.classes import NAMES
+from clouds.errors import DataError, UsageError
+from clouds.files import read_json, read_jsonl
+from clouds.generate.coverage import ATTRIBUTES, SOMETIMES, counted, phrases
+from clouds.generate.shards import MANIFEST
+
+Wanted = dict[str, dict[str, int]]  # {attribute: {phrase: how many prompts are missing}}
+
+
+def lacking(prompts: Sequence[str], least: float, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """{"wanted": what is under-covered and by how many prompts, "count": how many prompts say all of it}.
+
+    Under-covered is what fewer than ``least`` times the mean of its kind speak of. seen: share of images in which a
+    teacher sees each class, which then counts instead of what prompts say; names outside the 19 are left out.
+    """
+    counts: dict[str, Mapping[str, float]] = dict(counted(prompts))
+    if seen is not None:
+        counts["classes"] = {name: share * len(prompts) for name, share in seen.items() if name in NAMES}
+    wanted: Wanted = {}
+    needed = [0]
+    for attribute, heard in counts.items():
+        enough = least * sum(heard.values()) / max(len(heard), 1)
+        missing = {name: math.ceil(enough - n) for name, n in heard.items() if n < enough}
+        if missing:
+            wanted[attribute] = missing
+            needed.append(sum(missing.values()) * (2 if attribute in SOMETIMES else 1))
+    return {"count": max(needed), "wanted": wanted}
+
+
+def read_request(path: Path) -> tuple[int, Wanted, list[str], str]:
+    """Of an ``audit.json``: how many prompts, what they should speak of, the prompts of the set as far as its folder
+    is still there, and a digest of the request. UsageError or DataError for anything else."""
+    if not path.is_file():
+        raise UsageError(f"--fill: {path} is no file; expected the audit.json of `clouds audit`")
+    try:
+        content = read_json(path)
+        request, folder = content["request"], Path(content["folder"])
+        count, wanted = int(request["count"]), {str(a): _counts(a, each) for a, each in request["wanted"].items()}
+    except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
+        told = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
+        raise DataError(told) from error
+    manifest = folder / MANIFEST
+    rows = read_jsonl(manifest, cut_is_fine=True) if manifest.is_file() else []
+    told = json.dumps([count, wanted], sort_keys=True)
+    known = list(dict.fromkeys(str(row["prompt"]) for row in rows if row.get("prompt")))
+    return count, wanted, known, hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _counts(attribute: str, each: Mapping[str, Any]) -> dict[str, int]:
+    if attribute not in ATTRIBUTES or not set(each) <= set(phrases(attribute)):
+        raise ValueError(f"{attribute}: {', '.join(each)}")
+    return {name: int(n) for name, n in each.items()}
