@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import clouds.pipeline
+import clouds.auditing
 import tiny_clip
 from clouds import cli
 from clouds.classes import NAMES
