@@ -39,6 +39,7 @@ from clouds.train.loop import train_stage
 DEVELOPMENT_SEED = 3_000_017  # of rendered scenes that neither training nor any table of results uses
 RENDERED_COUNT, PHOTO_COUNT, QUALITY_COUNT = 10, 80, 60
 WARM, CONTROL = "(the warm-up model)", "control: source only"
+LABELS = "labels alone"  # of the warm-up model as teacher, raw and refined, without any joint training
 PAPER = "paper: random points, no guard"
 BASE = "base: central points, swallow 0.15"
 
@@ -120,6 +121,8 @@ def cell(recipe: Recipe, base: Path, out: Path, domains: list[Domain], what: str
         Teacher(model, recipe.selftrain.decay), build_segmenter(recipe), recipe.selftrain, recipe.seed
     )
     rows = read_jsonl(base / "generated" / "metadata.jsonl")
+    if what == LABELS:
+        return {"labels_before": quality(pseudo, rows, base / "generated", recipe.generate.size)}
     before = quality(pseudo, rows, base / "generated", recipe.generate.size)
     data = Batches(source, generated, recipe, steps, recipe.seed + 1)
     train_stage(model, "joint", recipe, data, out, pseudo)
@@ -144,11 +147,12 @@ def table(cells: dict[str, dict[int, dict[str, Any]]], seeds: list[int]) -> str:
         both = [seed for seed in mine if seed in cells.get(CONTROL, {})]
         parts = [what, str(len(mine))]
         for key in ("idd-lite", "rendered"):
-            parts.append(spread([found[seed][key] for seed in mine]))
+            parts.append(spread([found[seed][key] for seed in mine if key in found[seed]]))
         for key in ("idd-lite", "rendered"):
-            parts.append(spread([found[seed][key] - cells[CONTROL][seed][key] for seed in both], sign=True))
-        pairs = [found[s]["labels_before"] for s in mine if "labels_before" in found[s]]
-        parts.append(spread([p["refined_miou"] - p["raw_miou"] for p in pairs], sign=True))
+            pairs = [(found[seed], cells[CONTROL][seed]) for seed in both if key in found[seed]]
+            parts.append(spread([one[key] - control[key] for one, control in pairs], sign=True))
+        labels = [found[s]["labels_before"] for s in mine if found[s].get("labels_before")]
+        parts.append(spread([each["refined_miou"] - each["raw_miou"] for each in labels], sign=True))
         lines.append("| " + " | ".join(parts) + " |")
     return "\n".join(lines)
 
@@ -168,7 +172,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="*", default=None, help="All by default; none: only the table.")
     arguments = parser.parse_args()
-    names = [WARM, CONTROL, *VARIANTS]
+    names = [LABELS, WARM, CONTROL, *VARIANTS]
     chosen = names if arguments.variants is None else arguments.variants
     if unknown := set(chosen) - set(names):
         parser.error(f"unknown variants {sorted(unknown)}; there are {names}")
