@@ -93,6 +93,11 @@ def load_state(
     checkpoint = latest_checkpoint(folder, stage)
     if checkpoint is None:
         return Progress()
+    if "processes" not in checkpoint.counts:
+        raise DataError(
+            f"{folder}: its checkpoints are of an older CLOUDS and cannot be gone on with; delete that folder to begin "
+            "the stage again, or go on with the version that wrote them (recipe.yaml has its commit)"
+        )
     parameters = dict(model.named_parameters())
     saved = checkpoint.tensors["student"]
     trained = {name for name, p in parameters.items() if p.requires_grad}
