@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+# test files are shared out over two processes, each file to one
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: env demo test test-slow lint docs bench clean
 
@@ -24,10 +26,10 @@ lint: env
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: env
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 docs: env
 	$(BIN)/python benchmarks/contact_sheet.py
