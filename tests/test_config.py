@@ -221,3 +221,16 @@ def test_warmup_and_joint_each_get_at_least_one_step():
 def test_a_recipe_cannot_be_changed_after_it_was_checked():
     with pytest.raises(ValueError, match="frozen"):
         load_recipe("demo").seed = 3
+
+
+def test_half_precision_on_a_cpu_is_refused():
+    with pytest.raises(UsageError, match=r"train\.precision: got 'fp16'"):
+        load_recipe("demo", ["train.precision=fp16"])
+    assert load_recipe("demo", ["train.precision=fp16", "train.device=cuda"]).train.precision == "fp16"
+
+
+@pytest.mark.parametrize("setting", ["train.choose=best", "train.patience=3"])
+def test_going_by_the_source_score_needs_one(setting):
+    with pytest.raises(UsageError, match=r"set train\.validate_every"):
+        load_recipe("demo", [setting])
+    assert load_recipe("demo", [setting, "train.validate_every=10"]).train.validate_every == 10

@@ -490,6 +490,8 @@ class Recipe(Settings):
         stride, window = self.evaluate.stride, self.evaluate.window
         if stride and (window is None or stride > window):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
+        if self.train.precision == "fp16" and self.train.device == "cpu":
+            faults.append("train.precision: got 'fp16', which needs a GPU's loss scaling; on a CPU use fp32 or bf16")
         wants_source = self.train.choose == "best" or self.train.patience
         if wants_source and not (self.train.validate_every and "source" in self.train.validate_on):
             faults.append(
