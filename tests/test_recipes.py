@@ -7,13 +7,13 @@ from safetensors.torch import save_file
 import tiny_clip
 import tiny_vit
 from clouds.config import load_recipe, recipe_names
-from clouds.dry_run import random_model
 from clouds.foundation import sources
 from clouds.foundation.adapt import adapter_parameters
 from clouds.foundation.clip import check_adapter
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
 from clouds.pipeline import build_model
+from clouds.train.stand_ins import random_model
 
 STAND_INS = {
     "timm/vit_large_patch14_dinov2.lvd142m": "timm/tiny_dinov2",
@@ -73,7 +73,7 @@ def test_the_published_rein_keeps_its_published_settings():
 
 
 def test_all_recipes_of_the_paper_are_there():
-    assert PAPERS <= set(recipe_names())
+    assert set(recipe_names()) >= PAPERS
 
 
 @pytest.mark.parametrize("name", sorted(PAPERS))

@@ -42,7 +42,8 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
     shipped = recipe in recipe_names()
     if not shipped and not (path.suffix in (".yaml", ".yml") and path.is_file()):
         where = f"{below[-1]}: extends: " if below else ""
-        raise UsageError(f"{where}recipe {recipe!r}: neither a shipped one ({', '.join(recipe_names())}) nor a YAML file")
+        names = ", ".join(recipe_names())
+        raise UsageError(f"{where}recipe {recipe!r}: neither a shipped one ({names}) nor a YAML file")
     origin = recipe if shipped else str(path.resolve())
     if origin in below:
         raise UsageError(f"recipe {below[0]}: extends itself: {' -> '.join([*below, origin])}; one has to stand alone")

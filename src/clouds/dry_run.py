@@ -14,56 +14,29 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
 
-from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config import check
 from clouds.data.datasets import open_dataset
 from clouds.data.labels import find_label_set
-from clouds.data.loaders import Batch, Batches
+from clouds.data.loaders import Batches
 from clouds.data.source import Source
 from clouds.errors import UsageError
 from clouds.evaluate import Domain, evaluate
 from clouds.files import read_jsonl
-from clouds.foundation.sam import PromptableSegmenter, load_segmenter, segmenter_place
-from clouds.foundation.sources import CLIP, clip_config
 from clouds.generate.images import write_png
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict import Predictor
 from clouds.runs import usable_device
-from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.region_files import make_regions, read_regions
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
+from clouds.train.stand_ins import SQUARES, TimedLabeller, label_squares, local_segmenter, random_model
 
 STEPS = 2
-SQUARES = 6  # a side, each a component of the stand-in for the teacher's map
-MINILM = 384  # numbers of an embedding of the text tower that is no CLIP's
-
-
-class TimedLabeller(PseudoLabeller):
-    """Pseudo-labels as always, by a teacher whose map is replaced by squares: a random one sees no component."""
-
-    def prepare(self, squares: NDArray[np.uint8]) -> None:
-        self.seconds: list[float] = []
-        predict, fixed = self.teacher.predict, torch.from_numpy(squares)
-
-        def see(images: Tensor) -> tuple[Tensor, Tensor]:
-            maps, sure = predict(images)
-            return fixed.to(maps.device).expand_as(maps), sure
-
-        self.teacher.predict = see  # type: ignore[method-assign]
-
-    def __call__(self, batch: Batch, step: int) -> Lesson:
-        began = time.monotonic()
-        lesson = super().__call__(batch, step)
-        self.seconds.append(time.monotonic() - began)
-        return lesson
+IDLE = 0.6  # of its threads a step keeps at least so many busy, where nothing else runs
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:
@@ -93,7 +66,10 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         data, began = open_dataset("folder", folder / "source"), time.monotonic()
         evaluate(predictor, [Domain("noise", find_label_set("cityscapes19"), 1, data, (0,))], "noise")
         seen = time.monotonic() - began
-    images, whole = small.train.batch_size, recipe.train.batch_size
+    told = _extrapolated(small, whole := recipe.train.batch_size, labelled)
+    if device == "cpu" and cores < IDLE * torch.get_num_threads():
+        told.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
+    images = small.train.batch_size
     joint = rows[-1]["seconds"]
     warmup = max(joint - asked, 0.0)  # without a teacher
     steps = {"warmup": recipe.train.warmup_steps, "joint": recipe.train.steps - recipe.train.warmup_steps}
@@ -119,41 +95,24 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "checkpoint_gb": round(stored / 2**30, 3),
         "validation_seconds_per_image": round(seen, 2),
         "stand_ins": stand_ins,
-        "extrapolated": _extrapolated(small, whole, labelled),
+        "extrapolated": told,
     }
-
-
-def random_model(recipe: Recipe) -> Segmenter:
-    """The recipe's network at a random start; its class names are random vectors."""
-    chosen = recipe.model
-    text_dim = clip_config(chosen.text)["embed_dim"] if chosen.text.startswith(CLIP) else MINILM
-    model = Segmenter(
-        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein"}),
-        adapt=chosen.adapter,
-        text_dim=text_dim,
-        classes=list(NAMES),
-        synonyms=[list(group) for group in SYNONYMS],
-        colors=[list(color) for color in COLORS],
-        shorter_side=recipe.evaluate.shorter_side,
-    )
-    model.vocabulary.copy_(F.normalize(torch.randn(model.vocabulary.shape), dim=-1))
-    return model
 
 
 def dry_run_text(result: dict[str, Any]) -> str:
     """The same for a person."""
-    each = " + ".join(f"{count} {stage} ({result['hours_by_stage'][stage]:g} h)"
-                      for stage, count in result["steps"].items())  # fmt: skip
+    r = result
+    stages = " + ".join(f"{count} {stage} ({r['hours_by_stage'][stage]:g} h)" for stage, count in r["steps"].items())
     return "\n".join([
-        f"{result['recipe']}: dry run on {result['device']}, {result['threads']} threads, {result['cores_used']:g} cores busy",
-        f"  a step of {result['images_per_step_measured']} images   {result['seconds_per_step_measured']:.2f} s, of which "
-        f"pseudo-labels {result['seconds_of_pseudo_labels']:.2f} s (the first step {result['seconds_of_first_step']:.2f} s)",
-        f"  a step of {result['batch_size']} images   {result['seconds_per_step']:.2f} s",
-        f"  the recipe's steps   {each}: {result['hours']:g} hours here",
-        f"  peak memory   {result['peak_memory_gb']:.2f} GB; a checkpoint {result['checkpoint_gb']:.2f} GB",
-        f"  validation   {result['validation_seconds_per_image']:.2f} s an image",
-        *(f"  stand-in: {each}" for each in result["stand_ins"]),
-        *(f"  extrapolated: {each}" for each in result["extrapolated"]),
+        f"{r['recipe']}: dry run on {r['device']}, {r['threads']} threads, {r['cores_used']:g} cores busy",
+        f"  a step of {r['images_per_step_measured']} images   {r['seconds_per_step_measured']:.2f} s, of which "
+        f"pseudo-labels {r['seconds_of_pseudo_labels']:.2f} s (the first step {r['seconds_of_first_step']:.2f} s)",
+        f"  a step of {r['batch_size']} images   {r['seconds_per_step']:.2f} s",
+        f"  the recipe's steps   {stages}: {r['hours']:g} hours here",
+        f"  peak memory   {r['peak_memory_gb']:.2f} GB; a checkpoint {r['checkpoint_gb']:.2f} GB",
+        f"  validation   {r['validation_seconds_per_image']:.2f} s an image",
+        *(f"  stand-in: {each}" for each in r["stand_ins"]),
+        *(f"  extrapolated: {each}" for each in r["extrapolated"]),
     ])  # fmt: skip
 
 
@@ -203,32 +162,13 @@ def _labeller(
     model: Segmenter, recipe: Recipe, images: list[Path], folder: Path, stand_ins: list[str]
 ) -> TimedLabeller:
     chosen, regions = recipe.selftrain, None
-    stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's, which is computed all the same")
-    segmenter = _segmenter(recipe, stand_ins)
+    stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's, which is computed too")
+    segmenter = local_segmenter(recipe, stand_ins)
     if chosen.refinement == "regions":
         files, _ = make_regions(images, segmenter, chosen, folder / "regions")
-        regions = lambda index: read_regions(files[index])  # noqa: E731
+        found = [file for file in files if file]
+        regions = lambda index: read_regions(found[index])  # noqa: E731
     return TimedLabeller(Teacher(model, chosen.decay), segmenter, chosen, recipe.seed, regions)
-
-
-def _segmenter(recipe: Recipe, stand_ins: list[str]) -> PromptableSegmenter:
-    """The recipe's own if it is a local file, or needs none; else superpixels."""
-    chosen = recipe.selftrain
-    try:
-        place = segmenter_place(chosen.segmenter, chosen.segmenter_revision)
-    except UsageError:
-        place = "nowhere"
-    if not isinstance(place, str):
-        return load_segmenter(chosen.segmenter, recipe.train.device, chosen.segmenter_dtype,
-                              second_pass=chosen.second_pass)  # fmt: skip
-    stand_ins.append(f"superpixels in place of {chosen.segmenter}, which is no local file")
-    return load_segmenter("superpixels")
-
-
-def label_squares(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W) uint8: squares of which neighbours have different classes."""
-    rows, columns = (np.arange(side) * SQUARES // side for side in size)
-    return ((rows[:, None] * 5 + columns * 2) % len(NAMES)).astype(np.uint8)
 
 
 def _peak(device: str) -> float:

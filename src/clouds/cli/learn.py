@@ -37,7 +37,7 @@ def train(
         bool, typer.Option("--allow-change", help="Go on in --out though settings differ; written down.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Two steps on noise: seconds, hours, memory; nothing is written or fetched.")
+        bool, typer.Option("--dry-run", help="Two steps on noise: time and memory; writes and fetches nothing.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,

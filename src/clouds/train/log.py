@@ -47,7 +47,7 @@ class MetricsLog:
             write_jsonl(path, kept)
 
     def add(self, step: int, values: dict[str, float]) -> dict[str, float] | None:
-        """One step's numbers; the row they fill, if they do. What is not finite is in no row: JSON has no word for it."""
+        """One step's numbers; the row they fill, if they do. JSON has no word for what is not finite: left out."""
         values = {key: value for key, value in values.items() if math.isfinite(value)}
         self.unlogged.append(values)
         if "loss" in values:
