@@ -157,7 +157,7 @@ def test_main_exits_with_the_code_of_run(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["prompts", "nope"], "recipe 'nope': neither a shipped one (demo"),
+    (["prompts", "nope"], "recipe 'nope': neither a shipped one (cityscapes-"),
     (["train", "demo", "train.stepz=3"], "train.stepz: unknown key; did you mean train.steps?"),
     (["generate", "demo", "generate.count=0"], "generate.count: got 0; input should be greater than or equal to 1"),
     (["demo", "steps"], "'steps': expected key=value"),

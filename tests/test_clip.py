@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import clouds
 import tiny_clip
+from clouds.assemble import backends, build_model
 from clouds.config import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation import backend_name, sources
@@ -19,7 +20,7 @@ from clouds.foundation.clip import STRIDES, build_text, build_vision
 from clouds.foundation.weights import sha256
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
-from clouds.pipeline import backends, build_model, train
+from clouds.pipeline import train
 
 WORDS = ["a photo of a car.", "There is a very long freight train in the scene", "sky", "!! Straße!!a, 2 bikes!!"]
 

@@ -234,3 +234,35 @@ def test_going_by_the_source_score_needs_one(setting):
     with pytest.raises(UsageError, match=r"set train\.validate_every"):
         load_recipe("demo", [setting])
     assert load_recipe("demo", [setting, "train.validate_every=10"]).train.validate_every == 10
+
+
+def test_a_recipe_builds_on_another(tmp_path):
+    (tmp_path / "base.yaml").write_text("extends: demo\ntrain: {steps: 77, batch_size: 3}\ndata: {source: gta5}\n")
+    (tmp_path / "sub").mkdir()
+    top = tmp_path / "sub" / "top.yaml"
+    top.write_text("extends: ../base.yaml\ntrain: {batch_size: 5}\ndata: {source: [synthia]}\n")
+    recipe, demo = load_recipe(str(top), ["train.clip=3"]), load_recipe("demo")
+    assert (recipe.name, recipe.train.steps, recipe.train.batch_size, recipe.train.clip) == ("top", 77, 5, 3)
+    assert [each.dataset for each in recipe.data.source] == ["synthia"]
+    assert recipe.train.learning_rate == demo.train.learning_rate
+    assert recipe.model == demo.model
+
+
+def test_a_recipe_that_extends_itself_is_refused_naming_the_way(tmp_path):
+    a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    a.write_text("extends: b.yaml\n")
+    b.write_text("extends: a.yaml\n")
+    assert f"extends itself: {a} -> {b} -> {a}; one has to stand alone" in refused(recipe=str(a))
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("gta-rn5", "a.yaml: extends: recipe 'gta-rn5': neither a shipped one (cityscapes-"),
+        ("nowhere.yaml", "a.yaml: extends: recipe 'nowhere.yaml': neither"),
+        ("[demo]", "extends: got ['demo']; expected a shipped recipe's name or the path of a YAML file"),
+    ],
+)
+def test_an_unknown_base_is_refused(tmp_path, base, said):
+    (tmp_path / "a.yaml").write_text(f"extends: {base}\n")
+    assert said in refused(recipe=str(tmp_path / "a.yaml"))

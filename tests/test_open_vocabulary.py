@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import clouds
 import tiny_clip
+from clouds.assemble import build_model
 from clouds.classes import COLORS, NAMES
 from clouds.cli import run
 from clouds.config import load_recipe
@@ -19,7 +20,6 @@ from clouds.errors import BackendError, UsageError
 from clouds.model import open_vocabulary, vocabulary
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.open_vocabulary import colors_of, parse_names
-from clouds.pipeline import build_model
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

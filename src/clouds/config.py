@@ -23,25 +23,52 @@ def recipe_names() -> list[str]:
 def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     """A shipped recipe's name or a YAML path, plus ``key.sub=value`` overrides, checked.
 
+    A recipe may build on another: ``extends: gta-rn50`` (or a path) takes what is not said from there.
+
     Raises UsageError that lists every unknown key and bad value at once, with what is allowed.
     """
-    path = Path(recipe)
-    if recipe in recipe_names():
-        text = (resources.files("clouds") / "recipes" / f"{recipe}.yaml").read_text("utf-8")
-        values: Any = {"name": recipe, **yaml.safe_load(text)}
-    elif path.suffix in (".yaml", ".yml") and path.is_file():
-        try:
-            values = yaml.safe_load(path.read_text("utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: no valid YAML ({error})") from error
-        if not isinstance(values, dict):
-            raise UsageError(f"{path}: expected keys and values, got {type(values).__name__}")
-        values = {"name": path.stem, **values}
-    else:
-        raise UsageError(f"recipe {recipe!r}: neither a shipped one ({', '.join(recipe_names())}) nor a YAML file")
+    values = _read(recipe)
     for override in overrides or []:
         _apply(values, override)
     return check(values, recipe)
+
+
+def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a recipe says, laid over the recipe that it ``extends``; a path there is seen from the file that names it.
+
+    below: the recipes that led here, by name or path.
+    """
+    path = folder / Path(recipe).expanduser()
+    shipped = recipe in recipe_names()
+    if not shipped and not (path.suffix in (".yaml", ".yml") and path.is_file()):
+        where = f"{below[-1]}: extends: " if below else ""
+        names = ", ".join(recipe_names())
+        raise UsageError(f"{where}recipe {recipe!r}: neither a shipped one ({names}) nor a YAML file")
+    origin = recipe if shipped else str(path.resolve())
+    if origin in below:
+        raise UsageError(f"recipe {below[0]}: extends itself: {' -> '.join([*below, origin])}; one has to stand alone")
+    place: Any = resources.files("clouds") / "recipes" / f"{recipe}.yaml" if shipped else path
+    try:
+        values = yaml.safe_load(place.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: no valid YAML ({error})") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: expected keys and values, got {type(values).__name__}")
+    values = {"name": recipe if shipped else path.stem, **values}
+    if (base := values.pop("extends", None)) is None:
+        return values
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: extends: got {base!r}; expected a shipped recipe's name or the path of a YAML file")
+    return _laid_over(_read(base, path.parent, (*below, origin)), values)
+
+
+def _laid_over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``values`` in place of its own, group by group."""
+    merged = dict(base)
+    for key, value in values.items():
+        old = base.get(key)
+        merged[key] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def dataset_recipe(name: str, overrides: list[str], root: Path | None = None) -> Recipe:

@@ -37,6 +37,9 @@ def train(
     allow_change: Annotated[
         bool, typer.Option("--allow-change", help="Go on in --out though settings differ; written down.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Two steps on noise: time and memory; writes and fetches nothing.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -44,7 +47,11 @@ def train(
 
     Examples:  clouds train demo train.steps=200 --out runs/a    clouds train runs/a --resume
                accelerate launch --num_processes 8 -m clouds train my.yaml
+               clouds train gta-convnext-l --dry-run
     """
+    if dry_run:
+        _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
+        return
     from clouds.config import load_recipe
     from clouds.pipeline import train as train_run
     from clouds.runs import load_run
@@ -59,6 +66,16 @@ def train(
         run = out or Path("runs") / settings.name
     train_run(settings, run, allow_change)
     tell({"run": str(run.resolve())}, as_json, f"trained: {run}")
+
+
+def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
+    if more:
+        raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
+    from clouds.config import load_recipe
+    from clouds.dry_run import dry_run, dry_run_text
+
+    result = dry_run(load_recipe(recipe, overrides))
+    tell(result, as_json, dry_run_text(result))
 
 
 @app.command()

@@ -227,4 +227,4 @@ def _patiently(batch: Future[Batch], step: int) -> Batch:
             if batch.done():
                 raise
             waited += PATIENCE
-            say(f"no batch since {clock(waited)} (steps before {step}): the data's disk may hang; Ctrl-C ends the run")
+            say(f"no batch for {clock(waited)} (steps before {step}): the data's disk may hang; Ctrl-C ends the run")

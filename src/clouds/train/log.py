@@ -1,6 +1,7 @@
 """What a stage tells: rows of ``metrics.jsonl``, warnings of odd losses, pictures of the pseudo-labels."""
 
 import json
+import math
 import statistics
 import time
 from collections import deque
@@ -46,9 +47,11 @@ class MetricsLog:
             write_jsonl(path, kept)
 
     def add(self, step: int, values: dict[str, float]) -> dict[str, float] | None:
-        """One step's numbers; the row they fill, if they do."""
+        """One step's numbers; the row they fill, if they do. JSON has no word for what is not finite: left out."""
+        values = {key: value for key, value in values.items() if math.isfinite(value)}
         self.unlogged.append(values)
-        self._watch(step, values["loss"])
+        if "loss" in values:
+            self._watch(step, values["loss"])
         if (step + 1) % self.every:
             return None
         keys = {key for row in self.unlogged for key in row}

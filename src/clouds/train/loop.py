@@ -75,7 +75,7 @@ def train_stage(
     log = MetricsLog(run / "metrics.jsonl", stage, progress.step, settings.log_every, progress.unlogged, engine.main)
     panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
     student, queries = engine.wrap(model), model.head.decoder.query_embed.num_embeddings
-    if engine.main and progress.step < data.steps:
+    if engine.main and progress.step < data.steps and not progress.stopped:
         say(f"{stage}: {data.steps} steps, {engine.batch_text()}, learning rate {base:g}, {settings.precision}"
             + (f"; going on from step {progress.step}" if progress.step else ""))  # fmt: skip
     model.train()
@@ -194,12 +194,14 @@ def out_of_memory(recipe: Recipe, engine: Engine) -> Iterator[None]:
         height, width = recipe.augment.crop
         hints = []
         if each > 1:
-            hints.append(f"train.accumulate={2 * engine.parts} (the same steps, {each // 2} images at a time)")
+            factor = next(k for k in range(2, each + 1) if each % k == 0)  # 3 images cannot be halved
+            hints.append(f"train.accumulate={factor * engine.parts} (the same steps, {each // factor} at a time)")
         if not settings.checkpointing:
             hints.append("train.checkpointing=true")
         if settings.precision == "fp32" and engine.device.type != "cpu":
             hints.append("train.precision=bf16")
-        hints.append(f"augment.crop=[{height * 3 // 4 // 32 * 32},{width * 3 // 4 // 32 * 32}] with generate.size")
+        less = [max(side * 3 // 4 // 32 * 32, 32) for side in (height, width)]
+        hints.append(f"augment.crop={less} and the same generate.size".replace(", ", ","))
         raise CloudsError(f"out of memory on {engine.device} ({str(error).splitlines()[0]}); try, in this order: "
                           + "; ".join(hints)) from error  # fmt: skip
 

@@ -1,0 +1,191 @@
+"""A recipe tried out before anything is at hand: its true networks take two steps on noise, and are timed.
+
+Time and memory of a step do not depend on what weights and pictures are, so weights are random and nothing is fetched;
+whatever stood in for the recipe's own is told. Everything is written to a temporary folder that goes away.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clouds.config import check
+from clouds.data.datasets import open_dataset
+from clouds.data.labels import find_label_set
+from clouds.data.loaders import Batches
+from clouds.data.source import Source
+from clouds.errors import UsageError
+from clouds.evaluate import Domain, evaluate
+from clouds.files import read_jsonl
+from clouds.generate.images import write_png
+from clouds.model.inference import Inference
+from clouds.model.segmenter import Segmenter
+from clouds.predict import Predictor
+from clouds.runs import usable_device
+from clouds.selftrain.region_files import make_regions, read_regions
+from clouds.selftrain.teacher import Teacher
+from clouds.settings import Recipe
+from clouds.train.engine import Engine
+from clouds.train.loop import train_stage
+from clouds.train.stand_ins import SQUARES, TimedLabeller, label_squares, local_segmenter, random_model
+
+STEPS = 2
+IDLE = 0.6  # of its threads a step keeps at least so many busy, where nothing else runs
+
+
+def dry_run(recipe: Recipe) -> dict[str, Any]:
+    """Two steps and a validation of one image; the object that ``clouds train RECIPE --dry-run --json`` prints.
+
+    On a CPU images go one at a time, two a step; on another device a step has the recipe's batch. Half of a step's
+    images are generated ones, unless the recipe asks for the warm-up alone. Raises UsageError for several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--dry-run runs in one process; leave the launcher out")
+    stand_ins = [
+        f"random weights in place of {recipe.model.vision}'s",
+        f"images of noise at the crop's size in place of {', '.join(each.dataset for each in recipe.data.source)}",
+    ]
+    device = _device(recipe, stand_ins)
+    with tempfile.TemporaryDirectory(prefix="clouds-dry-run-") as name:
+        folder = Path(name)
+        small = _small(recipe, device, folder)
+        model = random_model(small).to(device)
+        busy, began = time.process_time(), time.monotonic()
+        rows, asked, labelled = _train(model, small, folder, stand_ins)
+        cores = (time.process_time() - busy) / (time.monotonic() - began)
+        checkpoint = next((folder / "checkpoints").glob("[!.]*"))
+        stored = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+        predictor = Predictor(model, device)
+        predictor.inference = Inference.of(recipe.evaluate)
+        data, began = open_dataset("folder", folder / "source"), time.monotonic()
+        evaluate(predictor, [Domain("noise", find_label_set("cityscapes19"), 1, data, (0,))], "noise")
+        seen = time.monotonic() - began
+    told = _extrapolated(small, whole := recipe.train.batch_size, labelled)
+    if device == "cpu" and cores < IDLE * torch.get_num_threads():
+        told.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
+    images = small.train.batch_size
+    joint = rows[-1]["seconds"]
+    warmup = max(joint - asked, 0.0)  # without a teacher
+    steps = {"warmup": recipe.train.warmup_steps, "joint": recipe.train.steps - recipe.train.warmup_steps}
+    if recipe.train.stage != "both":
+        steps = {recipe.train.stage: steps[recipe.train.stage]}
+    each = {stage: (joint if stage == "joint" else warmup) * whole / images for stage in steps}
+    hours = {stage: count * each[stage] / 3600 for stage, count in steps.items()}
+    return {
+        "recipe": recipe.name,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "cores_used": round(cores, 2),
+        "images_per_step_measured": images,
+        "seconds_per_step_measured": round(joint, 3),
+        "seconds_of_first_step": round(rows[0]["seconds"], 3),
+        "seconds_of_pseudo_labels": round(asked, 3),
+        "batch_size": whole,
+        "seconds_per_step": round(each[list(steps)[-1]], 3),
+        "steps": steps,
+        "hours": round(sum(hours.values()), 2),
+        "hours_by_stage": {stage: round(value, 2) for stage, value in hours.items()},
+        "peak_memory_gb": round(_peak(device), 2),
+        "checkpoint_gb": round(stored / 2**30, 3),
+        "validation_seconds_per_image": round(seen, 2),
+        "stand_ins": stand_ins,
+        "extrapolated": told,
+    }
+
+
+def dry_run_text(result: dict[str, Any]) -> str:
+    """The same for a person."""
+    r = result
+    stages = " + ".join(f"{count} {stage} ({r['hours_by_stage'][stage]:g} h)" for stage, count in r["steps"].items())
+    return "\n".join([
+        f"{r['recipe']}: dry run on {r['device']}, {r['threads']} threads, {r['cores_used']:g} cores busy",
+        f"  a step of {r['images_per_step_measured']} images   {r['seconds_per_step_measured']:.2f} s, of which "
+        f"pseudo-labels {r['seconds_of_pseudo_labels']:.2f} s (the first step {r['seconds_of_first_step']:.2f} s)",
+        f"  a step of {r['batch_size']} images   {r['seconds_per_step']:.2f} s",
+        f"  the recipe's steps   {stages}: {r['hours']:g} hours here",
+        f"  peak memory   {r['peak_memory_gb']:.2f} GB; a checkpoint {r['checkpoint_gb']:.2f} GB",
+        f"  validation   {r['validation_seconds_per_image']:.2f} s an image",
+        *(f"  stand-in: {each}" for each in r["stand_ins"]),
+        *(f"  extrapolated: {each}" for each in r["extrapolated"]),
+    ])  # fmt: skip
+
+
+def _device(recipe: Recipe, stand_ins: list[str]) -> str:
+    try:
+        return usable_device(recipe.train.device)
+    except UsageError:
+        stand_ins.append(f"the CPU in place of {recipe.train.device}, which is not here")
+        return "cpu"
+
+
+def _small(recipe: Recipe, device: str, folder: Path) -> Recipe:
+    """The recipe of the measured steps."""
+    values = recipe.model_dump()
+    alone = device == "cpu" or recipe.train.batch_size == 1
+    values["data"] = {"source": [{"dataset": "folder", "root": folder / "source"}]}
+    values["train"] |= {
+        "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (), "keep": 1,
+        "validate_every": None, "choose": "last", "patience": None, "generated_repeat": 1, "generated_weight": None,
+    } | ({"batch_size": 2, "accumulate": 2} if alone else {})  # fmt: skip
+    values["selftrain"] |= {"panels": 0, "cache": None}
+    return check(values, recipe.name)
+
+
+def _train(
+    model: Segmenter, recipe: Recipe, folder: Path, stand_ins: list[str]
+) -> tuple[list[dict[str, Any]], float, bool]:
+    """Rows of the log, seconds of the last step's pseudo-labels, and whether there were any."""
+    joint, images = recipe.train.stage != "warmup", recipe.train.batch_size
+    rng, squares = np.random.default_rng(recipe.seed), label_squares(recipe.augment.crop)
+    made = images // 2 if joint else 0
+    paths = [folder / "generated" / f"{k}.png" for k in range(made)]
+    for path in [*(folder / "source" / "images" / f"{k}.png" for k in range(images - made)), *paths]:
+        write_png(path, rng.integers(0, 256, (*squares.shape, 3), np.uint8))
+        if path not in paths:
+            write_png(folder / "source" / "labels" / path.name, squares)
+    source = Source([open_dataset("folder", folder / "source")])
+    pseudo = _labeller(model, recipe, paths, folder, stand_ins) if joint else None
+    if pseudo:
+        pseudo.prepare(squares)
+    data = Batches(source, paths, recipe, STEPS, recipe.seed)
+    train_stage(model, "joint" if joint else "warmup", recipe, data, folder, pseudo, Engine(recipe.train, folder))
+    return read_jsonl(folder / "metrics.jsonl"), pseudo.seconds[-1] if pseudo else 0.0, joint
+
+
+def _labeller(
+    model: Segmenter, recipe: Recipe, images: list[Path], folder: Path, stand_ins: list[str]
+) -> TimedLabeller:
+    chosen, regions = recipe.selftrain, None
+    stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's, which is computed too")
+    segmenter = local_segmenter(recipe, stand_ins)
+    if chosen.refinement == "regions":
+        files, _ = make_regions(images, segmenter, chosen, folder / "regions")
+        found = [file for file in files if file]
+        regions = lambda index: read_regions(found[index])  # noqa: E731
+    return TimedLabeller(Teacher(model, chosen.decay), segmenter, chosen, recipe.seed, regions)
+
+
+def _peak(device: str) -> float:
+    """GB of 2^30 bytes: on a GPU what torch held, else of the process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
+
+
+def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:
+    """What was not measured but reckoned."""
+    told = ["hours are the second step's seconds times the steps, without validation, checkpoints and decoding of the "
+            "real images where that is slower"]  # fmt: skip
+    if labelled:
+        told.append("half of the joint stage's images are taken to be generated ones; a warm-up step is a joint one "
+                    "without its pseudo-labels; a generated image is encoded for the segmenter in the first step only")
+    if small.train.batch_size != whole:
+        told.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is that "
+                    "of one image at a time")  # fmt: skip
+    return told

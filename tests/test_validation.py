@@ -1,0 +1,113 @@
+"""Scores during training: in the log, the best model kept, patience; and a target changes nothing that is learned."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import conftest
+import tiny
+from clouds.data.loaders import Batches
+from clouds.errors import UsageError
+from clouds.model.checkpoint import load_model
+from clouds.pipeline import keep_model
+from clouds.train import loop, validate
+from clouds.train.engine import Engine
+from clouds.train.loop import train_stage
+from clouds.train.validate import Validation
+
+EVERY = 2
+VALIDATED = (f"train.validate_every={EVERY}", "train.validate_images=1", "evaluate.shorter_side=64")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return tiny.source_set(tmp_path_factory.mktemp("sets") / "source")
+
+
+def train(source, run, *overrides, steps=8):
+    run.mkdir(exist_ok=True)
+    recipe = tiny.recipe("train.log_every=1", "train.checkpoint_every=2", "train.keep=9", *overrides)
+    model = conftest.small_model()
+    validation = Validation(recipe) if recipe.train.validate_every else None
+    data = Batches(source, [], recipe, steps, seed=1)
+    train_stage(model, "warmup", recipe, data, run, validation=validation)
+    return model, recipe
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def scored(monkeypatch, *scores):
+    """Validations that score so, one after the other."""
+    left = iter(scores)
+    row = lambda: SimpleNamespace(row={"name": "source", "miou": next(left)})  # noqa: E731
+    monkeypatch.setattr(validate, "evaluate", lambda *_: [row()])
+
+
+def test_scores_stand_in_the_log_and_a_target_changes_no_weight(source, tmp_path):
+    plain, _ = train(source, tmp_path / "plain", steps=4)
+    seen, _ = train(source, tmp_path / "seen", *VALIDATED, "train.validate_on=[source,night]", steps=4)
+    weights = plain.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in seen.state_dict().items())
+    told = [row for row in rows(tmp_path / "seen") if "val_miou" in row]
+    assert [row["step"] for row in told] == [2, 4]
+    for row in told:
+        assert {"val/source", "val/night"} <= row.keys()
+        assert row["val_miou"] == row["val/source"]
+        assert 0 <= row["val/night"] <= 1
+    keys = ("step", "loss", "gradient_norm")
+    with_scores = [{key: row[key] for key in keys} for row in rows(tmp_path / "seen") if "loss" in row]
+    assert with_scores == [{key: row[key] for key in keys} for row in rows(tmp_path / "plain")]
+
+
+def test_targets_alone_choose_nothing(source, tmp_path):
+    train(source, tmp_path / "run", *VALIDATED, "train.validate_on=[night]", steps=2)
+    assert not (tmp_path / "run" / "best").exists()
+    with pytest.raises(UsageError, match="keep source in train"):
+        tiny.recipe(*VALIDATED, "train.validate_on=[night]", "train.choose=best")
+
+
+@pytest.mark.parametrize(("choose", "step"), [("best", 4), ("last", 8)])
+def test_the_best_model_is_the_stages_only_where_it_is_chosen(source, tmp_path, monkeypatch, choose, step):
+    scored(monkeypatch, 0.2, 0.5, 0.5, 0.3)
+    run = tmp_path / "run"
+    model, recipe = train(source, run, *VALIDATED, f"train.choose={choose}")
+    assert (run / "best" / "warmup").exists() == (choose == "best")
+    keep_model(model, run, "warmup", recipe, Engine(recipe.train))
+    kept = dict(load_model(run / "warmup").named_parameters())
+    wanted = load_file(run / "checkpoints" / f"warmup-{step:06d}" / "student.safetensors")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in wanted.items())
+
+
+def test_patience_ends_a_stage_and_a_resumed_run_stays_ended(source, tmp_path, monkeypatch, capsys):
+    scored(monkeypatch, 0.5, 0.4, 0.45)
+    run = tmp_path / "run"
+    wanted, _ = train(source, run, *VALIDATED, "train.patience=2", steps=20)
+    assert "no better source score than step 2's 0.500 in 2 validations" in capsys.readouterr().err
+    assert rows(run)[-1]["step"] == 6
+    monkeypatch.setattr(loop, "criterion", lambda *_: pytest.fail("trained again"))
+    again, _ = train(source, run, *VALIDATED, "train.patience=2", steps=20)
+    assert rows(run)[-1]["step"] == 6
+    weights = wanted.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in again.state_dict().items())
+    assert "training" not in capsys.readouterr().err
+
+
+def test_a_better_score_gives_patience_back_also_over_a_resume(source, tmp_path, monkeypatch):
+    scored(monkeypatch, 0.5, 0.4, 0.6, 0.55, 0.58)
+    run = tmp_path / "run"
+    train(source, run, *VALIDATED, "train.patience=2", "train.choose=best", steps=4)
+    train(source, run, *VALIDATED, "train.patience=2", "train.choose=best", steps=20)
+    assert rows(run)[-1]["step"] == 10
+    best = dict(load_model(run / "best" / "warmup").named_parameters())
+    wanted = load_file(run / "checkpoints" / "warmup-000006" / "student.safetensors")
+    assert all(torch.equal(best[name], tensor) for name, tensor in wanted.items())
+
+
+def test_a_domain_that_is_not_there_is_refused_before_any_work():
+    with pytest.raises(UsageError, match="unknown domain 'nowhere'"):
+        Validation(tiny.recipe(*VALIDATED, "train.validate_on=[source,nowhere]"))
