@@ -106,6 +106,24 @@ def test_a_tracker_that_is_not_installed_is_named():
         Engine(tiny.recipe(f"train.trackers=[{missing}]").train)
 
 
+def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
+    pytest.importorskip("tensorboard")
+    recipe = tiny.recipe("train.batch_size=4", "train.log_every=1", "train.trackers=[tensorboard]")
+    engine = Engine(recipe.train, tmp_path)
+    engine.track(recipe)
+    model = tiny.segmenter()
+    pseudo = PseudoLabeller(Teacher(model, 0.99), load_segmenter("superpixels"), recipe.selftrain, 0)
+    train_stage(model, "joint", recipe, Batches(*sets, recipe, 3, seed=1), tmp_path, pseudo, engine)
+    engine.finish()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = {path.parent for path in tmp_path.glob("clouds/events*")}
+    events = EventAccumulator(str(folder)).Reload()
+    losses = [event.value for event in events.Scalars("joint/loss")]
+    assert losses == pytest.approx([row["loss"] for row in rows(tmp_path)])
+    assert {"image", "teacher", "refined"} <= set(events.Tags()["images"])
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path):
     words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5", "train.joint_learning_rate=1.0e-4",

@@ -140,6 +140,7 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
         keep_model(model, out, "warmup", recipe, engine)
     if stage == "warmup" or has_model(out / "model"):
+        engine.finish()
         return
 
     model = load_model(out / "warmup").to(engine.device)
@@ -164,6 +165,7 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         made = {"prompts_written": prompts, "images_drawn": len(generated)}
         write_json(out / "work.json", {**made, **told(work, model.classes)})
     keep_model(model, out, "joint", recipe, engine)
+    engine.finish()
 
 
 def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:

@@ -150,7 +150,13 @@ class Engine:
         """uint8 (H, W, 3) images by name, to trackers that take some."""
         for tracker in self.accelerator.trackers if self.settings.trackers else ():
             if hasattr(tracker, "log_images"):
-                tracker.log_images({name: image[None] for name, image in images.items()}, step=step)
+                order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}  # which wants channels first
+                tracker.log_images({name: image[None] for name, image in images.items()}, step=step, **order)
+
+    def finish(self) -> None:
+        """What trackers still hold is written."""
+        for tracker in self.accelerator.trackers if self.settings.trackers else ():
+            tracker.finish()
 
     @contextmanager
     def signals(self) -> Iterator[None]:
