@@ -9,6 +9,7 @@ import importlib.util
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # tracker: its package
+PATIENCE = timedelta(days=2)  # of a process that waits while the main one draws images or scores
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -36,7 +38,7 @@ class Engine:
     """
 
     def __init__(self, settings: Train, run: Path | None = None) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
         from accelerate.state import AcceleratorState
 
         check_trackers(settings)
@@ -47,6 +49,7 @@ class Engine:
             mixed_precision=PRECISION[settings.precision],
             log_with=list(settings.trackers) or None,
             project_dir=run,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
