@@ -1,0 +1,53 @@
+"""Kinds of values that settings have."""
+
+import difflib
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_no_switch)]
+Float = Annotated[float, BeforeValidator(_no_switch)]
+Count = Annotated[Int, Field(ge=1)]
+Whole = Annotated[Int, Field(ge=0)]
+Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
+Share = Annotated[Float, Field(ge=0, le=1)]
+Positive = Annotated[Float, Field(gt=0)]
+Weight = Annotated[Float, Field(ge=0)]
+Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
+
+
+def one_of(*allowed: str) -> AfterValidator:
+    """A name out of ``allowed``; ``prefix/MODEL`` there allows any model, whose own library knows its name."""
+    open_ended = {name.partition("/")[0] for name in allowed if "/" in name}
+
+    def known(value: str) -> str:
+        prefix, slash, model = value.partition("/")
+        if (model.strip() and prefix in open_ended) or (value in allowed and not slash):
+            return value
+        near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
+        hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
+        raise ValueError(f"{hint}expected {' or '.join(allowed)}")
+
+    return AfterValidator(known)
+
+
+def server(value: str) -> str:
+    """An address without secrets: recipes are kept in run folders for all to read."""
+    parts = urlsplit(value)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("expected an address without user, password, query or fragment; keys go into CLOUDS_API_KEY")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http://HOST:PORT/v1 or https://HOST/v1")
+    return value.rstrip("/")
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
