@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: write to a temporary name beside the target, then rename."""
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -27,8 +28,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix, delete=False) as f:
-        temporary = Path(f.name)
+    # no file object: Ctrl-C inside the finaliser of one would be swallowed by the interpreter, and the work go on
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(descriptor)
+    temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
