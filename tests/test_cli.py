@@ -255,7 +255,7 @@ def test_an_unwritable_folder_is_one_line(capsys, tmp_path, monkeypatch):
     def refuse(*_, **how):
         raise PermissionError(errno.EACCES, "Permission denied", str(how["dir"]))
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     code, out, err = outcome(capsys, "prompts", "demo", "--out", tmp_path / "p.jsonl")
     assert (code, out) == (1, "")
     assert f"{tmp_path}: Permission denied" in one_message(err)
