@@ -63,11 +63,6 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def warm_up(recipe: Recipe, folder: Path) -> None:
-    """The seed's warm-up model and its generated set, in a run folder."""
-    train(recipe, folder)
-
-
 def quality(
     pseudo: PseudoLabeller, rows: list[dict[str, Any]], folder: Path, size: tuple[int, int]
 ) -> dict[str, float]:
@@ -191,7 +186,7 @@ def main() -> None:
             if path.exists():
                 continue
             base = arguments.out / f"warmup-{seed}"
-            warm_up(load_recipe("demo", [f"seed={seed}", "train.stage=warmup"]), base)
+            train(load_recipe("demo", [f"seed={seed}", "train.stage=warmup"]), base)
             overrides = [f"selftrain.{each}" for each in VARIANTS.get(what, [])]
             recipe = load_recipe("demo", [f"seed={seed}", *overrides])
             found = cell(recipe, base, arguments.out / f"{slug}-{seed}", domains, what)

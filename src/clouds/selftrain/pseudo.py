@@ -71,7 +71,7 @@ class PseudoLabeller:
         labels = batch["labels"].clone()
         if not len(batch["slots"]):
             return Lesson(labels, None, {}, None)
-        weights = torch.ones(len(labels), len(self.classes))
+        weights = torch.ones(len(labels), len(self.classes)) if self.settings.weight_by else None
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
         panel, told = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
@@ -92,10 +92,11 @@ class PseudoLabeller:
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             pasted = labels[slot] != IGNORE
             labels[slot] = torch.where(pasted, labels[slot], torch.from_numpy(np.ascontiguousarray(view)))
-            own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
-            weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
+            if weights is not None:
+                own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
+                weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
         means = {key: float(np.mean([row[key] for row in told if key in row])) for key in sorted(set().union(*told))}
-        return Lesson(labels, weights if self.settings.weight_by else None, means, panel)
+        return Lesson(labels, weights, means, panel)
 
     def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
