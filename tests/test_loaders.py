@@ -131,6 +131,16 @@ def test_labels_stay_on_their_pixels(height, width, crop, factor, seed):
     assert np.array_equal(image[flat][:, 0], label[flat] * 36)
 
 
+def test_sets_of_different_resolutions_show_things_at_one_size():
+    small, large = painted(48, 80), painted(96, 160)
+    for shorter_side, expected in ((None, (96, 160)), (48, (48, 80)), (24, (24, 40))):
+        image, label = scale_crop(*large, (200, 200), (1.0, 1.0), np.random.default_rng(0), shorter_side)
+        assert (label != 255).sum() == expected[0] * expected[1]
+        assert not (image[expected[0] :].any() or image[:, expected[1] :].any())
+    image, label = scale_crop(*small, (200, 200), (2.0, 2.0), np.random.default_rng(0), 48)
+    assert (label != 255).sum() == 96 * 160
+
+
 def resized(image, scaled):
     return np.asarray(Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR)).astype(int)
 

@@ -19,16 +19,23 @@ Picture = Image | LazyImage
 
 
 def scale_crop(
-    image: Picture, label: Image, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
+    image: Picture,
+    label: Image,
+    crop: tuple[int, int],
+    scale: tuple[float, float],
+    rng: np.random.Generator,
+    shorter_side: int | None = None,
 ) -> tuple[Image, Image]:
     """Image (H, W, 3) and label (H, W), scaled by a random factor, cut to ``crop`` (h, w).
+
+    The factor is of the image's own size, or of the size at which its shorter side has ``shorter_side`` pixels.
 
     The pixels are those of scaling the whole image (bilinear with antialiasing; labels nearest) and cutting then, but
     only what the crop shows is touched. Where the scaled image is smaller than the crop, it is padded at the right and
     bottom (image 0, label ignored).
     """
-    factor = rng.uniform(*scale)
     height, width = label.shape
+    factor = rng.uniform(*scale) * (shorter_side / min(height, width) if shorter_side else 1.0)
     scaled = max(round(height * factor), 1), max(round(width * factor), 1)
     size = min(scaled[0], crop[0]), min(scaled[1], crop[1])
     corner = int(rng.integers(scaled[0] - size[0] + 1)), int(rng.integers(scaled[1] - size[1] + 1))

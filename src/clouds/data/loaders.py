@@ -164,7 +164,7 @@ class Batches(Dataset[Batch]):
         self, index: int, wanted: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image and label at the crop's size; a source crop shows the class ``wanted``, if any of ten does."""
-        crop, scale = self.augment.crop, self.augment.scale
+        crop, scale, side = self.augment.crop, self.augment.scale, self.augment.shorter_side
         if index >= len(self.source):
             path = self.generated[index - len(self.source)]
             image = read_image(path)
@@ -172,12 +172,12 @@ class Batches(Dataset[Batch]):
                 raise DataError(f"{path}: is {image.shape[:2]} (height, width), expected {crop}")
             return image, np.full(crop, IGNORE, np.uint8)
         picture, label = self.restyled.pair(index, rng) if self.restyled else self.source[index]
-        found = scale_crop(picture, label, crop, scale, rng)
+        found = scale_crop(picture, label, crop, scale, rng, side)
         if self.rare and wanted >= 0:
             for _ in range(9):
                 if (found[1] == wanted).sum() >= self.rare.enough / 2:
                     break
-                found = scale_crop(picture, label, crop, scale, rng)
+                found = scale_crop(picture, label, crop, scale, rng, side)
         return found
 
     def _view(

@@ -1,0 +1,118 @@
+"""What a user would pick instead: networks of segmentation_models_pytorch and transformers' Mask2Former, fine-tuned.
+
+They start from the very encoder weights that the demo's recipe uses, see the same crops, and are scored by the same
+protocol. ``segmentation_models_pytorch`` must be installed.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from clouds.classes import COLORS, IGNORE, NAMES
+from clouds.data.loaders import Batches, batches
+from clouds.foundation.packaged import efficientnet_lite0
+
+MEAN, STD = 127.0, 128.0
+SMP = {"unet": "Unet", "deeplabv3+": "DeepLabV3Plus", "fpn": "FPN", "segformer": "Segformer"}
+MASK2FORMER = "mask2former"
+STRONG = v2.Compose([  # SimCLR's colour distortion at full strength, as it is commonly used for synthetic sources
+    v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8),
+    v2.RandomGrayscale(0.2),
+    v2.RandomApply([v2.GaussianBlur(9, (0.1, 2.0))], p=0.5),
+])  # fmt: skip
+
+
+class Alternative(nn.Module):
+    """A network behind the calls that ``clouds.predict.Predictor`` makes; ``scores(x)`` -> (B, 19, H, W) of a batch."""
+
+    def __init__(self, name: str, sizes: dict[str, Any], shorter_side: int) -> None:
+        super().__init__()
+        self.settings = {"shorter_side": shorter_side}
+        self.classes, self.colors = list(NAMES), [list(color) for color in COLORS]
+        self.mask2former = name == MASK2FORMER
+        self.network = _mask2former(sizes) if self.mask2former else _smp(SMP[name])
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Images uint8 (B, 3, H, W), train ids (B, H, W) -> the loss their own documentation trains with."""
+        x = (images.float() - MEAN) / STD
+        if not self.mask2former:
+            return F.cross_entropy(self.network(x), labels.long(), ignore_index=IGNORE)
+        present = [label.unique().long() for label in labels]
+        present = [classes[classes != IGNORE] for classes in present]
+        masks = [(label == own[:, None, None]).float() for label, own in zip(labels, present, strict=True)]
+        loss: Tensor = self.network(pixel_values=x, mask_labels=masks, class_labels=present).loss
+        return loss
+
+    @torch.no_grad()
+    def semantic(self, images: Tensor, _ensemble: bool = False) -> Tensor:
+        """uint8 (B, 3, H, W) -> class probabilities, or Mask2Former's summed scores, (B, 19, H, W)."""
+        height, width = images.shape[-2:]
+        x = F.pad((images.float() - MEAN) / STD, (0, -width % 32, 0, -height % 32))
+        if not self.mask2former:
+            return self.network(x)[..., :height, :width].softmax(1)
+        out = self.network(pixel_values=x)
+        masks = F.interpolate(out.masks_queries_logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        classes = out.class_queries_logits.softmax(-1)[..., :-1]
+        return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())[..., :height, :width]
+
+
+def _smp(name: str) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    network: nn.Module = getattr(smp, name)("tu-tf_efficientnet_lite0", encoder_weights=None, classes=len(NAMES))
+    stored = efficientnet_lite0(weights=True).network.state_dict()
+    encoder = network.encoder.model  # type: ignore[union-attr]
+    encoder.load_state_dict({key: stored[key] for key in encoder.state_dict()})
+    return network
+
+
+def _mask2former(sizes: dict[str, Any]) -> nn.Module:
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, TimmBackboneConfig
+
+    config = Mask2FormerConfig(
+        backbone_config=TimmBackboneConfig(backbone="tf_efficientnet_lite0", out_indices=[1, 2, 3, 4]),
+        num_labels=len(NAMES),
+        num_queries=sizes["queries"],
+        hidden_dim=sizes["hidden"],
+        feature_size=sizes["hidden"],
+        mask_feature_size=sizes["hidden"],
+        encoder_layers=sizes["pixel_layers"],
+        encoder_feedforward_dim=sizes["pixel_ffn"],
+        dim_feedforward=sizes["ffn"],
+        decoder_layers=sizes["layers"] + 1,
+        train_num_points=sizes["points"],
+    )
+    network = Mask2FormerForUniversalSegmentation(config)
+    backbone = network.model.pixel_level_module.encoder._backbone
+    stored = efficientnet_lite0(weights=True).network.state_dict()
+    backbone.load_state_dict({key: stored[key] for key in backbone.state_dict()})
+    return network
+
+
+def fit(
+    model: Alternative, data: Batches, seconds: float, learning_rate: float, strong: bool, workers: int,
+    clock: Callable[[], float] = time.process_time,
+) -> int:  # fmt: skip
+    """Fine-tune everything for so many CPU seconds with AdamW and polynomial decay by the time used; -> steps."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    began, step = clock(), 0
+    for step, batch in enumerate(batches(data, 0, workers), 1):
+        used = (clock() - began) / seconds
+        if used >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, step / 20) * (1 - used) ** 0.9
+        images = torch.stack([STRONG(image) for image in batch["images"]]) if strong else batch["images"]
+        optimizer.zero_grad(set_to_none=True)
+        model.loss(images, batch["labels"]).backward()
+        if model.mask2former:
+            nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+    model.eval()
+    return step

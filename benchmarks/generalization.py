@@ -1,0 +1,295 @@
+"""Does it work where nobody labelled anything? This package beside what a user would pick instead, at equal cost.
+
+    python benchmarks/generalization.py --data ../shared/data --budget 3 --seeds 3
+    python benchmarks/generalization.py --data ../shared/data --table            # only the table of what is there
+
+A cell is one method, scenario, seed and budget. Its budget is minutes of CPU time of one thread, which on a core of its
+own is wall-clock time; the loader's work counts, and for the joint method the drawing of its images. All methods
+learn from the same labelled images with the same crops and start from the same encoder weights. The learning rate of
+every alternative architecture is searched (three values, ``--search`` minutes each) on the development target with the
+first seed; ours stands in the demo's recipe. Cells that are done are kept as JSON in ``--keep`` and are not run again;
+``--jobs`` of them run at a time.
+
+Sources: rendered scenes and CARLA (synthetic), CamVid's training split (real). Development target: IDD-Lite's training
+split, on which settings may be chosen. Targets: CamVid's test split by day and dusk, IDD-Lite's validation split,
+BDD100K: on which nothing is trained, tuned or chosen.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alternatives import MASK2FORMER, SMP, Alternative, fit
+from clouds.assemble import build_model, build_segmenter
+from clouds.config import load_recipe
+from clouds.data.datasets import FOLDERS, open_dataset
+from clouds.data.loaders import Batches
+from clouds.data.source import Source, make_source, open_sets
+from clouds.evaluate import Domain, evaluate, photo_domain
+from clouds.files import read_json, write_json
+from clouds.generate.sets import generated_set
+from clouds.model.inference import Inference
+from clouds.pipeline import train
+from clouds.predict import Predictor, load
+from clouds.runs import commit, open_run
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.teacher import Teacher
+from clouds.settings import Recipe
+from clouds.train.loop import train_stage
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "synthetic": {
+        "source": "[{dataset: streets, weight: 2}, {dataset: carla, weight: 1}]",
+        "targets": ["camvid-day", "camvid-dusk", "idd-lite", "bdd100k"],
+    },
+    "real": {"source": "[{dataset: camvid}]", "targets": ["idd-lite", "bdd100k"]},
+}
+LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+SEARCHING = threading.Lock()  # two methods share a search
+DEVELOPMENT_COUNT = 120  # images of IDD-Lite's training split, evenly spaced
+
+Method = dict[str, Any]
+METHODS: dict[str, Method] = {
+    **{f"{name}, {look}": {"alternative": name, "strong": look == "strong colour"}
+       for name in (*SMP, MASK2FORMER) for look in ("standard", "strong colour")},
+    "warm-up": {"ours": ["train.stage=warmup"]},
+    "joint": {"ours": []},
+}  # fmt: skip
+
+
+def source_recipe(scenario: str, seed: int, data: Path, overrides: list[str]) -> Recipe:
+    shared = ["augment.shorter_side=256", f"data.root={data}", f"data.source={SCENARIOS[scenario]['source']}"]
+    return load_recipe("demo", [*shared, f"seed={seed}", *overrides])
+
+
+def development(data: Path) -> Domain:
+    photos = open_dataset("idd-lite", data / FOLDERS["idd-lite"], "train")
+    indices = tuple(int(i) for i in np.linspace(0, len(photos) - 1, DEVELOPMENT_COUNT).round())
+    return Domain("idd-lite-train", photos.label_set, len(indices), photos, indices)
+
+
+def joint_parts(recipe: Recipe, model: Any, generated: list[Path], source: Source, steps: int) -> tuple[Any, Any]:
+    pseudo = PseudoLabeller(
+        Teacher(model, recipe.selftrain.decay), build_segmenter(recipe), recipe.selftrain, recipe.seed
+    )
+    return Batches(source, generated, recipe, steps, recipe.seed + 1), pseudo
+
+
+def rates(recipe: Recipe, out: Path) -> tuple[float, float]:
+    """CPU seconds of a warm-up step and of a joint step on this machine."""
+    _, generated = generated_set(recipe, out)
+    source = make_source(recipe, open_sets(recipe), out / "source")
+    found = []
+    for stage in ("warmup", "joint"):
+        used = []
+        for steps in (2, 10):
+            torch.manual_seed(0)
+            model = build_model(recipe)
+            data, pseudo = joint_parts(recipe, model, generated, source, steps)
+            if stage == "warmup":
+                data, pseudo = Batches(source, [], recipe, steps, 0), None
+            began = time.process_time()
+            folder = out / "rates" / f"{stage}-{steps}"
+            folder.mkdir(parents=True)
+            train_stage(model, stage, recipe, data, folder, pseudo)
+            used.append(time.process_time() - began)
+        found.append((used[1] - used[0]) / 8)
+    shutil.rmtree(out / "rates")
+    return found[0], found[1]
+
+
+def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minutes: float, out: Path) -> dict[str, Any]:
+    """The demo's recipe with as many steps as the budget pays for."""
+    recipe = source_recipe(scenario, seed, data, overrides)
+    warmup_only, made, run = recipe.train.stage == "warmup", out / "made", out / "run"
+    began = time.process_time()
+    generated_set(recipe, made)
+    drawing = 0.0 if warmup_only else time.process_time() - began
+    make_source(recipe, open_sets(recipe), made / "source")
+    warm, joint = rates(recipe, made)
+    share = 1.0 if warmup_only else recipe.train.warmup_share
+    steps = (minutes * 60 - drawing) / (share * warm + (1 - share) * joint)
+    if warmup_only:
+        steps = steps / recipe.train.warmup_share  # of which the stage takes its share
+    recipe = source_recipe(scenario, seed, data, [*overrides, f"train.steps={max(round(steps), 4)}"])
+    open_run(recipe, run)
+    for path in made.iterdir():  # so that no cell's time depends on what another has made
+        path.rename(run / path.name)
+    began = time.process_time()
+    train(recipe, run)
+    return {
+        "steps": recipe.train.warmup_steps if warmup_only else recipe.train.steps,
+        "seconds": time.process_time() - began + drawing,
+        "seconds_drawing": drawing, "seconds_a_step": [warm, joint],
+        "learning_rate": recipe.train.learning_rate,
+        "model": "run/warmup" if warmup_only else "run/model",
+    }  # fmt: skip
+
+
+def train_alternative(
+    method: Method, scenario: str, seed: int, data: Path, minutes: float, rate: float, out: Path
+) -> tuple[Alternative, dict[str, Any]]:
+    recipe = source_recipe(scenario, seed, data, ["augment.jitter=false"])
+    source = make_source(recipe, open_sets(recipe), out / "made" / "source")
+    torch.manual_seed(seed)
+    sizes = {**recipe.model.model_dump(), "points": recipe.loss.points}
+    model = Alternative(method["alternative"], sizes, recipe.evaluate.shorter_side)
+    began = time.process_time()
+    batches = Batches(source, [], recipe, 10**6, seed)
+    steps = fit(model, batches, minutes * 60, rate, method["strong"], recipe.train.workers)
+    return model, {"steps": steps, "seconds": time.process_time() - began, "learning_rate": rate}
+
+
+def run_cell(cell: dict[str, Any], data: Path, out: Path) -> dict[str, Any]:
+    """Train and score one cell, in this process."""
+    method = {**METHODS.get(cell["method"], {}), **cell.get("as", {})}
+    scenario, seed, minutes = cell["scenario"], cell["seed"], cell["budget"]
+    if out.exists():
+        shutil.rmtree(out)  # of a cell that was interrupted: its time is not known
+    (out / "made").mkdir(parents=True)
+    shared = out.parent / f"source-{seed}"  # rendered once a seed, for all methods
+    shared.mkdir(exist_ok=True)
+    (out / "made" / "source").symlink_to(shared.resolve())
+    if "alternative" in method:
+        model, told = train_alternative(method, scenario, seed, data, minutes, cell["learning_rate"], out)
+        predictor = Predictor(model)  # type: ignore[arg-type]
+    else:
+        told = train_ours(method["ours"], scenario, seed, data, minutes, out)
+        predictor = load(out / told.pop("model"))
+    recipe = source_recipe(scenario, seed, data, [])
+    predictor.inference = Inference.of(recipe.evaluate)
+    domains = [development(data)]
+    if not cell.get("development_only"):
+        domains += [photo_domain(name, data) for name in SCENARIOS[scenario]["targets"]]
+    scores = evaluate(predictor, domains, cell["method"])
+    return {
+        **{key: value for key, value in cell.items() if value is not None}, **told,
+        "overrides": method.get("ours"), "commit": commit(), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "protocol": predictor.inference.as_record(),
+        "domains": {score.row["name"]: {"miou": score.row["miou"], "iou": score.row["iou"]} for score in scores},
+    }  # fmt: skip
+
+
+def slug(cell: dict[str, Any]) -> str:
+    words = [cell["scenario"], cell["method"], f"{cell['budget']:g}min", str(cell["seed"])]
+    if cell.get("development_only"):
+        words.insert(2, f"lr{cell['learning_rate']:g}" if cell.get("learning_rate") else "development")
+    return "-".join("".join(c if c.isalnum() or c in ".+" else "-" for c in word) for word in words).replace("--", "-")
+
+
+def in_process(cell: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The cell's row, from ``--keep`` or computed by a process of its own with one thread."""
+    path = arguments.keep / f"{slug(cell)}.json"
+    if not path.exists():
+        words = ["--cell", json.dumps(cell), "--data", str(arguments.data), "--out", str(arguments.out)]
+        log = arguments.out / "logs" / f"{slug(cell)}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as stream:
+            done = subprocess.run(
+                [sys.executable, __file__, *words, "--keep", str(arguments.keep)],
+                stdout=stream, stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"{slug(cell)} failed: {log}")
+    row: dict[str, Any] = read_json(path)
+    development = row["domains"]["idd-lite-train"]["miou"]
+    targets = [value["miou"] for name, value in row["domains"].items() if name != "idd-lite-train"]
+    mean = f", targets {100 * np.mean(targets):.1f}" if targets else ""
+    print(f"{slug(cell)}: {row['steps']} steps, {row['seconds']:.0f} s, development {100 * development:.1f}{mean}",
+          flush=True)  # fmt: skip
+    return row
+
+
+def chosen_rate(method: str, arguments: argparse.Namespace) -> float | None:
+    """The learning rate of an alternative's architecture, by the development score of its strongly coloured version
+    trained on the synthetic source; None for our own methods."""
+    if "alternative" not in METHODS[method]:
+        return None
+    searched = f"{METHODS[method]['alternative']}, strong colour"
+    with SEARCHING:
+        search = {"method": searched, "scenario": "synthetic", "seed": 0, "budget": arguments.search}
+        found = {
+            rate: in_process({**search, "learning_rate": rate, "development_only": True}, arguments)
+            for rate in LEARNING_RATES
+        }
+    return max(found, key=lambda rate: float(found[rate]["domains"]["idd-lite-train"]["miou"]))
+
+
+def spread(values: list[float], sign: bool = False) -> str:
+    deviation = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):{'+' if sign else ''}.1f}{deviation}"
+
+
+def table(rows: list[dict[str, Any]], scenario: str, budget: float) -> str:
+    """Markdown: method x target, mean ± standard deviation over seeds, best mean last."""
+    targets = SCENARIOS[scenario]["targets"]
+    heads = [*targets, "mean", "mean without IDD-Lite", "development"]
+    lines = ["| method | seeds | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["scenario"] == scenario and row["budget"] == budget and not row.get("development_only"):
+            found.setdefault(row["method"], []).append(row)
+
+    def of(row: dict[str, Any], names: list[str]) -> float:
+        return float(np.mean([row["domains"][name]["miou"] for name in names]))
+
+    order = sorted(found, key=lambda method: np.mean([of(row, targets) for row in found[method]]))
+    for method in order:
+        groups = [[name] for name in targets]
+        groups += [targets, [name for name in targets if name != "idd-lite"], ["idd-lite-train"]]
+        cells = [spread([of(row, names) for row in found[method]]) for names in groups]
+        lines.append(f"| {method} | {len(found[method])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="One folder per dataset.")
+    parser.add_argument("--budget", type=float, default=3.0, help="Minutes of CPU time a cell trains.")
+    parser.add_argument("--search", type=float, default=1.0, help="The same, of a cell that searches a learning rate.")
+    parser.add_argument("--seeds", type=int, default=3, help="How many, from 0 on.")
+    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD", help="All by default.")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="Cells at a time, one thread each.")
+    parser.add_argument("--out", type=Path, default=Path("runs/generalization"))
+    parser.add_argument("--keep", type=Path, default=Path("benchmarks/results/generalization"))
+    parser.add_argument("--table", action="store_true", help="Run nothing.")
+    parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.cell:
+        torch.set_num_threads(1)
+        row = run_cell(arguments.cell, arguments.data, arguments.out / slug(arguments.cell))
+        write_json(arguments.keep / f"{slug(arguments.cell)}.json", row)
+        return
+    if unknown := set(arguments.methods) - set(METHODS):
+        parser.error(f"unknown methods {sorted(unknown)}; there are {list(METHODS)}")
+
+    def one(seed: int, scenario: str, method: str) -> None:
+        rate = chosen_rate(method, arguments)
+        in_process({"method": method, "scenario": scenario, "seed": seed, "budget": arguments.budget,
+                    "learning_rate": rate}, arguments)  # fmt: skip
+
+    if not arguments.table:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for seed in range(arguments.seeds):  # the table fills seed by seed
+                list(pool.map(lambda pair, seed=seed: one(seed, *pair),  # type: ignore[misc]
+                              [(s, m) for s in arguments.scenarios for m in arguments.methods]))  # fmt: skip
+    rows = [read_json(path) for path in sorted(arguments.keep.glob("*.json"))]
+    for scenario in arguments.scenarios:
+        print(f"\n{scenario}, {arguments.budget:g} minutes\n\n{table(rows, scenario, arguments.budget)}")
+    print(f"\nmIoU in %, mean ± standard deviation over seeds; torch {torch.__version__}, one thread a cell")
+
+
+if __name__ == "__main__":
+    main()
