@@ -31,19 +31,22 @@ import numpy as np
 import torch
 
 from alternatives import MASK2FORMER, SMP, Alternative, fit
+from clouds import pipeline
 from clouds.assemble import build_model, build_segmenter
 from clouds.config import load_recipe
+from clouds.data import streets
 from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.loaders import Batches
 from clouds.data.source import Source, make_source, open_sets
 from clouds.evaluate import Domain, evaluate, photo_domain
-from clouds.files import read_json, write_json
+from clouds.files import read_json, read_jsonl, write_json
 from clouds.generate.sets import generated_set
 from clouds.model.inference import Inference
 from clouds.pipeline import train
 from clouds.predict import Predictor, load
 from clouds.runs import commit, open_run
 from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe
 from clouds.train.loop import train_stage
@@ -55,7 +58,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "real": {"source": "[{dataset: camvid}]", "targets": ["idd-lite", "bdd100k"]},
 }
-LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 SEARCHING = threading.Lock()  # two methods share a search
 DEVELOPMENT_COUNT = 120  # images of IDD-Lite's training split, evenly spaced
 
@@ -109,6 +112,31 @@ def rates(recipe: Recipe, out: Path) -> tuple[float, float]:
     return found[0], found[1]
 
 
+class Oracle(PseudoLabeller):
+    """Labels of drawn scenes as they were rendered: what the best refinement could give."""
+
+    folder: Path
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        rows = read_jsonl(self.folder / "generated" / "metadata.jsonl")
+        self.scenes = [streets.from_prompt(row["prompt"], row["seed"]) for row in rows]
+
+    def _refine(self, index: int, image: torch.Tensor, labels: Any, step: int, place: int) -> Refinement:  # noqa: ARG002
+        truth = self._embeddings.get(index, lambda: streets.render(self.scenes[index], labels.shape)[1])
+        none = np.zeros(0)
+        changed = float((truth != labels).mean())
+        return Refinement(truth, 0, none, none, none, none, np.zeros(labels.shape, np.int32), changed, 1.0, 0.0)
+
+
+class Unrefined(PseudoLabeller):
+    """The teacher's labels as they are."""
+
+    def _refine(self, index: int, image: torch.Tensor, labels: Any, step: int, place: int) -> Refinement:  # noqa: ARG002
+        none = np.zeros(0)
+        return Refinement(labels, 0, none, none, none, none, np.zeros(labels.shape, np.int32), 1e-9, 1.0, 0.0)
+
+
 def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minutes: float, out: Path) -> dict[str, Any]:
     """The demo's recipe with as many steps as the budget pays for."""
     recipe = source_recipe(scenario, seed, data, overrides)
@@ -155,6 +183,9 @@ def run_cell(cell: dict[str, Any], data: Path, out: Path) -> dict[str, Any]:
     """Train and score one cell, in this process."""
     method = {**METHODS.get(cell["method"], {}), **cell.get("as", {})}
     scenario, seed, minutes = cell["scenario"], cell["seed"], cell["budget"]
+    if "refinement" in method:
+        Oracle.folder = out / "run"
+        pipeline.PseudoLabeller = {"oracle": Oracle, "none": Unrefined}[method["refinement"]]  # type: ignore[misc]
     if out.exists():
         shutil.rmtree(out)  # of a cell that was interrupted: its time is not known
     (out / "made").mkdir(parents=True)
