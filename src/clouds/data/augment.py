@@ -105,6 +105,33 @@ def jitter(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
+def distort(image: Image, rng: np.random.Generator) -> Image:
+    """Strong change of look: a random linear map of the colours, gamma, blur or noise; for sources that all look alike.
+
+    (H, W, 3) uint8 -> the same. The map turns, mixes and fades colours around grey: identity plus noise of standard
+    deviation 0.25, wholly grey with probability 0.1; contrast 0.4..1.4 and brightness +-40; gamma 0.5..2 by its
+    logarithm; Gaussian blur of up to 1.5 pixels, and Gaussian noise of up to 12 grey levels, each with probability 1/3.
+    """
+    mixing = np.eye(3) + rng.normal(0, 0.25, (3, 3))
+    mixing /= mixing.sum(1, keepdims=True).clip(0.3, None)  # grey stays near grey
+    tint = rng.uniform(0.85, 1.15, 3)
+    if rng.random() < 0.1:
+        mixing = np.full((3, 3), 1 / 3)
+    contrast, brightness = rng.uniform(0.4, 1.4), rng.uniform(-40, 40)
+    mixing = mixing * tint[:, None] * contrast
+    offset = 128 * (1 - contrast) + brightness
+    found = cv2.transform(image, np.column_stack([mixing, np.full(3, offset)]))
+    gamma = float(np.exp(rng.uniform(-np.log(2), np.log(2))))
+    levels = (np.linspace(0, 1, 256) ** gamma * 255).round().astype(np.uint8)
+    found = cv2.LUT(found, levels)
+    if rng.random() < 1 / 3:
+        found = cv2.GaussianBlur(found, (0, 0), rng.uniform(0.3, 1.5))
+    if rng.random() < 1 / 3:
+        noise = rng.standard_normal(found.shape[:2], np.float32)[..., None] * np.float32(rng.uniform(2, 12))
+        found = (found + noise).clip(0, 255).astype(np.uint8)
+    return np.asarray(found, np.uint8)
+
+
 GREY = (124, 116, 104)  # what a hidden patch shows: about the mean of natural images
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
-from clouds.data.augment import hide, jitter, paste, scale_crop
+from clouds.data.augment import distort, hide, jitter, paste, scale_crop
 from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
 from clouds.data.order import Order
@@ -184,6 +184,8 @@ class Batches(Dataset[Batch]):
         self, clean: NDArray[np.uint8], label: NDArray[np.uint8], made: int, rng: np.random.Generator
     ) -> Sample:
         image = jitter(clean, rng) if self.augment.jitter else clean
+        if self.augment.distort and rng.random() < self.augment.distort:
+            image = distort(image, rng)
         flip = self.augment.flip and bool(rng.random() < 0.5)
         if flip:
             image, label = image[:, ::-1], label[:, ::-1]

@@ -76,11 +76,13 @@ class Augment(Settings):
     """Source: random scale of the image, crop (height, width), colour jitter, flip.
 
     ``shorter_side``: images are first brought to it, so that sets of different resolutions show things at one size;
-    null leaves them at their own.
+    null leaves them at their own. ``distort``: the share of samples, source and generated, whose look is changed
+    strongly, beyond ``jitter``.
     """
 
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     shorter_side: Side | None = None
     crop: tuple[Side, Side] = (768, 768)
     jitter: bool = True
+    distort: Share = 0.0
     flip: bool = True
