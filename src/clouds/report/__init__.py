@@ -1,19 +1,25 @@
 """The report: a run folder in, one self-contained HTML page out.
 
-`read.py` checks what the run wrote, `scores.py` and `sections.py` arrange it, `figures.py` draws pictures and curves,
-and `../templates/` lays them out. No script, no network, no clock: the same run gives the same bytes.
+`read.py` checks what the run wrote against `records.py`, `scores.py`, `sections.py` and `examples.py` arrange it,
+`figures.py` draws pictures and curves, and `../templates/` lays them out. No network, no clock: the same run gives the same
+bytes. Everything can be read without the one script, which draws pictures when they come near and ties numbers to images.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import markupsafe
 import yaml
 
 from clouds.files import whole_file
 from clouds.report import sections
+from clouds.report.examples import by_name, examples
 from clouds.report.read import Run, read_run
 from clouds.report.scores import scoreboard
 
@@ -45,8 +51,17 @@ def environment() -> jinja2.Environment:
     return made
 
 
+@cache
+def script() -> dict[str, Any]:
+    """The page's script, and its hash for the page's content security policy, which lets no other script run."""
+    text = (Path(__file__).parents[1] / "templates" / "report.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return {"script": markupsafe.Markup(text), "script_hash": f"sha256-{digest}"}
+
+
 def _render(run: Run) -> str:
     """The page as text."""
+    pictured = examples(run)
     parts = {
         "roles": sections.roles(run),
         "prompts": sections.prompts(run),
@@ -54,13 +69,16 @@ def _render(run: Run) -> str:
         "sources": sections.sources(run),
         "pseudo": sections.pseudo(run),
         "curves": sections.curves(run),
-        "board": scoreboard(run),
-        "examples": sections.examples(run),
+        "board": scoreboard(run, by_name(pictured)),
+        "examples": pictured,
     }
+    board = parts["board"]
     name = run.folder.resolve().name
     return environment().get_template("report.html.j2").render(
         **parts,
+        **script(),
         run=run,
+        domain_rows={row["name"]: row for row in board["rows"]} if isinstance(board, dict) else {},
         name=name,
         title=run.recipe.recipe if run.recipe and run.recipe.recipe else name,
         results=run.joint or run.warmup,
