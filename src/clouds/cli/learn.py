@@ -98,15 +98,23 @@ def evaluate(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a sweep's.")],
+    others: Annotated[
+        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="Runs to compare it with.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write.  [default: RUN/report]")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the run's report page again.
+    """Write the run's report page again, beside other runs if some are named; of a sweep, the page of its table.
 
-    Example:  clouds report runs/demo
+    Examples:  clouds report runs/demo
+               clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
+               clouds report sweeps/rate
     """
     from clouds.report import write_report
 
-    page = write_report(run)
+    page = write_report(run, others or (), out)
     tell({"report": str(page.resolve())}, as_json, str(page))

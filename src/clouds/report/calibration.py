@@ -14,7 +14,7 @@ FEW = 0.001  # a bin of a smaller share of the pixels is left out of the diagram
 def reliability(stages: Mapping[str, Confusion | None]) -> dict[str, Any] | None:
     """Models by stage -> each one's error and curve, and the table of bins; None where no run recorded it."""
     known = {stage: each.calibration for stage, each in stages.items()
-             if each is not None and each.calibration is not None and sum(each.calibration.pixels)}
+             if each is not None and each.calibration is not None and sum(each.calibration.pixels) > 0}
     if not known:
         return None
     bins = max(len(each.pixels) for each in known.values())

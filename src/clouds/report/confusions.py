@@ -17,7 +17,8 @@ def matrix(confusion: Confusion, before: Confusion | None, shown: set[str]) -> d
     """
     total = sum(map(sum, confusion.confusion))
     alike = before is not None and before.classes == confusion.classes
-    rows, mistakes = [], []
+    rows: list[dict[str, Any]] = []
+    mistakes: list[dict[str, Any]] = []
     for truth, counts in enumerate(confusion.confusion):
         pixels, cells = sum(counts), []
         earlier = before.confusion[truth] if before is not None and alike else []

@@ -1,4 +1,4 @@
-"""Example predictions: pictures of a few images a domain, what each model scored on them, which confusions they show."""
+"""Example predictions: pictures of a few images a domain, their scores, the confusions they show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 
 def examples(run: Run) -> list[dict[str, Any]]:
-    """Domain by domain: photo, truth, warm-up and joint of its examples with their numbers; domains in results' order."""
+    """Domain by domain, in the order of the results: its examples' photo, truth, warm-up and joint, and their numbers."""
     root = run.folder / "evaluation" / "examples"
     order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
     domains = sorted((path for path in root.glob("*") if path.is_dir()),
@@ -37,7 +37,7 @@ def examples(run: Run) -> list[dict[str, Any]]:
                for folder in sorted((path for path in domain.glob("*") if path.is_dir()), key=_rank)]
     width = SMALL if len(folders) > MANY else figures.WIDTH
     with ThreadPoolExecutor(2) as pool:  # decoding and encoding leave the interpreter lock
-        made = pool.map(lambda each: _example(run, *each, width), folders)
+        made = pool.map(lambda each: _example(run, each[0], each[1], width), folders)
         if len(folders) > MANY:
             made = track(made, "drawing the page", len(folders), unit="examples")
         rows = list(made)
@@ -78,8 +78,8 @@ def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] 
     if not maps and photo is None:
         return None
     record = read_example(folder)
-    counts = {key: _counts(maps["truth"], maps[key], len(names)) for key in ("warmup", "joint")
-              if key in maps and "truth" in maps}
+    counts: dict[str, Counts] = {key: _counts(maps["truth"], maps[key], len(names)) for key in ("warmup", "joint")
+                                 if key in maps and "truth" in maps}
     kind, _, rank = folder.name.partition("-")
     shown = counts.get(run.confused or "joint", next(reversed(counts.values()), None))
     mistakes = _mistakes(shown) if shown is not None else []

@@ -19,8 +19,10 @@ def images(stages: Mapping[str, Confusion | None], group: Mapping[str, Any] | No
         return None
     last = "joint" if "joint" in scores else "warmup"
     example = {row["name"]: row["id"] for row in group["rows"]} if group else {}
-    rows = [{"name": name, **{stage: each[name].miou if name in each else None for stage, each in scores.items()},
-             "example": example.get(name)} for name in scores[last]]
+    rows: list[dict[str, Any]] = [
+        {"name": name, **{stage: each[name].miou if name in each else None for stage, each in scores.items()},
+         "example": example.get(name)} for name in scores[last]
+    ]
     rows.sort(key=lambda row: (row[last] is None, row[last] or 0.0, row["name"]))
     ranked = [row for row in rows if row[last] is not None]
     top = max((row[stage] or 0.0 for row in ranked for stage in scores), default=0.0) or 1.0

@@ -12,7 +12,18 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from clouds.errors import DataError
 from clouds.report.records import (
-    Confusion, Drawn, Evaluation, Example, Fate, Finite, Prompt, Recipe, Results, Step, Sweep, Work,
+    Confusion,
+    Drawn,
+    Evaluation,
+    Example,
+    Fate,
+    Finite,
+    Prompt,
+    Recipe,
+    Results,
+    Step,
+    Sweep,
+    Work,
 )  # fmt: skip
 
 M = TypeVar("M", bound=BaseModel)

@@ -154,7 +154,7 @@ class Scored(Row):
 
 
 class Confusion(Row):
-    """Pixels of one domain: rows are the truth, columns the prediction. Runs of older versions hold no more than that."""
+    """Pixels of one domain: rows are the truth, columns the prediction. Old runs hold no more than that."""
 
     label_set: str
     classes: list[str]

@@ -87,7 +87,8 @@ def _row(
     number = {each: index for index, each in enumerate(names)}
     pictured = group["classes"] if group else set()
     bars = [
-        {"name": each, "index": number[each] if number.get(each) in pictured else None, "color": swatches.get(each, "transparent"), "warmup": before.get(each), "joint": after.get(each),
+        {"name": each, "index": number[each] if number.get(each) in pictured else None,
+         "color": swatches.get(each, "transparent"), "warmup": before.get(each), "joint": after.get(each),
          "difference": _difference(before.get(each), after.get(each))}
         for each in {**after, **before}
     ]

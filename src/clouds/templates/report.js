@@ -70,6 +70,7 @@
     kind = figure.dataset.kind;
     const small = draw(one(".lazy", figure));
     Object.assign(big, { src: small.src, alt: small.alt, className: small.className });
+    big.style.setProperty("--shape", small.getAttribute("width") / small.getAttribute("height"));
     one("h2", viewer).textContent = `${shown[at].getAttribute("aria-label")} (${at + 1} of ${shown.length})`;
     one(".numbers", viewer).textContent = one(".numbers", shown[at]).textContent.trim().replace(/\s+/g, " ");
     kinds.replaceChildren(...every.map(each => {
