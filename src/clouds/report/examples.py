@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 
 def examples(run: Run) -> list[dict[str, Any]]:
-    """Domain by domain, in the order of the results: its examples' photo, truth, warm-up and joint, and their numbers."""
+    """Domain by domain, as the results order them: photo, truth, warm-up and joint of its examples, and their numbers."""
     root = run.folder / "evaluation" / "examples"
     order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
     domains = sorted((path for path in root.glob("*") if path.is_dir()),
