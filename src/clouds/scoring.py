@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.assemble import backends, has_model
+from clouds.domains import Domain, Sample
 from clouds.errors import UsageError
-from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results
+from clouds.evaluate import Keep, Score, evaluate, results
 from clouds.files import read_json, write_json
 from clouds.generate.images import write_png
 from clouds.model.inference import Inference
