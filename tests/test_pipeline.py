@@ -156,10 +156,49 @@ def test_results_count_each_roles_real_work(finished):
 def test_examples_are_kept_of_every_domain(finished):
     run, _ = finished
     for domain in RENDERED:
-        folder = run / "evaluation" / "examples" / domain / "0"
+        folder = run / "evaluation" / "examples" / domain / "typical-0"
         shapes = {name: np.asarray(Image.open(folder / f"{name}.png")).shape[:2]
                   for name in ("photo", "truth", "warmup", "joint")}  # fmt: skip
         assert len(set(shapes.values())) == 1
+        images = {stage: read_json(run / "evaluation" / f"{stage}.json")["domains"][domain]["per_image"][0]
+                  for stage in ("warmup", "joint")}  # fmt: skip
+        assert read_json(folder / "example.json") == {
+            "name": images["joint"]["name"], "warmup": images["warmup"]["miou"], "joint": images["joint"]["miou"],
+        }  # fmt: skip
+
+
+def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
+    folder = run / "evaluation" / "examples" / "fog" / "typical-0"
+    for name in ("example.json", "joint.png"):
+        (folder / name).unlink()
+    before = ages(run)
+    pipeline.demo(SMALL, run, 10)
+    assert {path.parent.name for path in map(Path, {k for k, age in ages(run).items() if before.get(k) != age})} == {
+        "typical-0", "report",
+    }  # fmt: skip
+    for name in ("example.json", "joint.png", "photo.png"):
+        same = finished[0] / folder.relative_to(run) / name
+        assert (folder / name).read_bytes() == same.read_bytes()
+
+
+def test_new_scores_choose_examples_anew(run):
+    (run / "evaluation" / "examples" / "fog" / "worst-7").mkdir()
+    (run / "results.json").unlink()
+    pipeline.demo(SMALL, run, 10)
+    assert [path.name for path in (run / "evaluation" / "examples" / "fog").iterdir()] == ["typical-0"]
+
+
+def test_what_lies_behind_the_scores_is_kept(finished):
+    run, result = finished
+    for stage in ("warmup", "joint"):
+        for row in result[stage]["domains"]:
+            kept = read_json(run / "evaluation" / f"{stage}.json")["domains"][row["name"]]
+            labelled = np.sum(kept["confusion"])
+            bins = kept["calibration"]
+            assert [len(bins[key]) for key in ("pixels", "confidence", "correct")] == [15] * 3
+            assert sum(bins["pixels"]) == labelled
+            assert sum(bins["correct"]) == np.trace(kept["confusion"])
+            assert len(kept["per_image"]) == row["images"]
 
 
 def test_confusions_and_results_agree(finished):

@@ -18,6 +18,7 @@ from clouds.errors import DataError
 from clouds.report import count, duration, percent, signed, write_report
 from fabricated_run import lines, make_run, results, save
 
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run & <one>")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from clouds.metrics import expected_calibration_error
 from clouds.report.records import Calibration, Confusion
 
 SIDE = 200  # of the diagram, from (0, 0) at the top left
@@ -28,8 +31,7 @@ def reliability(stages: Mapping[str, Confusion | None]) -> dict[str, Any] | None
 
 def error(calibration: Calibration) -> float:
     """Expected calibration error: the bins' gaps between confidence and accuracy, weighted by their pixels; 0..1."""
-    gaps = zip(calibration.confidence, calibration.correct, strict=True)
-    return sum(abs(sure - right) for sure, right in gaps) / (sum(calibration.pixels) or 1)
+    return expected_calibration_error(np.array([calibration.pixels, calibration.confidence, calibration.correct]))
 
 
 def _model(calibration: Calibration) -> dict[str, Any]:

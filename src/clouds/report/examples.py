@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import IGNORE
+from clouds.metrics import confusion, mean_iou
 from clouds.progress import track
 from clouds.report import figures
 from clouds.report.read import Run, read_example
@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 
 def examples(run: Run) -> list[dict[str, Any]]:
-    """Domain by domain, as the results order them: photo, truth, warm-up and joint of its examples, and their numbers."""
+    """Photo, truth, warm-up and joint of each domain's examples, and their numbers; domains as the results order them."""
     root = run.folder / "evaluation" / "examples"
     order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
     domains = sorted((path for path in root.glob("*") if path.is_dir()),
@@ -101,22 +101,13 @@ def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] 
 
 def _recorded(scores: Mapping[str, float | None], counts: Mapping[str, Counts]) -> dict[str, float | None]:
     """The recorded scores, and for examples of older versions those of the label maps in the folder."""
-    return {key: scores[key] if scores[key] is not None else _miou(each) for key, each in counts.items()}
+    return {key: scores[key] if scores[key] is not None else float(mean_iou(each)) if each.any() else None
+            for key, each in counts.items()}
 
 
 def _counts(truth: figures.Labels, prediction: figures.Labels, classes: int) -> Counts:
     """Pixels (K, K + 1), rows truth, columns prediction; the last column is what the model gave no class."""
-    known = truth != IGNORE
-    predicted = np.minimum(figures.resize(prediction, (truth.shape[1], truth.shape[0]))[known], classes)
-    index = truth[known].astype(np.int64) * (classes + 1) + predicted
-    return np.bincount(index, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
-
-
-def _miou(counts: Counts) -> float | None:
-    hit, truth = np.diagonal(counts), counts.sum(1)
-    union = truth + counts[:, :-1].sum(0) - hit
-    present = truth > 0
-    return float((hit[present] / union[present]).mean()) if present.any() else None
+    return confusion(truth, figures.resize(prediction, (truth.shape[1], truth.shape[0])), classes)
 
 
 def _mistakes(counts: Counts) -> list[tuple[int, float, int, int]]:
