@@ -7,21 +7,16 @@ folded into the label set of the domain after the argmax. docs/evaluation.md say
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import load_recipe
 from clouds.data.labels import folding
-from clouds.domains import Domain, Sample, find_domains
+from clouds.domains import Domain, Sample
 from clouds.errors import DataError, UsageError
-from clouds.files import write_json
-from clouds.foundation import backend_name
-from clouds.foundation.sources import default_weights
 from clouds.metrics import (
     BINS,
     accuracy,
@@ -37,10 +32,10 @@ from clouds.metrics import (
     mean_present,
     parts,
 )
-from clouds.model.inference import Inference, protocol_text
-from clouds.predict import Predictor, load
+from clouds.model.inference import Inference
+from clouds.predict import Predictor
+from clouds.processes import ALONE, Processes
 from clouds.progress import track
-from clouds.runs import commit, usable_device
 
 
 @dataclass
@@ -68,7 +63,7 @@ class Seen:
 
 @dataclass
 class Tally:
-    """A domain as far as it is scored: confusion matrix so far, images by their place, seconds."""
+    """A domain as far as one process scored it: confusion matrix so far, images by their place, seconds."""
 
     counts: NDArray[np.int64]
     seen: dict[int, Seen] = field(default_factory=dict)
@@ -120,18 +115,27 @@ def score(
     return sample, prediction, counts, seen
 
 
-def evaluate(predictor: Predictor, domains: list[Domain], what: str, keep: Keep | None = None) -> list[Score]:
-    """Score every domain; ``keep(domain, i, sample, prediction)`` sees each prediction (for examples).
-
-    UsageError for a model whose classes do not fit, DataError for a domain without images and for a bad label.
-    """
-    tables = [class_table(tuple(predictor.classes), domain) for domain in domains]
+def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArray[np.uint8]]:
+    """A model's ``class_table`` for each domain; DataError for a domain without images."""
     if empty := [domain.name for domain in domains if not domain.length]:
         raise DataError(f"{', '.join(empty)}: holds no image to score")
+    return [class_table(classes, domain) for domain in domains]
+
+
+def evaluate(
+    predictor: Predictor, domains: list[Domain], what: str, keep: Keep | None = None, processes: Processes = ALONE
+) -> list[Score]:
+    """Score every domain; ``keep(domain, i, sample, prediction)`` sees each prediction (for examples).
+
+    Of several processes each predicts every world-th image, and all return the same scores: those of one alone.
+    UsageError for a model whose classes do not fit, DataError for a domain without images and for a bad label.
+    """
+    tables = class_tables(tuple(predictor.classes), domains)
     sizes = [len(domain.label_set.classes) for domain in domains]
     tallies = [Tally(np.zeros((size, size + 1), np.int64)) for size in sizes]
-    work = [(d, i) for d, domain in enumerate(domains) for i in range(domain.length)]
-    for d, i in track(work, f"scoring: {what}", len(work), unit="images"):
+    work = [(d, i) for d, domain in enumerate(domains) for i in range(processes.rank, domain.length, processes.world)]
+    shown = track(work, f"scoring: {what}", len(work), unit="images") if processes.main else work
+    for d, i in shown:
         began = time.monotonic()
         sample, prediction, counts, seen = score(predictor, domains[d], tables[d], i)
         tallies[d].counts += counts
@@ -139,7 +143,15 @@ def evaluate(predictor: Predictor, domains: list[Domain], what: str, keep: Keep 
         tallies[d].seconds += time.monotonic() - began
         if keep:
             keep(domains[d], i, sample, prediction)
-    return [summarise(domain, tally) for domain, tally in zip(domains, tallies, strict=True)]
+    whole = [_merged(list(each)) for each in zip(*processes.gather(tallies), strict=True)]
+    return [summarise(domain, tally) for domain, tally in zip(domains, whole, strict=True)]
+
+
+def _merged(tallies: list[Tally]) -> Tally:
+    """What the processes have of one domain."""
+    seen = {i: image for tally in tallies for i, image in tally.seen.items()}
+    counts = np.sum([tally.counts for tally in tallies], 0)
+    return Tally(counts, seen, max(tally.seconds for tally in tallies))
 
 
 def summarise(domain: Domain, tally: Tally) -> Score:
@@ -201,50 +213,3 @@ def results(
         "missing": missing or [],
         "mean_miou": float(np.mean([row["miou"] for row in rows])),
     }
-
-
-def evaluate_model(path: Path, words: list[str], out: Path | None) -> dict[str, Any]:
-    """Score a model folder or run on the domains named in ``words`` (mixed with key=value settings)."""
-    overrides = [word for word in words if "=" in word]
-    names = [word for word in words if "=" not in word]
-    if not names:
-        raise UsageError("name at least one domain, such as town or camvid-day")
-    recipe = load_recipe("demo", overrides)
-    domains, missing = find_domains(names, recipe)
-    if not domains:
-        raise UsageError("; ".join(f"{each['name']}: {each['why']}" for each in missing))
-    predictor = load(path, usable_device(recipe.train.device))
-    asked = Inference.of(recipe.evaluate)
-    sized = any(word.startswith("evaluate.shorter_side=") for word in overrides)
-    predictor.inference = asked if sized else replace(asked, shorter_side=predictor.inference.shorter_side)
-    scores = evaluate(predictor, domains, path.name)
-    settings = predictor.model.settings
-    source = (settings["weights"] or {}).get("source")
-    vision, text = settings["vision"], settings["text"]
-    played = {
-        "vision": backend_name(vision, source),
-        "text": backend_name(text, source if text == vision else default_weights(text)),
-    }
-    row = results(
-        scores,
-        model=str(path),
-        commit=commit(),
-        seed=recipe.seed,
-        inference=predictor.inference,
-        backends=played,
-        missing=missing,
-    )
-    if out:
-        write_json(out / "results.json", row)
-    return row
-
-
-def results_table(result: dict[str, Any]) -> str:
-    """Domain, images, mIoU and interval, for a terminal."""
-    lines = [f"{'domain':<14}{'images':>7}{'mIoU %':>8}   {'95 % interval':<16} label set"]
-    for row in result["domains"]:
-        low, high = (100 * value for value in row["ci95"])
-        start = f"{row['name']:<14}{row['images']:>7}{100 * row['miou']:>8.1f}"
-        lines.append(f"{start}   {f'{low:.1f} .. {high:.1f}':<16} {row['label_set']}")
-    lines.append(f"mean {100 * result['mean_miou']:.1f}; {protocol_text(result['protocol'])}")
-    return "\n".join(lines)

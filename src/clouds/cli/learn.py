@@ -80,20 +80,32 @@ def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
-    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN... [KEY=VALUE]...", help="town, camvid-day, ...")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... DOMAIN...|RECIPE [KEY=VALUE]...",
+            help="Model or run folders; town, camvid-day, ... or a recipe for all its unseen domains; settings.",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the scores as CSV.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="Also as LaTeX tables.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model on domains: mean IoU with its 95 % interval, on each domain's own label set.
+    """Score models on domains, on each domain's own label set: IoU by class, its mean and 95 % interval, boundary IoU,
+    calibration. Several models are compared; under torchrun the images are shared by the processes.
 
     Example:  clouds evaluate runs/demo town night camvid-day data.root=../shared/data
-    """
-    from clouds.evaluate import evaluate_model, results_table
 
-    result = evaluate_model(model, domains, out)
-    tell(result, as_json, results_table(result))
+    Example:  clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
+    """
+    from clouds.compare import evaluate_models
+    from clouds.score_tables import evaluation_text
+
+    result = evaluate_models(words, out, csv, latex)
+    if result:  # the main process alone has it
+        tell(result, as_json, evaluation_text(result))
 
 
 @app.command()

@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 
 def examples(run: Run) -> list[dict[str, Any]]:
-    """Photo, truth, warm-up and joint of each domain's examples, and their numbers; domains as the results order them."""
+    """Photo, truth, warm-up, joint of each domain's examples, and their numbers; domains as the results order them."""
     root = run.folder / "evaluation" / "examples"
     order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
     domains = sorted((path for path in root.glob("*") if path.is_dir()),
