@@ -115,6 +115,7 @@ def sweep(folder: Path, keys: tuple[str, ...] = ("train.learning_rate",)) -> Pat
             jobs.append({
                 "name": f"rate-{rate}-seed-{seed}", "settings": {"train.learning_rate": rate}, "seed": seed,
                 "run": f"runs/{rate}-{seed}", "state": "failed" if failed else "done",
+                "error": "out of memory" if failed else None,
                 "results": None if failed else {"warmup": results(0.0), "joint": results(shift + seed / 100)},
             })
     folder.mkdir(parents=True, exist_ok=True)

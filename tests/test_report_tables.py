@@ -9,12 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds import cli
 from clouds.errors import DataError, UsageError
 from clouds.report import write_report
 from clouds.report.calibration import error, reliability
-from clouds.report.compare import compare
+from clouds.report.compare import comparison
 from clouds.report.confusions import matrix
-from clouds.report.examples import examples
+from clouds.report.examples import pictured
 from clouds.report.images import images
 from clouds.report.read import read_run, read_sweep
 from clouds.report.records import Calibration, Confusion
@@ -84,7 +85,7 @@ def test_images_go_from_the_worst_to_the_best_and_the_unlabelled() -> None:
 
 
 def test_examples_know_their_numbers_and_their_mistakes(tmp_path: Path) -> None:
-    town, dusk = examples(read_run(make_run(tmp_path / "run")))
+    town, dusk = pictured(read_run(make_run(tmp_path / "run")))
     first, second = town["rows"]
     assert (first["name"], first["kind"], first["miou"]) == ("town-011", "worst 1", {"warmup": 0.225, "joint": 0.475})
     assert first["mistakes"] == [(0.25, "road", "sidewalk", "0-1"), (0.0625, "road", "building", "0-2")]
@@ -104,7 +105,7 @@ def test_runs_are_compared_with_the_first(tmp_path: Path) -> None:
     first = changed(make_run(tmp_path / "a" / "run"), train={"steps": 60, "rate": 0.1})
     other = changed(make_run(tmp_path / "b" / "run", seed=4), train={"steps": 90, "rate": 0.1})
     (other / "results.json").write_text(json.dumps(results(0.1)))
-    found = compare([read_run(first), read_run(other)])
+    found = comparison([read_run(first), read_run(other)])
     assert found is not None
     assert found["names"] == ["a/run", "b/run"]
     assert found["settings"] == [("train.steps", ["60", "90"]), ("seed", ["3", "4"])]
@@ -123,7 +124,7 @@ def test_runs_are_compared_with_the_first(tmp_path: Path) -> None:
 def test_no_difference_where_the_protocol_differs(tmp_path: Path) -> None:
     first, other = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     (other / "results.json").write_text(json.dumps(results(0.1) | {"protocol": {"shorter_side": 512}}))
-    found = compare([read_run(first), read_run(other)])
+    found = comparison([read_run(first), read_run(other)])
     assert found is not None
     assert not found["tables"][0]["alike"]
     assert all(row["cells"][1]["difference"] is None for row in found["tables"][0]["rows"])
@@ -134,7 +135,7 @@ def test_runs_that_differ_in_their_seed_alone_get_a_mean(tmp_path: Path) -> None
     runs = [make_run(tmp_path / str(seed), seed=seed) for seed in (3, 4, 5)]
     for run, shift in zip(runs, (0.0, 0.03, 0.06), strict=True):
         (run / "results.json").write_text(json.dumps(results(shift)))
-    found = compare([read_run(run) for run in runs])
+    found = comparison([read_run(run) for run in runs])
     assert found is not None
     (group,) = found["seeds"]
     assert group["seeds"] == [3, 4, 5]
@@ -145,9 +146,9 @@ def test_runs_that_differ_in_their_seed_alone_get_a_mean(tmp_path: Path) -> None
 
 def test_a_run_is_not_compared_with_nothing(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run"))
-    assert compare([run]) is None
+    assert comparison([run]) is None
     lines(tmp_path / "bare" / "prompts.jsonl", [{"prompt": "A bay."}])
-    found = compare([run, read_run(tmp_path / "bare")])
+    found = comparison([run, read_run(tmp_path / "bare")])
     assert found is not None
     assert (found["tables"], found["unknown"]) == ([], ["bare"])
 
@@ -160,7 +161,7 @@ def test_a_sweep_is_a_table_of_means_over_seeds(tmp_path: Path) -> None:
     assert (base["mean"], base["std"], base["gain"]) == (pytest.approx(0.405), pytest.approx(0.01 / 2**0.5), None)
     assert (other["mean"], other["std"], other["seeds"]) == (pytest.approx(0.42), None, 1)
     assert other["gain"] == pytest.approx(0.02)  # seed 0 with seed 0
-    assert found["left"] == [("rate-0.003-seed-1", "failed")]
+    assert found["left"] == [("rate-0.003-seed-1", "failed", "out of memory")]
     text = Page(write_report(tmp_path).read_text("utf-8")).text
     assert "3 of 4 runs have results" in text
     assert "40.5 ± 0.7" in text
@@ -173,3 +174,14 @@ def test_a_sweep_is_not_compared_and_a_damaged_one_is_named(tmp_path: Path) -> N
     (tmp_path / "sweep.json").write_text('{"jobs": [{}]}')
     with pytest.raises(DataError, match=r"sweep\.json: damaged: jobs\.0\.name"):
         write_report(tmp_path)
+
+
+def test_the_verb_takes_runs_and_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, other, out = make_run(tmp_path / "a"), make_run(tmp_path / "b"), tmp_path / "out"
+    assert cli.run(["report", str(run), str(other), "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(out / "index.html")}
+    assert "Beside other runs" in (out / "index.html").read_text("utf-8")
+    assert cli.run(["report", str(sweep(tmp_path / "s")), str(run)]) == 2
+    assert "is a sweep, whose page has all of its runs" in capsys.readouterr().err
+    assert cli.run(["report", str(run), str(tmp_path / "none")]) == 1
+    assert "none: no such run folder" in capsys.readouterr().err

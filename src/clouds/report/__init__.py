@@ -21,8 +21,8 @@ import yaml
 from clouds.errors import UsageError
 from clouds.files import whole_file
 from clouds.report import sections
-from clouds.report.compare import compare
-from clouds.report.examples import by_name, examples
+from clouds.report.compare import comparison
+from clouds.report.examples import by_name, pictured
 from clouds.report.read import Run, read_run, read_sweep
 from clouds.report.records import Sweep
 from clouds.report.scores import scoreboard
@@ -74,7 +74,7 @@ def script() -> dict[str, Any]:
 
 def _render(run: Run, others: Sequence[Run]) -> str:
     """The page as text."""
-    pictured = examples(run)
+    groups = pictured(run)
     parts = {
         "roles": sections.roles(run),
         "prompts": sections.prompts(run),
@@ -82,9 +82,9 @@ def _render(run: Run, others: Sequence[Run]) -> str:
         "sources": sections.sources(run),
         "pseudo": sections.pseudo(run),
         "curves": sections.curves(run),
-        "board": scoreboard(run, by_name(pictured)),
-        "examples": pictured,
-        "comparison": compare([run, *others]),
+        "board": scoreboard(run, by_name(groups)),
+        "examples": groups,
+        "comparison": comparison([run, *others]),
     }
     board = parts["board"]
     name = run.folder.resolve().name

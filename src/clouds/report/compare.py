@@ -14,7 +14,7 @@ from clouds.runs import flat
 STAGES = {"joint": "Joint model", "warmup": "Warm-up model"}
 
 
-def compare(runs: Sequence[Run]) -> dict[str, Any] | None:
+def comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
     """Tables of what ``runs`` scored and how they were made, the first being what the others are compared with.
 
     None for fewer than two runs.

@@ -27,7 +27,7 @@ PICTURES = {"truth": "Truth", "warmup": "Warm-up", "joint": "Joint"}
 Counts = NDArray[np.int64]
 
 
-def examples(run: Run) -> list[dict[str, Any]]:
+def pictured(run: Run) -> list[dict[str, Any]]:
     """Photo, truth, warm-up, joint of each domain's examples, and their numbers; domains as the results order them."""
     root = run.folder / "evaluation" / "examples"
     order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]

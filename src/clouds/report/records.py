@@ -199,6 +199,7 @@ class Job(Row):
     seed: int | None = None
     run: str | None = None
     state: str = ""
+    error: str | None = None
     results: Both | None = None
 
 

@@ -26,7 +26,7 @@ MEASURES = {  # of a domain's row of results: what the page calls it, whether mo
 def scoreboard(run: Run, examples: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """Domain by domain: warm-up, joint, difference; a difference only where both were scored alike.
 
-    examples: the groups of ``examples.examples`` by domain, which numbers lead to.
+    examples: the groups of ``examples.pictured`` by domain, which numbers lead to.
     """
     if run.warmup is None and run.joint is None:
         return None

@@ -32,7 +32,7 @@ def sweep_tables(sweep: Sweep) -> dict[str, Any]:
         "seeds": sweep.seeds or sorted({job.seed for job in sweep.jobs if job.seed is not None}),
         "jobs": len(sweep.jobs),
         "done": len(done),
-        "left": [(job.name, job.state or "no result") for job in sweep.jobs if job not in done],
+        "left": [(job.name, job.state or "no result", job.error) for job in sweep.jobs if job not in done],
         "runs": [(job.name, job.seed, job.run) for job in done],
         "rows": len(groups),
         "tables": [table for table in tables if table],
