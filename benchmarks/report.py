@@ -30,8 +30,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--window-size=1280,900"]  # fmt: skip
 DISTINCT = 50  # scenes rendered; the others are these, turned
-PROBE = """<script>addEventListener("load", () => { document.title = "TIMES" + JSON.stringify(
-  [performance.getEntriesByType("navigation")[0].domInteractive, performance.now()]) + "TIMES"; });</script>"""
+PROBE = """<script>addEventListener("load", () => { document.title = JSON.stringify(
+  [performance.getEntriesByType("navigation")[0].domInteractive, performance.now()]); });</script>"""
 
 
 def fabricate(run: Path, count: int, size: tuple[int, int]) -> None:
@@ -91,7 +91,7 @@ def open_page(page: Path, *flags: str) -> tuple[float, str]:
 def times(page: Path) -> list[float]:
     """Seconds until the page is parsed and loaded, by its own clock, and the wall clock's until its screenshot."""
     _, dom = open_page(page, "--dump-dom")
-    parsed, loaded = json.loads(dom.split("TIMES")[1])
+    parsed, loaded = json.loads(dom.partition("<title>")[2].partition("</title>")[0])
     wall, _ = open_page(page, f"--screenshot={page.with_suffix('.png')}")
     return [parsed / 1000, loaded / 1000, wall]
 
@@ -101,11 +101,12 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 256))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--keep", type=Path, help="an empty folder for the run and its pages")
+    parser.add_argument("--keep", type=Path, help="a folder for the run and its pages, used again")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = (asked.keep or Path(folder)).resolve()
-        fabricate(run, asked.examples, tuple(asked.size))
+        if not (run / "results.json").exists():
+            fabricate(run, asked.examples, tuple(asked.size))
         began, worked = time.monotonic(), time.process_time()
         page = write_report(run)
         print(f"{asked.examples} examples of {asked.size[0]} x {asked.size[1]}, 4 pictures each: "
