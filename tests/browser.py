@@ -5,8 +5,11 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
 
@@ -95,3 +98,11 @@ class Browser:
         """The kinds of address it asked for: file, data, https, ..."""
         return {event["params"]["request"]["url"].split(":")[0] for event in self.events
                 if event.get("method") == "Network.requestWillBeSent"}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("NO BROWSER: the layout of pages is untested here; apt-get install chromium")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

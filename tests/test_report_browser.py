@@ -1,21 +1,12 @@
 """The report in a browser: it fits, it is quiet, pictures come late, numbers lead to images, a keyboard suffices."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from browser import CHROMIUM, Browser
+from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds.report import write_report
 from fabricated_run import make_run, sweep
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("NO BROWSER: the report's layout is untested here; apt-get install chromium")
-    with Browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +18,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_fits_and_is_quiet(browser: Browser, page: Path, width: int, scheme: str) -> None:
+def test_fits_and_is_quiet(browser: Browser, page: Path, width: int, scheme: str) -> None:  # noqa: F811
     browser.open(page, width, scheme)
     browser.ask("document.querySelectorAll('details').forEach(each => each.open = true)")
     browser.ask("dispatchEvent(new Event('beforeprint'))")  # draws every picture
@@ -53,13 +44,13 @@ CONTRAST = """(() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, page: Path, scheme: str) -> None:
+def test_text_stands_out_from_its_ground(browser: Browser, page: Path, scheme: str) -> None:  # noqa: F811
     browser.open(page, 1280, scheme)
     browser.ask("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert browser.ask(CONTRAST) == []
 
 
-def test_pictures_are_drawn_when_they_come_near(browser: Browser, page: Path) -> None:
+def test_pictures_are_drawn_when_they_come_near(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.open(page, 1280, "light")
     assert browser.ask("document.querySelectorAll('.example img').length") == 0
     browser.ask("document.querySelector('#x0-0').scrollIntoView()")
@@ -67,7 +58,7 @@ def test_pictures_are_drawn_when_they_come_near(browser: Browser, page: Path) ->
     assert browser.ask("document.querySelectorAll('#x0-0 noscript').length") == 0
 
 
-def test_without_a_script_everything_is_there(browser: Browser, page: Path) -> None:
+def test_without_a_script_everything_is_there(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(page, 1280, "light")
@@ -79,7 +70,7 @@ def test_without_a_script_everything_is_there(browser: Browser, page: Path) -> N
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def test_a_number_leads_to_the_images_that_show_it(browser: Browser, page: Path) -> None:
+def test_a_number_leads_to_the_images_that_show_it(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.open(page, 1280, "light")
     visible = "[...document.querySelectorAll('#x0 .example')].filter(each => !each.hidden).map(each => each.id)"
     assert browser.ask(visible) == ["x0-0", "x0-1"]
@@ -98,7 +89,7 @@ def test_a_number_leads_to_the_images_that_show_it(browser: Browser, page: Path)
     assert browser.ask_until("!document.querySelector('#x0-0').hidden")
 
 
-def test_the_viewer_listens_to_arrows(browser: Browser, page: Path) -> None:
+def test_the_viewer_listens_to_arrows(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.open(page, 1280, "light")
     browser.ask("document.querySelector('#x0-0 .open').focus()")
     browser.press("Enter")
@@ -119,10 +110,10 @@ def test_the_viewer_listens_to_arrows(browser: Browser, page: Path) -> None:
     assert browser.ask(title).endswith("(3 of 3)")
     browser.press("Escape")
     assert browser.ask_until("!document.querySelector('#viewer').open")
-    assert browser.ask("document.activeElement.closest('.example').id") == "x1-0"
+    assert browser.ask_until("document.activeElement.closest('.example')?.id === 'x1-0'")
 
 
-def test_a_keyboard_suffices(browser: Browser, page: Path) -> None:
+def test_a_keyboard_suffices(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.open(page, 1280, "light")
     browser.press("Tab")
     assert browser.ask("document.activeElement.className") == "skip"
@@ -134,7 +125,7 @@ def test_a_keyboard_suffices(browser: Browser, page: Path) -> None:
                        " each.closest('.matrix'))")
 
 
-def test_arrows_move_between_the_linked_cells(browser: Browser, page: Path) -> None:
+def test_arrows_move_between_the_linked_cells(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.open(page, 1280, "light")
     browser.ask("document.querySelectorAll('details').forEach(each => each.open = true)")
     browser.ask("document.querySelector('#d0 .matrix a').focus()")
@@ -147,7 +138,7 @@ def test_arrows_move_between_the_linked_cells(browser: Browser, page: Path) -> N
     assert browser.ask(f"[...{stops}].map(each => each.textContent).join()") == "5"
 
 
-def test_the_button_turns_light_and_dark(browser: Browser, page: Path) -> None:
+def test_the_button_turns_light_and_dark(browser: Browser, page: Path) -> None:  # noqa: F811
     browser.open(page, 1280, "dark")
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = browser.ask(ground)
@@ -160,7 +151,7 @@ def test_the_button_turns_light_and_dark(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_sweep_fits_and_is_quiet(browser: Browser, tmp_path: Path, width: int) -> None:
+def test_a_sweep_fits_and_is_quiet(browser: Browser, tmp_path: Path, width: int) -> None:  # noqa: F811
     browser.open(write_report(sweep(tmp_path / "sweep")), width, "light")
     assert browser.ask("document.documentElement.scrollWidth") <= width
     assert browser.ask("document.querySelectorAll('table.ablation').length") == 2
