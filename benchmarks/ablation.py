@@ -22,9 +22,11 @@ from clouds.data import streets
 from clouds.data.datasets import open_dataset
 from clouds.data.loaders import Batches, read_image
 from clouds.data.source import make_source, open_sets
-from clouds.evaluate import RENDERED, Domain, confusion, evaluate, mean_iou, rendered_domain
+from clouds.domains import RENDERED, Domain, rendered_domain
+from clouds.evaluate import evaluate
 from clouds.files import read_json, read_jsonl, write_json
 from clouds.generate.sets import generated_set
+from clouds.metrics import confusion, mean_iou
 from clouds.model.checkpoint import load_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter

@@ -43,6 +43,22 @@ def model_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A data.root with nine frames of CamVid by day and two images of IDD-Lite."""
+    import numpy as np
+
+    import fabricate
+
+    fabricate.as_folder(fabricate.make("idd-lite").files, tmp_path / "idd20k_lite")
+    files = {}
+    for k in range(9):
+        files |= {f"test/Seq05VD_f{k:05}.png": fabricate.png(fabricate.picture(k)),
+                  f"testannot/Seq05VD_f{k:05}.png": fabricate.png(fabricate.pick(k, [0, 3, 11]).astype(np.uint8))}
+    fabricate.as_folder(files, tmp_path / "camvid")
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def predictor(model_folder):
     import clouds

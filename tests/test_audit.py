@@ -13,6 +13,7 @@ from PIL import Image
 
 import clouds.auditing
 import tiny_clip
+from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
 from clouds.classes import NAMES
 from clouds.config import load_recipe
@@ -29,7 +30,7 @@ from clouds.generate.request import lacking
 from clouds.generate.sets import generated_set
 from clouds.settings import Audit
 from conftest import small_model
-from test_report import Browser, Page, browser  # noqa: F401 - browser is a fixture
+from test_report import Page
 
 PROMPTS = Grammar().write([], 12, 0)
 SMALL = ["generate.size=[64,64]", "augment.crop=[64,64]", "prompts.count=12"]

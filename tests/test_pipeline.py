@@ -22,8 +22,8 @@ import tiny
 from clouds import assemble, cli, pipeline, runs, scoring
 from clouds.config import load_recipe
 from clouds.data.source import make_source, open_sets
+from clouds.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.evaluate import RENDERED, rendered_domain, unseen_domains
 from clouds.files import read_json, read_jsonl
 from clouds.generate.images import write_png
 from clouds.model import vocabulary
@@ -49,6 +49,11 @@ def recipe(*overrides: str):
 def ages(folder: Path) -> dict[str, int]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
+
+
+def timeless(results: dict) -> list[dict]:
+    """The rows of RESULTS without how long each took."""
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in results["domains"]]
 
 
 def weights(run: Path, stage: str = "model") -> bytes:
@@ -156,10 +161,49 @@ def test_results_count_each_roles_real_work(finished):
 def test_examples_are_kept_of_every_domain(finished):
     run, _ = finished
     for domain in RENDERED:
-        folder = run / "evaluation" / "examples" / domain / "0"
+        folder = run / "evaluation" / "examples" / domain / "typical-0"
         shapes = {name: np.asarray(Image.open(folder / f"{name}.png")).shape[:2]
                   for name in ("photo", "truth", "warmup", "joint")}  # fmt: skip
         assert len(set(shapes.values())) == 1
+        images = {stage: read_json(run / "evaluation" / f"{stage}.json")["domains"][domain]["per_image"][0]
+                  for stage in ("warmup", "joint")}  # fmt: skip
+        assert read_json(folder / "example.json") == {
+            "name": images["joint"]["name"], "warmup": images["warmup"]["miou"], "joint": images["joint"]["miou"],
+        }  # fmt: skip
+
+
+def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
+    folder = run / "evaluation" / "examples" / "fog" / "typical-0"
+    for name in ("example.json", "joint.png"):
+        (folder / name).unlink()
+    before = ages(run)
+    pipeline.demo(SMALL, run, 10)
+    assert {path.parent.name for path in map(Path, {k for k, age in ages(run).items() if before.get(k) != age})} == {
+        "typical-0", "report",
+    }  # fmt: skip
+    for name in ("example.json", "joint.png", "photo.png"):
+        same = finished[0] / folder.relative_to(run) / name
+        assert (folder / name).read_bytes() == same.read_bytes()
+
+
+def test_new_scores_choose_examples_anew(run):
+    (run / "evaluation" / "examples" / "fog" / "worst-7").mkdir()
+    (run / "results.json").unlink()
+    pipeline.demo(SMALL, run, 10)
+    assert [path.name for path in (run / "evaluation" / "examples" / "fog").iterdir()] == ["typical-0"]
+
+
+def test_what_lies_behind_the_scores_is_kept(finished):
+    run, result = finished
+    for stage in ("warmup", "joint"):
+        for row in result[stage]["domains"]:
+            kept = read_json(run / "evaluation" / f"{stage}.json")["domains"][row["name"]]
+            labelled = np.sum(kept["confusion"])
+            bins = kept["calibration"]
+            assert [len(bins[key]) for key in ("pixels", "confidence", "correct")] == [15] * 3
+            assert sum(bins["pixels"]) == labelled
+            assert sum(bins["correct"]) == np.trace(kept["confusion"])
+            assert len(kept["per_image"]) == row["images"]
 
 
 def test_confusions_and_results_agree(finished):
@@ -250,7 +294,7 @@ def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
 def test_lost_scores_are_made_again_and_equal(run, finished):
     (run / "results.json").unlink()
     result = pipeline.demo(SMALL, run, 10)
-    assert result["joint"]["domains"] == finished[1]["joint"]["domains"]
+    assert timeless(result["joint"]) == timeless(finished[1]["joint"])
 
 
 def test_a_run_stopped_between_two_checkpoints_ends_with_equal_weights(run, finished, capsys):
@@ -462,7 +506,7 @@ def test_a_run_killed_twice_ends_with_the_weights_of_one_never_stopped(finished,
     assert weights(run, "warmup") == weights(finished[0], "warmup")
     assert weights(run) == weights(finished[0])
     assert result["joint"]["work"] == finished[1]["joint"]["work"]
-    assert result["joint"]["domains"] == finished[1]["joint"]["domains"]
+    assert timeless(result["joint"]) == timeless(finished[1]["joint"])
     rows = [(row["stage"], row["step"]) for row in read_jsonl(run / "metrics.jsonl")]
     assert rows == [(row["stage"], row["step"]) for row in read_jsonl(finished[0] / "metrics.jsonl")]
 

@@ -20,8 +20,9 @@ from clouds.data.datasets import open_dataset
 from clouds.data.labels import find_label_set
 from clouds.data.loaders import Batches
 from clouds.data.source import Source
+from clouds.domains import Domain
 from clouds.errors import UsageError
-from clouds.evaluate import Domain, evaluate
+from clouds.evaluate import evaluate
 from clouds.files import read_jsonl
 from clouds.generate.images import write_png
 from clouds.model.inference import Inference

@@ -14,8 +14,8 @@ from clouds.config import check, load_recipe
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
+from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, UsageError
-from clouds.evaluate import unseen_domains
 from clouds.files import write_json
 from clouds.foundation.clip import check_adapter
 from clouds.foundation.diffusion import check_generator

@@ -4,25 +4,24 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clouds.assemble import backends, has_model
+from clouds.domains import Domain
 from clouds.errors import UsageError
-from clouds.evaluate import Domain, Keep, Sample, Score, evaluate, results
+from clouds.evaluate import Score, evaluate, results
+from clouds.examples import drop_examples, write_examples
 from clouds.files import read_json, write_json
-from clouds.generate.images import write_png
 from clouds.model.inference import Inference
 from clouds.predict import load
 from clouds.progress import clock
 from clouds.runs import commit
 from clouds.settings import Recipe
 
-EXAMPLES = 3
-
 
 def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:
-    """Score warm-up and joint on the domains; writes the results, confusions and examples; -> {"warmup", "joint"}."""
+    """Score warm-up and joint on the domains -> {"warmup", "joint"}.
+
+    Writes the results, what lies behind them (confusions, calibration, the score of each image) and examples.
+    """
     scored: dict[str, Any] = {}
     if not has_model(out / "model"):
         raise UsageError(f"{out}: holds no jointly trained model yet; `clouds train {out} --resume` finishes the run")
@@ -31,9 +30,10 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
         if path.exists() and (out / "evaluation" / f"{stage}.json").exists():
             scored[stage] = read_json(path)
             continue
+        drop_examples(out)
         predictor = load(out / folder, recipe.train.device)
         predictor.inference = Inference.of(recipe.evaluate)
-        scores = evaluate(predictor, domains, stage, _example_writer(out, stage))
+        scores = evaluate(predictor, domains, stage)
         row = results(
             scores,
             model=folder,
@@ -44,36 +44,24 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
         )
         row["work"] = {key: value for key, value in read_json(out / "work.json").items() if key != "classes"}
         row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-        write_json(out / "evaluation" / f"{stage}.json", {"domains": _confusions(domains, scores)})
+        write_json(out / "evaluation" / f"{stage}.json", {"domains": _evaluation(domains, scores)})
         write_json(path, row)
         scored[stage] = row
+    write_examples(recipe, out, domains)
     return scored
 
 
-def _confusions(domains: list[Domain], scores: list[Score]) -> dict[str, Any]:
+def _evaluation(domains: list[Domain], scores: list[Score]) -> dict[str, Any]:
     return {
         domain.name: {
             "label_set": domain.label_set.name,
             "classes": list(domain.label_set.classes),
             "confusion": s.counts[:, :-1].tolist(),
+            "calibration": dict(zip(("pixels", "confidence", "correct"), s.calibration.tolist(), strict=True)),
+            "per_image": s.images,
         }
         for domain, s in zip(domains, scores, strict=True)
     }
-
-
-def _example_writer(out: Path, stage: str) -> Keep:
-    """Keeps a few evenly spaced predictions of each domain for the report."""
-
-    def keep(domain: Domain, i: int, sample: Sample, prediction: NDArray[np.uint8]) -> None:
-        chosen = np.linspace(0, domain.length - 1, EXAMPLES + 2).round()[1:-1].astype(int).tolist()
-        if i not in chosen:
-            return
-        folder = out / "evaluation" / "examples" / domain.name / str(chosen.index(i))
-        write_png(folder / "photo.png", sample[1])
-        write_png(folder / "truth.png", sample[2])
-        write_png(folder / f"{stage}.png", prediction)
-
-    return keep
 
 
 def comparison_table(result: dict[str, Any]) -> str:

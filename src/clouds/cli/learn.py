@@ -80,33 +80,53 @@ def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
-    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN... [KEY=VALUE]...", help="town, camvid-day, ...")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... DOMAIN...|RECIPE [KEY=VALUE]...",
+            help="Model or run folders; town, camvid-day, ... or a recipe for all its unseen domains; settings.",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the scores as CSV.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="Also as LaTeX tables.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model on domains: mean IoU with its 95 % interval, on each domain's own label set.
+    """Score models on domains, on each domain's own label set: IoU by class, its mean and 95 % interval, boundary IoU,
+    calibration. Several models are compared; under torchrun the images are shared by the processes.
 
     Example:  clouds evaluate runs/demo town night camvid-day data.root=../shared/data
-    """
-    from clouds.evaluate import evaluate_model, results_table
 
-    result = evaluate_model(model, domains, out)
-    tell(result, as_json, results_table(result))
+    Example:  clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
+    """
+    from clouds.compare import evaluate_models
+    from clouds.score_tables import evaluation_text
+
+    result = evaluate_models(words, out, csv, latex)
+    if result:  # the main process alone has it
+        tell(result, as_json, evaluation_text(result))
 
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a sweep's.")],
+    others: Annotated[
+        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="Runs to compare it with.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write.  [default: RUN/report]")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the run's report page again.
+    """Write the run's report page again, beside other runs if some are named; of a sweep, the page of its table.
 
-    Example:  clouds report runs/demo
+    Examples:  clouds report runs/demo
+               clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
+               clouds report sweeps/rate
     """
     from clouds.report import write_report
 
-    page = write_report(run)
+    page = write_report(run, others or (), out)
     tell({"report": str(page.resolve())}, as_json, str(page))

@@ -17,7 +17,7 @@ from PIL import Image
 from clouds.classes import IGNORE
 from clouds.data.labels import Color
 from clouds.errors import DataError
-from clouds.report.read import Step
+from clouds.report.records import Step
 
 Labels = NDArray[np.uint8]
 WIDTH = 480  # pixels of a thumbnail: sharp at its place on the page, a few kilobytes
@@ -37,7 +37,7 @@ class Picture:
 def photo(path: Path, width: int = WIDTH, quality: int = 72) -> Picture:
     """An RGB image file as a small WebP, at most ``width`` pixels wide."""
     image = _open(path).convert("RGB")
-    small = image.resize(_fit(image.size, width), Image.Resampling.LANCZOS)
+    small = image.resize(_fit(image.size, width), Image.Resampling.LANCZOS, reducing_gap=3)
     return _picture(small, image.size, format="WEBP", quality=quality, method=4)
 
 
@@ -53,9 +53,12 @@ def labels(path: Path, classes: int) -> Labels:
     return label
 
 
-def draw(label: Labels, colors: Sequence[Color]) -> Picture:
+def draw(label: Labels, colors: Sequence[Color], width: int = WIDTH) -> Picture:
     """A label map in its classes' colours as a palette PNG; 255 is transparent, the page hatches it."""
-    return _palette(np.where(label == IGNORE, len(colors), label), [*((*color, 255) for color in colors), (0, 0, 0, 0)])
+    full = (label.shape[1], label.shape[0])
+    small = resize(label, _fit(full, width))
+    index = np.where(small == IGNORE, len(colors), small)
+    return _palette(index, [*((*color, 255) for color in colors), (0, 0, 0, 0)], full)
 
 
 def tell_apart(path: Path) -> Picture:
@@ -104,9 +107,12 @@ def _fit(size: tuple[int, int], width: int = WIDTH) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _palette(index: NDArray[np.integer], colors: Sequence[tuple[int, int, int, int]]) -> Picture:
-    full = (index.shape[1], index.shape[0])
-    image = Image.fromarray(resize(index.astype(np.uint8), _fit(full)))
+def _palette(
+    index: NDArray[np.integer], colors: Sequence[tuple[int, int, int, int]], full: tuple[int, int] | None = None
+) -> Picture:
+    full = full or (index.shape[1], index.shape[0])
+    small = (index.shape[1], index.shape[0])
+    image = Image.fromarray(resize(index.astype(np.uint8), _fit(small)))
     image.putpalette([channel for color in colors for channel in color[:3]])
     return _picture(image, full, format="PNG", optimize=True, transparency=bytes(color[3] for color in colors))
 

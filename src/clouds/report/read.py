@@ -4,145 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from clouds.errors import DataError
+from clouds.report.records import (
+    Confusion,
+    Drawn,
+    Evaluation,
+    Example,
+    Fate,
+    Finite,
+    Prompt,
+    Recipe,
+    Results,
+    Step,
+    Sweep,
+    Work,
+)  # fmt: skip
 
 M = TypeVar("M", bound=BaseModel)
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _Row(BaseModel):
-    """A record that may carry more than the report needs."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Recipe(_Row):
-    """`recipe.yaml`: what was asked for, where and with what."""
-
-    recipe: str = ""
-    seed: int | None = None
-    commit: str | None = None
-    versions: dict[str, str] = {}
-    settings: dict[str, Any] = {}
-    hardware: dict[str, Any] = {}
-
-
-class Prompt(_Row):
-    """A line of `prompts.jsonl`."""
-
-    prompt: str
-    attributes: dict[str, list[str] | str] = {}
-    writer: str | None = None
-
-
-class Drawn(_Row):
-    """A line of `generated/metadata.jsonl`."""
-
-    file_name: str
-    prompt: str = ""
-    seed: int | None = None
-    generator: str | None = None
-    keep: bool | None = None
-    why: str | list[str] | None = None
-
-    @field_validator("file_name")
-    @classmethod
-    def _inside(cls, name: str) -> str:
-        path = PurePosixPath(name)
-        if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-            raise ValueError("expected a path inside the generated folder")
-        return name
-
-    @property
-    def reason(self) -> str:
-        """Why the audit dropped it, as one text."""
-        return ", ".join(self.why) if isinstance(self.why, list) else self.why or ""
-
-
-class Step(_Row):
-    """A line of `metrics.jsonl`; any number may be absent, a non-finite one is not drawn."""
-
-    stage: str
-    step: int
-    loss: float | None = None
-    loss_ce: float | None = None
-    loss_mask: float | None = None
-    loss_dice: float | None = None
-    generated_loss: float | None = None
-    teacher_confidence: float | None = None
-    decided: float | None = None
-    changed: float | None = None
-    val_miou: float | None = None
-
-
-class Domain(_Row):
-    """The score of one model on one domain."""
-
-    name: str
-    images: Annotated[int, Field(ge=0)]
-    label_set: str
-    miou: Share | None
-    ci95: tuple[Share, Share] | None = None
-    iou: dict[str, Share | None] = {}
-
-
-class Fate(_Row):
-    """What became of the pixels that the teacher gave one class: shares, and its mean confidence in them."""
-
-    pixels: Annotated[int, Field(ge=0)]
-    kept: Share
-    changed: Share
-    ignored: Share
-    confidence: Share
-
-
-class Work(_Row):
-    """`work.json`, of which the counts stand in `results.json` too."""
-
-    classes: dict[str, Fate] = {}
-
-
-class Results(_Row):
-    """`results.json` and `results-warmup.json`."""
-
-    model: str = ""
-    commit: str | None = None
-    seed: int | None = None
-    protocol: dict[str, Any] = {}
-    backends: dict[str, str] = {}
-    domains: list[Domain] = []
-    mean_miou: Share | None = None
-    work: dict[str, Finite] = {}
-    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
-    peak_memory_gb: Finite | None = None
-
-
-class Confusion(_Row):
-    """Pixels of one domain: rows are the truth, columns the prediction."""
-
-    label_set: str
-    classes: list[str]
-    confusion: list[list[Annotated[int, Field(ge=0)]]]
-
-    @model_validator(mode="after")
-    def _square(self) -> Confusion:
-        sizes = {len(self.confusion), *(len(row) for row in self.confusion)}
-        if sizes != {len(self.classes)}:
-            raise ValueError(f"expected {len(self.classes)} rows and columns, one a class")
-        return self
-
-
-class Evaluation(_Row):
-    """`evaluation/warmup.json` and `evaluation/joint.json`."""
-
-    domains: dict[str, Confusion] = {}
 
 
 @dataclass(frozen=True)
@@ -157,8 +41,17 @@ class Run:
     fates: dict[str, Fate]
     warmup: Results | None
     joint: Results | None
-    confusions: dict[str, Confusion]
-    confused: str  # whose confusions they are: the joint model's where there are some, else the warm-up model's
+    evaluations: dict[str, dict[str, Confusion]]  # stage: domain: what it got right and wrong; no stage is empty
+
+    @property
+    def confused(self) -> str:
+        """Whose confusions are shown: the joint model's where there are some, else the warm-up model's."""
+        return next((stage for stage in ("joint", "warmup") if stage in self.evaluations), "")
+
+    @property
+    def confusions(self) -> dict[str, Confusion]:
+        """The shown model's confusions, domain by domain."""
+        return self.evaluations.get(self.confused, {})
 
     def label_set(self, domain: str) -> str:
         """Name of the label set a domain is scored on."""
@@ -187,8 +80,6 @@ def read_run(folder: Path) -> Run:
     steps = _rows(folder / "metrics.jsonl", Step, grows=True)
     final, warmup = _json(folder / "results.json", Results), _json(folder / "results-warmup.json", Results)
     evaluations = {stage: _json(folder / "evaluation" / f"{stage}.json", Evaluation) for stage in ("joint", "warmup")}
-    confused = next((stage for stage, each in evaluations.items() if each and each.domains), "")
-    confusions = evaluations[confused] if confused else None
     # results.json holds the final model: of a run that has trained, but never jointly, that is the warm-up model
     if steps and evaluations["joint"] is None and not any(step.stage == "joint" for step in steps):
         final, warmup = None, warmup or final
@@ -202,8 +93,7 @@ def read_run(folder: Path) -> Run:
         fates=work.classes if work else {},
         warmup=warmup,
         joint=final,
-        confusions=confusions.domains if confusions else {},
-        confused=confused,
+        evaluations={stage: each.domains for stage, each in evaluations.items() if each and each.domains},
     )
     if not any((run.recipe, run.prompts, run.generated, run.steps, run.warmup, run.joint, run.confusions, run.fates)):
         raise DataError(f"{folder}: not a run folder: neither recipe.yaml nor metrics.jsonl nor results.json is there")
@@ -214,6 +104,19 @@ def read_points(path: Path, classes: int) -> list[tuple[int, list[tuple[float, f
     """The points that prompted the refinement, class by class; none where the file is missing."""
     adapter = TypeAdapter(list[tuple[Annotated[int, Field(ge=0, lt=classes)], list[tuple[Finite, Finite]]]])
     return _read(path, adapter.validate_json) or []
+
+
+def read_example(folder: Path) -> Example:
+    """Which image an example is; empty for examples of older versions."""
+    return _json(folder / "example.json", Example) or Example()
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep's ``sweep.json``; DataError where it is damaged or not there."""
+    sweep = _json(path, Sweep)
+    if sweep is None:
+        raise DataError(f"{path}: no such sweep")
+    return sweep
 
 
 def _json(path: Path, model: type[M]) -> M | None:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clouds import classes
 from clouds.data.labels import LABEL_SETS, Color
-from clouds.report.read import Confusion, Domain, Results, Run
+from clouds.report.calibration import reliability
+from clouds.report.confusions import matrix
+from clouds.report.images import images
+from clouds.report.read import Run
+from clouds.report.records import Domain, Results
 
 RENDERED = ("town", "fog", "night", "rain", "snow")  # the embedded world's targets; all others are photos
 
 
-def scoreboard(run: Run) -> dict[str, Any] | None:
-    """Domain by domain: warm-up, joint, difference; a difference only where both were scored alike."""
+MEASURES = {  # of a domain's row of results: what the page calls it, whether more is better
+    "miou": ("mean IoU", True), "fwiou": ("frequency-weighted IoU", True), "accuracy": ("pixel accuracy", True),
+    "boundary_iou": ("boundary IoU", True), "ece": ("calibration error", False),
+}  # fmt: skip
+
+
+def scoreboard(run: Run, examples: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Domain by domain: warm-up, joint, difference; a difference only where both were scored alike.
+
+    examples: the groups of ``examples.pictured`` by domain, which numbers lead to.
+    """
     if run.warmup is None and run.joint is None:
         return None
     warmup, joint = _by_name(run.warmup), _by_name(run.joint)
     alike = run.warmup is None or run.joint is None or run.warmup.protocol == run.joint.protocol
-    rows = [_row(run, name, warmup.get(name), joint.get(name), alike) for name in {**joint, **warmup}]
+    rows = [_row(run, name, warmup.get(name), joint.get(name), alike, examples.get(name))
+            for name in {**joint, **warmup}]
+    for number, row in enumerate(rows):
+        row["id"] = f"d{number}"
     top = max((score.ci95[1] if score.ci95 else score.miou or 0
                for row in rows for score in (row["warmup"], row["joint"]) if score), default=0) or 1
     both = [row for row in rows if row["difference"] is not None]
@@ -27,6 +43,7 @@ def scoreboard(run: Run) -> dict[str, Any] | None:
     means = [run.warmup.mean_miou if run.warmup else None, run.joint.mean_miou if run.joint else None]
     return {
         "rows": rows,
+        "missing": [(each.name, each.why) for each in (run.joint or run.warmup or Results()).missing],
         "top": min(1.0, top * 1.05),
         "means": [_mean("all domains", rows, means, fair), *_group_means(rows, fair)],
         "protocols": _protocols(run, alike),
@@ -58,20 +75,27 @@ def _by_name(results: Results | None) -> dict[str, Domain]:
     return {domain.name: domain for domain in results.domains} if results else {}
 
 
-def _row(run: Run, name: str, warmup: Domain | None, joint: Domain | None, alike: bool) -> dict[str, Any]:
-    """One domain: its scores, its classes' bars and its confusion matrix."""
+def _row(
+    run: Run, name: str, warmup: Domain | None, joint: Domain | None, alike: bool, group: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """One domain: its scores, its classes' bars, its confusions, calibration and images."""
     domain = joint or warmup
     assert domain is not None  # the name came from one of them
     names, colors = palette(domain.label_set, run.classes(name))
     swatches = {each: css(color) for each, color in zip(names, colors, strict=True)}
     before, after = (score.iou if score else {} for score in (warmup, joint))
+    number = {each: index for index, each in enumerate(names)}
+    pictured = group["classes"] if group else set()
     bars = [
-        {"name": each, "color": swatches.get(each, "transparent"), "warmup": before.get(each), "joint": after.get(each),
+        {"name": each, "index": number[each] if number.get(each) in pictured else None,
+         "color": swatches.get(each, "transparent"), "warmup": before.get(each), "joint": after.get(each),
          "difference": _difference(before.get(each), after.get(each))}
         for each in {**after, **before}
     ]
     same = alike and warmup is not None and joint is not None and (
         (warmup.images, warmup.label_set) == (joint.images, joint.label_set))
+    stages = {stage: each[name] for stage, each in run.evaluations.items() if name in each}
+    shown = stages.get(run.confused)
     return {
         "name": name, "images": domain.images, "label_set": domain.label_set, "rendered": name in RENDERED,
         "present": sum(value is not None for value in domain.iou.values()), "classes": len(domain.iou),
@@ -79,8 +103,25 @@ def _row(run: Run, name: str, warmup: Domain | None, joint: Domain | None, alike
         "difference": _difference(warmup.miou, joint.miou) if warmup and joint and same else None,
         "overlap": bool(same and warmup and joint and warmup.ci95 and joint.miou is not None
                         and warmup.ci95[0] <= joint.miou <= warmup.ci95[1]),
-        "confusion": _matrix(run.confusions[name]) if name in run.confusions else None,
+        "measures": _measures(warmup, joint, bool(same)),
+        "confusion": matrix(shown, stages.get("warmup") if run.confused == "joint" else None,
+                            group["pairs"] if group else set()) if shown else None,
+        "calibration": reliability({stage: stages.get(stage) for stage in ("warmup", "joint")}),
+        "per_image": images({stage: stages.get(stage) for stage in ("warmup", "joint")}, group),
+        "examples": group["id"] if group else None,
     }
+
+
+def _measures(warmup: Domain | None, joint: Domain | None, same: bool) -> list[dict[str, Any]]:
+    """Every measure that a model was scored by; none for runs that know mean IoU alone."""
+    rows = []
+    for key, (name, rises) in MEASURES.items():
+        pair = [getattr(score, key) if score else None for score in (warmup, joint)]
+        if any(value is not None for value in pair):
+            gain = _difference(*pair) if same else None
+            good = None if gain is None else gain if rises else -gain
+            rows.append({"name": name, "warmup": pair[0], "joint": pair[1], "difference": gain, "good": good})
+    return rows if len(rows) > 1 else []
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
@@ -122,17 +163,3 @@ def _setting(key: str, value: object) -> str:
         return "yes" if value else "no"
     sign = ", " if key == "scales" else " × "
     return sign.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _matrix(confusion: Confusion) -> dict[str, Any]:
-    """Rows as whole per cents of the truth's pixels, and the worst confusions in words."""
-    total = sum(map(sum, confusion.confusion))
-    rows, mistakes = [], []
-    for truth, counts in enumerate(confusion.confusion):
-        pixels = sum(counts)
-        rows.append({"name": confusion.classes[truth], "pixels": pixels,
-                     "cells": [round(100 * count / pixels) if pixels else 0 for count in counts]})
-        mistakes += [(count / pixels, confusion.classes[truth], confusion.classes[other])
-                     for other, count in enumerate(counts)
-                     if other != truth and pixels and pixels >= 0.001 * total and count >= 0.1 * pixels]
-    return {"classes": confusion.classes, "rows": rows, "worst": sorted(mistakes, key=lambda mistake: -mistake[0])[:3]}

@@ -18,10 +18,10 @@ from clouds.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
 from clouds.report import figures
 from clouds.report.read import Run, read_points
-from clouds.report.scores import css, palette
+from clouds.report.scores import css
 
 T = TypeVar("T")
-GALLERY, SOURCES, PANELS, EXAMPLES = 12, 4, 4, 18  # pictures cost bytes: at most this many of each
+GALLERY, SOURCES, PANELS = 12, 4, 4  # pictures cost bytes: at most this many of each
 PROMPTS, PROMPT_LENGTH = 200, 300
 STAGES = {"warmup": "Warm-up", "joint": "Joint"}
 
@@ -170,39 +170,6 @@ def curves(run: Run) -> list[figures.Chart]:
           for stage, steps in stages.items()),
     ]
     return [chart for chart in charts if chart is not None]
-
-
-def examples(run: Run) -> list[dict[str, Any]]:
-    """Photo, truth, warm-up and joint of a few images a domain, with the share of pixels each model got right."""
-    root = run.folder / "evaluation" / "examples"
-    order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
-    domains = sorted((path for path in root.glob("*") if path.is_dir()),
-                     key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
-    shown: list[dict[str, Any]] = []
-    for domain in domains[:EXAMPLES]:
-        label_set = run.label_set(domain.name)
-        names, colors = palette(label_set, run.classes(domain.name))
-        rows: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        for folder in _spread(sorted((path for path in domain.glob("*") if path.is_dir()), key=_natural),
-                              min(2, max(1, EXAMPLES // len(domains)))):
-            maps = {name: figures.labels(folder / f"{name}.png", len(names))
-                    for name in ("truth", "warmup", "joint") if (folder / f"{name}.png").is_file()}
-            photo = next((figures.photo(path) for path in sorted(folder.glob("photo.*"))), None)
-            if not maps and photo is None:
-                continue
-            seen.update(*(np.unique(label).tolist() for label in maps.values()))
-            rows.append({"photo": photo, "maps": {name: figures.draw(label, colors) for name, label in maps.items()},
-                         "right": {name: figures.agreement(maps["truth"], maps[name])
-                                   for name in ("warmup", "joint") if name in maps and "truth" in maps}})
-        if rows:
-            shown.append({"name": domain.name, "label_set": label_set, "rows": rows,
-                          "legend": [], "seen": seen, "names": names, "colors": colors})
-    for _, group in itertools.groupby(shown, key=lambda domain: domain["names"]):  # neighbours share one legend
-        first, *others = group
-        seen = first["seen"].union(*(domain["seen"] for domain in others))
-        first["legend"] = _legend(first["names"], first["colors"], seen)
-    return shown
 
 
 def _legend(names: Sequence[str], colors: Sequence[Color], seen: set[int]) -> list[tuple[str, str]]:

@@ -6,8 +6,9 @@ import numpy as np
 
 from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
+from clouds.domains import Domain, all_domains
 from clouds.errors import UsageError
-from clouds.evaluate import Domain, evaluate, find_domains
+from clouds.evaluate import evaluate
 from clouds.model.checkpoint import save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
@@ -32,7 +33,7 @@ class Validation:
         assert settings.validate_every
         self.every, self.settings, self.inference = settings.validate_every, settings, Inference.of(recipe.evaluate)
         names = [name for name in settings.validate_on if name != SOURCE]
-        self.targets = _few(find_domains(names, recipe), settings.validate_images)
+        self.targets = _few(all_domains(names, recipe), settings.validate_images)
         self.sources = _few(source_domains(recipe), settings.validate_images) if SOURCE in settings.validate_on else []
 
     def __call__(self, model: Segmenter, progress: Progress, best: Path, engine: Engine) -> dict[str, float]:

@@ -1,0 +1,195 @@
+"""``clouds evaluate``: one model or several on the same domains, what they scored, and how they differ."""
+
+import os
+import resource
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clouds.config import load_recipe, recipe_names
+from clouds.data.datasets import FOLDERS, PHOTOS
+from clouds.domains import RENDERED, Found, find_domains
+from clouds.errors import UsageError
+from clouds.evaluate import Score, class_tables, evaluate, results
+from clouds.files import make_folder, write_json
+from clouds.foundation import backend_name
+from clouds.foundation.sources import default_weights
+from clouds.metrics import bootstrap_means
+from clouds.model.inference import Inference
+from clouds.predict import Predictor, load
+from clouds.processes import Processes, meet, part
+from clouds.runs import commit, load_run, usable_device
+from clouds.score_tables import write_csv, write_latex
+from clouds.settings import Recipe
+
+
+class Request(NamedTuple):
+    """``sized``: whether the shorter side is the recipe's, in place of each model's own."""
+
+    models: list[Path]
+    found: Found
+    recipe: Recipe
+    sized: bool
+
+
+def evaluate_models(
+    words: list[str], out: Path | None = None, csv: Path | None = None, latex: Path | None = None
+) -> dict[str, Any] | None:
+    """Score the models on the domains that ``words`` name (see ``understand``); writes what is asked for.
+
+    -> RESULTS of one model, the comparison of several, None in all processes but the main one.
+    """
+    request = understand(words)
+    domains, missing = request.found
+    device, processes = usable_device(request.recipe.train.device), meet()
+    if device == "cuda" and processes.world > 1:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', processes.rank)}"
+    for path in filter(None, (csv, latex, out and out / "results.json")):
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
+        make_folder(path.parent)
+    names = short_names(request.models)
+    if len(names) > 1:  # before hours are spent on the first
+        for path in request.models:
+            class_tables(load(path).classes, domains)
+    rows, scores = {}, {}
+    for path, name in zip(request.models, names, strict=True):
+        predictor = load(path, device)
+        asked = Inference.of(request.recipe.evaluate)
+        side = asked.shorter_side if request.sized else predictor.inference.shorter_side
+        predictor.inference = replace(asked, shorter_side=side)
+        scores[name] = evaluate(predictor, domains, name, processes=processes)
+        rows[name] = results(
+            scores[name],
+            model=str(path),
+            commit=commit(),
+            seed=_seed(path, words, request.recipe),
+            inference=predictor.inference,
+            backends=_backends(predictor),
+            missing=missing,
+        )
+        rows[name]["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    part()
+    return _written(rows, scores, processes, out, csv, latex)
+
+
+def _written(
+    rows: dict[str, dict[str, Any]],
+    scores: dict[str, list[Score]],
+    processes: Processes,
+    out: Path | None,
+    csv: Path | None,
+    latex: Path | None,
+) -> dict[str, Any] | None:
+    if not processes.main:
+        return None
+    result = next(iter(rows.values())) if len(rows) == 1 else comparison(rows, scores)
+    if out:
+        for name, row in rows.items():
+            write_json((out if len(rows) == 1 else out / name) / "results.json", row)
+        if len(rows) > 1:
+            write_json(out / "comparison.json", result)
+    if csv:
+        write_csv(csv, rows)
+    if latex:
+        write_latex(latex, rows, result)
+    return result
+
+
+def understand(words: list[str]) -> Request:
+    """MODEL... DOMAIN... or MODEL... RECIPE, mixed with key=value settings.
+
+    The first word is a model, and so are the words after it that are folders with a model, up to the first domain or
+    recipe. A recipe (a shipped one's name or a YAML file) stands for its protocol and all unseen domains. UsageError for
+    anything else, and where nothing is left to score.
+    """
+    overrides = [word for word in words if "=" in word]
+    plain = [word for word in words if "=" not in word]
+    known = {*RENDERED, *FOLDERS, *recipe_names()}
+    count = next((i for i, word in enumerate(plain) if i and (word in known or not has_model(Path(word)))), len(plain))
+    models, names = [Path(word) for word in plain[:count]], plain[count:]
+    whole = [name for name in names if name in recipe_names() or name.endswith((".yaml", ".yml"))]
+    if whole and len(names) > 1:
+        raise UsageError(f"{whole[0]}: a recipe stands for all its unseen domains; name it alone, or domains alone")
+    recipe = load_recipe(whole[0] if whole else "demo", overrides)
+    root = recipe.data.root
+    if paths := [name for name in names if "/" in name and name not in whole]:
+        raise UsageError(f"{paths[0]}: neither a folder with a model nor a domain; models come before domains")
+    if not names or not models:
+        raise UsageError(
+            "name at least one domain, such as town or camvid-day, or a recipe for all of its unseen domains"
+        )
+    photos = [name for name in names if name in FOLDERS and name not in RENDERED]
+    if root is None and photos:
+        raise UsageError(f"{photos[0]}: needs data.root=PATH, the folder that holds {FOLDERS[photos[0]]}/")
+    if root is not None and not root.is_dir():
+        raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
+    found = find_domains([*RENDERED, *PHOTOS] if whole else list(dict.fromkeys(names)), recipe)
+    if not found.domains:
+        raise UsageError("nothing to score: " + "; ".join(f"{each['name']}: {each['why']}" for each in found.missing))
+    for path in models:
+        if not has_model(path):
+            raise UsageError(f"{path}: holds no model (no config.json, and no model/ with one)")
+    sized = bool(whole) or any(word.startswith("evaluate.shorter_side=") for word in overrides)
+    return Request(models, found, recipe, sized)
+
+
+def has_model(path: Path) -> bool:
+    """Whether ``load`` would find a model there."""
+    return any((folder / "config.json").is_file() for folder in (path, path / "model"))
+
+
+def short_names(paths: list[Path]) -> list[str]:
+    """A name for each path, of as few of its last parts as tell them all apart; UsageError for one given twice."""
+    whole = [path.resolve().parts[1:] for path in paths]
+    if twice := [str(path) for path, parts in zip(paths, whole, strict=True) if whole.count(parts) > 1]:
+        raise UsageError(f"{twice[0]}: named twice; name each model once")
+    for count in range(1, max(map(len, whole)) + 1):
+        names = ["-".join(parts[-count:]) for parts in whole]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _seed(path: Path, words: list[str], recipe: Recipe) -> int:
+    """The run's, where the model lies in one and no other is asked for."""
+    runs = [folder for folder in (path, path.resolve().parent) if (folder / "recipe.yaml").is_file()]
+    return load_run(runs[0]).seed if runs and not any(word.startswith("seed=") for word in words) else recipe.seed
+
+
+def _backends(predictor: Predictor) -> dict[str, str]:
+    settings = predictor.model.settings
+    source = (settings["weights"] or {}).get("source")
+    vision, text = settings["vision"], settings["text"]
+    return {
+        "vision": backend_name(vision, source),
+        "text": backend_name(text, source if text == vision else default_weights(text)),
+    }
+
+
+def comparison(rows: dict[str, dict[str, Any]], scores: dict[str, list[Score]]) -> dict[str, Any]:
+    """RESULTS by model; mean and standard deviation (of a sample) over the models; differences from the first.
+
+    A difference's 95 % interval is a bootstrap of both models on the same drawn images.
+    """
+    first, *others = rows
+    domains: list[dict[str, Any]] = []
+    for d, domain in enumerate(rows[first]["domains"]):
+        draws = {name: bootstrap_means(each[d].parts) for name, each in scores.items()}
+        miou = {name: row["domains"][d]["miou"] for name, row in rows.items()}
+        differences = {}
+        for name in others:
+            low, high = np.percentile(draws[name] - draws[first], (2.5, 97.5))
+            differences[name] = {"miou": miou[name] - miou[first], "ci95": [float(low), float(high)]}
+        about = {key: domain[key] for key in ("name", "images", "label_set")}
+        domains.append({**about, **_spread(miou), "differences": differences})
+    means = {name: row["mean_miou"] for name, row in rows.items()}
+    apart = {name: {"miou": means[name] - means[first]} for name in others}
+    return {"domains": domains, "mean": {**_spread(means), "differences": apart}, "models": rows}
+
+
+def _spread(values: dict[str, float]) -> dict[str, Any]:
+    numbers = list(values.values())
+    return {"miou": values, "mean": float(np.mean(numbers)), "std": float(np.std(numbers, ddof=1))}

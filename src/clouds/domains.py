@@ -1,0 +1,127 @@
+"""What a model is scored on: rendered worlds and photo datasets, by name, and which of them are not on this disk."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.data import streets
+from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, open_dataset
+from clouds.data.labels import LabelSet, find_label_set
+from clouds.data.missing import MissingSplitError
+from clouds.errors import DataError, UsageError
+from clouds.settings import Recipe
+
+RENDERED = ("town", "fog", "night", "rain", "snow")
+TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used
+
+Sample = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass
+class Domain:
+    """A set of labelled images to score on: ``sample(i)`` -> (id, image (H, W, 3), label (H, W)) in ``label_set``.
+
+    Without ``data``, scenes are rendered from ``seed`` on.
+    """
+
+    name: str
+    label_set: LabelSet
+    length: int
+    data: Segmentation | None = None
+    indices: tuple[int, ...] = ()
+    seed: int = TARGET_SEED
+
+    def sample(self, i: int) -> Sample:
+        if self.data is None:
+            image, label = streets.render(streets.sample(self.name, self.seed + i))
+            return f"{self.name}-{i:03d}", image, label
+        k = self.indices[i]
+        image, label = self.data.image(k), self.data.label(k)
+        if image.shape[:2] != label.shape:
+            raise DataError(f"{self.data.names[k]}: image is {image.shape[:2]} but its label {label.shape}; not a pair")
+        return self.data.names[k], image, label
+
+
+class Found(NamedTuple):
+    """``missing``: {"name", "why"} of each domain that is known but not on this disk."""
+
+    domains: list[Domain]
+    missing: list[dict[str, str]]
+
+
+def rendered_domain(name: str, count: int) -> Domain:
+    """One of the unseen rendered worlds."""
+    return Domain(name, find_label_set("cityscapes19"), count)
+
+
+def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain:
+    """A dataset below ``root``; at most ``max_images`` of it, evenly spaced.
+
+    Raises DataError where it is not whole, holds no image, or has no labels.
+    """
+    data = open_dataset(name, root / FOLDERS[name], PHOTOS.get(name))
+    if not data.labelled:
+        raise DataError(f"{name}: split {data.split!r} has no labels, it cannot be scored on")
+    count = min(len(data), max_images or len(data))
+    indices = tuple(int(i) for i in np.linspace(0, len(data) - 1, count).round())
+    return Domain(name, data.label_set, count, data, indices)
+
+
+def find_domains(names: list[str], recipe: Recipe) -> Found:
+    """Domains by name, and those of them whose folder or split is not under ``data.root``.
+
+    UsageError for an unknown name, DataError for a folder that is there but empty or not whole.
+    """
+    domains, missing = [], []
+    for name in names:
+        if name in RENDERED:
+            domains.append(rendered_domain(name, recipe.evaluate.rendered_count))
+        elif name not in FOLDERS:
+            near = difflib.get_close_matches(name, (*RENDERED, *FOLDERS), 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"unknown domain {name!r}; {hint}rendered: {', '.join(RENDERED)}; photos: {', '.join(FOLDERS)}"
+            )
+        else:
+            try:
+                domains.append(_photos(name, recipe))
+            except (UsageError, MissingSplitError) as error:
+                missing.append({"name": name, "why": str(error).removeprefix(f"{name}: ")})
+    return Found(domains, missing)
+
+
+def _photos(name: str, recipe: Recipe) -> Domain:
+    root = recipe.data.root
+    if root is None:
+        raise UsageError(f"{name}: needs data.root=PATH, the folder that holds {FOLDERS[name]}/")
+    if not (root / FOLDERS[name]).exists():
+        raise UsageError(f"{name}: data.root={root} holds no {FOLDERS[name]}/; it has one folder per dataset")
+    return photo_domain(name, root, recipe.evaluate.max_images)
+
+
+def all_domains(names: list[str], recipe: Recipe) -> list[Domain]:
+    """Domains by name; UsageError naming the first that is unknown or not on this disk."""
+    found = find_domains(names, recipe)
+    for each in found.missing:
+        raise UsageError(f"{each['name']}: {each['why']}")
+    return found.domains
+
+
+def unseen_domains(recipe: Recipe) -> list[Domain]:
+    """Every rendered target, then the benchmark's photo targets that ``data.root`` has."""
+    root = recipe.data.root
+    if root is None:
+        return all_domains([*RENDERED], recipe)
+    if not root.is_dir():
+        raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
+    found = find_domains([*RENDERED, *PHOTOS], recipe)
+    if len(found.domains) == len(RENDERED):
+        raise UsageError(
+            f"data.root: {root} holds none of {', '.join(sorted({FOLDERS[n] for n in PHOTOS}))}; "
+            "point it at the folder that has one folder per dataset"
+        )
+    return found.domains

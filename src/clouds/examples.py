@@ -1,0 +1,70 @@
+"""The images a run's report shows: each domain's worst, typical and best by the joint model's own score."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clouds.domains import Domain
+from clouds.evaluate import class_table
+from clouds.files import read_json, write_json
+from clouds.generate.images import write_png
+from clouds.model.inference import Inference
+from clouds.predict import load
+from clouds.progress import track
+from clouds.settings import Recipe
+
+EACH = 3  # of a kind and domain
+STAGES = {"warmup": "warmup", "joint": "model"}  # stage: its model's folder in the run
+
+Scores = dict[str, list[dict[str, Any]]]  # stage: {"name", "miou", "accuracy"} of each image, in the domain's order
+
+
+def choose(images: list[dict[str, Any]], each: int = EACH) -> dict[str, int]:
+    """{"worst-0": place, ...}: the lowest and the highest mIoU, and evenly spaced ones of the ranks between.
+
+    A third of the images at most is worst or best, so that few images are typical rather than extreme. Images without a
+    score are left out; where none has one, evenly spaced images are typical.
+    """
+    scored = [place for place, image in enumerate(images) if image["miou"] is not None]
+    ranked = sorted(scored, key=lambda place: (images[place]["miou"], place)) or list(range(len(images)))
+    ends = min(each, len(ranked) // 3) if scored else 0
+    middle = ranked[ends : len(ranked) - ends]
+    count = min(each, len(middle))
+    typical = [middle[(2 * k + 1) * len(middle) // (2 * count)] for k in range(count)]
+    kinds = {"worst": ranked[:ends], "typical": typical, "best": ranked[::-1][:ends]}
+    return {f"{kind}-{rank}": place for kind, places in kinds.items() for rank, place in enumerate(places)}
+
+
+def drop_examples(out: Path) -> None:
+    """Forget the examples of a run, as new scores choose others."""
+    shutil.rmtree(out / "evaluation" / "examples", ignore_errors=True)
+
+
+def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
+    """Predict the chosen images of a scored run again, with both models, into ``evaluation/examples/DOMAIN/KIND-RANK``.
+
+    Each folder gets photo, truth, warmup and joint as PNG, and last ``example.json`` with the image's name and scores:
+    with that it is done and not made again. Runs that hold no scores of their images keep what examples they have.
+    """
+    kept = {stage: read_json(out / "evaluation" / f"{stage}.json")["domains"] for stage in STAGES}
+    wanted: list[tuple[Domain, Path, int, Scores]] = []
+    for domain in domains:
+        scores: Scores = {stage: each.get(domain.name, {}).get("per_image", []) for stage, each in kept.items()}
+        if all(len(images) == domain.length for images in scores.values()):
+            folder = out / "evaluation" / "examples" / domain.name
+            wanted += [(domain, folder / name, i, scores) for name, i in choose(scores["joint"]).items()
+                       if not (folder / name / "example.json").exists()]
+    work = [(stage, *each) for stage in STAGES for each in wanted]
+    predictor, loaded = None, ""
+    for stage, domain, folder, i, scores in track(work, "drawing examples", len(work), unit="images"):
+        if predictor is None or loaded != stage:
+            predictor, loaded = load(out / STAGES[stage], recipe.train.device), stage
+            predictor.inference = Inference.of(recipe.evaluate)
+        name, image, truth = domain.sample(i)
+        table = class_table(tuple(predictor.classes), domain)
+        write_png(folder / f"{stage}.png", table[predictor.predict(image).labels])
+        if stage == "joint":
+            write_png(folder / "photo.png", image)
+            write_png(folder / "truth.png", truth)
+            numbers = {stage: images[i]["miou"] for stage, images in scores.items()}
+            write_json(folder / "example.json", {"name": name, **numbers})

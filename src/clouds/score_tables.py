@@ -1,0 +1,159 @@
+"""Scores as tables: for a terminal of 100 columns, as CSV, and as LaTeX with booktabs."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from clouds.files import write_text
+from clouds.model.inference import protocol_text
+
+WIDTH = 100
+FIRST = 14  # columns of a table's first column
+METRICS = ("miou", "fwiou", "accuracy", "boundary_iou", "ece")
+HEADINGS = ("mIoU", "fwIoU", "pixel acc.", "boundary IoU", "ECE")
+
+
+def evaluation_text(result: dict[str, Any]) -> str:
+    """What ``clouds evaluate`` prints: of one model or of several."""
+    return comparison_text(result) if "models" in result else results_table(result)
+
+
+def results_table(result: dict[str, Any]) -> str:
+    """IoU by class and domain, then the domains' scores, all in per cent."""
+    lines = []
+    for label_set in dict.fromkeys(row["label_set"] for row in result["domains"]):
+        rows = [row for row in result["domains"] if row["label_set"] == label_set]
+        classes = {name: [_percent(row["iou"][name]) for row in rows] for name in rows[0]["iou"]}
+        lines += [*grid(label_set, [row["name"] for row in rows], classes), ""]
+    heads = ["images", "mIoU", "95 % interval", "fwIoU", "acc.", "bIoU", "ECE", "seconds", "img/s"]
+    lines += grid("domain", heads, {row["name"]: _cells(row) for row in result["domains"]})
+    lines.append(f"{'mean':<{FIRST}}{'':>8}{100 * result['mean_miou']:>8.1f}")
+    lines += _footer(result)
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    low, high = (100 * value for value in row["ci95"])
+    rest = [_percent(row.get(key)) for key in METRICS[1:]]  # results of older runs lack some
+    seconds = row.get("seconds")
+    time = ["-", "-"] if not seconds else [f"{seconds:.1f}", f"{row['images'] / seconds:.2f}"]
+    return [str(row["images"]), _percent(row["miou"]), f"{low:.1f} .. {high:.1f}", *rest, *time]
+
+
+def _footer(result: dict[str, Any]) -> list[str]:
+    lines = ["", f"per cent; {protocol_text(result['protocol'])}"]
+    if memory := result.get("peak_memory_gb"):
+        lines[-1] += f"; at most {memory:.1f} GB"
+    return lines + [f"missing: {each['name']}: {each['why']}" for each in result.get("missing", [])]
+
+
+def comparison_text(result: dict[str, Any]) -> str:
+    """Domain x model, mean and standard deviation, and the differences from the first model."""
+    models = result["models"]
+    numbers = {name: f"[{i}]" for i, name in enumerate(models, 1)}
+    rows = [*result["domains"], {"name": "mean", **result["mean"]}]
+    lines = [f"{number} {models[name]['model']}" for name, number in numbers.items()]
+    cells = {row["name"]: [*map(_percent, row["miou"].values()),
+                           f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}"] for row in rows}  # fmt: skip
+    lines += ["", *grid("mIoU", [*numbers.values(), "mean ± std"], cells)]
+    first, *others = numbers.values()
+    cells = {row["name"]: [_difference(each) for each in row["differences"].values()] for row in rows}
+    lines += ["", *grid("difference", [f"{number} - {first}" for number in others], cells)]
+    return "\n".join(lines + _footer(next(iter(models.values()))))
+
+
+def _difference(value: dict[str, Any]) -> str:
+    text = f"{100 * value['miou']:+.1f}"
+    if "ci95" not in value:
+        return text
+    low, high = value["ci95"]
+    return f"{text} ({100 * low:+.1f} .. {100 * high:+.1f})"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def grid(corner: str, heads: list[str], rows: dict[str, list[str]]) -> list[str]:
+    """Lines of a table no wider than a terminal: columns that do not fit follow below, under the same first column."""
+    wide = max(FIRST, *(len(name) + 2 for name in (corner, *rows)))
+    widths = [max(8, len(head) + 2, *(len(cells[c]) + 2 for cells in rows.values())) for c, head in enumerate(heads)]
+    lines: list[str] = []
+    start = 0
+    while start < len(heads):
+        end = start + 1
+        while end < len(heads) and wide + sum(widths[start : end + 1]) <= WIDTH:
+            end += 1
+        for name, cells in {corner: heads, **rows}.items():
+            line = "".join(f"{cell:>{width}}" for cell, width in zip(cells[start:end], widths[start:end], strict=True))
+            lines.append(f"{name:<{wide}}{line}")
+        if end < len(heads):
+            lines.append("")
+        start = end
+    return lines
+
+
+def write_csv(path: Path, rows: dict[str, dict[str, Any]]) -> None:
+    """One line a model and domain, fractions in 0..1; a class that a domain lacks or never shows is empty."""
+    domains = [domain for row in rows.values() for domain in row["domains"]]
+    classes = list(dict.fromkeys(name for domain in domains for name in domain["iou"]))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "path", "seed", "domain", "label_set", "images", "miou", "ci95_low", "ci95_high",
+                     *METRICS[1:], "seconds", *(f"iou {name}" for name in classes)])  # fmt: skip
+    for model, row in rows.items():
+        for domain in row["domains"]:
+            writer.writerow([
+                model, row["model"], row["seed"], domain["name"], domain["label_set"], domain["images"],
+                domain["miou"], *domain["ci95"], *(domain[key] for key in METRICS[1:]), domain["seconds"],
+                *(domain["iou"].get(name) for name in classes),
+            ])  # fmt: skip
+    write_text(path, text.getvalue())
+
+
+def write_latex(path: Path, rows: dict[str, dict[str, Any]], result: dict[str, Any]) -> None:
+    r"""Tables to \input, in per cent; they need \usepackage{booktabs}.
+
+    One model: its scores by domain, and IoU by class for each label set. Several: mean IoU, a row a model.
+    """
+    if "models" in result:
+        names = [domain["name"] for domain in result["domains"]] + ["mean"]
+        body = {model: [*(_percent(domain["miou"]) for domain in row["domains"]), _percent(row["mean_miou"])]
+                for model, row in rows.items()}  # fmt: skip
+        spreads = [*result["domains"], result["mean"]]
+        last = [f"{100 * each['mean']:.1f} $\\pm$ {100 * each['std']:.1f}" for each in spreads]
+        tables = [_tabular("model", list(map(escape, names)), body, {"mean $\\pm$ std.": last})]
+    else:
+        body = {domain["name"]: [f"{_percent(domain['miou'])} [{_percent(domain['ci95'][0])}, "
+                                 f"{_percent(domain['ci95'][1])}]", *(_percent(domain[key]) for key in METRICS[1:])]
+                for domain in result["domains"]}  # fmt: skip
+        mean = [_percent(result["mean_miou"]), *[""] * len(METRICS[1:])]
+        tables = [_tabular("domain", [f"{HEADINGS[0]} [95\\,\\%]", *HEADINGS[1:]], body, {"mean": mean})]
+        for label_set in dict.fromkeys(domain["label_set"] for domain in result["domains"]):
+            some = [domain for domain in result["domains"] if domain["label_set"] == label_set]
+            body = {name: [_percent(domain["iou"][name]) for domain in some] for name in some[0]["iou"]}
+            tables.append(_tabular(label_set, [escape(domain["name"]) for domain in some], body))
+    write_text(path, "% needs \\usepackage{booktabs}; per cent\n" + "\n".join(tables))
+
+
+Rows = dict[str, list[str]]
+
+
+def _tabular(corner: str, heads: list[str], rows: Rows, last: Rows | None = None) -> str:
+    """``corner`` and the names of ``rows`` are escaped here, ``heads`` and ``last`` are LaTeX already."""
+
+    def line(name: str, cells: list[str]) -> str:
+        return " & ".join([name, *("--" if cell == "-" else cell for cell in cells)]) + r" \\"
+
+    end = [r"\midrule", *(line(name, cells) for name, cells in last.items())] if last else []
+    body = [line(escape(name), cells) for name, cells in rows.items()]
+    top = [r"\begin{tabular}{l" + "r" * len(heads) + "}", r"\toprule", line(escape(corner), heads), r"\midrule"]
+    return "\n".join([*top, *body, *end, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def escape(text: str) -> str:
+    """A name as LaTeX prints it."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: special.get(found[0], "\\" + found[0]), text)
