@@ -1,27 +1,14 @@
 """``clouds evaluate``: one model, several, recipes, several processes, tables, and requests that cannot be met."""
 
-import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-import fabricate
-from clouds import cli
-from clouds.classes import NAMES
-from clouds.compare import evaluate_models, short_names, understand
-from clouds.data.datasets import PHOTOS
-from clouds.domains import RENDERED
-from clouds.errors import DataError, UsageError
+from clouds.compare import evaluate_models
+from clouds.errors import UsageError
 from clouds.evaluate import evaluate
-from clouds.model.checkpoint import save_model
 from clouds.model.inference import Inference
-from clouds.score_tables import WIDTH, escape, evaluation_text, grid, results_table
-from conftest import small_model
+from clouds.score_tables import results_table
 
 RESULTS = {"model", "commit", "seed", "protocol", "backends", "domains", "missing", "mean_miou"}
 

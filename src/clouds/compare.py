@@ -102,8 +102,8 @@ def understand(words: list[str]) -> Request:
     """MODEL... DOMAIN... or MODEL... RECIPE, mixed with key=value settings.
 
     The first word is a model, and so are the words after it that are folders with a model, up to the first domain or
-    recipe. A recipe (a shipped one's name or a YAML file) stands for its protocol and all unseen domains. UsageError for
-    anything else, and where nothing is left to score.
+    recipe. A recipe (a shipped one's name or a YAML file) stands for its protocol and all unseen domains. UsageError
+    for anything else, and where nothing is left to score.
     """
     overrides = [word for word in words if "=" in word]
     plain = [word for word in words if "=" not in word]
