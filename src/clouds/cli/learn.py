@@ -95,6 +95,9 @@ def sweep(
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Scale the demo's work as `clouds demo` does.")
     ] = None,
+    share_warmup: Annotated[
+        bool, typer.Option("--share-warmup", help="Train a warm-up once for all jobs whose warm-up is the same.")
+    ] = False,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Every N-th job, from the I-th, counted from 0.")
     ] = None,
@@ -107,14 +110,14 @@ def sweep(
     """Train and score a recipe over values and seeds, one run folder each; one table at the end. Run again, it goes on.
 
     Examples:  clouds sweep demo train.learning_rate=1e-3,3e-4 --seeds 3 --out runs/rates
-               clouds sweep demo "selftrain.weight_by=[confidence],[confidence,agreement]" --minutes 2 --jobs 2
+               clouds sweep demo "selftrain.weight_by=[confidence],[confidence,agreement]" --share-warmup --jobs 2
                clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
                clouds sweep --list --out runs/rates
     """
     from clouds.sweep import failure_text, sweep_table
     from clouds.sweep import sweep as run_sweep
 
-    result = run_sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing)
+    result = run_sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
     tell(result, as_json, sweep_table(result))
     if not listing and (failed := failure_text(result)):
         raise CloudsError(failed)

@@ -1,7 +1,7 @@
 """A recipe trained and scored over a grid of settings and several seeds, with one table at the end.
 
-``grid`` takes the words apart, ``plan`` makes checked jobs of them, ``work`` does these, ``state`` knows what became of
-them, ``table`` shows it.
+``grid`` takes the words apart, ``plan`` makes checked jobs of them, ``work`` does these, ``shared`` saves equal
+warm-ups, ``state`` knows what became of the jobs, ``table`` shows it.
 """
 
 import os
@@ -17,7 +17,6 @@ from clouds.runs import usable_device
 from clouds.sweep.grid import parse_seeds
 from clouds.sweep.plan import Job, check_fits, plan
 from clouds.sweep.state import check_same, gather, read_sweep, write_sweep
-from clouds.sweep.table import last_line
 from clouds.sweep.table import table as sweep_table
 from clouds.sweep.work import is_done, run_apart, run_here
 
@@ -33,12 +32,14 @@ def sweep(
     minutes: float | None = None,
     shard: str | None = None,
     listing: bool = False,
+    share: bool = False,
 ) -> dict[str, Any]:
     """Do what is not done yet of every combination of the words' values and every seed; -> the object of
     ``sweep.json``.
 
     at_once: processes at a time; 1 is this one. minutes: as in ``demo``. shard: "i/n", every n-th job from the i-th.
-    listing: nothing is done, only gathered. Raises UsageError before any work, Stopped when a signal asked for the end.
+    share: one warm-up for all jobs that would train the same. listing: nothing is done, only gathered. Raises
+    UsageError before any work, Stopped when a signal asked for the end.
     """
     if listing and not recipe:
         return _listed(out)
@@ -75,13 +76,14 @@ def sweep(
         scale = [] if minutes is None else ["--minutes", repr(minutes)]
         which = ",".join(map(str, chosen)) + ","
         place = f"{todo[job.name]}/{len(jobs)}"
-        return ["sweep", recipe, *words, "--seeds", which, "--out", str(out), "--shard", place, *scale]
+        shared = ["--share-warmup"] if share else []
+        return ["sweep", recipe, *words, "--seeds", which, "--out", str(out), "--shard", place, *scale, *shared]
 
     left = [job for _, job in mine if job.name in todo]
     if at_once > 1 and left:
         run_apart(left, out, at_once, command, after)
     else:
-        run_here(left, out, after)
+        run_here(left, out, after, share)
     return after()
 
 
@@ -112,9 +114,10 @@ def _check_work(jobs: list[Job]) -> None:
 
 def failure_text(result: dict[str, Any]) -> str | None:
     """What the command ends with where jobs failed; None where none did."""
-    failed = [job for job in result["jobs"] if job["state"] == "failed"]
+    failed = sum(job["state"] == "failed" for job in result["jobs"])
     if not failed:
         return None
-    told = [f"{job['name']}: {last_line(job['error'])}" for job in failed]
-    head = f"{len(failed)} of {len(result['jobs'])} jobs failed, the others are kept; the same command tries them again:"
-    return "\n  ".join([head, *told])
+    return (
+        f"{failed} of {len(result['jobs'])} jobs failed, for what stands below the table and in sweep.json; the others "
+        "are kept, and the same command tries these again"
+    )

@@ -13,6 +13,7 @@ from clouds.pipeline import scaled
 from clouds.runs import RUNNING, SCORING, differences
 from clouds.settings import Recipe
 from clouds.sweep.grid import combinations
+from clouds.sweep.shared import FOLDER
 
 LONGEST_VALUE, LONGEST_NAME = 32, 160  # characters; file systems take 255 bytes
 
@@ -117,6 +118,8 @@ def check_fits(jobs: list[Job], out: Path, keys: list[str]) -> None:
     planned = {job.name: job for job in jobs}
     runs = sorted(path.parent for path in out.glob("*/recipe.yaml"))
     for run in runs:
+        if run.name.startswith(FOLDER):  # a shared warm-up: its name says which settings it has
+            continue
         job = planned.get(run.name)
         changed = hard_changes(job.recipe if job else jobs[0].recipe, run, [] if job else [*keys, "seed"])
         changed = {key: pair for key, pair in changed.items() if not (job and key.startswith(SCORING))}

@@ -92,7 +92,7 @@ def _cells(sweep: Row, jobs: list[Row], groups: list[str]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value).replace('"', "")
     return _safe(text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}")
 
 

@@ -23,9 +23,11 @@ from clouds.report import write_report
 from clouds.runs import RUNNING, differences, open_run
 from clouds.scoring import score_run
 from clouds.sweep.plan import Job
+from clouds.sweep.shared import share_warmup
 from clouds.sweep.state import RESULTS, read_record, write_record
 from clouds.sweep.table import last_line
 
+CLOUDS = (sys.executable, "-m", "clouds")
 LOG = "log.txt"
 ERROR_LINES = 5  # of a crash's traceback or of a log, kept as the job's error
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -41,8 +43,10 @@ def is_done(job: Job, out: Path) -> bool:
     return set(differences(job.recipe, run)) <= set(RUNNING)
 
 
-def run_here(jobs: list[Job], out: Path, after: After) -> None:
+def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> None:
     """Each job in this process, as ``clouds train`` and scoring do it; ``after`` each, whatever became of it.
+
+    share: jobs that would train the same warm-up have one together.
 
     A job that fails is recorded and the next one begins. Raises Stopped when a signal asked training to save.
     """
@@ -51,7 +55,7 @@ def run_here(jobs: list[Job], out: Path, after: After) -> None:
         make_folder(out)
         try:
             with locked(out / f".{job.name}.lock", blocking=False):
-                _run(job, out)
+                _run(job, out, share)
         except Timeout:
             say(f"{job.name}: another process is at work on it, and it is left to that one")
             continue
@@ -60,7 +64,7 @@ def run_here(jobs: list[Job], out: Path, after: After) -> None:
         _tell(job, out)
 
 
-def _run(job: Job, out: Path) -> None:
+def _run(job: Job, out: Path, share: bool) -> None:
     if is_done(job, out):  # by somebody else, meanwhile
         return
     run, state, error = out / job.name, "waiting", None
@@ -70,6 +74,8 @@ def _run(job: Job, out: Path) -> None:
     write_record(out, job, state)
     try:
         domains = unseen_domains(job.recipe)
+        if share:
+            share_warmup(job.recipe, run, out)
         train(job.recipe, run)
         score_run(job.recipe, run, domains)
         write_report(run)
@@ -90,7 +96,8 @@ def _run(job: Job, out: Path) -> None:
 def _tell(job: Job, out: Path) -> None:
     row = read_record(out / job.name)
     error = f": {last_line(row['error'])}" if row.get("error") else ""
-    say(f"{job.name}: {row.get('state', 'waiting')} after {clock(row.get('seconds', 0))}{error}")
+    state = row.get("state", "waiting")
+    say(f"{job.name}: {'stopped' if state == 'waiting' else state} after {clock(row.get('seconds', 0))}{error}")
 
 
 def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job], list[str]], after: After) -> None:
@@ -146,7 +153,7 @@ def _start(job: Job, out: Path, words: list[str], environment: dict[str, str]) -
     open_run(job.recipe, out / job.name)  # a folder with nothing but a log would be no run's
     with (out / job.name / LOG).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "clouds", *words],
+            [*CLOUDS, *words],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
         )  # fmt: skip
 
