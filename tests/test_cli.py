@@ -20,7 +20,7 @@ from clouds.files import read_jsonl
 
 VERBS = (
     "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "import", "refine",
-    "report",
+    "report", "sweep",
 )  # fmt: skip
 SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
 

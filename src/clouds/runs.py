@@ -35,21 +35,18 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     settings = recipe.model_dump(mode="json")
     changes: list[dict[str, Any]] = []
     if path.exists():
-        defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
-        old = {**flat(defaults), **flat(_settings(path))}
-        new = flat(settings)
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        changed = differences(recipe, out)
         hard = [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]
         if hard and not allow_change:
-            differences = ", ".join(f"{key} ({old.get(key)} there, {new.get(key)} now)" for key in hard)
+            told = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
             raise UsageError(
-                f"{out}: holds a run of other settings: {differences}. Choose another --out, delete it, or go on with "
+                f"{out}: holds a run of other settings: {told}. Choose another --out, delete it, or go on with "
                 "the new ones by --allow-change"
             )
         if not changed:
             return
         changes = (yaml.safe_load(path.read_text("utf-8")).get("changes") or []) + (
-            [{"commit": commit(), "was": {key: old.get(key) for key in hard}}] if hard else []
+            [{"commit": commit(), "was": {key: changed[key][0] for key in hard}}] if hard else []
         )
         if not set(changed) <= set(RUNNING):
             for name in ("results.json", "results-warmup.json"):
@@ -69,6 +66,15 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         sort_keys=False,
     )
     write_text(path, text)
+
+
+def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
+    """Settings that a recipe does not share with the run in a folder, by key in order: (there, now)."""
+    defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
+    old = {**flat(defaults), **flat(_settings(out / "recipe.yaml"))}
+    new = flat(recipe.model_dump(mode="json"))
+    unlike = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return {key: (old.get(key), new.get(key)) for key in unlike}
 
 
 def load_run(out: Path) -> Recipe:

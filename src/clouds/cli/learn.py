@@ -1,4 +1,4 @@
-"""Verbs of the method: the demo, training, scores, the report."""
+"""Verbs of the method: the demo, training, sweeps of it, scores, the report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clouds.cli.options import Debug, Json, Overrides, app, out_option, tell
-from clouds.errors import UsageError
+from clouds.errors import CloudsError, UsageError
 
 
 @app.command()
@@ -76,6 +76,51 @@ def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool
 
     result = dry_run(load_recipe(recipe, overrides))
     tell(result, as_json, dry_run_text(result))
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")] = "",
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=A,B,C]...", help="Values to try, every combination; one value is for all."),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="N|0,3,7", help="How many, from 0, or which; 7, is one alone.")
+    ] = "1",
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="K", help="Processes at a time; 1: all in this one, in order.")
+    ] = 1,
+    out: Annotated[Path | None, out_option("runs/RECIPE-sweep")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Scale the demo's work as `clouds demo` does.")
+    ] = None,
+    share_warmup: Annotated[
+        bool, typer.Option("--share-warmup", help="Train a warm-up once for all jobs whose warm-up is the same.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Every N-th job, from the I-th, counted from 0.")
+    ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Do nothing, show what is done; RECIPE may be left out.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train and score a recipe over values and seeds, one run folder each; one table at the end. Run again, it goes on.
+
+    Examples:  clouds sweep demo train.learning_rate=1e-3,3e-4 --seeds 3 --out runs/rates
+               clouds sweep demo "selftrain.weight_by=[confidence],[confidence,agreement]" --share-warmup --jobs 2
+               clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
+               clouds sweep --list --out runs/rates
+    """
+    from clouds.sweep import failure_text, sweep_table
+    from clouds.sweep import sweep as run_sweep
+
+    result = run_sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
+    tell(result, as_json, sweep_table(result))
+    if not listing and (failed := failure_text(result)):
+        raise CloudsError(failed)
 
 
 @app.command()

@@ -1,0 +1,128 @@
+"""What a sweep is to do: every combination and seed as a job with a checked recipe and a folder of its own."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clouds.config import load_recipe
+from clouds.errors import UsageError
+from clouds.pipeline import scaled
+from clouds.runs import RUNNING, SCORING, differences
+from clouds.settings import Recipe
+from clouds.sweep.grid import combinations
+from clouds.sweep.shared import FOLDER
+
+LONGEST_VALUE, LONGEST_NAME = 32, 160  # characters; file systems take 255 bytes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: ``settings`` are the values of the swept keys, as the recipe understands them."""
+
+    name: str
+    settings: dict[str, Any]
+    seed: int
+    recipe: Recipe
+
+
+def plan(
+    recipe: str, words: list[str], seeds: list[int], minutes: float | None, swept: list[str]
+) -> tuple[list[str], list[Job]]:
+    """(the swept keys, the jobs: combinations in order, the seeds of each together); raises UsageError naming every
+    combination that cannot be."""
+    keys, combined = combinations(words, swept)
+    faults: dict[str, str] = {}
+    jobs: list[Job] = []
+    known: dict[str, str] = {}
+    for overrides in combined:
+        shown = " ".join(overrides[len(overrides) - len(keys) :])
+        try:
+            settings = load_recipe(recipe, overrides)
+            if minutes is not None:
+                if settings.name != "demo":
+                    raise UsageError("--minutes scales the demo, which is sized for 10; other recipes have train.steps")
+                settings = scaled(settings, minutes, overrides)
+            if settings.train.stage != "both":
+                raise UsageError(
+                    f"train.stage: got {settings.train.stage!r}; a sweep trains and scores both stages, leave it out"
+                )
+        except UsageError as error:
+            faults.setdefault(str(error), shown)
+            continue
+        values = settings.model_dump(mode="json")
+        chosen = {key: _value(values, key) for key in keys}
+        text = json.dumps(chosen, sort_keys=True)
+        if text in known:
+            raise UsageError(f"{shown} and {known[text]} are the same settings; leave one out")
+        known[text] = shown
+        jobs += [
+            Job(job_name(chosen, seed), chosen, seed, settings.model_copy(update={"seed": seed})) for seed in seeds
+        ]
+    if faults:
+        told = [f"{shown}: {fault}" if shown and len(combined) > 1 else fault for fault, shown in faults.items()]
+        raise UsageError("\n".join(told))
+    if len({job.name.casefold() for job in jobs}) < len(jobs):  # file systems may not tell a from A
+        raise UsageError("values that differ by upper and lower case alone need sweeps, and --out, of their own")
+    return keys, jobs
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def job_name(settings: dict[str, Any], seed: int) -> str:
+    """A folder's name: ``train.learning_rate=0.001-seed0``. It follows from this job alone, whatever else is swept."""
+    name = "-".join([*(f"{key}={value_name(value)}" for key, value in settings.items()), f"seed{seed}"])
+    return name if len(name) <= LONGEST_NAME else f"{name[:100]}~{_digest(name)}-seed{seed}"
+
+
+def value_name(value: Any) -> str:
+    """A value as part of a file name: letters, digits and ``._+-``, with a hash after what had to be changed."""
+    plain = isinstance(value, list) and all(not isinstance(each, list | dict) for each in value)
+    text = "+".join(map(_plain, value)) if plain else _plain(value)
+    safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", text)[:LONGEST_VALUE]
+    exact = safe == text != "" and not (isinstance(value, str) and "+" in value)
+    return safe if exact else f"{safe}~{_digest(json.dumps(value))}"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def hard_changes(recipe: Recipe, run: Path, apart: list[str]) -> dict[str, tuple[Any, Any]]:
+    """Settings of a run's folder that a job of this recipe must share with it, as {key: (there, now)}; keys in
+    ``apart``, and all below them, may differ."""
+    return {
+        key: pair
+        for key, pair in differences(recipe, run).items()
+        if key not in RUNNING and not any(key == each or key.startswith(f"{each}.") for each in apart)
+    }
+
+
+def check_fits(jobs: list[Job], out: Path, keys: list[str]) -> None:
+    """Raises UsageError where runs in the sweep's folder were made by other settings: one table must not mix them.
+
+    A job that is in the plan may be scored anew by other settings; a run beside the plan must fit it in all but the
+    swept keys.
+    """
+    planned = {job.name: job for job in jobs}
+    runs = sorted(path.parent for path in out.glob("*/recipe.yaml"))
+    for run in runs:
+        if run.name.startswith(FOLDER):  # a shared warm-up: its name says which settings it has
+            continue
+        job = planned.get(run.name)
+        changed = hard_changes(job.recipe if job else jobs[0].recipe, run, [] if job else [*keys, "seed"])
+        changed = {key: pair for key, pair in changed.items() if not (job and key.startswith(SCORING))}
+        if changed:
+            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in changed.items())
+            raise UsageError(f"{run}: was made by other settings: {told}. Choose another --out, or delete that folder")

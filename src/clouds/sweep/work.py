@@ -1,0 +1,186 @@
+"""Doing a sweep's jobs: one after the other here, or a process each, several at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from filelock import Timeout
+
+from clouds.errors import CloudsError, Stopped
+from clouds.evaluate import unseen_domains
+from clouds.files import make_folder
+from clouds.generate.shards import locked
+from clouds.pipeline import train
+from clouds.progress import clock, say
+from clouds.report import write_report
+from clouds.runs import RUNNING, differences, open_run
+from clouds.scoring import score_run
+from clouds.sweep.plan import Job
+from clouds.sweep.shared import share_warmup
+from clouds.sweep.state import RESULTS, read_record, write_record
+from clouds.sweep.table import last_line
+
+CLOUDS = (sys.executable, "-m", "clouds")
+LOG = "log.txt"
+ERROR_LINES = 5  # of a crash's traceback or of a log, kept as the job's error
+SECONDS_BETWEEN_LOOKS = 0.2
+
+After = Callable[[], object]
+
+
+def is_done(job: Job, out: Path) -> bool:
+    """Trained and scored, by these very settings."""
+    run = out / job.name
+    if read_record(run).get("state") != "done" or not all((run / file).exists() for file in RESULTS.values()):
+        return False
+    return set(differences(job.recipe, run)) <= set(RUNNING)
+
+
+def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> None:
+    """Each job in this process, as ``clouds train`` and scoring do it; ``after`` each, whatever became of it.
+
+    share: jobs that would train the same warm-up have one together.
+
+    A job that fails is recorded and the next one begins. Raises Stopped when a signal asked training to save.
+    """
+    for k, job in enumerate(jobs, start=1):
+        say(f"job {k}/{len(jobs)}: {job.name}")
+        make_folder(out)
+        try:
+            with locked(out / f".{job.name}.lock", blocking=False):
+                _run(job, out, share)
+        except Timeout:
+            say(f"{job.name}: another process is at work on it, and it is left to that one")
+            continue
+        finally:
+            after()
+        _tell(job, out)
+
+
+def _run(job: Job, out: Path, share: bool) -> None:
+    if is_done(job, out):  # by somebody else, meanwhile
+        return
+    run, state, error = out / job.name, "waiting", None
+    began = time.monotonic()
+    open_run(job.recipe, run)
+    before = float(read_record(run).get("seconds", 0.0))
+    write_record(out, job, state)
+    try:
+        domains = unseen_domains(job.recipe)
+        if share:
+            share_warmup(job.recipe, run, out)
+        train(job.recipe, run)
+        score_run(job.recipe, run, domains)
+        write_report(run)
+        state = "done"
+    except Stopped as stopped:
+        raise Stopped(
+            stopped.signal, f"{job.name}: stopped by a signal; all is saved, the same command goes on"
+        ) from stopped
+    except CloudsError as failure:
+        state, error = "failed", str(failure)
+    except Exception:  # the other jobs of a night must not end with this one
+        traceback.print_exc()
+        state, error = "failed", "\n".join(traceback.format_exc().strip().splitlines()[-ERROR_LINES:])
+    finally:
+        write_record(out, job, state, error, before + time.monotonic() - began)
+
+
+def _tell(job: Job, out: Path) -> None:
+    row = read_record(out / job.name)
+    error = f": {last_line(row['error'])}" if row.get("error") else ""
+    state = row.get("state", "waiting")
+    say(f"{job.name}: {'stopped' if state == 'waiting' else state} after {clock(row.get('seconds', 0))}{error}")
+
+
+def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job], list[str]], after: After) -> None:
+    """A process a job, ``at_once`` at a time; what one prints goes into its run's ``log.txt``.
+
+    command: the words after ``clouds`` that do this job alone. Ctrl-C and SIGTERM are handed to the processes, which
+    save and end, and then Stopped is raised; again, they end at once.
+    """
+    threads = threads_each(at_once)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    say(f"{len(jobs)} jobs, {at_once} at a time, {threads} {'thread' if threads == 1 else 'threads'} each")
+    waiting = list(jobs)
+    running: dict[subprocess.Popen[bytes], Job] = {}
+    told = 0  # signals handed on
+    with _noted() as signals:
+        try:
+            while running or (waiting and not signals):
+                while waiting and len(running) < at_once and not signals:
+                    job = waiting.pop(0)
+                    say(f"job {len(jobs) - len(waiting)}/{len(jobs)}: {job.name} begins")
+                    running[_start(job, out, command(job), environment)] = job
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                for process in [process for process in running if process.poll() is not None]:
+                    job = running.pop(process)
+                    _settle(job, out, process.returncode, bool(signals))
+                    after()
+                    _tell(job, out)
+                if len(signals) > told:
+                    told = len(signals)
+                    how = "told to save and end; again, to end them at once" if told == 1 else "ended"
+                    say(f"{signal.Signals(signals[-1]).name}: {len(running)} jobs are {how}")
+                    for process in running:
+                        process.send_signal(signal.SIGINT if told == 1 else signal.SIGTERM)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+    if signals:
+        raise Stopped(signals[0], f"{out}: the sweep was stopped by a signal; all is saved, the same command goes on")
+
+
+def threads_each(at_once: int) -> int:
+    """Threads of each of so many processes, so that together they take no more than the cores there are."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(cores // at_once, 1)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
+
+
+def _start(job: Job, out: Path, words: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """In a session of its own: Ctrl-C at a terminal reaches all processes of one, and a second signal means at once."""
+    open_run(job.recipe, out / job.name)  # a folder with nothing but a log would be no run's
+    with (out / job.name / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [*CLOUDS, *words],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+        )  # fmt: skip
+
+
+def _settle(job: Job, out: Path, code: int, stopping: bool) -> None:
+    """A process that ended without a word about its job, killed or refused, is recorded as failed."""
+    if code == 0 or stopping or read_record(out / job.name).get("state") == "failed":
+        return
+    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    lines = (out / job.name / LOG).read_text("utf-8", errors="replace").strip().splitlines()[-ERROR_LINES:]
+    write_record(out, job, "failed", "\n".join([*lines, how]))
+
+
+@contextmanager
+def _noted() -> Iterator[list[int]]:
+    """The signals that asked to stop, as they come."""
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: somebody else sees to signals
+        before = {}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
