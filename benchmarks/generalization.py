@@ -39,7 +39,8 @@ from clouds.data import streets
 from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.loaders import Batches
 from clouds.data.source import Source, make_source, open_sets
-from clouds.evaluate import Domain, evaluate, photo_domain
+from clouds.domains import Domain, photo_domain
+from clouds.evaluate import evaluate
 from clouds.files import read_json, read_jsonl, write_json
 from clouds.generate.sets import generated_set
 from clouds.model.inference import Inference

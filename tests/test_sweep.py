@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from clouds import cli, pipeline, runs
 from clouds import sweep as sweeping
+from clouds.domains import RENDERED
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
-from clouds.evaluate import RENDERED
 from clouds.files import read_json, read_jsonl, write_json
 from clouds.generate.shards import locked
 from clouds.model import vocabulary

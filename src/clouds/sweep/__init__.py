@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from clouds.domains import unseen_domains
 from clouds.errors import UsageError
-from clouds.evaluate import unseen_domains
 from clouds.files import make_folder
 from clouds.generate.shards import parse_shard
 from clouds.progress import say

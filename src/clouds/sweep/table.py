@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from clouds.evaluate import RENDERED
+from clouds.domains import RENDERED
 from clouds.progress import clock
 
 Row = dict[str, Any]

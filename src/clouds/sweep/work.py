@@ -13,8 +13,8 @@ from types import FrameType
 
 from filelock import Timeout
 
+from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, Stopped
-from clouds.evaluate import unseen_domains
 from clouds.files import make_folder
 from clouds.generate.shards import locked
 from clouds.pipeline import train
