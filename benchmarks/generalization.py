@@ -64,12 +64,34 @@ SEARCHING = threading.Lock()  # two methods share a search
 DEVELOPMENT_COUNT = 120  # images of IDD-Lite's training split, evenly spaced
 
 Method = dict[str, Any]
-METHODS: dict[str, Method] = {
+MAIN: dict[str, Method] = {
     **{f"{name}, {look}": {"alternative": name, "strong": look == "strong colour"}
        for name in (*SMP, MASK2FORMER) for look in ("standard", "strong colour")},
     "warm-up": {"ours": ["train.stage=warmup"]},
     "joint": {"ours": []},
 }  # fmt: skip
+TUNED = ["model.freeze=false", "train.learning_rate=3e-4"]
+ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and what explains it
+    "strong colour": {"ours": ["augment.distort=0.5"]},
+    "warm-up, strong colour": {"ours": ["train.stage=warmup", "augment.distort=0.5"]},
+    "tuned backbone": {"ours": TUNED},
+    "warm-up, tuned backbone": {"ours": ["train.stage=warmup", *TUNED]},
+    "linear head": {"ours": ["model.head=linear"]},
+    "refinement: none": {"ours": [], "refinement": "none"},
+    "refinement: oracle": {"ours": [], "refinement": "oracle"},
+    "one prompt": {"ours": ["prompts.count=1"]},
+    "prompts of SmolLM2": {"ours": ["prompts.writer=smollm2"]},
+    "source restyled, colours": {
+        "ours": ["data.restyle.backend=colour-statistics", "data.restyle.styles=generated"]
+    },
+    "source restyled, amplitudes": {
+        "ours": ["data.restyle.backend=amplitude-mixing", "data.restyle.styles=generated"]
+    },
+    "labels above 0.7": {"ours": ["selftrain.threshold=fixed", "selftrain.confidence=0.7"]},
+    "pasted objects": {"ours": ["selftrain.mix=0.5"]},
+    "hidden patches": {"ours": ["selftrain.hide=0.5"]},
+}
+METHODS = {**MAIN, **ABLATION}
 
 
 def source_recipe(scenario: str, seed: int, data: Path, overrides: list[str]) -> Recipe:
@@ -301,7 +323,8 @@ def main() -> None:
     parser.add_argument("--search", type=float, default=1.0, help="The same, of a cell that searches a learning rate.")
     parser.add_argument("--seeds", type=int, default=3, help="How many, from 0 on.")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD", help="All by default.")
+    parser.add_argument("--methods", nargs="+", default=list(MAIN), metavar="METHOD",
+                        help="By default all but those of the ablation; `ablation` stands for these.")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="Cells at a time, one thread each.")
     parser.add_argument("--out", type=Path, default=Path("runs/generalization"))
     parser.add_argument("--keep", type=Path, default=Path("benchmarks/results/generalization"))
@@ -313,6 +336,7 @@ def main() -> None:
         row = run_cell(arguments.cell, arguments.data, arguments.out / slug(arguments.cell))
         write_json(arguments.keep / f"{slug(arguments.cell)}.json", row)
         return
+    arguments.methods = [m for word in arguments.methods for m in (ABLATION if word == "ablation" else [word])]
     if unknown := set(arguments.methods) - set(METHODS):
         parser.error(f"unknown methods {sorted(unknown)}; there are {list(METHODS)}")
 
