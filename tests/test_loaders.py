@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny
-from clouds.data.augment import GREY, hide, jitter, paste, resized_window, scale_crop
+from clouds.data.augment import GREY, distort, hide, jitter, paste, resized_window, scale_crop
 from clouds.data.loaders import Batches, batches, read_image
 from clouds.errors import DataError
 from clouds.generate.images import write_png
@@ -242,15 +242,37 @@ def test_crops_and_factors_vary_and_reach_the_whole_image(sets):
 
 
 @settings(deadline=None)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 500))
-def test_jitter_keeps_shape_type_and_input(height, width, seed):
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 500),
+    change=st.sampled_from([jitter, distort]),
+)
+def test_a_change_of_look_keeps_shape_type_and_input(height, width, seed, change):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     before = image.copy()
-    found = jitter(image, np.random.default_rng(seed))
+    found = change(image, np.random.default_rng(seed))
     assert found.shape == image.shape
     assert found.dtype == np.uint8
     assert np.array_equal(image, before)
-    assert np.array_equal(found, jitter(image, np.random.default_rng(seed)))
+    assert np.array_equal(found, change(image, np.random.default_rng(seed)))
+
+
+def test_distortion_changes_the_share_of_samples_asked_for_and_nothing_else(sets):
+    plain, some, every = (make(sets, batch_size=60, settings=(f"augment.distort={share}",))[0] for share in (0, 0.5, 1))
+    for found, low, high in ((some, 0.3, 0.7), (every, 0.99, 1)):
+        assert torch.equal(plain["labels"], found["labels"])
+        assert torch.equal(plain["flipped"], found["flipped"])
+        assert torch.equal(plain["clean"], found["clean"])
+        changed = (plain["images"] != found["images"]).flatten(1).any(1)
+        assert low <= changed.float().mean() <= high
+
+
+def test_distortion_keeps_what_is_bright_apart_from_what_is_dark():
+    image = np.repeat(np.array([40, 200], np.uint8).repeat(16), 3).reshape(1, 32, 3).repeat(32, 0)
+    apart = [np.abs(float(found[:, :12].mean()) - float(found[:, 20:].mean()))
+             for found in (distort(image, np.random.default_rng(seed)) for seed in range(100))]  # fmt: skip
+    assert np.mean([value > 30 for value in apart]) > 0.9
 
 
 def test_jitter_changes_most_images_and_not_too_much():

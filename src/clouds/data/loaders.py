@@ -184,9 +184,9 @@ class Batches(Dataset[Batch]):
         self, clean: NDArray[np.uint8], label: NDArray[np.uint8], made: int, rng: np.random.Generator
     ) -> Sample:
         image = jitter(clean, rng) if self.augment.jitter else clean
+        flip = self.augment.flip and bool(rng.random() < 0.5)
         if self.augment.distort and rng.random() < self.augment.distort:
             image = distort(image, rng)
-        flip = self.augment.flip and bool(rng.random() < 0.5)
         if flip:
             image, label = image[:, ::-1], label[:, ::-1]
         return Sample(image, label, max(made, -1), flip, clean)
