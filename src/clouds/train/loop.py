@@ -45,7 +45,7 @@ def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> t
 
 
 def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str = "warmup") -> float:
-    """The rate of a stage's step: a linear ramp, then constant or polynomial decay (power 0.9), of the stage or the run."""
+    """The rate of a stage's step: a linear ramp, then constant or polynomial decay (power 0.9), of stage or run."""
     settings = recipe.train
     ramp = min(1.0, (step + 1) / (settings.ramp_steps + 1))
     if settings.schedule == "poly-run":  # joint training goes on where the warm-up's rate ended
