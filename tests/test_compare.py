@@ -278,6 +278,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         evaluate_models([str(tmp_path), "town"])
 
 
+def test_a_domain_in_the_models_place_is_refused():
+    with pytest.raises(UsageError, match="town: no folder with a model; name one first, such as runs/demo, then"):
+        evaluate_models(["town", "fog"])
+
+
 def test_a_model_named_twice_is_refused(model_folder):
     with pytest.raises(UsageError, match="named twice; name each model once"):
         evaluate_models([str(model_folder), f"{model_folder}/../{model_folder.name}", "town"])

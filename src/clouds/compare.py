@@ -117,7 +117,9 @@ def understand(words: list[str]) -> Request:
     root = recipe.data.root
     if paths := [name for name in names if "/" in name and name not in whole]:
         raise UsageError(f"{paths[0]}: neither a folder with a model nor a domain; models come before domains")
-    if not names or not models:
+    if plain and plain[0] in known and not has_model(models[0]):
+        raise UsageError(f"{plain[0]}: no folder with a model; name one first, such as runs/demo, then domains")
+    if not names:
         raise UsageError(
             "name at least one domain, such as town or camvid-day, or a recipe for all of its unseen domains"
         )
