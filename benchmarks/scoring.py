@@ -2,9 +2,9 @@
 
     python benchmarks/scoring.py [MODEL]
 
-Maps of 1024 x 2048 pixels of a rendered street, 19 classes, a tenth void. All in one process on one thread, turn by turn,
-so that other work on the machine slows all alike; the best turn of each counts. Every other way is first held to our
-result. Without MODEL, the demo's network with untrained heads predicts: its time does not depend on its weights.
+Maps of 1024 x 2048 pixels of a rendered street, 19 classes, a tenth void. All in one process on one thread, turn by
+turn, so that other work on the machine slows all alike; the best turn of each counts. Every other way is first held to
+our result. Without MODEL, the demo's network with untrained heads predicts: its time does not depend on its weights.
 """
 
 import sys
