@@ -274,7 +274,7 @@ def test_domains_that_cannot_be_scored_are_refused_saying_what_to_do(model_folde
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="holds no model"):
+    with pytest.raises(DataError, match="holds no model"):
         evaluate_models([str(tmp_path), "town"])
 
 
