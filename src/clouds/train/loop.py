@@ -50,10 +50,10 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str
     ramp = min(1.0, (step + 1) / (settings.ramp_steps + 1))
     if settings.schedule == "poly-run":  # joint training goes on where the warm-up's rate ended
         before = settings.warmup_steps if stage == "joint" else 0
-        done = (before + step) / settings.steps
+        done: float = (before + step) / settings.steps
     else:
         done = step / steps if settings.schedule == "poly" else 0.0
-    return base * ramp * (1 - done) ** 0.9
+    return base * ramp * float((1 - done) ** 0.9)
 
 
 def train_stage(
