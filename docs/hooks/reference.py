@@ -3,8 +3,10 @@ the verbs of the command line, the settings' types or the shipped recipes stand 
 
 import re
 import types
+from collections.abc import Sequence
 from importlib import resources
-from typing import Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -40,7 +42,7 @@ def _verb(name: str, command: Any) -> str:
     lines += ["| word | what it is | default |", "|---|---|---|"]
     lines += [_row(f"`{each.metavar}`", each.help or "", "") for each in arguments]
     for each in options:
-        words = ", ".join(each.opts) + ("" if each.is_flag else f" {each.metavar or 'TEXT'}")
+        words = ", ".join(each.opts) + ("" if each.is_flag else f" {each.metavar or each.name.upper()}")
         told, _, default = (each.help or "").partition("  [default: ")
         if not default and each.show_default and each.default not in (None, False):
             default = str(each.default)
@@ -75,44 +77,52 @@ def _group(key: str, model: type[BaseModel]) -> str:
 
 
 def _table(model: type[BaseModel], key: str, only_values: bool = False) -> str:
-    schema = model.model_json_schema(mode="serialization").get("properties", {})
     rows = ["| key | values | default |", "|---|---|---|"]
     for name, field in model.model_fields.items():
         if only_values and _model(field.annotation):
             continue
-        default = "" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
-        rows.append(_row(f"`{key}.{name}`" if key else f"`{name}`", _values(schema[name], field), default))
+        value = None if field.is_required() else _plain(field.get_default(call_default_factory=True))
+        default = f"`{value}`" if value else ""
+        rows.append(_row(f"`{key}.{name}`" if key else f"`{name}`", _values(field.annotation, field.metadata), default))
     return "\n".join([*rows, ""])
 
 
-def _values(schema: dict[str, Any], field: FieldInfo) -> str:
-    """What a key may be, in words."""
-    if choices := schema.get("anyOf"):
-        return " or ".join(_values(choice, field) for choice in choices)
-    if names := schema.get("enum") or ([schema["const"]] if "const" in schema else None):
-        return ", ".join(f"`{_plain(name)}`" for name in names)
-    for validator in field.metadata:  # settings.kinds.one_of says what it allows when asked for what it does not
+KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", dict: "keys and values"}
+BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of"}
+
+
+def _values(kind: Any, metadata: Sequence[Any] = ()) -> str:
+    """What a value of a type may be, in words."""
+    inside = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _values(inside[0], [*inside[1:], *metadata])
+    if get_origin(kind) in (types.UnionType, Union):
+        return " or ".join("null" if each is types.NoneType else _values(each, metadata) for each in inside)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{name}`" for name in inside)
+    if get_origin(kind) is tuple:
+        count = "list of" if inside[-1] is Ellipsis else f"{len(inside)} of:"
+        return f"{count} {_values(inside[0])}"
+    if get_origin(kind) is list:
+        return "a name, a set (below), or a list of those"
+    metadata = [each for one in metadata for each in (one.metadata if isinstance(one, FieldInfo) else [one])]
+    for validator in metadata:  # settings.kinds.one_of says what it allows when asked for what it does not
         if getattr(getattr(validator, "func", None), "__name__", "") == "known":
             try:
                 validator.func("?")
             except ValueError as allowed:
                 return ", ".join(f"`{name}`" for name in str(allowed).removeprefix("expected ").split(" or "))
-    kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false",
-            "null": "null", "array": "list", "object": "keys and values"}.get(schema.get("type", ""), "see below")
-    if inner := schema.get("items") or (schema.get("prefixItems") or [None])[0]:
-        if "$ref" in inner:
-            return "names or sets (below)"
-        kind = f"{schema.get('maxItems', '')} of: ".lstrip() + _values(inner, field)
-    bounds = [f"{word} {_plain(schema[name])}" for name, word in
-              (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"), ("exclusiveMaximum", "below"),
-               ("multipleOf", "in steps of"), ("pattern", "matching")) if name in schema]  # fmt: skip
-    return " ".join([kind, *(f"`{bound}`" if "matching" in bound else bound for bound in bounds)])
+    words = [KINDS[get_origin(kind) or kind]]
+    for name, word in BOUNDS.items():
+        words += [f"{word} {_plain(getattr(each, name))}" for each in metadata if getattr(each, name, None) is not None]
+    words += [f"matching `{each.pattern}`" for each in metadata if getattr(each, "pattern", None)]
+    return " ".join(words)
 
 
 def _plain(value: Any) -> str:
     """A value as YAML has it."""
     if isinstance(value, BaseModel):
-        return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in value if v is not None) + "}"
+        return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in value if v not in (None, "")) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
     if isinstance(value, float):
@@ -132,7 +142,7 @@ def _prose(docstring: str) -> str:
 
 
 def _row(*cells: str) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |"
 
 
 def recipes() -> str:
