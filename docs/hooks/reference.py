@@ -34,7 +34,7 @@ def verbs() -> str:
 def _verb(name: str, command: Any) -> str:
     about, examples = split_help(command.help or "")
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    options = [each for each in command.params if each.param_type_name == "option" and each.name not in ("debug", "help")]
+    options = [each for each in command.params if each.param_type_name == "option" and each.name != "debug"]
     usage = " ".join([f"clouds {name}", *(each.metavar for each in arguments), "[OPTION]..."])
     lines = [f"## clouds {name}", "", about, "", "```text", usage, "```", ""]
     if examples:
@@ -87,7 +87,8 @@ def _table(model: type[BaseModel], key: str, only_values: bool = False) -> str:
     return "\n".join([*rows, ""])
 
 
-KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", dict: "keys and values"}
+KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path",
+         dict: "keys and values"}  # fmt: skip
 BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of"}
 
 
