@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 import fabricate
+from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds.cli import run
 from clouds.config import load_recipe
 from clouds.settings import Recipe
@@ -249,3 +250,17 @@ def test_reference_pages_name_every_verb_and_key(site: Path) -> None:
     verbs, keys = ((site / "reference" / f"{name}.html").read_text() for name in ("cli", "settings"))
     assert [verb for verb in VERBS if f'id="clouds-{verb}"' not in verbs] == []
     assert [key for key in Recipe.model_fields if key not in keys] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_narrow_window_and_stay_on_this_machine(browser: Browser, site: Path, scheme: str) -> None:  # noqa: F811
+    for page in sorted(site.rglob("*.html")):
+        if page.name == "404.html":  # its addresses are a server's
+            continue
+        browser.open(page, 390, scheme)
+        assert browser.ask("document.documentElement.scrollWidth") <= 390, page
+        assert browser.loaded() <= {"file", "data"}, page
+        assert browser.trouble() == [], page
+        assert browser.ask("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
+        assert not browser.ask("document.body.innerText.includes('$$')"), f"{page}: an equation was not drawn"
