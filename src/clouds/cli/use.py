@@ -1,4 +1,4 @@
-"""Verbs that take a model or its parts to where they are used: predict, import, refine."""
+"""Verbs that take a model or its parts to where they are used: predict, push, import, refine."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from clouds.errors import DataError
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@rev].")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@rev]")],
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Images, folders, 'globs', videos, camera:0, or - for stdin."),
@@ -82,6 +82,34 @@ def predict(
     tell(done.as_record(out), as_json, told(done, out))
     if done.failed:
         raise DataError(failure_text(done.failed, done.total))
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For you and your organisation alone, if new.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the card, list the files, send nothing.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Also write card and settings there.  [with --dry-run: card]"),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="ID", help="The model's licence, as cc-by-nc-4.0.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Publish a model on the hub, with a card written from its run: data, recipe, results, licences, limits.
+
+    Examples:  clouds push runs/demo owner/name --dry-run
+               clouds push runs/demo/warmup owner/name --private --license cc-by-nc-4.0
+    """
+    from clouds.push import push as send
+    from clouds.push import push_text
+
+    result = send(model, repository, private, dry_run, out, licence)
+    tell(result, as_json, push_text(result))
 
 
 @app.command("import")

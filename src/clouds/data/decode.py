@@ -64,7 +64,9 @@ def orientation(data: bytes) -> int:
     """How a PNG or JPEG asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
     try:
         plugin = PngImagePlugin.PngImageFile if data.startswith(_PNG) else JpegImagePlugin.JpegImageFile
-        return int(plugin(BytesIO(data)).getexif().get(0x0112, 1))
+        with warnings.catch_warnings():  # Pillow's of damaged EXIF
+            warnings.simplefilter("ignore")
+            return int(plugin(BytesIO(data)).getexif().get(0x0112, 1))
     except _BROKEN:
         return 1
 
