@@ -81,7 +81,7 @@ def _named(word: str | Path, out: Path) -> list[Item]:
         files = sorted(p for p in path.rglob("*") if _usable(p, out))
         found = [p for p in files if p.suffix.lower() in IMAGE_ENDINGS]
         videos = len(files) - len(found)
-        told = f"{path}: {videos} videos there are left out; name them, or give a glob for them" if videos else ""
+        told = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
         if not found:
             raise UsageError(told or f"{path}: holds no {', '.join(IMAGE_ENDINGS)} image")
         if told:

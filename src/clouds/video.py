@@ -59,11 +59,15 @@ def frames(source: str | Path | BinaryIO, every: int = 1, fps: float | None = No
 
 def frame_count(path: Path, pick: Pick) -> int | None:
     """About how many frames there are to be picked; None where the file does not tell."""
-    with pyav().open(str(path)) as container:
-        stream = next(iter(container.streams.video), None)
-        rate = float(stream.average_rate or 0) if stream else 0.0
-        seconds = (container.duration or 0) / 1e6
-        whole = (stream.frames if stream else 0) or round(seconds * rate)
+    av = pyav()
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 0)
+            seconds = (container.duration or 0) / 1e6
+            whole = stream.frames or round(seconds * rate)
+    except (av.error.FFmpegError, OSError, IndexError):
+        return None  # reading it will say what is wrong
     count = round(seconds * min(pick.fps, rate or pick.fps)) if pick.fps else -(-whole // pick.every)
     count = min(count, pick.limit) if pick.limit and count else count
     return count or None
@@ -139,7 +143,7 @@ def _camera(name: str) -> Generator[Frame, None, None]:
 
 
 @contextmanager
-def video_writer(path: Path) -> Iterator[Callable[[NDArray[np.uint8], float], None]]:
+def video_writer(path: str | Path) -> Iterator[Callable[[NDArray[np.uint8], float], None]]:
     """Yield a function that adds a picture (H, W, 3) RGB, shown from so many seconds on; all get the first one's size.
 
     H.264 where PyAV has its encoder, else MPEG-4. The file appears when all is written; DataError if nothing was.
@@ -147,7 +151,7 @@ def video_writer(path: Path) -> Iterator[Callable[[NDArray[np.uint8], float], No
     av = pyav()
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     stream: Any = None
-    with whole_file(path) as temporary, av.open(str(temporary), "w") as container:
+    with whole_file(Path(path)) as temporary, av.open(str(temporary), "w") as container:
 
         def write(picture: NDArray[np.uint8], seconds: float) -> None:
             nonlocal stream
