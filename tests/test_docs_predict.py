@@ -14,7 +14,7 @@ from PIL import Image
 from clouds.cli import run as command
 
 pytest.importorskip("av")
-from test_predict_inputs import Camera, video  # noqa: E402
+from test_predict_inputs import Camera, video
 
 PAGE = Path(__file__).parent.parent / "docs" / "predict.md"
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^\n]*-->\n)?```(?P<kind>\w*)\n(?P<code>.*?)```", re.DOTALL)
@@ -24,7 +24,8 @@ BLOCK = re.compile(r"(?P<skip><!-- not run: [^\n]*-->\n)?```(?P<kind>\w*)\n(?P<c
 def place(tmp_path, monkeypatch, model_folder):
     """Where the page's files are."""
     rng = np.random.default_rng(0)
-    for name, size in (("street.jpg", (36, 64)), ("large.jpg", (900, 1100)), ("photos/a.jpg", (36, 64)), ("photos/b/c.jpg", (50, 40))):
+    pictures = {"street.jpg": (36, 64), "large.jpg": (900, 1100), "photos/a.jpg": (36, 64), "photos/b/c.jpg": (50, 40)}
+    for name, size in pictures.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / name)
     video(tmp_path / "drive.mp4", count=12)

@@ -1,4 +1,4 @@
-"""Models on the hub: pushed with a card written from their run, and loaded, against a server that speaks the hub's API."""
+"""Models on the hub: pushed with a card written from their run, and loaded, against a server that speaks its API."""
 
 import json
 import os
@@ -45,11 +45,11 @@ def run(tmp_path, model_folder) -> Path:
     return folder
 
 
-def elsewhere(hub, home: Path, *words: object, token: str | None = TOKEN, **more: str) -> subprocess.CompletedProcess:
+def elsewhere(hub, home: Path, *words: object, token: str = TOKEN, **more: str) -> subprocess.CompletedProcess:
     """A command line in a process of its own, whose hub is the server's: the client reads its address when imported."""
     known = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     how = {**known, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1",
-           "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", **({"HF_TOKEN": token} if token else {}), **more}  # fmt: skip
+           "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", "HF_TOKEN": token, **more}  # fmt: skip
     return subprocess.run([sys.executable, "-m", "clouds", *map(str, words)], env=how, capture_output=True, text=True)
 
 

@@ -176,7 +176,8 @@ def test_a_missing_file_is_named(predictor):
 
 
 @pytest.mark.parametrize("wrong", [
-    torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32),
+    torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((4, 5), np.uint8),
+    np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32),
     np.zeros((0, 5, 3), np.uint8), Image.new("F", (5, 4)), 7, None,
 ], ids=["float tensor", "batch", "grey", "rgba", "float", "empty", "pil float", "number", "none"])  # fmt: skip
 def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
