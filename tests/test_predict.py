@@ -376,13 +376,13 @@ def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
 
 
 def test_the_packages_names_are_there_on_first_use():
-    from clouds import predict, push, result
+    from clouds import predict, publish, result
     from clouds.selftrain.refine import refine
 
     assert clouds.Predictor is predict.Predictor
     assert clouds.Result is result.Result
     assert clouds.load is predict.load
-    assert clouds.push is push.push
+    assert clouds.push is publish.push
     assert clouds.refine is refine
     assert set(clouds.__all__) == {"Predictor", "Result", "load", "push", "refine"}
     assert clouds.__version__.count(".") == 2

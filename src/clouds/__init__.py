@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clouds.predict import Predictor as Predictor
     from clouds.predict import load as load
-    from clouds.push import push as push
+    from clouds.publish import push as push
     from clouds.result import Result as Result
     from clouds.selftrain.refine import refine as refine
 
 __version__ = "0.1.0"
 __all__ = ["Predictor", "Result", "load", "push", "refine"]
 
-_HOME = {"Predictor": "predict", "Result": "result", "load": "predict", "push": "push", "refine": "selftrain.refine"}
+_HOME = {"Predictor": "predict", "Result": "result", "load": "predict", "push": "publish", "refine": "selftrain.refine"}
 
 
 def __getattr__(name: str) -> Any:

@@ -105,8 +105,8 @@ def push(
     Examples:  clouds push runs/demo owner/name --dry-run
                clouds push runs/demo/warmup owner/name --private --license cc-by-nc-4.0
     """
-    from clouds.push import push as send
-    from clouds.push import push_text
+    from clouds.publish import push as send
+    from clouds.publish import push_text
 
     result = send(model, repository, private, dry_run, out, licence)
     tell(result, as_json, push_text(result))
