@@ -350,8 +350,7 @@ def test_an_interrupted_folder_goes_on_where_it_stopped(model_folder, tmp_path, 
     assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 6
     predict_files(model_folder, [tmp_path / "in"], tmp_path / "whole", kinds)
     for name in listing(tmp_path / "whole"):
-        if name != "coco.json":
-            assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_what_changed_is_made_again_and_nothing_else(model_folder, tmp_path, monkeypatch):
@@ -395,6 +394,16 @@ def test_an_interrupted_video_goes_on_with_its_frames_and_begins_its_film_again(
         assert predict_files(model_folder, [path], out, kinds, film=film).frames == expected
         assert predict_files(model_folder, [path], out, kinds, film=film).frames == 0
         assert not list(out.rglob(".*")), "nothing temporary is left"
+
+
+def test_more_frames_are_asked_for_and_only_they_are_made(model_folder, tmp_path):
+    path = video(tmp_path / "a.mp4", count=6)
+    made = [predict_files(model_folder, [path], tmp_path / "out", pick=pick).frames
+            for pick in (Pick(limit=2), Pick(limit=2), Pick(limit=4))]  # fmt: skip
+    assert made == [2, 0, 4], "the overlay is begun again"
+    singles = [predict_files(model_folder, [path], tmp_path / "out", ["labels"], pick=pick).frames
+               for pick in (Pick(limit=4), Pick(limit=5))]  # fmt: skip
+    assert singles == [0, 1]
 
 
 def test_ctrl_c_leaves_only_whole_files_and_says_how_to_go_on(model_folder, tmp_path, monkeypatch, capsys):

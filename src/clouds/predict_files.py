@@ -101,7 +101,7 @@ def predict_files(
                 frames, videos = frames + count, videos + whole
     if work.parts:
         with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
-            join_coco((read_json(part) for part in work.parts), file, json.dumps)
+            join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
     return Predicted(done, work.failed, made, frames, videos)
 
 

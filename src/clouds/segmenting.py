@@ -87,8 +87,8 @@ def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int,
     films = item.films(work.out, work.kinds) if film else {}
     singles = [kind for kind in work.kinds if kind not in films]
     key = work.ledger.key(item.source)
-    key = key and f"{key} {pick.every} {pick.fps} {pick.limit}"
-    filming = bool(films) and not work.ledger.has(films.values(), key)
+    film_key = key and f"{key} {pick.every} {pick.fps} {pick.limit}"  # a single frame is the same by any pick
+    filming = bool(films) and not work.ledger.has(films.values(), film_key)
     if not filming and not singles:
         return 0, True
 
@@ -109,7 +109,7 @@ def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int,
                         work.save(result, targets[i], f"{item.shown}/{batch[i].number:06d}", key)
                     yield
         if filming:
-            work.ledger.add(films.values(), item.shown, key)
+            work.ledger.add(films.values(), item.shown, film_key)
 
     count = 0
     try:
