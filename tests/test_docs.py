@@ -43,6 +43,8 @@ from documented import (
 EVERY = [block for page in PAGES for block in blocks(page)]
 # Blocks that cannot run here: (page, first line) -> why
 NOT_RUN: dict[tuple[str, str], str] = {}
+# Pages whose Python is run from the first block to the last, each block after those before it -> by which test
+IN_ORDER = {"tutorial.md": "test_the_tutorial_runs_...", "predict.md": "test_docs_predict.py"}
 # What predict and refine find in the working folder
 INPUTS = [["runs/demo", "street.jpg"], ["runs/demo", "photos/"], ["runs/mine", "street.jpg"], ["photos/", "labels/"]]
 SIZE = (96, 160)
@@ -54,7 +56,7 @@ def first_line(block: Block) -> str:
 
 def of(*languages: str) -> list:
     found = [b for b in EVERY if b.language in languages and (b.page, first_line(b)) not in NOT_RUN]
-    found = [b for b in found if (b.page, b.language) != ("tutorial.md", "python")]  # it has a test of its own
+    found = [b for b in found if b.language != "python" or b.page not in IN_ORDER]
     return [pytest.param(block, id=str(block)) for block in found]
 
 
@@ -149,7 +151,7 @@ def runs_here(words: list[str]) -> bool:
 
 def cheap() -> list:
     """Such commands, each once."""
-    shell = [words for block in EVERY if block.language in SHELL for words in commands(block.text)]
+    shell = [words for b in EVERY if b.language in SHELL and b.page not in IN_ORDER for words in commands(b.text)]
     chosen = {" ".join(words): words for words in shell if runs_here(words)}
     return [pytest.param(words, id=name) for name, words in chosen.items()]
 
