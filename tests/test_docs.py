@@ -43,8 +43,13 @@ from documented import (
 EVERY = [block for page in PAGES for block in blocks(page)]
 # Blocks that cannot run here: (page, first line) -> why
 NOT_RUN: dict[tuple[str, str], str] = {}
-# Pages whose Python is run from the first block to the last, each block after those before it -> by which test
-IN_ORDER = {"tutorial.md": "test_the_tutorial_runs_...", "predict.md": "test_docs_predict.py"}
+# Pages whose Python is run by a test of their own, which knows the order of the blocks or has what they need
+IN_ORDER = {
+    "tutorial.md": "test_the_tutorial_runs_from_its_first_line_to_its_last",
+    "predict.md": "test_docs_predict.py",
+    "export.md": "test_export.py",
+    "serve.md": "test_serve_live.py",
+}
 # What predict and refine find in the working folder
 INPUTS = [["runs/demo", "street.jpg"], ["runs/demo", "photos/"], ["runs/mine", "street.jpg"], ["photos/", "labels/"]]
 SIZE = (96, 160)
