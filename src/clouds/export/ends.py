@@ -1,0 +1,199 @@
+"""The two ends of the exported graph, around the network: bytes to a padded image, masks to labels.
+
+Written in ONNX's own text form, as image sizes are known only when the graph runs, and the tracing of PyTorch code
+would have to guess at them. They compute what ``predict`` does: OpenCV's resizing and ``segmenter.merge``.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from clouds.model.inference import LONGEST, Size
+
+OPSET, IR = 20, 10
+
+# One side of the image, as weights of the input's lines in each output line. Shrinking is OpenCV's INTER_AREA, the
+# share of an output cell that an input cell covers; enlarging is bilinear. Lines are gathered, not multiplied by a
+# matrix of mostly zeros.
+_SIDE = """
+    {s}_in = Gather (sizes, {axis})
+    {s}_out = Gather (inners, {axis})
+    {s}_scale = Div ({s}_in, {s}_out)
+    {s}_count = Cast <to = 7> ({s}_out)
+    {s}_range = Range (zero, {s}_count, one)
+    {s}_cells = Cast <to = 11> ({s}_range)
+    {s}_left = Mul ({s}_cells, {s}_scale)
+    {s}_right = Add ({s}_left, {s}_scale)
+    {s}_last = Sub ({s}_in, unit)
+    {s}_shift = Mul ({s}_scale, half)
+    {s}_middle = Add ({s}_left, {s}_shift)
+    {s}_place = Sub ({s}_middle, half)
+    {s}_centre = Clip ({s}_place, nought, {s}_last)
+    {s}_start = Where (shrinking, {s}_left, {s}_centre)
+    {s}_first = Floor ({s}_start)
+    {s}_ceil = Ceil ({s}_scale)
+    {s}_most = Where (shrinking, {s}_ceil, unit)
+    {s}_many = Cast <to = 7> ({s}_most)
+    {s}_taps = Add ({s}_many, one)
+    {s}_steps = Range (zero, {s}_taps, one)
+    {s}_step = Cast <to = 11> ({s}_steps)
+    {s}_column = Unsqueeze ({s}_first, last_axis)
+    {s}_lines = Add ({s}_column, {s}_step)
+    {s}_ends = Add ({s}_lines, unit)
+    {s}_l = Unsqueeze ({s}_left, last_axis)
+    {s}_r = Unsqueeze ({s}_right, last_axis)
+    {s}_c = Unsqueeze ({s}_centre, last_axis)
+    {s}_from = Max ({s}_lines, {s}_l)
+    {s}_to = Min ({s}_ends, {s}_r)
+    {s}_cover = Sub ({s}_to, {s}_from)
+    {s}_area = Div ({s}_cover, {s}_scale)
+    {s}_away = Sub ({s}_lines, {s}_c)
+    {s}_far = Abs ({s}_away)
+    {s}_near = Sub (unit, {s}_far)
+    {s}_share = Where (shrinking, {s}_area, {s}_near)
+    {s}_positive = Max ({s}_share, nought)
+    {s}_flat = Cast <to = 1> ({s}_positive)
+    {s}_weights = Unsqueeze ({s}_flat, middle_axis)
+    {s}_inside = Min ({s}_lines, {s}_last)
+    {s}_index = Cast <to = 7> ({s}_inside)
+"""
+
+_BEFORE = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] size, int64[2] inner)
+<float[1, 3, 1, 1] mean = {{{mean}}}, float[1, 3, 1, 1] deviation = {{{std}}}, double side = {{{side}}},
+ double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}}, int64 zero = {{0}},
+ int64 one = {{1}}, int64[1] three = {{3}}, int64[2] ones = {{1, 1}}, int64[1] last_axis = {{-1}}, int64[1] middle_axis = {{1}},
+ float half_byte = {{0.5}}, int64[2] block = {{32, 32}}, int64[4] nothing = {{0, 0, 0, 0}}, int64[2] front = {{0, 0}}>
+{{
+    size = Shape <start = 2> (image)
+    sizes = Cast <to = 11> (size)
+    shortest = ReduceMin <keepdims = 0> (sizes)
+    longest = ReduceMax <keepdims = 0> (sizes)
+    wished = Div (side, shortest)
+    allowed = Div (limit, longest)
+    factor = Min (wished, allowed)
+    scaled = Mul (sizes, factor)
+    rounded = Round (scaled)
+    whole = Cast <to = 7> (rounded)
+    inner = Max (whole, ones)
+    inners = Cast <to = 11> (inner)
+    less = Less (inner, size)
+    lesser = Cast <to = 7> (less)
+    any = ReduceMax <keepdims = 0> (lesser)
+    shrinking = Cast <to = 9> (any)
+    {height}
+    {width}
+    rows = Gather <axis = 2> (image, h_index)
+    row_floats = Cast <to = 1> (rows)
+    row_sums = MatMul (h_weights, row_floats)
+    mixed = Squeeze (row_sums, three)
+    turned = Transpose <perm = [0, 1, 3, 2]> (mixed)
+    columns = Gather <axis = 2> (turned, w_index)
+    column_sums = MatMul (w_weights, columns)
+    small = Squeeze (column_sums, three)
+    resized = Transpose <perm = [0, 1, 3, 2]> (small)
+    raised = Add (resized, half_byte)
+    bytes = Floor (raised)
+    {normalise}
+}}
+"""
+
+_OWN_SIZE = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] size, int64[2] inner)
+<float[1, 3, 1, 1] mean = {{{mean}}}, float[1, 3, 1, 1] deviation = {{{std}}}, int64[2] block = {{32, 32}},
+ int64[4] nothing = {{0, 0, 0, 0}}, int64[2] front = {{0, 0}}>
+{{
+    size = Shape <start = 2> (image)
+    inner = Identity (size)
+    bytes = Cast <to = 1> (image)
+    {normalise}
+}}
+"""
+
+_NORMALISE = """
+    centred = Sub (bytes, mean)
+    normal = Div (centred, deviation)
+    negative = Neg (inner)
+    lacking = Mod (negative, block)
+    pads = Concat <axis = 0> (nothing, front, lacking)
+    padded = Pad (normal, pads)
+"""
+
+# ``merge`` in blocks of 32 rows, so that memory is a block's: ten rows of masks, bordered by copies of the first and
+# last, are 32 rows of the map; then the width; then the map at the image's own size.
+_AFTER = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+after (float[1, Q, C] classes, float[1, Q, MH, MW] masks, int64[2] size, int64[2] inner) => (uint8[1, {h}, {w}] labels)
+<float[32, 10] lift = {{{lift}}}, int64[8] borders = {{0, 0, 1, 0, 0, 0, 1, 0}}, int64 eight = {{8}}, int64 ten = {{10}},
+ bool yes = {{1}}, int64[1] first = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}},
+ int64[1] lines = {{32}}, int64[1] rest = {{-1}}, int64[2] origin = {{0, 0}}, int64[2] axes = {{2, 3}},
+ int64[3] flatter = {{0, 0, -1}}, float[4] wider = {{1, 1, 1, 4}}>
+{{
+    weights = Transpose <perm = [0, 2, 1]> (classes)
+    bordered = Pad <mode = "edge"> (masks, borders)
+    mask_rows = Shape <start = 2, end = 3> (masks)
+    block_list = Div (mask_rows, eight)
+    blocks = Squeeze (block_list)
+    count = Shape <start = 2> (classes)
+    mask_width = Shape <start = 3> (masks)
+    width = Mul (mask_width, four)
+    block_form = Concat <axis = 0> (count, lines, rest)
+    stacked = Loop (blocks, yes) <body = body (int64 i, bool going) => (bool goes_on, float[C, 32, PW] part) {{
+        goes_on = Identity (going)
+        top = Mul (i, eight)
+        bottom = Add (top, ten)
+        tops = Unsqueeze (top, first)
+        bottoms = Unsqueeze (bottom, first)
+        block = Slice (bordered, tops, bottoms, two)
+        tall = MatMul (lift, block)
+        full = Resize <mode = "linear"> (tall, , wider)
+        inside = Sigmoid (full)
+        flat = Reshape (inside, flatter)
+        sums = MatMul (weights, flat)
+        part = Reshape (sums, block_form)
+    }}>
+    by_class = Transpose <perm = [1, 0, 2, 3]> (stacked)
+    form = Concat <axis = 0> (one, count, rest, width)
+    whole = Reshape (by_class, form)
+    map = Slice (whole, origin, inner, axes)
+    head = Shape <start = 0, end = 2> (map)
+    target = Concat <axis = 0> (head, size)
+    scores = Resize <mode = "linear"> (map, , , target)
+    best = ArgMax <axis = 1, keepdims = 0> (scores)
+    labels = Cast <to = 2> (best)
+}}
+"""
+
+
+def before(shorter_side: int, mean: list[float], std: list[float], size: Size | None) -> Any:
+    """ONNX model: ``image`` uint8 (1, 3, H, W) -> ``padded`` float32 (1, 3, 32 a, 32 b), resized to the shorter side,
+    normalised by ``mean`` and ``std`` (0..255 scale) and zero-padded; ``size`` (H, W); ``inner``, the resized size."""
+    values: dict[str, Any] = {"mean": _numbers(mean), "std": _numbers(std), "normalise": _NORMALISE}
+    if shorter_side:
+        values |= {"side": float(shorter_side), "limit": float(LONGEST)}
+        values |= {"height": _SIDE.format(s="h", axis="zero"), "width": _SIDE.format(s="w", axis="one")}
+    return _parsed(_BEFORE if shorter_side else _OWN_SIZE, size, values)
+
+
+def after(size: Size | None) -> Any:
+    """ONNX model: ``classes`` (1, Q, C) and ``masks`` (1, Q, 8 a, 8 b) of the network, ``size``, ``inner`` ->
+    ``labels`` uint8 (1, H, W)."""
+    lift = np.zeros((32, 10), np.float32)
+    places = (np.arange(32) + 0.5) / 4 + 0.5  # of an output row among the ten, of which the first is the border
+    low = places.astype(int)
+    lift[np.arange(32), low] = 1 - (places - low)
+    lift[np.arange(32), low + 1] = places - low
+    return _parsed(_AFTER, size, {"lift": _numbers(lift.ravel().tolist())})
+
+
+def _parsed(text: str, size: Size | None, values: dict[str, Any]) -> Any:
+    from onnx import parser
+
+    height, width = size or ("H", "W")
+    return parser.parse_model(text.format(ir=IR, opset=OPSET, h=height, w=width, **values))
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.9g}" if "." in f"{value:.9g}" else f"{value:.1f}" for value in values)
