@@ -45,7 +45,9 @@ _SIDE = """
     {s}_c = Unsqueeze ({s}_centre, last_axis)
     {s}_from = Max ({s}_lines, {s}_l)
     {s}_to = Min ({s}_ends, {s}_r)
-    {s}_cover = Sub ({s}_to, {s}_from)
+    {s}_covered = Sub ({s}_to, {s}_from)
+    {s}_tiny = LessOrEqual ({s}_covered, crumb)
+    {s}_cover = Where ({s}_tiny, nought, {s}_covered)
     {s}_area = Div ({s}_cover, {s}_scale)
     {s}_away = Sub ({s}_lines, {s}_c)
     {s}_far = Abs ({s}_away)
@@ -62,7 +64,7 @@ _BEFORE = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] size, int64[2] inner)
 <float[1, 3, 1, 1] mean = {{{mean}}}, float[1, 3, 1, 1] deviation = {{{std}}}, double side = {{{side}}},
- double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}}, int64 zero = {{0}},
+ double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}}, double crumb = {{0.001}}, int64 zero = {{0}},
  int64 one = {{1}}, int64[1] three = {{3}}, int64[2] ones = {{1, 1}}, int64[1] last_axis = {{-1}}, int64[1] middle_axis = {{1}},
  float half_byte = {{0.5}}, int64[2] block = {{32, 32}}, int64[4] nothing = {{0, 0, 0, 0}}, int64[2] front = {{0, 0}}>
 {{
@@ -84,17 +86,16 @@ before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] si
     shrinking = Cast <to = 9> (any)
     {height}
     {width}
-    rows = Gather <axis = 2> (image, h_index)
-    row_floats = Cast <to = 1> (rows)
-    row_sums = MatMul (h_weights, row_floats)
-    mixed = Squeeze (row_sums, three)
-    turned = Transpose <perm = [0, 1, 3, 2]> (mixed)
+    turned = Transpose <perm = [0, 1, 3, 2]> (image)
     columns = Gather <axis = 2> (turned, w_index)
-    column_sums = MatMul (w_weights, columns)
-    small = Squeeze (column_sums, three)
-    resized = Transpose <perm = [0, 1, 3, 2]> (small)
-    raised = Add (resized, half_byte)
-    bytes = Floor (raised)
+    column_floats = Cast <to = 1> (columns)
+    column_sums = MatMul (w_weights, column_floats)
+    narrow = Squeeze (column_sums, three)
+    upright = Transpose <perm = [0, 1, 3, 2]> (narrow)
+    rows = Gather <axis = 2> (upright, h_index)
+    row_sums = MatMul (h_weights, rows)
+    resized = Squeeze (row_sums, three)
+    bytes = Round (resized)
     {normalise}
 }}
 """
