@@ -12,9 +12,10 @@ from clouds.model.inference import LONGEST, Size
 
 OPSET, IR = 20, 10
 
-# One side of the image, as weights of the input's lines in each output line. Shrinking is OpenCV's INTER_AREA, the
-# share of an output cell that an input cell covers; enlarging is bilinear. Lines are gathered, not multiplied by a
-# matrix of mostly zeros.
+# One side of the image, as weights of the input's lines in each output line. Shrinking is OpenCV's INTER_AREA: the
+# share of an output cell that an input cell covers, crumbs below a thousandth dropped; enlarging is bilinear with its
+# fixed-point weights of 1/2048. Equal to the byte, as a byte that is off by one can turn over a mask far away. Lines
+# are gathered, not multiplied by a matrix of mostly zeros.
 _SIDE = """
     {s}_in = Gather (sizes, {axis})
     {s}_out = Gather (inners, {axis})
@@ -51,7 +52,9 @@ _SIDE = """
     {s}_area = Div ({s}_cover, {s}_scale)
     {s}_away = Sub ({s}_lines, {s}_c)
     {s}_far = Abs ({s}_away)
-    {s}_near = Sub (unit, {s}_far)
+    {s}_nearness = Sub (unit, {s}_far)
+    {s}_scaled = Mul ({s}_nearness, fixed_point)
+    {s}_near = Round ({s}_scaled)
     {s}_share = Where (shrinking, {s}_area, {s}_near)
     {s}_positive = Max ({s}_share, nought)
     {s}_flat = Cast <to = 1> ({s}_positive)
@@ -64,9 +67,10 @@ _BEFORE = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] size, int64[2] inner)
 <float[1, 3, 1, 1] mean = {{{mean}}}, float[1, 3, 1, 1] deviation = {{{std}}}, double side = {{{side}}},
- double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}}, double crumb = {{0.001}}, int64 zero = {{0}},
+ double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}}, double crumb = {{0.001}}, double fixed_point = {{2048.0}}, double two = {{2.0}},
+ double sixteen = {{16.0}}, double sixteen_bits = {{65536.0}}, double quarter = {{4.0}}, float nudge = {{0.001}}, float still = {{0.0}}, int64 zero = {{0}},
  int64 one = {{1}}, int64[1] three = {{3}}, int64[2] ones = {{1, 1}}, int64[1] last_axis = {{-1}}, int64[1] middle_axis = {{1}},
- float half_byte = {{0.5}}, int64[2] block = {{32, 32}}, int64[4] nothing = {{0, 0, 0, 0}}, int64[2] front = {{0, 0}}>
+ int64[2] block = {{32, 32}}, int64[4] nothing = {{0, 0, 0, 0}}, int64[2] front = {{0, 0}}>
 {{
     size = Shape <start = 2> (image)
     sizes = Cast <to = 11> (size)
@@ -93,9 +97,30 @@ before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] si
     narrow = Squeeze (column_sums, three)
     upright = Transpose <perm = [0, 1, 3, 2]> (narrow)
     rows = Gather <axis = 2> (upright, h_index)
-    row_sums = MatMul (h_weights, rows)
-    resized = Squeeze (row_sums, three)
-    bytes = Round (resized)
+    halving_h = Equal (h_scale, two)
+    halving_w = Equal (w_scale, two)
+    halving = And (halving_h, halving_w)
+    up = Where (halving, nudge, still)
+    bytes = If (shrinking) <then_branch = covered () => (float[1, 3, RH, RW] then_bytes) {{
+        row_sums = MatMul (h_weights, rows)
+        flat_sums = Squeeze (row_sums, three)
+        nudged = Add (flat_sums, up)
+        then_bytes = Round (nudged)
+    }}, else_branch = mixed () => (float[1, 3, RH, RW] else_bytes) {{
+        exact_rows = Cast <to = 11> (rows)
+        sixteenths = Div (exact_rows, sixteen)
+        shifted = Floor (sixteenths)
+        turned_weights = Transpose <perm = [0, 2, 1]> (h_weights)
+        exact_weights = Cast <to = 11> (turned_weights)
+        products = Mul (shifted, exact_weights)
+        high_bits = Div (products, sixteen_bits)
+        high = Floor (high_bits)
+        added = ReduceSum <keepdims = 0> (high, three)
+        rounding = Add (added, two)
+        quarters = Div (rounding, quarter)
+        whole_bytes = Floor (quarters)
+        else_bytes = Cast <to = 1> (whole_bytes)
+    }}>
     {normalise}
 }}
 """
