@@ -28,8 +28,7 @@ _SIDE = """
     {s}_last = Sub ({s}_in, unit)
     {s}_shift = Mul ({s}_scale, half)
     {s}_middle = Add ({s}_left, {s}_shift)
-    {s}_place = Sub ({s}_middle, half)
-    {s}_centre = Clip ({s}_place, nought, {s}_last)
+    {s}_centre = Sub ({s}_middle, half)
     {s}_start = Where (shrinking, {s}_left, {s}_centre)
     {s}_first = Floor ({s}_start)
     {s}_ceil = Ceil ({s}_scale)
@@ -59,7 +58,7 @@ _SIDE = """
     {s}_positive = Max ({s}_share, nought)
     {s}_flat = Cast <to = 1> ({s}_positive)
     {s}_weights = Unsqueeze ({s}_flat, middle_axis)
-    {s}_inside = Min ({s}_lines, {s}_last)
+    {s}_inside = Clip ({s}_lines, nought, {s}_last)
     {s}_index = Cast <to = 7> ({s}_inside)
 """
 
