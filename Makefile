@@ -37,6 +37,7 @@ docs: env
 bench: env
 	$(BIN)/python benchmarks/streets.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/model.py --quick
 
 clean:

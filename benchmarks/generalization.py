@@ -54,7 +54,7 @@ from clouds.train.loop import train_stage
 
 SCENARIOS: dict[str, dict[str, Any]] = {
     "synthetic": {
-        "source": "[{dataset: streets, weight: 2}, {dataset: carla, weight: 1}]",
+        "source": "[{dataset: streets, weight: 2}, {dataset: carla, weight: 1, own_car: ignore}]",
         "targets": ["camvid-day", "camvid-dusk", "idd-lite", "bdd100k"],
     },
     "real": {"source": "[{dataset: camvid}]", "targets": ["idd-lite", "bdd100k"]},

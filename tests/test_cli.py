@@ -76,7 +76,7 @@ def test_predict_and_evaluate_print_their_result(capsys, tmp_path, model_folder)
     code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1", "--json")
     assert (code, [row["name"] for row in json.loads(out)["domains"]]) == (0, ["fog"])
     code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1")
-    assert (code, out.split()[0]) == (0, "domain")
+    assert (code, out.split()[0]) == (0, "cityscapes19")  # a table for each label set
 
 
 def test_predict_writes_the_formats_asked_for_with_the_protocol_asked_for(capsys, tmp_path, model_folder):

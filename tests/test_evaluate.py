@@ -1,6 +1,8 @@
 """Scoring: confusion, IoU, intervals, label sets, domains, and the RESULTS object."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 from clouds.classes import IGNORE, NAMES
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
 from clouds.domains import Domain
-from clouds.errors import UsageError
+from clouds.errors import DataError, UsageError
 from clouds.evaluate import evaluate, results
 from clouds.model.inference import Inference
+from clouds.processes import Processes
 from clouds.score_tables import results_table
 
 RESULTS = {"model", "commit", "seed", "protocol", "backends", "domains", "missing", "mean_miou"}
@@ -109,6 +112,84 @@ def test_a_model_of_other_classes_is_not_scored(monkeypatch):
     made = made_domain("cityscapes19", [np.zeros((2, 2), np.uint8)], monkeypatch)
     with pytest.raises(UsageError, match=r"made: this model's 1 classes \(road, ...\) are neither the 19 Cityscapes "):
         evaluate(Oracle([np.zeros((2, 2), np.uint8)], classes=("road",)), [made], "x")
+
+
+def test_a_model_without_a_class_of_the_domain_is_not_scored(monkeypatch):
+    made = made_domain(make_label_set("kites", {"kite": []}), [np.zeros((2, 2), np.uint8)], monkeypatch)
+    with pytest.raises(UsageError, match="made: no class of kites holds one of the model's; nothing can be scored"):
+        evaluate(Oracle([np.zeros((2, 2), np.uint8)]), [made], "x")
+
+
+def test_a_domain_without_images_is_refused_before_any_is_scored(monkeypatch):
+    made = made_domain("cityscapes19", [np.zeros((2, 2), np.uint8)], monkeypatch)
+    oracle = Oracle([np.zeros((2, 2), np.uint8)])
+    with pytest.raises(DataError, match="bare: holds no image to score"):
+        evaluate(oracle, [made, Domain("bare", made.label_set, 0)], "x")
+    assert oracle.asked == 0
+
+
+def test_a_domain_of_which_nothing_is_labelled_is_named(monkeypatch):
+    made = made_domain("cityscapes19", [np.full((2, 2), IGNORE, np.uint8)] * 2, monkeypatch)
+    with pytest.raises(DataError, match="made: no pixel of its 2 labels is of a class; nothing to score"):
+        evaluate(Oracle([np.zeros((2, 2), np.uint8)]), [made], "x")
+
+
+def test_a_label_out_of_range_names_domain_image_and_value(monkeypatch):
+    made = made_domain("camvid11", [np.zeros((2, 2), np.uint8), np.full((2, 2), 12, np.uint8)], monkeypatch)
+    with pytest.raises(DataError, match="made: 1: label value 12; expected 0 to 10, or 255 where ignored"):
+        evaluate(Oracle([np.zeros((2, 2), np.uint8)]), [made], "x")
+
+
+# -- several processes
+
+
+@dataclass(frozen=True)
+class Threads(Processes):
+    """Threads in processes' place."""
+
+    found: tuple[list, ...] = ()
+    barrier: threading.Barrier | None = None
+
+    def gather(self, value):
+        self.found[self.rank].append(value)
+        self.barrier.wait(30)
+        return [each[0] for each in self.found]
+
+
+class Looker:
+    """A predictor whose answer and confidence follow from the image alone."""
+
+    classes = NAMES
+
+    def predict(self, image):
+        rng = np.random.default_rng(int(image.sum()))
+        seen = Oracle([])
+        seen.labels = rng.integers(0, 19, image.shape[:2]).astype(np.uint8)
+        seen.scores = rng.random(image.shape[:2]).astype(np.float32)
+        return seen
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_processes_score_as_one_even_where_some_have_no_image(world, monkeypatch):
+    rng = np.random.default_rng(0)
+    label_set = find_label_set("cityscapes19")
+    domains = [Domain("five", label_set, 5), Domain("two", label_set, 2)]
+    samples = {(d.name, i): (f"{d.name}-{i}", rng.integers(0, 256, (20, 30, 3), np.uint8),
+                             rng.choice([0, 1, 18, IGNORE], (20, 30)).astype(np.uint8))
+               for d in domains for i in range(d.length)}  # fmt: skip
+    monkeypatch.setattr(Domain, "sample", lambda self, i: samples[self.name, i])
+    alone = evaluate(Looker(), domains, "x")
+    barrier, found = threading.Barrier(world), tuple([] for _ in range(world))
+    with ThreadPoolExecutor(world) as pool:
+        ranks = [Threads(rank, world, found, barrier) for rank in range(world)]
+        together = list(pool.map(lambda each: evaluate(Looker(), domains, "x", processes=each), ranks))
+    for scores in together:
+        for mine, theirs in zip(scores, alone, strict=True):
+            assert {**mine.row, "seconds": 0} == {**theirs.row, "seconds": 0}
+            assert mine.images == theirs.images
+            assert np.array_equal(mine.counts, theirs.counts)
+            assert np.array_equal(mine.calibration, theirs.calibration)
+            assert np.array_equal(mine.parts, theirs.parts)
 
 
 def test_every_prediction_is_shown_to_the_keeper_in_the_domains_classes(monkeypatch):

@@ -376,7 +376,7 @@ def children(tmp_path, monkeypatch):
 
 
 def test_processes_share_the_cores_and_keep_logs(children, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
     assert [work.threads_each(k) for k in (1, 2, 3, 7, 9)] == [7, 3, 2, 1, 1]
     result = sweeping.sweep("demo", [RATES], children, "2", at_once=3)

@@ -233,6 +233,14 @@ def test_the_learning_rate_ramps_up_then_stays_or_fades():
     assert math.isclose(learning_rate(both, 2.0, 1, 10), 2 * 0.9**0.9)
 
 
+def test_the_learning_rate_may_fade_over_both_stages_as_one():
+    recipe = tiny.recipe("train.schedule=poly-run", "train.ramp_steps=0", "train.steps=10", "train.warmup_share=0.6")
+    rates = [learning_rate(recipe, 2.0, step, 6, "warmup") for step in range(6)]
+    rates += [learning_rate(recipe, 2.0, step, 4, "joint") for step in range(4)]
+    one = tiny.recipe("train.schedule=poly", "train.ramp_steps=0")
+    assert rates == pytest.approx([learning_rate(one, 2.0, step, 10) for step in range(10)])
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_norms_and_embeddings_are_not_decayed(freeze):
     model = tiny.segmenter(freeze=freeze)

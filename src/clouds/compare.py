@@ -11,7 +11,7 @@ import numpy as np
 from clouds.config import load_recipe, recipe_names
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.domains import RENDERED, Found, find_domains
-from clouds.errors import UsageError
+from clouds.errors import DataError, UsageError
 from clouds.evaluate import Score, class_tables, evaluate, results
 from clouds.files import make_folder, write_json
 from clouds.foundation import backend_name
@@ -103,7 +103,7 @@ def understand(words: list[str]) -> Request:
 
     The first word is a model, and so are the words after it that are folders with a model, up to the first domain or
     recipe. A recipe (a shipped one's name or a YAML file) stands for its protocol and all unseen domains. UsageError
-    for anything else, and where nothing is left to score.
+    for anything else, and where nothing is left to score; DataError for a model's folder without a model.
     """
     overrides = [word for word in words if "=" in word]
     plain = [word for word in words if "=" not in word]
@@ -117,7 +117,9 @@ def understand(words: list[str]) -> Request:
     root = recipe.data.root
     if paths := [name for name in names if "/" in name and name not in whole]:
         raise UsageError(f"{paths[0]}: neither a folder with a model nor a domain; models come before domains")
-    if not names or not models:
+    if plain and plain[0] in known and not has_model(models[0]):
+        raise UsageError(f"{plain[0]}: no folder with a model; name one first, such as runs/demo, then domains")
+    if not names:
         raise UsageError(
             "name at least one domain, such as town or camvid-day, or a recipe for all of its unseen domains"
         )
@@ -131,7 +133,7 @@ def understand(words: list[str]) -> Request:
         raise UsageError("nothing to score: " + "; ".join(f"{each['name']}: {each['why']}" for each in found.missing))
     for path in models:
         if not has_model(path):
-            raise UsageError(f"{path}: holds no model (no config.json, and no model/ with one)")
+            raise DataError(f"{path}: holds no model (no config.json, and no model/ with one)")
     sized = bool(whole) or any(word.startswith("evaluate.shorter_side=") for word in overrides)
     return Request(models, found, recipe, sized)
 

@@ -125,3 +125,14 @@ def unseen_domains(recipe: Recipe) -> list[Domain]:
             "point it at the folder that has one folder per dataset"
         )
     return found.domains
+
+
+def missing_photos(recipe: Recipe, domains: list[Domain]) -> list[dict[str, str]]:
+    """{"name", "why"} of the benchmark's photo targets that are not among ``domains`` because ``data.root`` lacks them.
+
+    None without ``data.root``: then only rendered targets were asked for.
+    """
+    if recipe.data.root is None:
+        return []
+    there = {domain.name for domain in domains}
+    return find_domains([name for name in PHOTOS if name not in there], recipe).missing

@@ -28,8 +28,8 @@ def results_table(result: dict[str, Any]) -> str:
         classes = {name: [_percent(row["iou"][name]) for row in rows] for name in rows[0]["iou"]}
         lines += [*grid(label_set, [row["name"] for row in rows], classes), ""]
     heads = ["images", "mIoU", "95 % interval", "fwIoU", "acc.", "bIoU", "ECE", "seconds", "img/s"]
-    lines += grid("domain", heads, {row["name"]: _cells(row) for row in result["domains"]})
-    lines.append(f"{'mean':<{FIRST}}{'':>8}{100 * result['mean_miou']:>8.1f}")
+    cells = {row["name"]: _cells(row) for row in result["domains"]}
+    lines += grid("domain", heads, {**cells, "mean": ["", _percent(result["mean_miou"]), *[""] * 7]})
     lines += _footer(result)
     return "\n".join(lines)
 
@@ -60,16 +60,14 @@ def comparison_text(result: dict[str, Any]) -> str:
     lines += ["", *grid("mIoU", [*numbers.values(), "mean ± std"], cells)]
     first, *others = numbers.values()
     cells = {row["name"]: [_difference(each) for each in row["differences"].values()] for row in rows}
-    lines += ["", *grid("difference", [f"{number} - {first}" for number in others], cells)]
+    lines += ["", *grid("difference", [f"{number} - {first}  95 % interval" for number in others], cells)]
     return "\n".join(lines + _footer(next(iter(models.values()))))
 
 
 def _difference(value: dict[str, Any]) -> str:
-    text = f"{100 * value['miou']:+.1f}"
-    if "ci95" not in value:
-        return text
-    low, high = value["ci95"]
-    return f"{text} ({100 * low:+.1f} .. {100 * high:+.1f})"
+    """As "+1.2  -0.3 .. +2.6", the interval always of the same width so that the differences stand below each other."""
+    interval = " .. ".join(f"{100 * bound:+.1f}" for bound in value.get("ci95", ()))
+    return f"{100 * value['miou']:+.1f}  {interval:>14}"
 
 
 def _percent(value: float | None) -> str:
@@ -88,7 +86,7 @@ def grid(corner: str, heads: list[str], rows: dict[str, list[str]]) -> list[str]
             end += 1
         for name, cells in {corner: heads, **rows}.items():
             line = "".join(f"{cell:>{width}}" for cell, width in zip(cells[start:end], widths[start:end], strict=True))
-            lines.append(f"{name:<{wide}}{line}")
+            lines.append(f"{name:<{wide}}{line}".rstrip())
         if end < len(heads):
             lines.append("")
         start = end

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.assemble import backends, has_model
-from clouds.domains import Domain
+from clouds.domains import Domain, missing_photos
 from clouds.errors import UsageError
 from clouds.evaluate import Score, evaluate, results
 from clouds.examples import drop_examples, write_examples
@@ -41,6 +41,7 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
             seed=recipe.seed,
             inference=predictor.inference,
             backends=backends(recipe),
+            missing=missing_photos(recipe, domains),
         )
         row["work"] = {key: value for key, value in read_json(out / "work.json").items() if key != "classes"}
         row["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)

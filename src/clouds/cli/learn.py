@@ -132,7 +132,9 @@ def evaluate(
             help="Model or run folders; town, camvid-day, ... or a recipe for all its unseen domains; settings.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there, one a model.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the scores as CSV.")] = None,
     latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="Also as LaTeX tables.")] = None,
     as_json: Json = False,

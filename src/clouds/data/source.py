@@ -18,6 +18,7 @@ from clouds.data.datasets import FOLDERS, Segmentation, dataset_spec
 from clouds.data.decode import LazyImage
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
+from clouds.data.own_car import LOOKED_AT, find_own_car, without
 from clouds.errors import DataError, UsageError
 from clouds.files import whole_file
 from clouds.progress import track
@@ -38,6 +39,19 @@ class Source:
         self.sizes = [len(each) for each in self.sets]
         self._ends = list(accumulate(self.sizes))
         self._tables = [_folding(each) for each in self.sets]
+        self.own_cars: list[NDArray[np.bool_] | None] = [None] * len(self.sets)
+
+    def ignore_own_car(self, which: int) -> None:
+        """From now on the own car in set ``which`` is no label; DataError where its labels show none."""
+        start = self._ends[which] - self.sizes[which]
+        count = min(self.sizes[which], LOOKED_AT)
+        chosen = np.linspace(0, self.sizes[which] - 1, count).round().astype(int)
+        self.own_cars[which] = find_own_car([self.label(start + int(k)) for k in chosen])
+        if self.own_cars[which] is None:
+            raise DataError(
+                f"data.source: {self.sets[which].name}: own_car=ignore, but no vehicle stands at the bottom of nearly "
+                f"all of {count} label maps of one size; leave own_car out"
+            )
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -57,9 +71,10 @@ class Source:
             ids: NDArray[np.uint8] = label if table is None else cv2.LUT(label, table)
             return ids
 
-        if self.cache is None or sample.label is None:
-            return read()
-        return self.cache.get(identity(sample.label, data.name, data.label_meaning), read)
+        cache, own_car = self.cache, self.own_cars[which]
+        if cache is None or sample.label is None:
+            return without(read(), own_car)
+        return without(cache.get(identity(sample.label, data.name, data.label_meaning), read), own_car)
 
     def name(self, index: int) -> str:
         """The file of an image."""
@@ -102,7 +117,11 @@ def open_sets(recipe: Recipe) -> list[Segmentation | None]:
 def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Path) -> Source:
     """The opened sets as one source; renders into ``rendered`` what is missing of the embedded one."""
     cache = DecodedCache(recipe.data.cache, int(recipe.data.cache_gb * 2**30)) if recipe.data.cache else None
-    return Source([each or render_source(recipe, rendered) for each in opened], cache)
+    source = Source([each or render_source(recipe, rendered) for each in opened], cache)
+    for which, chosen in enumerate(recipe.data.source):
+        if chosen.own_car == "ignore":
+            source.ignore_own_car(which)
+    return source
 
 
 def open_set(chosen: LabelledSet, data: Data) -> Segmentation:

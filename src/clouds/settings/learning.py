@@ -83,7 +83,8 @@ class Train(Settings):
     """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
 
     ``batch_size`` is that of an optimiser step: the processes share it, each goes through its share in ``accumulate``
-    parts. ``learning_rate`` is scaled by batch_size / ``learning_rate_at`` where that is given. ``precision`` fp16 and
+    parts. ``learning_rate`` is scaled by batch_size / ``learning_rate_at`` where that is given;
+    ``schedule`` poly lets it fade in each stage anew (the paper's), poly-run once over both. ``precision`` fp16 and
     bf16 are autocast; ``checkpointing`` computes the decoder's layers twice to hold less; ``tf32`` and ``compile`` are
     torch's. ``on_nonfinite``: a loss or gradient that is not finite ends the run, or its step is skipped.
 
@@ -102,7 +103,7 @@ class Train(Settings):
     batch_size: Count = 8
     learning_rate: Positive = 1e-5
     joint_learning_rate: Positive | None = None
-    schedule: Literal["constant", "poly"] = "constant"
+    schedule: Literal["constant", "poly", "poly-run"] = "constant"
     ramp_steps: Whole = 0
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     clip: Positive = 0.01

@@ -1,7 +1,7 @@
 """Settings of what is learned from with labels, and how it is augmented."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -19,7 +19,8 @@ class LabelledSet(Settings):
     """A labelled dataset to learn from: a name that ``clouds classes`` lists, or "streets", rendered here.
 
     ``root``: the dataset's own folder or archive; without it the dataset's folder below ``data.root``. ``weight``: its
-    share of the draws against the other sets'. ``version`` where several exist (mapillary, carla). The keys from
+    share of the draws against the other sets'. ``own_car``: "ignore" takes the recording car's own bonnet, a vehicle at
+    the bottom of every label map, out of the labels. ``version`` where several exist (mapillary, carla). The keys from
     ``images`` on tell the dataset "folder" its layout, see ``clouds.data.folder.folder_spec``; ``label_set`` may be a
     set of one's own: class -> the Cityscapes classes it holds.
     """
@@ -28,6 +29,7 @@ class LabelledSet(Settings):
     split: str | None = None
     root: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     weight: Positive | None = None
+    own_car: Literal["keep", "ignore"] = "keep"
     version: str = ""
     images: str | None = None
     labels: str | None = None

@@ -44,11 +44,16 @@ def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> t
     return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS)
 
 
-def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
-    """The rate of a step: a linear ramp, then constant or polynomial decay (power 0.9)."""
-    ramp = min(1.0, (step + 1) / (recipe.train.ramp_steps + 1))
-    fade = (1 - step / steps) ** 0.9 if recipe.train.schedule == "poly" else 1.0
-    return base * ramp * fade
+def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str = "warmup") -> float:
+    """The rate of a stage's step: a linear ramp, then constant or polynomial decay (power 0.9), of stage or run."""
+    settings = recipe.train
+    ramp = min(1.0, (step + 1) / (settings.ramp_steps + 1))
+    if settings.schedule == "poly-run":  # joint training goes on where the warm-up's rate ended
+        before = settings.warmup_steps if stage == "joint" else 0
+        done: float = (before + step) / settings.steps
+    else:
+        done = step / steps if settings.schedule == "poly" else 0.0
+    return base * ramp * float((1 - done) ** 0.9)
 
 
 def train_stage(
@@ -89,7 +94,7 @@ def train_stage(
         for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main):
             if progress.stopped:
                 break
-            rate = learning_rate(recipe, base, step, data.steps)
+            rate = learning_rate(recipe, base, step, data.steps, stage)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             lesson = pseudo(batch, step) if pseudo else Lesson(batch["labels"], None, {}, None)
