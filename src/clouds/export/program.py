@@ -1,5 +1,8 @@
 """The whole path from bytes to labels as a PyTorch module, for one size of images: what torch.export saves."""
 
+import warnings
+from pathlib import Path
+
 import cv2
 import numpy as np
 import torch
@@ -7,7 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clouds.errors import BackendError
 from clouds.export.network import Core
+from clouds.export.onnx_file import properties
 from clouds.model.inference import Inference, Size
 from clouds.model.segmenter import Segmenter, merge
 
@@ -34,7 +39,8 @@ class Whole(nn.Module):
         if self.inner != self.size:
             x = (self.rows @ (x @ self.columns.T)).round()
         x = F.pad((x - self.mean) / self.std, (0, -self.inner[1] % 32, 0, -self.inner[0] % 32))
-        classes, masks = self.core(x)
+        dtype = next(self.core.parameters()).dtype
+        classes, masks = (part.float() for part in self.core(x.to(dtype)))
         logits = torch.cat((classes, 1 - classes.sum(-1, keepdim=True)), -1).clamp(min=1e-30).log()
         scores = merge(logits, masks, self.inner)
         if self.inner != self.size:
@@ -48,3 +54,18 @@ def shares(length: int, wanted: int) -> NDArray[np.float32]:
     how = cv2.INTER_AREA if wanted < length else cv2.INTER_LINEAR
     out: NDArray[np.float32] = cv2.resize(each, (length, wanted), interpolation=how)
     return out
+
+
+def write_program(model: Segmenter, size: Size, half: bool, file: Path) -> None:
+    """Save the program of ``torch.export`` for images of one size; BackendError where it cannot be traced."""
+    whole = Whole(model, size).eval()
+    if half:
+        whole.core.half()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own internals
+            program = torch.export.export(whole, (torch.zeros(1, 3, *size, dtype=torch.uint8),), strict=False)
+            torch.export.save(program, file, extra_files=properties(model))
+    except Exception as error:  # the exporter's errors have no common class
+        first = " ".join(str(error).split())[:300]
+        raise BackendError(f"{model.settings['vision']}: cannot be exported ({first})") from error
