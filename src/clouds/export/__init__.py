@@ -1,10 +1,8 @@
 """A model as one file that labels images without this package: ``export``, what ``clouds export`` calls."""
 
-import os
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +35,9 @@ def export(
     """Write the file of a model folder or run, checked in its own runtime against PyTorch, and say how it went.
 
     pictures: images to check with, by default public ones. calibrate: folder of images for int8, by default rendered
-    scenes. domain: what int8's cost is scored on, by default rendered towns where the model has their classes; settings:
-    as data.root=PATH. Raises UsageError for what cannot be, BackendError where the file cannot be made or its labels differ.
+    scenes. domain: what int8's cost is scored on, by default rendered towns where the model has their classes;
+    settings: as data.root=PATH. Raises UsageError for what cannot be, BackendError where the file cannot be made or
+    its labels differ.
     """
     began = time.monotonic()
     seen, told = photos(pictures or [])
@@ -118,15 +117,14 @@ def _cost(predictor: Predictor, label: Any, domain: Domain | None, named: bool) 
 
 @contextmanager
 def _files(out: Path) -> Iterator[Path]:
-    """A temporary file to write, in a folder of its own beside ``out``; on success all of that folder takes its place."""
+    """A temporary file to write, in a folder of its own beside ``out``; on success what is in it moves out."""
     make_folder(out.absolute().parent)
     folder = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.stem}-"))
     try:
-        with warnings.catch_warnings():
-            yield folder / out.name
+        yield folder / out.name
         for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):  # the named one last
             file.chmod(0o644)
-            os.replace(file, out.with_name(file.name))
+            file.replace(out.with_name(file.name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -135,7 +133,8 @@ def result_text(result: dict[str, Any]) -> str:
     """For a terminal."""
     size = result["size"] if result["size"] == "dynamic" else "x".join(map(str, result["size"]))
     lines = [
-        f"{result['file']}: {result['format']}, {result['numbers']} precision, size {size}, {result['bytes'] / 1e6:.1f} MB",
+        f"{result['file']}: {result['format']}, {result['numbers']} precision, size {size}, "
+        f"{result['bytes'] / 1e6:.1f} MB",
         f"labels equal PyTorch's on {100 * result['agreement']:.3f} % of the pixels of {len(result['images'])} images, "
         f"worst {100 * result['worst']:.3f} % ({result['photos']}; {result['runtime']})",
     ]

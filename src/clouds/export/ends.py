@@ -66,10 +66,12 @@ _BEFORE = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 before (uint8[1, 3, {h}, {w}] image) => (float[1, 3, PH, PW] padded, int64[2] size, int64[2] inner)
 <float[1, 3, 1, 1] mean = {{{mean}}}, float[1, 3, 1, 1] deviation = {{{std}}}, double side = {{{side}}},
- double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}}, double crumb = {{0.001}}, double fixed_point = {{2048.0}}, double two = {{2.0}},
- double sixteen = {{16.0}}, double sixteen_bits = {{65536.0}}, double quarter = {{4.0}}, float nudge = {{0.001}}, float still = {{0.0}}, int64 zero = {{0}},
- int64 one = {{1}}, int64[1] three = {{3}}, int64[2] ones = {{1, 1}}, int64[1] last_axis = {{-1}}, int64[1] middle_axis = {{1}},
- int64[2] block = {{32, 32}}, int64[4] nothing = {{0, 0, 0, 0}}, int64[2] front = {{0, 0}}>
+ double limit = {{{limit}}}, double unit = {{1.0}}, double nought = {{0.0}}, double half = {{0.5}},
+ double crumb = {{0.001}}, double fixed_point = {{2048.0}}, double two = {{2.0}}, double sixteen = {{16.0}},
+ double sixteen_bits = {{65536.0}}, double quarter = {{4.0}}, float nudge = {{0.001}}, float still = {{0.0}},
+ int64 zero = {{0}}, int64 one = {{1}}, int64[1] three = {{3}}, int64[2] ones = {{1, 1}}, int64[1] last_axis = {{-1}},
+ int64[1] middle_axis = {{1}}, int64[2] block = {{32, 32}}, int64[4] nothing = {{0, 0, 0, 0}},
+ int64[2] front = {{0, 0}}>
 {{
     size = Shape <start = 2> (image)
     sizes = Cast <to = 11> (size)

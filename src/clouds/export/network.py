@@ -1,6 +1,7 @@
 """The network between the two ends, as an ONNX model: a padded image to class shares and mask logits per query."""
 
 import copy
+import logging
 import warnings
 from typing import Any
 
@@ -42,8 +43,8 @@ def fix_padding(module: nn.Module) -> None:
         reach = [d * (k - 1) + 1 for d, k in zip(child.dilation, child.kernel_size, strict=True)]
         high, wide = (max(r - s, 0) for r, s in zip(reach, child.stride, strict=True))
         plain = nn.Conv2d(
-            child.in_channels, child.out_channels, child.kernel_size, child.stride,  # type: ignore[arg-type]
-            dilation=child.dilation, groups=child.groups, bias=child.bias is not None,  # type: ignore[arg-type]
+            child.in_channels, child.out_channels, child.kernel_size, child.stride,
+            dilation=child.dilation, groups=child.groups, bias=child.bias is not None,
         )  # fmt: skip
         plain.weight, plain.bias = child.weight, child.bias
         border = nn.ZeroPad2d((wide // 2, wide - wide // 2, high // 2, high - high // 2))
@@ -56,6 +57,7 @@ def network(model: Segmenter, padded: Size | None) -> Any:
     BackendError where the exporter cannot.
     """
     core = Core(model)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # what its optimiser leaves as it is
     sample = torch.zeros(1, 3, *(padded or (256, 448)))
     sides = None
     if padded is None:

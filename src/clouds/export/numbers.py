@@ -16,10 +16,13 @@ EXACT = ("GridSample", "InstanceNormalization", "GroupNormalization", "LayerNorm
 
 def halved(network: Any, first: Any) -> Any:  # noqa: ARG001 - a ``Change``
     """Weights and arithmetic in float16, but for ``EXACT``; inputs and outputs stay float32."""
+    import onnx_ir
     from onnxruntime.transformers import float16
 
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *EXACT]
-    return float16.convert_float_to_float16(network, keep_io_types=True, op_block_list=blocked)
+    model = onnx_ir.from_proto(float16.convert_float_to_float16(network, keep_io_types=True, op_block_list=blocked))
+    model.graph.sort()  # casts stand last
+    return onnx_ir.to_proto(model)
 
 
 def quantised(pictures: list[Pixels]) -> Callable[[Any, Any], Any]:

@@ -21,7 +21,7 @@ def compare(predictor: Predictor, label: Label, pictures: dict[str, Pixels]) -> 
 
     BackendError for labels of another shape or a runtime's error, naming the image.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, picture in track(pictures.items(), "comparing with PyTorch", len(pictures), unit="images"):
         expected = predictor.predict(picture).labels
         size = f"{picture.shape[0]}x{picture.shape[1]}"
@@ -30,7 +30,7 @@ def compare(predictor: Predictor, label: Label, pictures: dict[str, Pixels]) -> 
         except Exception as error:  # a runtime's errors have no common class
             raise BackendError(f"{name} ({size}): the exported file cannot label it ({str(error)[:300]})") from error
         if found.shape != expected.shape:
-            raise BackendError(f"{name} ({size}): the exported file's labels are {found.shape}, not of the image's size")
+            raise BackendError(f"{name} ({size}): the exported file's labels are {found.shape}, not the image's size")
         rows.append({"name": name, "size": size, "pixels": found.size, "agreement": float((found == expected).mean())})
     total = sum(row["pixels"] for row in rows)
     share = sum(row["agreement"] * row["pixels"] for row in rows) / total
@@ -43,7 +43,7 @@ def demand(found: dict[str, Any], least: float, runtime: str) -> None:
         return
     worst = min(found["images"], key=lambda row: row["agreement"])
     raise BackendError(
-        f"the exported file's labels in {runtime} agree with PyTorch's on {100 * found['agreement']:.3f} % of the pixels, "
+        f"the file's labels in {runtime} agree with PyTorch's on {100 * found['agreement']:.3f} % of the pixels, "
         f"{100 * least:g} % are needed; worst: {worst['name']} ({worst['size']}), {100 * worst['agreement']:.3f} %. "
         "Nothing was written"
     )
