@@ -16,7 +16,7 @@ _NEEDS = {"onnx": _ONNX, "torch-export": (), "openvino": (*_ONNX, "openvino")}
 @dataclass(frozen=True)
 class Request:
     """format: a key of ``SUFFIX``. out: the file. size: the one size (height, width) of images, None for any.
-    half: weights in 16 bits. int8: weights and activations of convolutions and products in 8."""
+    half: weights in 16 bits. int8: weights and activations of convolutions in 8."""
 
     format: str
     out: Path
