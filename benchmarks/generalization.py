@@ -42,6 +42,8 @@ from clouds.data.source import Source, make_source, open_sets
 from clouds.domains import Domain, photo_domain
 from clouds.evaluate import evaluate
 from clouds.files import read_json, read_jsonl, write_json
+from clouds.generate.prompts import prompts_of
+from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
@@ -165,10 +167,15 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
     """The demo's recipe with as many steps as the budget pays for."""
     recipe = source_recipe(scenario, seed, data, overrides)
     warmup_only, made, run = recipe.train.stage == "warmup", out / "made", out / "run"
+    source = make_source(recipe, open_sets(recipe), made / "source")
     began = time.process_time()
-    generated_set(recipe, made)
+    _, generated = generated_set(recipe, made)
     drawing = 0.0 if warmup_only else time.process_time() - began
-    make_source(recipe, open_sets(recipe), made / "source")
+    if recipe.data.restyle:
+        began = time.process_time()
+        prompts = prompts_of(recipe, made / "prompts.jsonl")
+        restyled_source(recipe, source, made / "restyled", lambda: prompts, generated)
+        drawing += time.process_time() - began
     warm, joint = rates(recipe, made)
     share = 1.0 if warmup_only else recipe.train.warmup_share
     steps = (minutes * 60 - drawing) / (share * warm + (1 - share) * joint)
@@ -307,12 +314,19 @@ def table(rows: list[dict[str, Any]], scenario: str, budget: float) -> str:
     def of(row: dict[str, Any], names: list[str]) -> float:
         return float(np.mean([row["domains"][name]["miou"] for name in names]))
 
-    order = sorted(found, key=lambda method: np.mean([of(row, targets) for row in found[method]]))
+    groups = [*([name] for name in targets), targets, [name for name in targets if name != "idd-lite"]]
+    groups.append(["idd-lite-train"])
+    order = sorted(found, key=lambda method: float(np.mean([of(row, targets) for row in found[method]])))
     for method in order:
-        groups = [[name] for name in targets]
-        groups += [targets, [name for name in targets if name != "idd-lite"], ["idd-lite-train"]]
         cells = [spread([of(row, names) for row in found[method]]) for names in groups]
         lines.append(f"| {method} | {len(found[method])} | " + " | ".join(cells) + " |")
+    plain = [method for method in order if "alternative" in METHODS[method]]
+    for other in (*plain[-1:], *(["warm-up"] if "warm-up" in found else [])):  # paired: seed by seed
+        theirs = {row["seed"]: row for row in found[other]}
+        pairs = [(row, theirs[row["seed"]]) for row in found.get("joint", []) if row["seed"] in theirs]
+        if pairs:
+            cells = [spread([of(a, names) - of(b, names) for a, b in pairs], sign=True) for names in groups]
+            lines.append(f"| joint minus {other} | {len(pairs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

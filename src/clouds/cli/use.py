@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clouds.cli.options import Debug, Json, app, out_option, tell
+from clouds.cli.options import Debug, Json, Overrides, app, out_option, tell
 from clouds.errors import DataError
 
 
@@ -178,3 +178,21 @@ def refine(
         tell(result, as_json, result_text(result) if result["images"] else "")
     if result["failed"]:
         raise DataError(failure_text(result["failed"], result["images"] + len(result["failed"])))
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", help="Whose roles to look at.")] = "demo",
+    overrides: Overrides = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show versions, devices, the hub and the disk, and which backend each role of a recipe would use here.
+
+    Examples:  clouds doctor    clouds doctor gta-convnext-l train.device=cuda
+    """
+    from clouds.doctor import doctor_text, examine
+
+    result = examine(recipe, overrides)
+    tell(result, as_json, doctor_text(result))
+    raise typer.Exit(0 if result["ok"] else 1)
