@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/export.py [--model FOLDER | --rn50] [--file FILE] [--threads N] [--repeats N] [--image HxW ...]
 
-Without a model folder: the demo's network (EfficientNet-Lite0, shorter side 256), or with --rn50 the paper's RN50 decoder
-sizes at a shorter side of 512, both with random weights: speed does not depend on them. --file takes a file that
-``clouds export`` wrote of the same model instead of exporting again. The two sides take turns on the same image and
-have the same number of threads; seconds are the least of the repeats, wall time and processor time (the latter is what to
-read on a busy machine). Labels must agree.
+Without a model folder: the demo's network (EfficientNet-Lite0, shorter side 256), or with --rn50 the paper's RN50 sizes
+at a shorter side of 512, both with random weights: speed does not depend on them. --file takes a file that ``clouds
+export`` wrote of the same model instead of exporting again. The two sides take turns on the same image and have the
+same number of threads; seconds are the least of the repeats, wall time and processor time (the latter is what to read on
+a busy machine). Labels must agree.
 """
 
 import argparse
@@ -60,8 +60,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     cv2.setNumThreads(given.threads)
     predictor = clouds.load(given.model) if given.model else fabricated(RN50 if given.rn50 else DEMO)
-    print(f"{platform.machine()}, {given.threads} threads a side, Python {platform.python_version()}, torch "
-          f"{torch.__version__}, onnxruntime {onnxruntime.__version__}, seed {SEED}, {given.repeats} repeats")  # fmt: skip
+    print(
+        f"{platform.machine()}, {given.threads} threads a side, Python {platform.python_version()}, torch "
+        f"{torch.__version__}, onnxruntime {onnxruntime.__version__}, seed {SEED}, {given.repeats} repeats"
+    )
     with tempfile.TemporaryDirectory() as folder:
         file = given.file or Path(folder) / "model.onnx"
         if not given.file:
@@ -69,8 +71,10 @@ def main() -> None:
 
             onnx.save(onnx_model(predictor.model, None), file)
         label, _ = open_file("onnx", file)
-        print(f"model: {given.model or predictor.model.settings['vision']}, "
-              f"shorter side {predictor.inference.shorter_side}, {file.stat().st_size / 1e6:.1f} MB")  # fmt: skip
+        print(
+            f"model: {given.model or predictor.model.settings['vision']}, "
+            f"shorter side {predictor.inference.shorter_side}, {file.stat().st_size / 1e6:.1f} MB"
+        )
         scene = streets.render(streets.sample("town", SEED))[0]
         for words in given.image:
             height, width = map(int, words.split("x"))
@@ -79,8 +83,10 @@ def main() -> None:
             sides = [lambda image=image: predictor.predict(image), lambda image=image: label(image)]
             times = np.array([[timed(side) for side in sides] for _ in range(given.repeats)]).min(0)
             ratio = times[0] / times[1]
-            print(f"{words:>10}: PyTorch {times[0, 0]:.3f} s wall, {times[0, 1]:.3f} s cpu; ONNX {times[1, 0]:.3f}, "
-                  f"{times[1, 1]:.3f}; ratio {ratio[0]:.2f} wall, {ratio[1]:.2f} cpu; labels {100 * same:.3f} %")  # fmt: skip
+            print(
+                f"{words:>10}: PyTorch {times[0, 0]:.3f} s wall, {times[0, 1]:.3f} s cpu; ONNX {times[1, 0]:.3f}, "
+                f"{times[1, 1]:.3f}; ratio {ratio[0]:.2f} wall, {ratio[1]:.2f} cpu; labels {100 * same:.3f} %"
+            )
 
 
 if __name__ == "__main__":
