@@ -5,8 +5,8 @@ Usage: python benchmarks/export.py [--model FOLDER | --rn50] [--file FILE] [--th
 Without a model folder: the demo's network (EfficientNet-Lite0, shorter side 256), or with --rn50 the paper's RN50 sizes
 at a shorter side of 512, both with random weights: speed does not depend on them. --file takes a file that ``clouds
 export`` wrote of the same model instead of exporting again. The two sides take turns on the same image and have the
-same number of threads; seconds are the least of the repeats, wall time and processor time (the latter is what to read on
-a busy machine). Labels must agree.
+same number of threads; seconds are the least of the repeats, wall time and processor time (what to read on a busy
+machine). Labels must agree.
 """
 
 import argparse
