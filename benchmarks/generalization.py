@@ -66,18 +66,19 @@ SEARCHING = threading.Lock()  # two methods share a search
 DEVELOPMENT_COUNT = 120  # images of IDD-Lite's training split, evenly spaced
 
 Method = dict[str, Any]
+WARMUP = ["train.stage=warmup", "train.schedule=poly"]  # its rate decays to nothing within the stage
 MAIN: dict[str, Method] = {
     **{f"{name}, {look}": {"alternative": name, "strong": look == "strong colour"}
        for name in (*SMP, MASK2FORMER) for look in ("standard", "strong colour")},
-    "warm-up": {"ours": ["train.stage=warmup"]},
+    "warm-up": {"ours": WARMUP},
     "joint": {"ours": []},
 }  # fmt: skip
 TUNED = ["model.freeze=false", "train.learning_rate=3e-4"]
 ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and what explains it
     "strong colour": {"ours": ["augment.distort=0.5"]},
-    "warm-up, strong colour": {"ours": ["train.stage=warmup", "augment.distort=0.5"]},
+    "warm-up, strong colour": {"ours": [*WARMUP, "augment.distort=0.5"]},
     "tuned backbone": {"ours": TUNED},
-    "warm-up, tuned backbone": {"ours": ["train.stage=warmup", *TUNED]},
+    "warm-up, tuned backbone": {"ours": [*WARMUP, *TUNED]},
     "linear head": {"ours": ["model.head=linear"]},
     "refinement: none": {"ours": [], "refinement": "none"},
     "refinement: oracle": {"ours": [], "refinement": "oracle"},
@@ -89,7 +90,12 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "source restyled, amplitudes": {
         "ours": ["data.restyle.backend=amplitude-mixing", "data.restyle.styles=generated"]
     },
-    "labels above 0.7": {"ours": ["selftrain.threshold=fixed", "selftrain.confidence=0.7"]},
+    "drawn images restyled": {
+        "ours": ["generate.restyle.backend=colour-statistics", "generate.restyle.styles=photos",
+                 "generate.restyle.strength=0.8"]
+    },
+    "all labels trusted": {"ours": ["selftrain.confidence=0"]},
+    "two decays": {"ours": ["train.schedule=poly", "train.warmup_share=0.6"]},
     "pasted objects": {"ours": ["selftrain.mix=0.5"]},
     "hidden patches": {"ours": ["selftrain.hide=0.5"]},
 }

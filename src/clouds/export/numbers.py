@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.export.runtimes import planes, session
-from clouds.predict import Pixels
+from clouds.pictures import Pixels
 from clouds.progress import track
 
 # Places in an image and statistics of a whole map do not fit into 16 bits: 8 pixels of 2048, sums past 65504.

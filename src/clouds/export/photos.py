@@ -7,9 +7,9 @@ import cv2
 
 from clouds.data import streets
 from clouds.errors import UsageError
+from clouds.inputs import IMAGE_ENDINGS
 from clouds.model.inference import Size
-from clouds.predict import Pixels, as_rgb
-from clouds.predict_files import IMAGE_ENDINGS
+from clouds.pictures import Pixels, as_rgb
 
 NAMES = ("rocket.jpg", "coffee.png", "astronaut.png", "chelsea.png", "motorcycle_left.png")  # of scikit-image
 SCENES = 2

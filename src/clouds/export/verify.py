@@ -10,7 +10,8 @@ from clouds.errors import BackendError
 from clouds.evaluate import class_table
 from clouds.export.runtimes import Label
 from clouds.metrics import confusion, mean_iou
-from clouds.predict import Pixels, Predictor
+from clouds.pictures import Pixels
+from clouds.predict import Predictor
 from clouds.progress import track
 
 LEAST = {"full": 0.999, "half": 0.99, "int8": 0.0}  # share of equal labels
