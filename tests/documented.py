@@ -80,7 +80,7 @@ def lenient_faults(words: list[str]) -> list[str]:
     """The same for a command told in part: its options and keys alone."""
     verb, rest = words[0], words[1:]
     known = {"--help", *(name for parameter in VERBS[verb].params for name in getattr(parameter, "opts", ()))}
-    options = [found[1] for word in rest if (found := re.match(r"\[?(--[a-z-]+)", word))]
+    options = [found[1] for word in rest if (found := re.match(r"\[?(--[a-z0-9-]+)", word))]
     missing = [f"{verb} has no option {option}" for option in options if option not in known]
     keys = [found[1] for word in rest if (found := SETTING.match(word))]
     return missing + [f"no setting {key}" for key in keys if not is_key(key)]

@@ -1,4 +1,4 @@
-"""Verbs that take a model or its parts to where they are used: predict, push, import, refine."""
+"""Verbs that take a model or its parts to where they are used: predict, push, export, import, refine."""
 
 import sys
 from pathlib import Path
@@ -110,6 +110,51 @@ def push(
 
     result = send(model, repository, private, dry_run, out, licence)
     tell(result, as_json, push_text(result))
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For --score, as data.root=PATH.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", metavar="KIND", help="onnx, torch-export or openvino.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write.  [default: model.onnx, .pt2, .xml]")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="HxW|dynamic", help="Of the images.")] = "dynamic",
+    half: Annotated[bool, typer.Option("--half", help="Weights in 16 bits.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise; shows what it costs in mIoU (onnx only).")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", metavar="DIR", help="Images for --int8.  [default: rendered scenes]")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option("--score", metavar="DOMAIN", help="What --int8 is scored on.  [default: town]")
+    ] = None,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option("--photos", metavar="PATH", help="Images or folders to check with (repeat).  [default: public]"),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the whole path from image bytes to labels as one file, checked against PyTorch before it gets its name.
+
+    Input: image, uint8 (1, 3, H, W) RGB. Output: labels, uint8 (1, H, W).
+
+    Examples:  clouds export runs/demo --out clouds.onnx
+               clouds export runs/demo --format openvino --half --out clouds.xml
+               clouds export runs/demo --format torch-export --size 720x1280 --out clouds.pt2
+               clouds export runs/demo --int8 --calibrate photos/ --score camvid-day data.root=../data
+    """
+    from clouds.export.request import request
+
+    wanted = request(model, format_, out, size, half, int8, tuning=bool(calibrate or score))
+    from clouds.export import export as write
+    from clouds.export import result_text
+
+    result = write(model, wanted, photos, calibrate, score, settings)
+    tell(result, as_json, "" if as_json else result_text(result))
 
 
 @app.command("import")
