@@ -1,0 +1,28 @@
+"""A model behind HTTP: images in, label maps out, and a web page on the same port.
+
+`server.py` starts and stops it, `app.py` has the routes, `uploads.py` reads a request's image within limits,
+`decode.py` makes pixels of it, `batching.py` owns the model, `answers.py` writes what it found.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from clouds.errors import BackendError
+from clouds.serve.service import Service
+
+NEEDED = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
+
+
+def start(paths: Sequence[Path], service: Service, device: str = "cpu", as_json: bool = False) -> None:
+    """Serve one or two model folders until a signal; BackendError where the extra is not installed."""
+    if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
+        raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
+    from clouds.serve.server import serve
+
+    serve(paths, service, device, as_json)
