@@ -96,7 +96,8 @@ def serve(
                CLOUDS_TOKEN=... clouds serve runs/demo --host 0.0.0.0
                curl -H "Content-Type: image/jpeg" --data-binary @street.jpg "localhost:8000/v1/segment?format=overlay"
     """
-    from clouds.serve import Service, start
+    from clouds.serve import start
+    from clouds.serve.service import Service
 
     limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
     start(models, limits, device, as_json)

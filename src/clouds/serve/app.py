@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -10,19 +9,18 @@ from typing import Annotated, Any, TypeVar
 
 import torch
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from clouds import __version__
-from clouds.serve.answers import Found, Wish, answer, hex_color
+from clouds.serve.answers import Found, Wish, answer
 from clouds.serve.batching import Batcher, Done, Served
 from clouds.serve.counters import Counters, Counting
 from clouds.serve.decode import decode, pixel_count
 from clouds.serve.page import page
+from clouds.serve.problems import answer_in_json, problems
+from clouds.serve.schema import BODY, BYTES, Names, State, names
 from clouds.serve.service import Refused, Service
 from clouds.serve.uploads import Room, check_type, image_of, read_body
 from clouds.serve.warm import Warmth
@@ -30,65 +28,7 @@ from clouds.serve.warm import Warmth
 T = TypeVar("T")
 
 HANDS = 2  # threads that decode and encode beside the model
-GONE = 499  # the client left: nobody reads this answer
 
-log = logging.getLogger("clouds.serve")
-
-
-class Problem(BaseModel):
-    """Every answer that is none of 2xx."""
-
-    error: str
-    detail: str
-
-
-class ClassName(BaseModel):
-    id: int
-    name: str
-    color: str
-
-
-class ModelNames(BaseModel):
-    name: str
-    classes: list[ClassName]
-
-
-class Names(BaseModel):
-    """What is served, and what is taken."""
-
-    models: list[ModelNames]
-    max_bytes: int
-    max_pixels: int
-
-
-class State(BaseModel):
-    status: str
-
-
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "A PNG or JPEG file, by itself or as the part `image` of a form.",
-        "content": {"image/png": _BYTES, "image/jpeg": _BYTES, "multipart/form-data": {"schema": _FORM}},
-    }
-}
-_REASONS = {
-    400: "No image, or one that is damaged; a broken form.",
-    401: "The token is missing or wrong.",
-    408: "The upload took too long.",
-    413: "Too many bytes or pixels.",
-    415: "Neither PNG nor JPEG.",
-    422: "A parameter that cannot be.",
-    500: "The model failed.",
-    503: "The queue is full, or the server starts or stops: try again after `Retry-After` seconds.",
-    504: "The answer took too long.",
-}
-
-
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Problem, "description": _REASONS[code]} for code in codes}
 
 
 def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None = None) -> FastAPI:
@@ -120,9 +60,9 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     # FastAPI's own pages of documentation fetch scripts from elsewhere
     app = FastAPI(title="CLOUDS", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Counting, counters=counters)
-    _answer_in_json(app, counters)
+    answer_in_json(app, counters)
     guarded = [Depends(_guard(service.token))] if service.token else []
-    refusals = _problems(401) if service.token else {}
+    refusals = problems(401) if service.token else {}
 
     def beside(work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(hands, work, *arguments)
@@ -132,11 +72,11 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         dependencies=guarded,
         response_model=Found,
         responses={
-            200: {"content": {"image/png": _BYTES}, "description": "JSON, or a PNG as asked for."},
-            **_problems(400, 408, 413, 415, 422, 500, 503, 504),
+            200: {"content": {"image/png": BYTES}, "description": "JSON, or a PNG as asked for."},
+            **problems(400, 408, 413, 415, 422, 500, 503, 504),
             **refusals,
         },
-        openapi_extra=_BODY,
+        openapi_extra=BODY,
     )
     async def segment(request: Request, wish: Annotated[Wish, Query()]) -> Response:
         """Segment one image."""
@@ -170,29 +110,16 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     @app.get("/v1/classes", dependencies=guarded, responses=refusals)
     async def classes() -> Names:
         """The models by name, and the classes of each in the order of their label values."""
-        return Names(
-            models=[
-                ModelNames(
-                    name=each.name,
-                    classes=[
-                        ClassName(id=i, name=name, color=hex_color(each.colors[i]))
-                        for i, name in enumerate(each.classes)
-                    ],
-                )
-                for each in models
-            ],
-            max_bytes=service.max_bytes,
-            max_pixels=service.max_pixels,
-        )
+        return names(models, service)
 
-    @app.get("/health", responses=_problems(503))
+    @app.get("/health", responses=problems(503))
     async def health() -> State:
         """Whether the process works at all: restart it where this is not 200."""
         if not batcher.alive:
             raise Refused(503, "dead", "the thread of the model has ended; restart the server")
         return State(status="ok")
 
-    @app.get("/ready", responses=_problems(503))
+    @app.get("/ready", responses=problems(503))
     async def ready() -> State:
         """Whether requests should be sent here: not before the model is warm, nor once it stops."""
         if not warmth.ready:
@@ -250,33 +177,3 @@ def _guard(token: str) -> Callable[..., None]:
             )
 
     return guard
-
-
-def _answer_in_json(app: FastAPI, counters: Counters) -> None:
-    """Whatever goes wrong is answered by a ``Problem``."""
-
-    def problem(status: int, error: str, detail: str, headers: Any = None) -> JSONResponse:
-        counters.refused.labels(error).inc()
-        return JSONResponse({"error": error, "detail": detail}, status, headers)
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, each: Refused) -> Response:
-        return problem(each.status, each.error, each.detail, each.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, each: RequestValidationError) -> Response:
-        faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in each.errors()]
-        return problem(422, "bad_parameter", "; ".join(faults)[:1000])
-
-    @app.exception_handler(HTTPException)
-    async def other(_: Request, each: HTTPException) -> Response:
-        return problem(each.status_code, each.detail.lower().replace(" ", "_"), each.detail, each.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, each: ClientDisconnect) -> Response:
-        counters.gone.inc()
-        return Response(status_code=GONE)
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, each: Exception) -> Response:
-        return problem(500, "failed", f"the model or the server failed ({type(each).__name__}); the log has more")

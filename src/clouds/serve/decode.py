@@ -64,7 +64,8 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
         pixels = decode_image(data, "image", max_pixels)
     except DataError as error:
         raise _undecodable(error) from error
-    return np.ascontiguousarray(_UPRIGHT.get(_orientation(data), lambda p: p)(pixels))
+    turned = _UPRIGHT.get(_orientation(data))
+    return np.ascontiguousarray(turned(pixels) if turned else pixels)
 
 
 def _undecodable(error: DataError) -> Refused:
@@ -87,10 +88,13 @@ def _check_scans(data: bytes) -> None:
 
 def _orientation(data: bytes) -> int:
     """The EXIF orientation, 1 where there is none that can be read."""
-    kind = PngImagePlugin.PngImageFile if data.startswith(_PNG) else JpegImagePlugin.JpegImageFile
+    stream = BytesIO(data)
     try:
+        opened: Image.Image
+        png = data.startswith(_PNG)
+        opened = PngImagePlugin.PngImageFile(stream) if png else JpegImagePlugin.JpegImageFile(stream)
         exif = Image.Exif()
-        exif.load(kind(BytesIO(data)).info.get("exif", b""))
+        exif.load(opened.info.get("exif", b""))
         return int(exif.get(ORIENTATION, 1))
     except Exception:  # whatever a damaged EXIF block makes Pillow raise: the picture itself is whole
         return 1

@@ -101,7 +101,7 @@ class _Server(uvicorn.Server):
         self.end: float | None = None
         self.told = False
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - whatever the signal
         self.warmth.stop()
         if self.end is not None:
             self.force_exit = self.should_exit = True
@@ -125,7 +125,7 @@ class _Protocol(H11Protocol):
     _watching: asyncio.TimerHandle | None = None
     _blocked: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch()
 

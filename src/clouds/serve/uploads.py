@@ -26,9 +26,8 @@ class Room:
 
     def busy(self) -> Refused:
         seconds = min(max(round(self.images * self.pace), 1), 60)
-        return Refused(
-            503, "busy", f"{self.images} images are in the queue; try again in {seconds} s", {"Retry-After": str(seconds)}
-        )
+        detail = f"{self.images} images are in the queue; try again in {seconds} s"
+        return Refused(503, "busy", detail, {"Retry-After": str(seconds)})
 
     @contextmanager
     def image(self, pixels: int) -> Iterator[None]:
