@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,15 +53,20 @@ class Live:
 
     def __init__(self, *command: str) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
+        assert line, self.log()
         self.told = json.loads(line)
         self.url: str = self.told["url"]
         self.port = int(self.url.rpartition(":")[2])
+
+    def log(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read().decode()
 
     def segment(self, data: bytes, **query: Any) -> httpx.Response:
         return httpx.post(f"{self.url}/v1/segment", content=data, params=query, headers={"Content-Type": "image/png"})
@@ -94,6 +100,7 @@ def live(*command: str) -> Iterator[Live]:
     finally:
         server.process.kill()
         server.process.communicate()
+        server.errors.close()
 
 
 if __name__ == "__main__":  # serving.py SECONDS KEY=VALUE...: the model that sleeps, behind the true server
