@@ -53,7 +53,7 @@ class Live:
 
     def __init__(self, *command: str) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by live()
         self.process = subprocess.Popen(
             [sys.executable, *command], stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )

@@ -133,6 +133,7 @@ def test_the_query_decides_then_accept(client, query, accept, kind):
 def test_the_second_model_is_asked_by_name(client):
     found = client.post("/v1/segment?model=sleeper", content=encoded(), headers=PNG).json()
     assert [each["name"] for each in found["classes"]] == ["dark", "red"]
+    problem(client.post("/v1/segment?model=other", content=encoded(), headers=PNG), 404, "unknown_model")
     names = client.get("/v1/classes").json()
     assert [each["name"] for each in names["models"]] == ["small", "sleeper"]
     assert names["models"][0]["classes"][13] == {"id": 13, "name": "car", "color": "#00008e"}
@@ -203,7 +204,7 @@ def test_a_form_needs_one_image(small):
         problem(small.post("/v1/segment", files=files), 400, "bad_form")
 
 
-@pytest.mark.parametrize("query", ["format=gif", "opacity=2", "opacity=nan", "model=other", "maps=2x", "colour=red"])
+@pytest.mark.parametrize("query", ["format=gif", "opacity=2", "opacity=nan", "maps=2x", "colour=red"])
 def test_bad_parameters_are_named(small, query):
     detail = problem(small.post(f"/v1/segment?{query}", content=encoded(), headers=PNG), 422, "bad_parameter")
     assert query.partition("=")[0] in detail

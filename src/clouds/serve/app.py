@@ -73,7 +73,7 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         response_model=Found,
         responses={
             200: {"content": {"image/png": BYTES}, "description": "JSON, or a PNG as asked for."},
-            **problems(400, 408, 413, 415, 422, 500, 503, 504),
+            **problems(400, 404, 408, 413, 415, 422, 500, 503, 504),
             **refusals,
         },
         openapi_extra=BODY,
@@ -162,7 +162,7 @@ def _chosen(models: dict[str, Served], name: str | None) -> Served:
     if name is None:
         return next(iter(models.values()))
     if name not in models:
-        raise Refused(422, "bad_parameter", f"model: got {name[:100]!r}; expected {' or '.join(models)}")
+        raise Refused(404, "unknown_model", f"model: got {name[:100]!r}; expected {' or '.join(models)}")
     return models[name]
 
 

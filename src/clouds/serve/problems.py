@@ -22,6 +22,7 @@ class Problem(BaseModel):
 _REASONS = {
     400: "No image, or one that is damaged; a broken form.",
     401: "The token is missing or wrong.",
+    404: "No model of that name.",
     408: "The upload took too long.",
     413: "Too many bytes or pixels.",
     415: "Neither PNG nor JPEG.",
