@@ -1,8 +1,12 @@
 """A server as a process on a loopback port: slow and vanishing clients, a mixed load, overload, the end by a signal."""
 
 import random
+import re
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -177,6 +181,24 @@ def test_a_second_signal_ends_it_at_once():
         time.sleep(0.5)
         assert slow.process.poll() is None
         assert slow.stop(10) == 0
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_examples_of_the_documentation_run(server, tmp_path, language):
+    text = (Path(__file__).parents[1] / "docs" / "serve.md").read_text()
+    example = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1].replace("http://127.0.0.1:8000", server.url)
+    (tmp_path / "street.jpg").write_bytes(encoded(kind="JPEG"))
+    if language == "sh" and not shutil.which("curl"):
+        pytest.skip("no curl")
+    words = ["bash", "-ec", example] if language == "sh" else [sys.executable, "-c", example]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if language == "sh":
+        assert '"classes"' in done.stdout
+        assert Image.open(tmp_path / "overlay.png").mode == "RGB"
+        assert Image.open(tmp_path / "labels.png").mode == "L"
+    else:
+        assert "of the image, confidence" in done.stdout
 
 
 def bomb() -> bytes:
