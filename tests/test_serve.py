@@ -384,6 +384,15 @@ def test_the_command_finds_what_is_wrong_before_it_serves(capsys, tmp_path, mode
     assert "another --port" in err
 
 
+def test_a_model_that_cannot_be_run_ends_the_server(capsys, model_folder, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr("clouds.predict.Predictor.predict_batch", broken)
+    code, err = outcome(capsys, "serve", model_folder, "--port", 0)
+    assert (code, err) == (1, "clouds: the model cannot be run (no kernel for this device)\n")
+
+
 def test_without_the_extra_it_says_what_to_install(capsys, monkeypatch, model_folder):
     import clouds.serve as package
 

@@ -94,6 +94,27 @@ def test_a_refused_body_without_end_is_cut_off(server):
         assert time.monotonic() - start < 30
 
 
+def test_an_answer_that_nobody_reads_is_cut_off():
+    with live(*sleeping(0.0, timeout=2)) as slow:
+        data = encoded(np.random.default_rng(0).integers(0, 256, (900, 1100, 3), np.uint8))
+        with socket.socket() as idle:
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.connect(("127.0.0.1", slow.port))
+            request = REQUEST.replace(b"segment", b"segment?format=overlay")
+            idle.sendall(request % len(data) + data)
+            time.sleep(6)
+            idle.settimeout(20)
+            got = 0
+            try:
+                while part := idle.recv(1 << 16):
+                    got += len(part)
+            except ConnectionError:
+                pass
+            assert got < 2_000_000  # of three million
+        assert slow.segment(encoded()).status_code == 200
+        assert "Traceback" not in slow.log()
+
+
 def test_what_is_no_http_is_refused(server):
     start = b"POST / HTTP/1.1\r\n"
     for noise in (b"\x16\x03\x01\x02\r\n\r\n", b"GET\r\n\r\n", start + b"Content-Length: -5\r\n\r\n",

@@ -100,7 +100,7 @@ def serve(
     from clouds.serve.service import Service
 
     limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
-    start(models, limits, device, as_json)
+    start(models, limits, device, lambda told: tell(told, as_json, f"{', '.join(told['models'])} on {told['url']}"))
 
 
 @app.command("import")

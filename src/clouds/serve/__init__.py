@@ -4,9 +4,10 @@
 `decode.py` makes pixels of it, `batching.py` owns the model, `answers.py` writes what it found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from clouds.errors import BackendError
 from clouds.serve.service import Service
@@ -19,10 +20,13 @@ NEEDED = {
 }
 
 
-def start(paths: Sequence[Path], service: Service, device: str = "cpu", as_json: bool = False) -> None:
-    """Serve one or two model folders until a signal; BackendError where the extra is not installed."""
+def start(paths: Sequence[Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Serve one or two model folders until a signal; BackendError where the extra is not installed.
+
+    ``tell`` gets ``{"url", "models"}`` once requests can come.
+    """
     if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
         raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
     from clouds.serve.server import serve
 
-    serve(paths, service, device, as_json)
+    serve(paths, service, device, tell)

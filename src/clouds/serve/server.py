@@ -1,7 +1,6 @@
 """The server's life: the port is taken, models are read, requests are answered, a signal ends it gracefully."""
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from clouds.errors import UsageError
+from clouds.errors import BackendError, UsageError
 from clouds.predict import load
 from clouds.progress import say
 from clouds.runs import usable_device
@@ -25,26 +24,24 @@ BACKLOG = 256
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(paths: Sequence[Path], service: Service, device: str = "cpu", as_json: bool = False) -> None:
+def serve(paths: Sequence[Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
     """Serve one or two model folders until SIGTERM or Ctrl-C. UsageError or DataError before the first request."""
     if not 1 <= len(paths) <= 2:
         raise UsageError(f"MODEL: got {len(paths)}; expected one, or two to be compared")
-    usable_device(device)
+    usable_device(device, "--device")
     if service.host not in LOOPBACK and service.token is None:
         say(f"{service.host} can be reached from other machines and no token is asked for: set CLOUDS_TOKEN")
     with listen(service) as taken:
         names = names_of(paths)
         models = [served(name, load(path, device)) for name, path in zip(names, paths, strict=True)]
-
-        def tell(url: str) -> None:
-            text = json.dumps({"url": url, "models": names}) if as_json else f"{', '.join(names)} on {url}"
-            print(text, flush=True)  # noqa: T201 - the verb's result goes to stdout
-
-        run(models, service, taken, tell)
+        run(models, service, taken, lambda url: tell({"url": url, "models": names}))
 
 
 def run(models: Sequence[Served], service: Service, taken: socket.socket, tell: Callable[[str], None]) -> None:
-    """Answer requests on a listening socket until a signal; ``tell`` gets the address once the models are warm."""
+    """Answer requests on a listening socket until a signal; ``tell`` gets the address once the models are warm.
+
+    BackendError where a model cannot be run at all.
+    """
     warmth = Warmth()
 
     class Protocol(_Protocol):
@@ -64,6 +61,8 @@ def run(models: Sequence[Served], service: Service, taken: socket.socket, tell: 
         timeout_graceful_shutdown=round(service.timeout) + 1,
     )
     _Server(config, warmth, service.drain, lambda: tell(_url(taken))).run([taken])
+    if warmth.fault is not None:
+        raise BackendError(f"the model cannot be run ({warmth.fault})") from warmth.fault
 
 
 def listen(service: Service) -> socket.socket:
@@ -112,7 +111,7 @@ class _Server(uvicorn.Server):
         if self.warmth.ready and not self.told:
             self.told = True
             self.tell()
-        if self.end is not None and monotonic() >= self.end:
+        if self.warmth.fault or (self.end is not None and monotonic() >= self.end):
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -26,7 +26,7 @@ class Room:
 
     def busy(self) -> Refused:
         seconds = min(max(round(self.images * self.pace), 1), 60)
-        detail = f"{self.images} images are in the queue; try again in {seconds} s"
+        detail = f"the server is busy, {self.images} images are in the queue; try again in {seconds} s"
         return Refused(503, "busy", detail, {"Retry-After": str(seconds)})
 
     @contextmanager

@@ -13,6 +13,7 @@ class Warmth:
     """The state of one server, set by its own threads and read by ``/ready``."""
 
     status = "starting"
+    fault: Exception | None = None
 
     @property
     def ready(self) -> bool:
@@ -24,8 +25,12 @@ class Warmth:
         return self.status != "starting"
 
     def warm(self, models: Sequence[Served]) -> None:
-        for model in models:
-            model.segment([np.zeros((*WARM_UP, 3), np.uint8)])
+        try:
+            for model in models:
+                model.segment([np.zeros((*WARM_UP, 3), np.uint8)])
+        except Exception as error:  # told by who runs the server: this is the model's thread
+            self.fault = error
+            return
         if self.status == "starting":
             self.status = "ready"
 
