@@ -42,6 +42,8 @@ from clouds.data.source import Source, make_source, open_sets
 from clouds.domains import Domain, photo_domain
 from clouds.evaluate import evaluate
 from clouds.files import read_json, read_jsonl, write_json
+from clouds.generate.prompts import prompts_of
+from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
@@ -64,18 +66,19 @@ SEARCHING = threading.Lock()  # two methods share a search
 DEVELOPMENT_COUNT = 120  # images of IDD-Lite's training split, evenly spaced
 
 Method = dict[str, Any]
+WARMUP = ["train.stage=warmup", "train.schedule=poly"]  # its rate decays to nothing within the stage
 MAIN: dict[str, Method] = {
     **{f"{name}, {look}": {"alternative": name, "strong": look == "strong colour"}
        for name in (*SMP, MASK2FORMER) for look in ("standard", "strong colour")},
-    "warm-up": {"ours": ["train.stage=warmup"]},
+    "warm-up": {"ours": WARMUP},
     "joint": {"ours": []},
 }  # fmt: skip
 TUNED = ["model.freeze=false", "train.learning_rate=3e-4"]
 ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and what explains it
     "strong colour": {"ours": ["augment.distort=0.5"]},
-    "warm-up, strong colour": {"ours": ["train.stage=warmup", "augment.distort=0.5"]},
+    "warm-up, strong colour": {"ours": [*WARMUP, "augment.distort=0.5"]},
     "tuned backbone": {"ours": TUNED},
-    "warm-up, tuned backbone": {"ours": ["train.stage=warmup", *TUNED]},
+    "warm-up, tuned backbone": {"ours": [*WARMUP, *TUNED]},
     "linear head": {"ours": ["model.head=linear"]},
     "refinement: none": {"ours": [], "refinement": "none"},
     "refinement: oracle": {"ours": [], "refinement": "oracle"},
@@ -87,7 +90,12 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "source restyled, amplitudes": {
         "ours": ["data.restyle.backend=amplitude-mixing", "data.restyle.styles=generated"]
     },
-    "labels above 0.7": {"ours": ["selftrain.threshold=fixed", "selftrain.confidence=0.7"]},
+    "drawn images restyled": {
+        "ours": ["generate.restyle.backend=colour-statistics", "generate.restyle.styles=photos",
+                 "generate.restyle.strength=0.8"]
+    },
+    "all labels trusted": {"ours": ["selftrain.confidence=0"]},
+    "two decays": {"ours": ["train.schedule=poly", "train.warmup_share=0.6"]},
     "pasted objects": {"ours": ["selftrain.mix=0.5"]},
     "hidden patches": {"ours": ["selftrain.hide=0.5"]},
 }
@@ -165,10 +173,15 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
     """The demo's recipe with as many steps as the budget pays for."""
     recipe = source_recipe(scenario, seed, data, overrides)
     warmup_only, made, run = recipe.train.stage == "warmup", out / "made", out / "run"
+    source = make_source(recipe, open_sets(recipe), made / "source")
     began = time.process_time()
-    generated_set(recipe, made)
+    _, generated = generated_set(recipe, made)
     drawing = 0.0 if warmup_only else time.process_time() - began
-    make_source(recipe, open_sets(recipe), made / "source")
+    if recipe.data.restyle:
+        began = time.process_time()
+        prompts = prompts_of(recipe, made / "prompts.jsonl")
+        restyled_source(recipe, source, made / "restyled", lambda: prompts, generated)
+        drawing += time.process_time() - began
     warm, joint = rates(recipe, made)
     share = 1.0 if warmup_only else recipe.train.warmup_share
     steps = (minutes * 60 - drawing) / (share * warm + (1 - share) * joint)
@@ -307,12 +320,19 @@ def table(rows: list[dict[str, Any]], scenario: str, budget: float) -> str:
     def of(row: dict[str, Any], names: list[str]) -> float:
         return float(np.mean([row["domains"][name]["miou"] for name in names]))
 
-    order = sorted(found, key=lambda method: np.mean([of(row, targets) for row in found[method]]))
+    groups = [*([name] for name in targets), targets, [name for name in targets if name != "idd-lite"]]
+    groups.append(["idd-lite-train"])
+    order = sorted(found, key=lambda method: float(np.mean([of(row, targets) for row in found[method]])))
     for method in order:
-        groups = [[name] for name in targets]
-        groups += [targets, [name for name in targets if name != "idd-lite"], ["idd-lite-train"]]
         cells = [spread([of(row, names) for row in found[method]]) for names in groups]
         lines.append(f"| {method} | {len(found[method])} | " + " | ".join(cells) + " |")
+    plain = [method for method in order if "alternative" in METHODS[method]]
+    for other in (*plain[-1:], *(["warm-up"] if "warm-up" in found else [])):  # paired: seed by seed
+        theirs = {row["seed"]: row for row in found[other]}
+        pairs = [(row, theirs[row["seed"]]) for row in found.get("joint", []) if row["seed"] in theirs]
+        if pairs:
+            cells = [spread([of(a, names) - of(b, names) for a, b in pairs], sign=True) for names in groups]
+            lines.append(f"| joint minus {other} | {len(pairs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from clouds.predict import Pixels
+from clouds.pictures import Pixels
 from clouds.result import Result
 from clouds.serve.batching import Served
 

@@ -19,8 +19,8 @@ from clouds.cli import main, run
 from clouds.files import read_jsonl
 
 VERBS = (
-    "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "import", "refine",
-    "report", "sweep", "serve",
+    "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "push", "import",
+    "refine", "report", "sweep", "serve",
 )  # fmt: skip
 SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
 
@@ -72,7 +72,8 @@ def test_predict_and_evaluate_print_their_result(capsys, tmp_path, model_folder)
     photo = tmp_path / "a.png"
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photo)
     code, out, _ = outcome(capsys, "predict", model_folder, photo, "--out", tmp_path / "out", "--json")
-    assert (code, json.loads(out)) == (0, {"images": 1, "folder": str(tmp_path / "out"), "failed": []})
+    counts = {"images": 1, "made": 1, "videos": 0, "frames": 0}
+    assert (code, json.loads(out)) == (0, {**counts, "folder": str(tmp_path / "out"), "failed": []})
     code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1", "--json")
     assert (code, [row["name"] for row in json.loads(out)["domains"]]) == (0, ["fog"])
     code, out, _ = outcome(capsys, "evaluate", model_folder, "fog", "evaluate.rendered_count=1")
@@ -90,7 +91,7 @@ def test_predict_writes_the_formats_asked_for_with_the_protocol_asked_for(capsys
     assert (code, out) == (0, f"3 images segmented in {tmp_path / 'out'}\n")
     assert "segmenting: 3/3" in err
     kinds = ("color", "ids", "scores")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{n}_{kind}.png" for n in "abc" for kind in kinds]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == [f"{n}_{k}.png" for n in "abc" for k in kinds]
     expected = clouds.load(model_folder).with_inference(
         shorter_side=96, window=48, stride=40, scales=(1, 1.5), flip=True
     )
@@ -113,7 +114,8 @@ def test_a_bad_image_among_many_exits_1_naming_it_and_the_others_are_done(capsys
     assert f"clouds: 1 of 3 images could not be read, the others are done:\n  {photos / 'b.png'}: an empty file" in err
     assert "Traceback" not in err
     assert sorted(p.name for p in (tmp_path / "out").glob("?.png")) == ["a.png", "c.png"]
-    assert outcome(capsys, *words)[:2] == (1, f"2 images segmented in {tmp_path / 'out'}\n")
+    again = f"2 images segmented in {tmp_path / 'out'}, 2 of them by an earlier call\n"
+    assert outcome(capsys, *words)[:2] == (1, again)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], *([verb, "--help"] for verb in VERBS)])

@@ -179,6 +179,15 @@ def test_long_work_is_told_of_every_few_seconds_with_the_time_left(capsys, monke
     assert capsys.readouterr().err.splitlines() == ["x: 2/4, 0.2 it/s, 0:12 left", "x: 4/4, 0.2 it/s, 0:00 left"]
 
 
+def test_work_of_unknown_length_is_counted_and_an_estimate_may_be_too_low(capsys, monkeypatch):
+    now = iter([0.0, 6.0, 12.0, 18.0] * 2)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    assert list(progress.track(range(3), "x", None)) == [0, 1, 2]
+    assert capsys.readouterr().err.splitlines() == ["x: 2, 0.2 it/s"]
+    assert list(progress.track(range(3), "x", 1)) == [0, 1, 2]
+    assert capsys.readouterr().err.splitlines()[-1] == "x: 3/1, 0.2 it/s, 0:00 left"
+
+
 def test_finished_work_is_silent(capsys):
     assert list(progress.track([], "x", 4, done=4)) == []
     assert capsys.readouterr() == ("", "")

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from io import BytesIO
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import clouds
 import tiny
@@ -17,7 +19,8 @@ from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
 from clouds.model.checkpoint import save_model
 from clouds.model.inference import resized
-from clouds.predict import Predictor, _resize, as_rgb
+from clouds.pictures import as_rgb
+from clouds.predict import Predictor, _resize
 from clouds.predict_files import predict_files
 from clouds.result import KINDS, Result
 from conftest import small_model
@@ -104,13 +107,47 @@ def test_a_16_bit_file_keeps_its_high_bytes(tmp_path, channels):
             assert np.array_equal(as_rgb(image), expected)
 
 
-def test_exif_rotation_is_left_alone_because_labels_belong_to_stored_pixels(tmp_path):
+def as_seen(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """By Pillow's own reading of EXIF."""
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_honoured_in_files_and_pil_images(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(as_rgb(path), as_seen(PHOTO, orientation))
+    with Image.open(path) as image:
+        assert np.array_equal(as_rgb(image), as_seen(PHOTO, orientation))
+
+
+def test_labels_of_a_rotated_photo_belong_to_the_upright_picture(predictor, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", exif=exif)
-    with Image.open(path) as image:
-        assert image.getexif()[0x0112] == 6
-    assert as_rgb(path).shape == PHOTO.shape
+    result = predictor.predict(path)
+    assert result.labels.shape == result.image.shape[:2] == (70, 40)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02"])
+def test_broken_exif_turns_nothing(tmp_path, exif):
+    assert as_rgb(saved(tmp_path / "a.jpg", exif=exif)).shape == PHOTO.shape
+
+
+def test_tensors_and_arrays_may_have_their_channels_first_or_last(predictor):
+    tensor = torch.from_numpy(PHOTO.copy())
+    for given in (tensor, tensor.permute(2, 0, 1), PHOTO.transpose(2, 0, 1)):
+        assert np.array_equal(as_rgb(given), PHOTO)
+    assert np.array_equal(predictor.predict(tensor.permute(2, 0, 1)).labels, predictor.predict(PHOTO).labels)
+
+
+def test_where_both_readings_fit_tensors_are_channels_first_and_arrays_channels_last():
+    both = PHOTO[:3, :, :]
+    assert np.array_equal(as_rgb(both), both)
+    assert np.array_equal(as_rgb(torch.from_numpy(both.copy())), both.transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize(("content", "said"), [
@@ -139,11 +176,12 @@ def test_a_missing_file_is_named(predictor):
 
 
 @pytest.mark.parametrize("wrong", [
-    np.zeros((4, 5), np.uint8), np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32),
+    torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((4, 5), np.uint8),
+    np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32),
     np.zeros((0, 5, 3), np.uint8), Image.new("F", (5, 4)), 7, None,
-], ids=["grey", "rgba", "float", "empty", "pil float", "number", "none"])  # fmt: skip
+], ids=["float tensor", "batch", "grey", "rgba", "float", "empty", "pil float", "number", "none"])  # fmt: skip
 def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
-    with pytest.raises(DataError, match=r"expected a path, a PIL image or a uint8 \(H, W, 3\) array, got "):
+    with pytest.raises(DataError, match=r"expected a path, a PIL image, or a uint8 array or tensor of .*, got "):
         predictor.predict(wrong)
 
 
@@ -221,12 +259,75 @@ def test_pictures_for_the_eye_may_be_jpeg_files(tmp_path, ending):
     ("x.JPG", "scores", r"JPEG would change its values; name it x\.png"),
     ("x.tif", "overlay", r"overlay is saved as \.png or \.jpg or \.jpeg; name it x\.png"),
     ("x", "labels", r"labels is saved as \.png; name it x\.png"),
-    ("x.png", "mask", "unknown kind 'mask'; allowed: labels, color, overlay, ids, scores"),
+    ("x.png", "mask", "unknown kind 'mask'; allowed: labels, color, overlay, ids, scores, coco, polygons"),
 ])  # fmt: skip
 def test_a_file_of_the_wrong_name_or_kind_is_refused_and_nothing_written(tmp_path, name, kind, said):
     with pytest.raises(UsageError, match=said):
         result_of(np.zeros((2, 2))).save(tmp_path / name, kind)
     assert listing(tmp_path) == []
+
+
+def test_a_result_shows_itself_in_a_notebook_and_in_words(predictor):
+    result = predictor.predict(np.resize(PHOTO, (80, 1500, 3)))
+    shown = Image.open(BytesIO(result._repr_png_()))
+    assert shown.format == "PNG"
+    assert shown.size == (1024, 55)
+    small = predictor.predict(PHOTO)
+    assert np.array_equal(np.asarray(Image.open(BytesIO(small._repr_png_()))), small.overlay())
+    first = next(iter(small.shares()))
+    assert repr(small).startswith(f"<Result 70x40: {first} ")
+    assert sum(small.shares().values()) == pytest.approx(1)
+
+
+def test_shares_leave_out_what_is_no_class():
+    assert result_of(np.array([[0, 0, 10, 255]])).shares() == {"road": 0.5, "sky": 0.25}
+
+
+# -- many pictures
+
+
+def test_a_stream_is_lazy_bounded_and_in_order(predictor):
+    taken = []
+
+    def pictures():
+        for k in range(11):
+            taken.append(k)
+            yield np.full((40 + 30 * (k % 2), 70, 3), 20 * k, np.uint8)
+
+    results = predictor.stream(pictures(), batch_size=4)
+    assert taken == []
+    first = next(results)
+    assert taken == [0, 1, 2, 3]
+    assert first.image[0, 0, 0] == 0
+    rest = list(results)
+    assert [r.image[0, 0, 0] for r in rest] == [20 * k for k in range(1, 11)]
+    assert [r.labels.shape[0] for r in rest[:3]] == [70, 40, 70]
+    assert np.array_equal(rest[-1].labels, predictor.predict(np.full((40, 70, 3), 200, np.uint8)).labels)
+
+
+def test_a_stream_may_be_endless_and_puts_equal_sizes_through_together(predictor, monkeypatch):
+    seen = []
+    segment = Predictor._segment
+    monkeypatch.setattr(Predictor, "_segment", lambda self, pixels: seen.append(len(pixels)) or segment(self, pixels))
+    endless = (PHOTO if k % 3 else PHOTO[:, ::2] for k in count())
+    assert len(list(islice(predictor.stream(endless, batch_size=6), 12))) == 12
+    assert seen == [2, 4, 2, 4]
+
+
+def test_a_stream_refuses_a_batch_of_nothing_at_once(predictor):
+    with pytest.raises(UsageError, match="batch_size: got 0"):
+        predictor.stream([], batch_size=0)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0)])
+def test_bands_of_a_large_picture_join_without_a_seam(predictor, monkeypatch, scales):
+    large = cv2.resize(PHOTO, (333, 215))
+    several = predictor.with_inference(scales=scales)
+    whole = several.predict(large)
+    monkeypatch.setattr("clouds.predict.BAND", 333 * 7)
+    banded = several.predict(large)
+    assert np.abs(whole.scores - banded.scores).max() < 1e-5
+    assert np.mean(whole.labels == banded.labels) > 0.9999
 
 
 # -- raw maps
@@ -275,14 +376,15 @@ def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
 
 
 def test_the_packages_names_are_there_on_first_use():
-    from clouds import predict, result
+    from clouds import predict, publish, result
     from clouds.selftrain.refine import refine
 
     assert clouds.Predictor is predict.Predictor
     assert clouds.Result is result.Result
     assert clouds.load is predict.load
+    assert clouds.push is publish.push
     assert clouds.refine is refine
-    assert set(clouds.__all__) == {"Predictor", "Result", "load", "refine"}
+    assert set(clouds.__all__) == {"Predictor", "Result", "load", "push", "refine"}
     assert clouds.__version__.count(".") == 2
     with pytest.raises(AttributeError, match="module 'clouds' has no attribute 'nope'"):
         _ = clouds.nope
@@ -304,11 +406,12 @@ def test_folders_keep_their_structure(model_folder, tmp_path):
     (photos / "notes.txt").touch()
     (photos / "._a.png").write_bytes(b"a file manager's")
     single = saved(tmp_path / "single.png")
-    done, failed = predict_files(model_folder, [photos, single], tmp_path / "out")
+    done, failed, *_ = predict_files(model_folder, [photos, single], tmp_path / "out")
     assert done == [*(photos / name for name in ("a.png", "day/a.jpg", "day/rain/b.JPEG")), single]
     assert failed == []
     assert listing(tmp_path / "out") == sorted(
-        name + end for name in ("a", "day/a", "day/rain/b", "single") for end in (".png", "_overlay.png")
+        ["predictions.jsonl"]
+        + [name + end for name in ("a", "day/a", "day/rain/b", "single") for end in (".png", "_overlay.png")]
     )
     labels = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert np.array_equal(labels, clouds.load(model_folder).predict(photos / "a.png").labels)
@@ -317,8 +420,8 @@ def test_folders_keep_their_structure(model_folder, tmp_path):
 def test_a_second_run_into_the_photos_own_folder_leaves_its_predictions_alone(model_folder, tmp_path):
     saved(tmp_path / "a.png")
     for _ in range(2):
-        assert predict_files(model_folder, [tmp_path], tmp_path / "out") == ([tmp_path / "a.png"], [])
-    assert listing(tmp_path) == ["a.png", "out/a.png", "out/a_overlay.png"]
+        assert predict_files(model_folder, [tmp_path], tmp_path / "out").done == [tmp_path / "a.png"]
+    assert listing(tmp_path) == ["a.png", "out/a.png", "out/a_overlay.png", "out/predictions.jsonl"]
 
 
 @pytest.mark.parametrize("names", [
@@ -354,11 +457,11 @@ def test_a_corrupt_file_is_named_and_the_others_are_done(model_folder, tmp_path,
     saved(a)
     b.write_bytes(b"broken")
     saved(c, 255 - PHOTO)
-    done, failed = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size)
+    done, failed, *_ = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size)
     assert done == [a, c]
     assert [failure["path"] for failure in failed] == [str(b)]
     assert failed[0]["what"].startswith("a file that starts with b'broken'; expected a PNG or JPEG image")
-    assert listing(tmp_path / "out") == ["a.png", "a_overlay.png", "c.png", "c_overlay.png"]
+    assert listing(tmp_path / "out") == ["a.png", "a_overlay.png", "c.png", "c_overlay.png", "predictions.jsonl"]
     loaded = clouds.load(model_folder)
     for path in (a, c):
         assert np.mean(np.asarray(Image.open(tmp_path / "out" / path.name)) == loaded.predict(path).labels) > 0.999
@@ -367,14 +470,17 @@ def test_a_corrupt_file_is_named_and_the_others_are_done(model_folder, tmp_path,
 def test_each_format_has_its_own_file(model_folder, tmp_path):
     photo = saved(tmp_path / "a.jpg")
     predict_files(model_folder, [photo], tmp_path / "out", list(KINDS))
-    assert listing(tmp_path / "out") == ["a.png", *(f"a_{k}.png" for k in ("color", "ids", "overlay", "scores"))]
+    assert listing(tmp_path / "out") == [
+        "a.png", "a_coco.json", "a_color.png", "a_ids.png", "a_overlay.png", "a_polygons.json", "a_scores.png",
+        "coco.json", "predictions.jsonl",
+    ]  # fmt: skip
     result = clouds.load(model_folder).predict(photo)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a_ids.png")), result.ids())
 
 
 @pytest.mark.parametrize(("how", "said"), [
     ({"batch_size": 0}, "batch_size: got 0; expected at least 1"),
-    ({"kinds": ["ids", "mask"]}, "unknown kind 'mask'; allowed: labels, color, overlay, ids, scores"),
+    ({"kinds": ["ids", "mask"]}, "unknown kind 'mask'; allowed: labels, color, overlay, ids, scores, coco, polygons"),
     ({"window": 8}, "window: got 8; expected at least 32 pixels"),
     ({"stride": 9}, "stride: got 9 without a window"),
 ])  # fmt: skip

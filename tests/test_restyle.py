@@ -26,7 +26,7 @@ from clouds.errors import DataError, UsageError
 from clouds.files import read_jsonl
 from clouds.foundation.colours import ColourStatistics
 from clouds.generate.images import draw, write_png
-from clouds.generate.looks import look_of
+from clouds.generate.looks import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.generate.shards import WHOLE, Shard
 from clouds.model import vocabulary
@@ -65,18 +65,20 @@ def make(settings, folder: Path, shard: Shard = WHOLE, prompts=(), generated=())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("folder", [True, False])
-def test_shards_of_a_restyled_set_are_one_run_byte_for_byte(tmp_path, backend, folder):
+@pytest.mark.parametrize("named", ["folder", "photos", None])
+def test_shards_of_a_restyled_set_are_one_run_byte_for_byte(tmp_path, backend, named):
     words = [f"generate.restyle.backend={backend}", "generate.batch_size=2"]
-    words += [f"generate.restyle.styles={styles(tmp_path / 'styles')}"] if folder else []
+    if named:
+        words.append(f"generate.restyle.styles={styles(tmp_path / 'styles') if named == 'folder' else named}")
     whole = draw(recipe(*words), PROMPTS, tmp_path / "whole")
     for i in (2, 0, 1):
         draw(recipe(*words), PROMPTS, tmp_path / "parts", Shard(i, 3))
     assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
     told = [row["restyle"] for row in whole]
     assert all(each["strength"] == 0.5 and each["revision"] for each in told)
-    if folder:
-        assert {each["style"] for each in told} <= {f"deep/{k}.png" for k in range(3)}
+    if named:
+        shown = {f"deep/{k}.png" for k in range(3)} if named == "folder" else set(PUBLIC_PHOTOS)
+        assert {each["style"] for each in told} <= shown
         assert len({each["style"] for each in told}) > 1
     else:
         assert all(each["style"].startswith("A photo of") and each["styles"] is None for each in told)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clouds.predict import as_rgb
+from clouds.pictures import as_rgb
 from clouds.serve import decode as module
 from clouds.serve.decode import decode, pixel_count
 from clouds.serve.service import Refused
@@ -79,7 +79,7 @@ def test_the_pixels_are_those_that_predict_sees(kind, tmp_path):
 @pytest.mark.parametrize("orientation", range(10))
 def test_photos_are_turned_upright(kind, orientation):
     exif = Image.Exif()
-    exif[module.ORIENTATION] = orientation
+    exif[0x0112] = orientation
     data = encoded(kind=kind, exif=exif)
     from PIL import ImageOps
 

@@ -1,7 +1,8 @@
 """CLOUDS: label-free robustness for semantic segmentation.
 
-``clouds.load(PATH)`` reads a model folder or a run folder; ``clouds.refine(image, labels, segmenter)`` sharpens a label
-map. Names load on first use, so that ``import clouds`` is quick.
+``clouds.load(MODEL)`` reads a model folder, a run or a model of the hub, ``clouds.push`` publishes one;
+``clouds.refine(image, labels, segmenter)`` sharpens a label map. Names load on first use, so that ``import clouds`` is
+quick.
 """
 
 from importlib import import_module
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clouds.predict import Predictor as Predictor
     from clouds.predict import load as load
+    from clouds.publish import push as push
     from clouds.result import Result as Result
     from clouds.selftrain.refine import refine as refine
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "Result", "load", "refine"]
+__all__ = ["Predictor", "Result", "load", "push", "refine"]
 
-_HOME = {"Predictor": "predict", "Result": "result", "load": "predict", "refine": "selftrain.refine"}
+_HOME = {"Predictor": "predict", "Result": "result", "load": "predict", "push": "publish", "refine": "selftrain.refine"}
 
 
 def __getattr__(name: str) -> Any:

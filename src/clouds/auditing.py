@@ -19,6 +19,7 @@ from clouds.generate.audit import Teacher as Judge
 from clouds.generate.audit import audit_set
 from clouds.generate.manifest import ENDINGS, set_folder
 from clouds.generate.sets import AUDIT, write_audit
+from clouds.model.hub import model_folder
 from clouds.predict import load
 from clouds.progress import say
 from clouds.report.audit import write_audit_page
@@ -30,7 +31,7 @@ from clouds.settings import Recipe
 def audit(
     folder: Path,
     overrides: list[str],
-    model: Path | None = None,
+    model: str | Path | None = None,
     clip: str | None = None,
     weights: str | None = None,
     source: str | None = None,
@@ -55,10 +56,10 @@ def audit(
     return {**result, "audit": str((out or folder / AUDIT).resolve() / "audit.json"), "page": str(page)}
 
 
-def build_judge(folder: Path, recipe: Recipe) -> Judge:
-    """A model folder or run as the teacher of an audit, with the recipe's segmenter and refinement."""
-    predictor, chosen = load(folder, recipe.train.device), recipe.selftrain
-    inner = folder if (folder / "model.safetensors").exists() else folder / "model"
+def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
+    """A model folder, run or hub id as the teacher of an audit, with the recipe's segmenter and refinement."""
+    inner, chosen = model_folder(folder), recipe.selftrain
+    predictor = load(inner, recipe.train.device)
     told = chosen.model_dump(
         mode="json", include={"segmenter", "segmenter_revision", "points", "strategy", "floor", "max_swallow"}
     )

@@ -17,6 +17,7 @@ from clouds.files import make_folder, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.sources import default_weights
 from clouds.metrics import bootstrap_means
+from clouds.model.hub import is_hub_id, model_folder
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
 from clouds.processes import Processes, meet, part
@@ -26,9 +27,11 @@ from clouds.settings import Recipe
 
 
 class Request(NamedTuple):
-    """``sized``: whether the shorter side is the recipe's, in place of each model's own."""
+    """``models``: as they were named, and ``folders``: where they are. ``sized``: whether the shorter side is the
+    recipe's, in place of each model's own."""
 
     models: list[Path]
+    folders: list[Path]
     found: Found
     recipe: Recipe
     sized: bool
@@ -52,10 +55,10 @@ def evaluate_models(
         make_folder(path.parent)
     names = short_names(request.models)
     if len(names) > 1:  # before hours are spent on the first
-        for path in request.models:
+        for path in request.folders:
             class_tables(load(path).classes, domains)
     rows, scores = {}, {}
-    for path, name in zip(request.models, names, strict=True):
+    for named, path, name in zip(request.models, request.folders, names, strict=True):
         predictor = load(path, device)
         asked = Inference.of(request.recipe.evaluate)
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
@@ -63,7 +66,7 @@ def evaluate_models(
         scores[name] = evaluate(predictor, domains, name, processes=processes)
         rows[name] = results(
             scores[name],
-            model=str(path),
+            model=str(named),
             commit=commit(),
             seed=_seed(path, words, request.recipe),
             inference=predictor.inference,
@@ -101,14 +104,15 @@ def _written(
 def understand(words: list[str]) -> Request:
     """MODEL... DOMAIN... or MODEL... RECIPE, mixed with key=value settings.
 
-    The first word is a model, and so are the words after it that are folders with a model, up to the first domain or
-    recipe. A recipe (a shipped one's name or a YAML file) stands for its protocol and all unseen domains. UsageError
-    for anything else, and where nothing is left to score; DataError for a model's folder without a model.
+    The first word is a model, and so are the words after it that are folders with a model or hub ids, up to the first
+    domain or recipe. A recipe (a shipped one's name or a YAML file) stands for its protocol and all unseen domains.
+    UsageError for anything else, and where nothing is left to score; DataError for a model's folder without a model.
     """
     overrides = [word for word in words if "=" in word]
     plain = [word for word in words if "=" not in word]
     known = {*RENDERED, *FOLDERS, *recipe_names()}
-    count = next((i for i, word in enumerate(plain) if i and (word in known or not has_model(Path(word)))), len(plain))
+    hub = bool(plain) and plain[0] not in known  # then what looks like a hub id is one
+    count = next((i for i, word in enumerate(plain) if i and (word in known or not _is_model(word, hub))), len(plain))
     models, names = [Path(word) for word in plain[:count]], plain[count:]
     whole = [name for name in names if name in recipe_names() or name.endswith((".yaml", ".yml"))]
     if whole and len(names) > 1:
@@ -131,11 +135,16 @@ def understand(words: list[str]) -> Request:
     found = find_domains([*RENDERED, *PHOTOS] if whole else list(dict.fromkeys(names)), recipe)
     if not found.domains:
         raise UsageError("nothing to score: " + "; ".join(f"{each['name']}: {each['why']}" for each in found.missing))
-    for path in models:
-        if not has_model(path):
+    folders = [model_folder(word) for word in plain[:count]]
+    for path, folder in zip(models, folders, strict=True):
+        if not has_model(folder):
             raise DataError(f"{path}: holds no model (no config.json, and no model/ with one)")
     sized = bool(whole) or any(word.startswith("evaluate.shorter_side=") for word in overrides)
-    return Request(models, found, recipe, sized)
+    return Request(models, folders, found, recipe, sized)
+
+
+def _is_model(word: str, hub: bool) -> bool:
+    return has_model(Path(word)) or (hub and is_hub_id(word) and not word.endswith((".yaml", ".yml")))
 
 
 def has_model(path: Path) -> bool:

@@ -2,8 +2,9 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,18 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from clouds.data.loaders import read_image
-from clouds.errors import DataError, UsageError
+from clouds.errors import UsageError
 from clouds.model.checkpoint import load_model
+from clouds.model.hub import model_folder
 from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
+from clouds.pictures import Picture, Pixels, as_rgb
 from clouds.result import Result
 
-Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+BAND = 2**20  # pixels that are brought to an image's own size at a time
 
 
 class Predictor:
@@ -71,8 +71,10 @@ class Predictor:
             )
         return self.model.semantic(images.to(self.device), ensemble)
 
-    def predict(self, image: Any, classes: str | Sequence[str] | None = None) -> Result:
-        """A path, PIL image, or array uint8 (H, W, 3) RGB -> Result at the image's own size.
+    def predict(self, image: Picture, classes: str | Sequence[str] | None = None) -> Result:
+        """A path, PIL image, or uint8 array or tensor (H, W, 3) or (3, H, W) -> Result at the image's own size.
+
+        A file's EXIF orientation is heeded: labels belong to the upright picture, ``Result.image``.
 
         The image is brought to the model's shorter side, and the map back to the image's size before the argmax
         (``with_inference`` for windows, scales and flip).
@@ -85,7 +87,7 @@ class Predictor:
             return self._renamed[key].predict(image)
         return self._segment([as_rgb(image)])[0]
 
-    def predict_batch(self, images: Sequence[Any], batch_size: int = 8) -> list[Result]:
+    def predict_batch(self, images: Sequence[Picture], batch_size: int = 8) -> list[Result]:
         """Images as ``predict`` takes them, of any sizes -> their Results, in order.
 
         Those of equal resized sizes go through the network together, at most ``batch_size`` at a time.
@@ -103,47 +105,52 @@ class Predictor:
                 results |= zip(batch, self._segment([pixels[i] for i in batch]), strict=True)
         return [results[i] for i in range(len(pixels))]
 
+    def stream(self, images: Iterable[Picture], batch_size: int = 8) -> Iterator[Result]:
+        """Images as ``predict`` takes them, as many as there are -> their Results, in order, one by one.
+
+        ``batch_size`` images are taken at a time (1 for a live source, whose next image is yet to come), and those of
+        equal resized sizes go through the network together; no more than these are held.
+        """
+        if batch_size < 1:  # now, not when the first result is asked for
+            raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
+        return self._stream(iter(images), batch_size)
+
+    def _stream(self, images: Iterator[Picture], batch_size: int) -> Iterator[Result]:
+        while some := list(islice(images, batch_size)):
+            results = self.predict_batch(some, batch_size)
+            del some
+            while results:  # handed over one by one: what the caller is done with is freed
+                yield results.pop(0)
+
     @torch.inference_mode()
     def _segment(self, pixels: list[Pixels]) -> list[Result]:
         """Images of equal resized sizes -> Results."""
         raw = [self._look(pixels, size) for size in self.inference.sizes(_size(pixels[0]))]
-        results = []
-        for i, each in enumerate(pixels):  # one at a time: an image's own size may be far above the resized one
-            scores = _enlarge(raw[0][i], _size(each))
-            for maps in raw[1:]:
-                scores += _enlarge(maps[i], _size(each))
-            results.append(self._result(scores, each))  # a sum has its mean's winner and shares
-        return results
+        return [self._result([maps[i] for maps in raw], each) for i, each in enumerate(pixels)]
 
     def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
         """Images at one scale -> raw semantic maps (B, C, h, w)."""
         images = np.stack([_resize(each, size) for each in pixels]).transpose(0, 3, 1, 2)
         return look(self.semantic, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
 
-    def _result(self, scores: Tensor, pixels: Pixels) -> Result:
-        """Semantic map (C, H, W) and its image -> Result."""
-        best, labels = scores.max(0)
-        share = best / scores.sum(0).clamp(min=1e-6)
-        return Result(
-            labels.to(torch.uint8).cpu().numpy(), share.float().cpu().numpy(), pixels, self.classes, self.colors
-        )
+    def _result(self, maps: list[Tensor], pixels: Pixels) -> Result:
+        """An image's semantic maps (C, h, w), one a scale -> Result.
 
-
-def as_rgb(image: Any) -> Pixels:
-    """A path, PIL image or uint8 array -> uint8 (H, W, 3) RGB; raises DataError naming what is wrong."""
-    if isinstance(image, str | Path):
-        path = Path(image)
-        if not path.is_file():
-            raise DataError(f"{path}: no such image")
-        return read_image(path)
-    if isinstance(image, Image.Image):
-        deep = image.mode.startswith("I;16")  # Pillow's own conversion clips at 255: nearly all white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
-        image = image if image.mode in ("I", "F") else image.convert("RGB")
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise DataError(f"expected a path, a PIL image or a uint8 (H, W, 3) array, got {pixels.dtype} {pixels.shape}")
-    return pixels
+        The sum over the scales has their mean's winner and shares. It is made a band of rows at a time, as an image's
+        own size may be far above the resized one.
+        """
+        size = _size(pixels)
+        labels, scores = np.empty(size, np.uint8), np.empty(size, np.float32)
+        rows = max(BAND // size[1], 1)
+        for top in range(0, size[0], rows):
+            band = slice(top, min(top + rows, size[0]))
+            total = _enlarge(maps[0], size, band)
+            for each in maps[1:]:
+                total += _enlarge(each, size, band)
+            best, winners = total.max(0)
+            labels[band] = winners.to(torch.uint8).cpu().numpy()
+            scores[band] = (best / total.sum(0).clamp(min=1e-6)).float().cpu().numpy()
+        return Result(labels, scores, pixels, self.classes, self.colors)
 
 
 def _resize(image: Pixels, size: Size) -> Pixels:
@@ -154,10 +161,19 @@ def _resize(image: Pixels, size: Size) -> Pixels:
     return changed
 
 
-def _enlarge(scores: Tensor, size: Size) -> Tensor:
-    """(C, h, w) -> (C, H, W); the map itself where it has that size already, sparing a copy."""
+def _enlarge(scores: Tensor, size: Size, band: slice) -> Tensor:
+    """(C, h, w) -> rows ``band`` of its bilinear (C, H, W); the map itself where it has that size, sparing a copy."""
     if scores.shape[1:] == size:
-        return scores
+        return scores[:, band]
+    if (band.start, band.stop) != (0, size[0]):
+        # bilinear is a mix of two rows, then of two columns: the first here, the second below
+        height = scores.shape[1]
+        where = (torch.arange(band.start, band.stop, device=scores.device) + 0.5) * (height / size[0]) - 0.5
+        where = where.clamp(0, height - 1)
+        above = where.floor().long()
+        below, share = (above + 1).clamp(max=height - 1), (where - above)[:, None]
+        scores = torch.lerp(scores[:, above], scores[:, below], share.to(scores.dtype))
+        size = (band.stop - band.start, size[1])
     return F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
@@ -167,8 +183,9 @@ def _size(image: Pixels) -> Size:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
-    """The predictor of a model folder, or of a run folder's final ``model/``; needs no hub, text tower or recipe."""
-    folder = Path(path)
-    if not (folder / "config.json").exists() and (folder / "model").is_dir():
-        folder = folder / "model"
-    return Predictor(load_model(folder), device)
+    """The predictor of a model folder, or of a run folder's final ``model/``; needs no hub, text tower or recipe.
+
+    A string that is no folder here may be a hub id, ``"owner/name"`` or ``"owner/name@revision"`` (see
+    ``clouds.model.hub``): its two files are downloaded once, and kept in the hub's cache.
+    """
+    return Predictor(load_model(model_folder(path)), device)

@@ -1,42 +1,74 @@
-"""Files and folders of pictures in, label files out."""
+"""Pictures and videos in, label files out: in batches, to be interrupted at any moment and to go on when run again."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from clouds.errors import DataError, UsageError
+from clouds.annotations import join_coco
+from clouds.errors import UsageError
+from clouds.files import read_json, whole_file
+from clouds.foundation.weights import sha256
+from clouds.inputs import check_targets, gather
+from clouds.ledger import Ledger
+from clouds.model.hub import model_folder
 from clouds.model.inference import Inference
-from clouds.predict import Pixels, as_rgb, load
-from clouds.progress import track
+from clouds.predict import Predictor, load
 from clouds.result import check_kinds
+from clouds.runs import usable_device
+from clouds.segmenting import Failure, Work, segment_frames, segment_images
+from clouds.video import Pick, pyav
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 DEFAULT_KINDS = ("labels", "overlay")
+COCO = "coco.json"  # all images in one
 
-Wanted = tuple[Path, dict[str, Path]]  # an image, and the file of each kind made of it
-Failure = dict[str, str]  # {"path", "what"}
+
+class Predicted(NamedTuple):
+    """``done``: images that are segmented, ``made`` of them now; ``frames`` of ``videos`` and cameras, now."""
+
+    done: list[Path | str]
+    failed: list[Failure]
+    made: int = 0
+    frames: int = 0
+    videos: int = 0
+
+    @property
+    def total(self) -> int:
+        """Inputs in all."""
+        return len(self.done) + self.videos + len(self.failed)
+
+    def as_record(self, out: Path) -> dict[str, Any]:
+        """The object of ``--json``."""
+        counts = {"images": len(self.done), "made": self.made, "videos": self.videos, "frames": self.frames}
+        return {**counts, "folder": str(out.resolve()), "failed": self.failed}
 
 
 def predict_files(
-    path: Path,
-    inputs: list[Path],
+    model: str | Path,
+    inputs: Sequence[str | Path],
     out: Path,
     kinds: Sequence[str] = DEFAULT_KINDS,
     batch_size: int = 1,
     classes: str | None = None,
     weights: str | None = None,
+    device: str = "cpu",
+    pick: Pick = Pick(),  # noqa: B008 - a tuple of plain values
+    film: bool = True,
+    stdin: BinaryIO | None = None,
     **inference: Any,
-) -> tuple[list[Path], list[Failure]]:
-    """Segment images and folders of images with the model in ``path``; folders are kept below ``out``.
+) -> Predicted:
+    """Segment what ``inputs`` name (see ``clouds.inputs.gather``) with a model folder, a run or a model of the hub.
 
-    Writes NAME.png for kind "labels", NAME_KIND.png for the others of ``result.KINDS``. ``batch_size`` files are read
-    at a time, and those of equal size segmented together. ``inference``: fields of ``Inference`` that are to differ
-    from the model's own; None leaves one as it is. ``classes`` (and ``weights``) as in ``Predictor.with_classes``:
-    labels are then positions in that list.
+    Writes NAME.png for kind "labels", NAME_KIND.png or .json for the others of ``result.KINDS``, below ``out`` as they
+    lie in the folder or glob given, and for "coco" also ``coco.json`` of all. Of a video, the frames of ``pick``:
+    overlay and colours as a video each (``film``), all else as files NAME/NUMBER. ``batch_size`` images are read at a
+    time, and those of equal size segmented together. ``inference``: fields of ``Inference`` that are to differ from the
+    model's own; None leaves one as it is. ``classes`` (and ``weights``) as in ``Predictor.with_classes``: labels are
+    then positions in that list.
 
-    -> (images segmented, images that could not be read and why): one bad file does not stop the others. UsageError
-    before any work for values that cannot be, for two inputs of one output, and where an input would be overwritten.
+    What cannot be read is named in ``failed`` and does not stop the others. What ``out`` holds already, of the same
+    input, model and settings, is not made again. UsageError before any work for values that cannot be, for two inputs
+    of one output, and where an input would be overwritten.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
@@ -44,32 +76,48 @@ def predict_files(
         raise UsageError(f"--weights: got {weights!r} without --classes; only new names need the text tower's weights")
     changes = {field: value for field, value in inference.items() if value is not None}
     Inference(**changes)  # what cannot be is refused before the model is read
+    pick.check()
     check_kinds(kinds)
-    wanted = _plan(inputs, out, kinds)
-    predictor = load(path).with_inference(**changes)
+    usable_device(device, "--device")
+    items = gather(inputs, out, stdin)
+    check_targets(items, out, kinds, film)
+    if any(item.kind != "image" for item in items):
+        pyav()
+    folder = model_folder(model)
+    predictor = load(folder, device).with_inference(**changes)
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
     check_kinds(kinds, predictor.classes)
-    failed: list[Failure] = []
+    work = Work(predictor, out, tuple(kinds), batch_size, Ledger(out, _settings(folder, predictor, classes, weights)))
+    done: list[Path | str] = []
+    made = frames = videos = 0
+    with work.ledger.kept():
+        for item, now in segment_images(work, [item for item in items if item.kind == "image"]):
+            done.append(item.source if isinstance(item.source, Path) else item.shown)
+            made += now
+        for item in items:
+            if item.kind != "image":
+                count, whole = segment_frames(work, item, pick, film)
+                frames, videos = frames + count, videos + whole
+    if work.parts:
+        with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
+            join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
+    return Predicted(done, work.failed, made, frames, videos)
 
-    def segment() -> Iterator[Path | None]:
-        """Image by image: its path, or None where it could not be read."""
-        for start in range(0, len(wanted), batch_size):
-            readable: list[tuple[Wanted, Pixels]] = []
-            for image, targets in wanted[start : start + batch_size]:
-                try:
-                    readable.append(((image, targets), as_rgb(image)))
-                except DataError as error:
-                    failed.append({"path": str(image), "what": str(error).removeprefix(f"{image}: ")})
-                    yield None
-            results = predictor.predict_batch([pixels for _, pixels in readable], batch_size)
-            for ((image, targets), _), result in zip(readable, results, strict=True):
-                for kind, target in targets.items():
-                    result.save(target, kind)
-                yield image
 
-    done = [image for image in track(segment(), "segmenting", len(wanted), unit="images") if image]
-    return done, failed
+def _settings(folder: Path, predictor: Predictor, classes: str | None, weights: str | None) -> str:
+    """All that a prediction follows from beside its image, as text."""
+    own = [sha256(folder / name) for name in ("model.safetensors", "config.json")]
+    return json.dumps([own, predictor.inference.as_record(), classes, weights])
+
+
+def result_text(result: Predicted, out: Path) -> str:
+    """The result for a person."""
+    old = len(result.done) - result.made
+    parts = [f"{len(result.done)} images segmented in {out}"] if result.done or not result.videos else []
+    parts += [f"{old} of them by an earlier call"] if old else []
+    parts += [f"{result.frames} frames of {result.videos} videos segmented in {out}"] if result.videos else []
+    return ", ".join(parts)
 
 
 def failure_text(failed: list[Failure], total: int) -> str:
@@ -89,33 +137,3 @@ def split_scales(text: str) -> tuple[float, ...]:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise UsageError(f"--scales: got {text!r}; expected numbers with commas between, such as 0.75,1,1.25") from None
-
-
-def _plan(inputs: list[Path], out: Path, kinds: Sequence[str]) -> list[Wanted]:
-    """Every image with its targets; raises UsageError where files would be lost."""
-    images: list[tuple[Path, Path]] = []
-    for item in inputs:
-        if item.is_dir():
-            found = sorted(p for p in item.rglob("*") if _is_photo(p, out))
-            if not found:
-                raise UsageError(f"{item}: holds no {', '.join(IMAGE_ENDINGS)} image")
-            images += [(image, image.relative_to(item).with_suffix("")) for image in found]
-        elif item.is_file():
-            images.append((item, Path(item.stem)))
-        else:
-            raise UsageError(f"{item}: no such image or folder")
-    ends = {kind: ".png" if kind == "labels" else f"_{kind}.png" for kind in kinds}
-    wanted = [(image, {kind: out / f"{name}{end}" for kind, end in ends.items()}) for image, name in images]
-    count = Counter(target for _, targets in wanted for target in targets.values())
-    if twice := sorted(str(target) for target, n in count.items() if n > 1):
-        raise UsageError(f"{', '.join(twice)}: two inputs would be written there; give the folder that holds both")
-    inside = {image.resolve() for image, _ in images}
-    if lost := sorted(str(target) for target in count if target.resolve() in inside):
-        raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")
-    return wanted
-
-
-def _is_photo(path: Path, out: Path) -> bool:
-    """An image by its name; not a hidden one (half-written or a file manager's), nor an earlier prediction."""
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_ENDINGS and not hidden and out not in path.parents

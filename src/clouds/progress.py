@@ -22,9 +22,9 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def track(items: Iterable[T], what: str, total: int, done: int = 0, unit: str = "it") -> Iterator[T]:
-    """Yield ``items`` while showing progress of ``what``: ``done`` of ``total`` are behind already."""
-    if done >= total:
+def track(items: Iterable[T], what: str, total: int | None, done: int = 0, unit: str = "it") -> Iterator[T]:
+    """Yield ``items`` while showing progress of ``what``: ``done`` of ``total`` (None: unknown) are behind already."""
+    if total is not None and done >= total:
         yield from items
     elif sys.stderr.isatty():
         yield from _bar(items, what, total, done, unit)
@@ -32,7 +32,7 @@ def track(items: Iterable[T], what: str, total: int, done: int = 0, unit: str = 
         yield from _lines(items, what, total, done, unit)
 
 
-def _bar(items: Iterable[T], what: str, total: int, done: int, unit: str) -> Iterator[T]:
+def _bar(items: Iterable[T], what: str, total: int | None, done: int, unit: str) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -51,13 +51,16 @@ def _bar(items: Iterable[T], what: str, total: int, done: int, unit: str) -> Ite
             progress.update(task, advance=1, rate=f"{made / (time.monotonic() - began):.1f} {unit}/s")
 
 
-def _lines(items: Iterable[T], what: str, total: int, done: int, unit: str) -> Iterator[T]:
+def _lines(items: Iterable[T], what: str, total: int | None, done: int, unit: str) -> Iterator[T]:
     began = last = time.monotonic()
     for made, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
             rate = made / max(now - began, 1e-9)
-            left = (total - done - made) / rate
-            say(f"{what}: {done + made}/{total}, {rate:.1f} {unit}/s, {clock(left)} left")
+            if total is None:
+                say(f"{what}: {done + made}, {rate:.1f} {unit}/s")
+            else:
+                left = max(total - done - made, 0) / rate  # a total may be an estimate
+                say(f"{what}: {done + made}/{total}, {rate:.1f} {unit}/s, {clock(left)} left")
             last = now

@@ -19,7 +19,7 @@ from clouds.foundation import backend_name
 from clouds.foundation.sam import PromptableSegmenter, check_second_pass, check_segmenter, load_segmenter
 from clouds.generate.images import write_png
 from clouds.generate.shards import locked
-from clouds.predict_files import IMAGE_ENDINGS
+from clouds.inputs import IMAGE_ENDINGS
 from clouds.progress import say, track
 from clouds.report.refined import write_refined_page
 from clouds.runs import usable_device

@@ -3,25 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.annotations import coco_annotations, coco_categories, polygons
 from clouds.classes import NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
-from clouds.files import whole_file
+from clouds.files import whole_file, write_json
 
 PHOTO_ENDINGS = (".jpg", ".jpeg")
+NOTEBOOK_SIDE = 1024  # pixels: the longer side of what a notebook shows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """Prediction for one image.
 
     labels: uint8 (H, W), index into ``classes``. scores: float32 (H, W), the winner's share of its pixel's scores, in
-    0..1. image: uint8 (H, W, 3) RGB. colors: uint8 (C, 3).
+    0..1. image: uint8 (H, W, 3) RGB, upright. colors: uint8 (C, 3). A notebook shows the overlay.
     """
 
     labels: NDArray[np.uint8]
@@ -46,35 +49,89 @@ class Result:
         ids: NDArray[np.uint8] = ID_OF_TRAIN_ID[self.labels]
         return ids
 
+    def shares(self) -> dict[str, float]:
+        """Classes that are there -> their share of the pixels, the largest first."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))[: len(self.classes)]
+        order = np.argsort(-counts, kind="stable")
+        return {self.classes[i]: float(counts[i] / self.labels.size) for i in order if counts[i]}
+
+    def coco(self, file_name: str = "") -> dict[str, Any]:
+        """A COCO object of this one image: "images", "annotations" (a class each, compressed RLE), "categories".
+
+        Category ids are train ids + 1. What ``pycocotools.coco.COCO`` reads.
+        """
+        height, width = self.labels.shape
+        return {
+            "images": [{"id": 1, "file_name": file_name, "height": height, "width": width}],
+            "annotations": coco_annotations(self.labels, self.scores, len(self.classes)),
+            "categories": coco_categories(self.classes, self.colors.tolist()),
+        }
+
+    def polygons(self) -> dict[str, Any]:
+        """The pieces of the label map as polygons in Cityscapes' layout (see ``clouds.annotations.polygons``)."""
+        return polygons(self.labels, self.classes)
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        some = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(self.shares().items())[:4])
+        return f"<Result {width}x{height}: {some}>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay, no larger than a page."""
+        picture = self.overlay()
+        factor = NOTEBOOK_SIDE / max(picture.shape)
+        if factor < 1:
+            picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        return _encoded(".png", picture, "overlay")
+
     def save(self, path: str | Path, kind: str = "labels") -> Path:
         """Write one file.
 
         kind: "labels" (train ids), "ids" (Cityscapes label ids) and "scores" (confidence, 0..255 for 0..1) as grey PNG;
-        "color" and "overlay" as PNG or, where the name says so, JPEG. UsageError for any other kind or name.
+        "color" and "overlay" as PNG or, where the name says so, JPEG; "coco" and "polygons" as JSON. UsageError for
+        any other kind or name.
         """
         path = Path(path)
         check_kinds([kind], self.classes)
         ending = path.suffix.lower()
-        allowed = (".png", *PHOTO_ENDINGS) if kind in ("color", "overlay") else (".png",)
+        own = ending_of(kind)
+        allowed = (own, *PHOTO_ENDINGS) if kind in ("color", "overlay") else (own,)
         if ending not in allowed:
-            why = "; JPEG would change its values" if ending in PHOTO_ENDINGS else ""
-            raise UsageError(f"{path}: {kind} is saved as {' or '.join(allowed)}{why}; name it {path.stem}.png")
-        picture = KINDS[kind](self)
-        ok, data = cv2.imencode(ending, picture[..., ::-1] if picture.ndim == 3 else picture)
-        if not ok:
-            raise DataError(f"{path}: OpenCV could not encode a {ending} of shape {picture.shape}")
+            why = "; JPEG would change its values" if ending in PHOTO_ENDINGS and own == ".png" else ""
+            raise UsageError(f"{path}: {kind} is saved as {' or '.join(allowed)}{why}; name it {path.stem}{own}")
+        if kind in TEXTS:
+            write_json(path, TEXTS[kind](self, path))
+            return path
+        data = _encoded(ending, PICTURES[kind](self), path)
         with whole_file(path) as temporary:
-            temporary.write_bytes(data.tobytes())
+            temporary.write_bytes(data)
         return path
 
 
-KINDS: dict[str, Callable[[Result], NDArray[np.uint8]]] = {
+def _encoded(ending: str, picture: NDArray[np.uint8], what: str | Path) -> bytes:
+    ok, data = cv2.imencode(ending, picture[..., ::-1] if picture.ndim == 3 else picture)
+    if not ok:
+        raise DataError(f"{what}: OpenCV could not encode a {ending} of shape {picture.shape}")
+    return bytes(data.tobytes())
+
+
+PICTURES: dict[str, Callable[[Result], NDArray[np.uint8]]] = {
     "labels": lambda result: result.labels,
     "color": Result.color,
     "overlay": Result.overlay,
     "ids": Result.ids,
     "scores": lambda result: (result.scores * 255).round().astype(np.uint8),
 }
+TEXTS: dict[str, Callable[[Result, Path], dict[str, Any]]] = {
+    "coco": lambda result, path: result.coco(path.stem.removesuffix("_coco")),
+    "polygons": lambda result, _: result.polygons(),
+}
+KINDS = (*PICTURES, *TEXTS)
+
+
+def ending_of(kind: str) -> str:
+    """The ending of a kind's file."""
+    return ".json" if kind in TEXTS else ".png"
 
 
 def check_kinds(kinds: Sequence[str], classes: Sequence[str] | None = None) -> None:

@@ -136,7 +136,7 @@ def audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A generated set, or a run that has one.")],
     overrides: Overrides = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="MODEL", help="What this model or run sees in the images.")
+        str | None, typer.Option("--model", metavar="MODEL", help="What this model, run or hub id sees in the images.")
     ] = None,
     clip: Annotated[
         str | None, typer.Option("--clip", metavar="open_clip/MODEL", help="Score how images fit their prompts.")

@@ -1,23 +1,29 @@
-"""Verbs that take a model or its parts to where they are used: predict, serve, import, refine."""
+"""Verbs that take a model or its parts to where they are used: predict, serve, push, import, refine."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from clouds.cli.options import Debug, Json, app, out_option, tell
+from clouds.cli.options import Debug, Json, Overrides, app, out_option, tell
 from clouds.errors import DataError
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@rev]")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, folders, 'globs', videos, camera:0, or - for stdin."),
+    ],
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", metavar="KIND,...", help="labels, color, overlay, ids, scores.  [default: labels,overlay]"
+            "--format",
+            metavar="KIND,...",
+            help="labels, color, overlay, ids, scores, coco, polygons.  [default: labels,overlay]",
         ),
     ] = None,
     shorter_side: Annotated[
@@ -34,38 +40,83 @@ def predict(
         str | None, typer.Option("--scales", metavar="X,...", help="Average over sizes, as 0.75,1,1.25.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Files segmented at a time.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images segmented at a time.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
     classes: Annotated[
         str | None, typer.Option("--classes", help="Other names to look for: scooter,road|street (text head only).")
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="Text tower's weights for new names, if not the recorded ones.")
     ] = None,
+    every: Annotated[int, typer.Option("--every", metavar="N", help="Of a video: each N-th frame.")] = 1,
+    fps: Annotated[float | None, typer.Option("--fps", metavar="X", help="Of a video: X frames a second.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Of a video or camera: at most N frames.")
+    ] = None,
+    as_frames: Annotated[
+        bool, typer.Option("--frames", help="Of a video: overlay and colours as files, not as a video.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Segment images: train-id PNGs and colour overlays, or the formats asked for.
+    """Segment images and videos: train-id PNGs and colour overlays, or the formats asked for. Run again, it goes on.
 
     Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
-               clouds predict runs/demo photos/ --format ids --window 768 --flip
+               clouds predict runs/demo 'photos/**/*.jpg' --format ids --window 768 --flip
+               clouds predict owner/name drive.mp4 --format overlay --fps 5 --device cuda
+               clouds predict runs/demo camera:0 --format overlay --limit 100
+               find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
                clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
     from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
+    from clouds.predict_files import result_text as told
+    from clouds.video import Pick
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
     how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
     how["scales"] = split_scales(scales) if scales is not None else None
-    done, failed = predict_files(model, inputs, out, kinds, batch_size, classes, weights, **how)
-    result = {"images": len(done), "folder": str(out.resolve()), "failed": failed}
-    tell(result, as_json, f"{len(done)} images segmented in {out}")
-    if failed:
-        raise DataError(failure_text(failed, len(done) + len(failed)))
+    done = predict_files(
+        model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
+        sys.stdin.buffer if "-" in inputs else None, **how,
+    )  # fmt: skip
+    tell(done.as_record(out), as_json, told(done, out))
+    if done.failed:
+        raise DataError(failure_text(done.failed, done.total))
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="For you and your organisation alone, if new.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the card, list the files, send nothing.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Also write card and settings there.  [with --dry-run: card]"),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="ID", help="The model's licence, as cc-by-nc-4.0.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Publish a model on the hub, with a card written from its run: data, recipe, results, licences, limits.
+
+    Examples:  clouds push runs/demo owner/name --dry-run
+               clouds push runs/demo/warmup owner/name --private --license cc-by-nc-4.0
+    """
+    from clouds.publish import push as send
+    from clouds.publish import push_text
+
+    result = send(model, repository, private, dry_run, out, licence)
+    tell(result, as_json, push_text(result))
 
 
 @app.command()
 def serve(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL [OTHER]", help="A model or run folder; a second to compare with.")
+        list[str],
+        typer.Argument(metavar="MODEL [OTHER]", help="As for predict; a second one to compare with on the page."),
     ],
     port: Annotated[int, typer.Option("--port", metavar="N", help="0: any free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
@@ -174,3 +225,21 @@ def refine(
         tell(result, as_json, result_text(result) if result["images"] else "")
     if result["failed"]:
         raise DataError(failure_text(result["failed"], result["images"] + len(result["failed"])))
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", help="Whose roles to look at.")] = "demo",
+    overrides: Overrides = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show versions, devices, the hub and the disk, and which backend each role of a recipe would use here.
+
+    Examples:  clouds doctor    clouds doctor gta-convnext-l train.device=cuda
+    """
+    from clouds.doctor import doctor_text, examine
+
+    result = examine(recipe, overrides)
+    tell(result, as_json, doctor_text(result))
+    raise typer.Exit(0 if result["ok"] else 1)

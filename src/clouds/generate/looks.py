@@ -1,7 +1,7 @@
 """A restyler with the styles it takes them from: which style an image gets follows from its seed alone.
 
-Styles are images of a folder, scenes that the street renderer draws, or, for a pipeline, prompts; never photos that
-models are scored on.
+Styles are images of a folder, photographs that come with scikit-image, scenes that the street renderer draws, or, for a
+pipeline, prompts; never photos that models are scored on.
 """
 
 import hashlib
@@ -19,11 +19,15 @@ from clouds.data.decode import decode_image, image_size
 from clouds.errors import UsageError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler
+from clouds.foundation.weights import package_file
 from clouds.progress import track
 from clouds.settings import Recipe, Restyle
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 DRAWN = (256, 512)  # height, width of a drawn style
+# Photographs of no street inside the package scikit-image, in the public domain or CC0 as its documentation says
+PUBLIC_PHOTOS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
+                 "rocket.jpg")  # fmt: skip
 Image = NDArray[np.uint8]
 
 
@@ -94,12 +98,14 @@ def check_looks(recipe: Recipe, drawn: bool, source: bool) -> None:
 
 
 def style_files(settings: Restyle, key: str, recipe: Recipe) -> dict[str, Path]:
-    """The images of the styles folder by their path below it, in order; none where no folder is named.
+    """The images of the styles by their path below their folder, in order; none where they are drawn or generated.
 
-    UsageError for a folder that cannot be.
+    UsageError for a folder that cannot be, BackendError for photographs that their package does not hold.
     """
     if settings.styles in (None, "generated"):
         return {}
+    if settings.styles == "photos":
+        return {name: package_file("skimage", f"data/{name}", "scikit-image") for name in PUBLIC_PHOTOS}
     folder = Path(str(settings.styles)).expanduser()
     if not folder.is_dir():
         raise UsageError(f"{key}.styles: {folder} is no folder; expected one of style images ({', '.join(ENDINGS)})")

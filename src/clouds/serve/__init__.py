@@ -20,13 +20,13 @@ NEEDED = {
 }
 
 
-def start(paths: Sequence[Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Serve one or two model folders until a signal; BackendError where the extra is not installed.
+def start(models: Sequence[str | Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Serve one or two models, as ``clouds.load`` takes them, until a signal.
 
-    ``tell`` gets ``{"url", "models"}`` once requests can come.
+    BackendError where the extra is not installed. ``tell`` gets ``{"url", "models"}`` once requests can come.
     """
     if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
         raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
     from clouds.serve.server import serve
 
-    serve(paths, service, device, tell)
+    serve(models, service, device, tell)

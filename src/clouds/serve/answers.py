@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from clouds.result import KINDS, Result
+from clouds.result import PICTURES, Result
 from clouds.serve.batching import Done, Served
 
 Format = Literal["labels", "overlay", "json"]
@@ -117,4 +117,4 @@ def answer(model: Served, done: Done, format: Format, wish: Wish) -> tuple[bytes
 
 
 def _text(result: Result, kind: str) -> str:
-    return b64encode(png(KINDS[kind](result))).decode()
+    return b64encode(png(PICTURES[kind](result))).decode()

@@ -5,6 +5,7 @@ import hmac
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
 import torch
@@ -13,7 +14,6 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
-from clouds import __version__
 from clouds.serve.answers import Found, Wish, answer
 from clouds.serve.batching import Batcher, Done, Served
 from clouds.serve.counters import Counters, Counting
@@ -58,7 +58,7 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         hands.shutdown(wait=False, cancel_futures=True)
 
     # FastAPI's own pages of documentation fetch scripts from elsewhere
-    app = FastAPI(title="CLOUDS", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="CLOUDS", version=version("clouds"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Counting, counters=counters)
     answer_in_json(app, counters)
     guarded = [Depends(_guard(service.token))] if service.token else []

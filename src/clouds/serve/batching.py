@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from clouds.predict import Pixels, Predictor
+from clouds.pictures import Pixels
+from clouds.predict import Predictor
 from clouds.result import Result
 
 

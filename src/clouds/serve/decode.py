@@ -1,37 +1,19 @@
 """From uploaded bytes to pixels: what the header says is checked before anything is decoded.
 
-The pixels are those of ``clouds.predict.as_rgb`` on the same file, turned as its EXIF orientation says: a phone's photo
-is looked at upright. (Files of a dataset are not turned, because their labels are drawn on the stored pixels.)
+The pixels are those that ``clouds predict`` sees of the same file, upright.
 """
 
 import re
-from collections.abc import Callable
-from io import BytesIO
 
-import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin
-
-from clouds.data.decode import decode_image, image_size
+from clouds.data.decode import decode_image, image_size, orientation
 from clouds.errors import DataError
-from clouds.predict import Pixels
+from clouds.pictures import Pixels, turned
 from clouds.serve.service import Refused
 
 MAX_SCANS = 100  # of a progressive JPEG; cameras and editors write about ten, and each is a pass over all pixels
-ORIENTATION = 0x0112
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # inside a scan, 0xff is followed by 0 or a restart's number
-
-# EXIF orientation -> upright; 1 and what is not listed stay
-_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.transpose(1, 0, 2),
-    6: lambda p: p.transpose(1, 0, 2)[:, ::-1],
-    7: lambda p: p.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda p: p.transpose(1, 0, 2)[::-1],
-}
 
 
 def pixel_count(data: bytes, max_pixels: int) -> int:
@@ -64,8 +46,7 @@ def decode(data: bytes, max_pixels: int) -> Pixels:
         pixels = decode_image(data, "image", max_pixels)
     except DataError as error:
         raise _undecodable(error) from error
-    turned = _UPRIGHT.get(_orientation(data))
-    return np.ascontiguousarray(turned(pixels) if turned else pixels)
+    return turned(pixels, orientation(data))
 
 
 def _undecodable(error: DataError) -> Refused:
@@ -84,17 +65,3 @@ def _check_scans(data: bytes) -> None:
             raise Refused(400, "undecodable", f"a JPEG of more than {MAX_SCANS} scans; save it anew")
         at += max(int.from_bytes(data[at : at + 2], "big"), 2)
     raise Refused(400, "undecodable", "the end of the JPEG is missing; truncated, send a whole one")
-
-
-def _orientation(data: bytes) -> int:
-    """The EXIF orientation, 1 where there is none that can be read."""
-    stream = BytesIO(data)
-    try:
-        opened: Image.Image
-        png = data.startswith(_PNG)
-        opened = PngImagePlugin.PngImageFile(stream) if png else JpegImagePlugin.JpegImageFile(stream)
-        exif = Image.Exif()
-        exif.load(opened.info.get("exif", b""))
-        return int(exif.get(ORIENTATION, 1))
-    except Exception:  # whatever a damaged EXIF block makes Pillow raise: the picture itself is whole
-        return 1

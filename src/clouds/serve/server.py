@@ -24,8 +24,11 @@ BACKLOG = 256
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(paths: Sequence[Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Serve one or two model folders until SIGTERM or Ctrl-C. UsageError or DataError before the first request."""
+def serve(paths: Sequence[str | Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Serve one or two models, as ``clouds.load`` takes them, until SIGTERM or Ctrl-C.
+
+    UsageError or DataError before the first request.
+    """
     if not 1 <= len(paths) <= 2:
         raise UsageError(f"MODEL: got {len(paths)}; expected one, or two to be compared")
     usable_device(device, "--device")
@@ -76,9 +79,9 @@ def listen(service: Service) -> socket.socket:
         ) from error
 
 
-def names_of(paths: Sequence[Path]) -> list[str]:
+def names_of(paths: Sequence[str | Path]) -> list[str]:
     """What models are called in requests: their folders' names; a run's joint model has the run's."""
-    whole = [path.resolve() for path in paths]
+    whole = [Path(path).resolve() for path in paths]
     folders = [path.parent if path.name == "model" else path for path in whole]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):

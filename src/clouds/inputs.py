@@ -1,0 +1,168 @@
+"""What ``clouds predict`` is pointed at (files, folders, globs, videos, cameras, stdin), and its outputs' names."""
+
+import glob
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from clouds.errors import DataError, UsageError
+from clouds.pictures import Pixels, read_upright, upright_image
+from clouds.progress import say
+from clouds.result import ending_of
+from clouds.video import CAMERA, VIDEO_ENDINGS
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+FILMED = ("color", "overlay")  # kinds that a video gives as a video
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture or moving picture. ``name``: of its outputs, below --out, without ending. ``shown``: its own."""
+
+    kind: Literal["image", "video", "camera"]
+    source: Path | str | bytes | BinaryIO
+    name: Path
+    shown: str
+
+    @property
+    def where(self) -> str:
+        """What to call it in a message: the path as it was found."""
+        return str(self.source) if isinstance(self.source, Path) else self.shown
+
+    def pixels(self) -> Pixels:
+        """An image, read upright; DataError naming it."""
+        if isinstance(self.source, bytes):
+            return upright_image(self.source, self.shown)
+        return read_upright(Path(str(self.source)))
+
+    def targets(self, out: Path, kinds: Sequence[str]) -> dict[str, Path]:
+        """The file of each kind made of an image."""
+        return {kind: out / f"{self.name}{_end(kind)}" for kind in kinds}
+
+    def films(self, out: Path, kinds: Sequence[str]) -> dict[str, Path]:
+        """The kinds that a video gives as one video each."""
+        return {kind: out / f"{self.name}_{kind}.mp4" for kind in kinds if kind in FILMED}
+
+    def frame_targets(self, out: Path, kinds: Sequence[str], index: int) -> dict[str, Path]:
+        """The file of each kind made of one frame."""
+        return {kind: out / self.name / f"{index:06d}{_end(kind)}" for kind in kinds}
+
+
+def _end(kind: str) -> str:
+    return ending_of(kind) if kind == "labels" else f"_{kind}{ending_of(kind)}"
+
+
+def gather(words: Sequence[str | Path], out: Path, stdin: BinaryIO | None = None) -> list[Item]:
+    """The inputs that words name, in order.
+
+    A folder stands for the images below it; it, or the fixed beginning of a glob, is what names are relative to.
+    Raises UsageError for what is not there or holds nothing.
+    """
+    if sum(str(word) == STDIN for word in words) > 1:
+        raise UsageError("-: named twice, but there is one stdin")
+    items: list[Item] = []
+    for word in words:
+        if str(word) == STDIN and stdin is not None:
+            items += _piped(stdin, out)
+        else:
+            items += _named(word, out)
+    return items
+
+
+def _named(word: str | Path, out: Path) -> list[Item]:
+    path, text = Path(word), str(word)
+    if text.startswith(CAMERA):
+        return [Item("camera", text, _camera_name(text), text)]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if _usable(p, out))
+        found = [p for p in files if p.suffix.lower() in IMAGE_ENDINGS]
+        videos = len(files) - len(found)
+        told = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
+        if not found:
+            raise UsageError(told or f"{path}: holds no {', '.join(IMAGE_ENDINGS)} image")
+        if told:
+            say(told)
+        return [_file(p, p.relative_to(path)) for p in found]
+    if path.is_file():
+        return [_file(path, Path(path.name))]
+    if any(sign in text for sign in "*?["):
+        base = _fixed(path)
+        files = sorted(Path(p) for p in glob.glob(text, recursive=True) if _usable(Path(p), out))  # noqa: PTH207
+        if not files:
+            raise UsageError(f"{text}: no image or video has such a name")
+        return [_file(p, p.relative_to(base)) for p in files]
+    raise UsageError(f"{path}: no such image or folder")
+
+
+def _file(path: Path, name: Path) -> Item:
+    kind: Literal["image", "video"] = "video" if path.suffix.lower() in VIDEO_ENDINGS else "image"
+    return Item(kind, path, name.with_suffix(""), name.as_posix())
+
+
+def _camera_name(text: str) -> Path:
+    """Cameras are recorded anew each time, so the time is a part of the name: nothing older is overwritten."""
+    return Path(re.sub(r"[^\w.]+", "-", text).strip("-") + time.strftime("-%Y%m%d-%H%M%S"))
+
+
+def _fixed(pattern: Path) -> Path:
+    """The folders of a glob before its first sign."""
+    parts = []
+    for part in pattern.parts[:-1]:
+        if any(sign in part for sign in "*?["):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _usable(path: Path, out: Path) -> bool:
+    """An image or video by its name; not a hidden one (half-written or a file manager's), nor an earlier prediction."""
+    known = path.suffix.lower() in (*IMAGE_ENDINGS, *VIDEO_ENDINGS)
+    return known and not path.name.startswith(".") and out not in path.parents and path.is_file()
+
+
+def _piped(stdin: BinaryIO, out: Path) -> list[Item]:
+    """stdin by its first bytes: one PNG or JPEG, lines of text that are inputs themselves, or else a video."""
+    head: bytes = stdin.peek(512)[:512] if hasattr(stdin, "peek") else b""
+    if not head:
+        raise UsageError("-: stdin is empty; pipe an image, a video or one path a line")
+    if head.startswith((b"\x89PNG", b"\xff\xd8")):
+        return [Item("image", stdin.read(), Path("stdin"), "stdin")]
+    if any(byte < 32 and byte not in b"\t\r\n" for byte in head):
+        return [Item("video", stdin, Path("stdin"), "stdin")]
+    try:
+        lines = stdin.read().decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"-: stdin is neither an image, a video nor UTF-8 paths, one a line ({error})") from error
+    return gather([line.strip() for line in lines if line.strip()], out)
+
+
+def check_targets(items: Sequence[Item], out: Path, kinds: Sequence[str], film: bool) -> None:
+    """Raises UsageError, before any work, where two inputs would be written to one file or an input be overwritten."""
+    claims: dict[Path, str] = {}
+    twice: dict[str, tuple[str, str]] = {}
+    folders: dict[Path, str] = {}
+    for item in items:
+        if item.kind == "image":
+            files = list(item.targets(out, kinds).values())
+        else:
+            files = [*(item.films(out, kinds).values() if film else ()), out / item.name / "frame"]
+            folders.setdefault(out / item.name, item.where)
+        for file in files:
+            if (other := claims.setdefault(file, item.where)) is not item.where:
+                twice[str(file)] = (other, item.where)
+    for file, shown in claims.items():
+        if file.parent in folders and folders[file.parent] != shown:
+            twice[str(file.parent)] = (folders[file.parent], shown)
+    if twice:
+        told = "; ".join(f"{file} ({a} and {b})" for file, (a, b) in sorted(twice.items())[:5])
+        more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+        raise UsageError(f"{told}{more}: two inputs would be written there; give the folder that holds both")
+    inside = {item.source.resolve() for item in items if isinstance(item.source, Path)}
+    if lost := sorted(str(file) for file in claims if file.resolve() in inside):
+        raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")
+
+

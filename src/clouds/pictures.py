@@ -1,0 +1,82 @@
+"""Whatever a picture comes as, made RGB pixels that stand upright."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from clouds.data.decode import decode_image, orientation
+from clouds.errors import DataError
+
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+Picture = str | Path | Image.Image | NDArray[np.uint8] | torch.Tensor
+
+EXPECTED = "expected a path, a PIL image, or a uint8 array or tensor of (H, W, 3) or (3, H, W)"
+
+
+def as_rgb(image: Picture) -> Pixels:
+    """A path, PIL image, or uint8 array or tensor of (H, W, 3) or (3, H, W) in RGB -> uint8 (H, W, 3).
+
+    Files and PIL images are turned as their EXIF orientation says, so that a phone's photo stands upright. Raises
+    DataError naming what is wrong.
+    """
+    if isinstance(image, str | Path):
+        return read_upright(Path(image))
+    if isinstance(image, Image.Image):
+        return _of_pil(image)
+    tensor = isinstance(image, torch.Tensor)
+    pixels = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    if pixels.ndim == 4:
+        raise DataError(f"{EXPECTED}, got {pixels.shape}: a batch; predict_batch and stream take several images")
+    first, last = (pixels.ndim == 3 and pixels.shape[axis] == 3 for axis in (0, 2))
+    # where both readings fit, a tensor's is channels first and an array's channels last, as each is used
+    if first and (tensor or not last):
+        pixels = pixels.transpose(1, 2, 0)
+    elif not last:
+        raise DataError(f"{EXPECTED}, got {pixels.dtype} {pixels.shape}")
+    if pixels.dtype != np.uint8 or not pixels.size:
+        raise DataError(f"{EXPECTED}, got {pixels.dtype} {pixels.shape}")
+    return np.ascontiguousarray(pixels)
+
+
+def read_upright(path: Path) -> Pixels:
+    """An image file as it is meant to be seen; DataError naming the file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such image")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return upright_image(data, str(path))
+
+
+def upright_image(data: bytes, where: str) -> Pixels:
+    """The bytes of a PNG or JPEG -> RGB pixels, upright; DataError naming ``where``."""
+    return turned(decode_image(data, where), orientation(data))
+
+
+def turned(pixels: Pixels, how: int) -> Pixels:
+    """Pixels by an EXIF orientation, 1 to 8; others leave them as they are."""
+    turns: dict[int, Any] = {
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: p.swapaxes(0, 1)[:, ::-1],
+        7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
+        8: lambda p: p.swapaxes(0, 1)[::-1],
+    }
+    return np.ascontiguousarray(turns[how](pixels)) if how in turns else pixels
+
+
+def _of_pil(image: Image.Image) -> Pixels:
+    how = image.getexif().get(0x0112, 1)
+    deep = image.mode.startswith("I;16")  # Pillow's own conversion clips at 255: nearly all white
+    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+    pixels = np.asarray(image if image.mode in ("I", "F") else image.convert("RGB"))
+    if pixels.dtype != np.uint8 or not pixels.size:
+        raise DataError(f"{EXPECTED}, got a PIL image of mode {image.mode} and {image.width}x{image.height} pixels")
+    return turned(pixels, how)

@@ -1,0 +1,85 @@
+"""``clouds push``: a model on the hub, with a card written from its run. Safetensors only, nothing is pickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clouds.card import origin, without_places, write_card
+from clouds.errors import BackendError, UsageError
+from clouds.files import whole_file
+from clouds.model.checkpoint import CONFIG, WEIGHTS, load_model
+from clouds.model.hub import HUB_ID
+
+DRY_OUT = Path("card")
+
+
+def push(
+    model: str | Path,
+    repository: str,
+    private: bool = False,
+    dry_run: bool = False,
+    out: Path | None = None,
+    licence: str | None = None,
+) -> dict[str, Any]:
+    """Upload a run's final model, or a model folder, to the hub as ``repository``, "owner/name".
+
+    What is uploaded: the weights and config.json; README.md, the card; recipe.yaml and results.json where the run has
+    them. This machine's paths are shortened to their last part. ``out`` also writes all but the weights there;
+    ``dry_run`` only does that (by default into ``card``) and needs no network.
+
+    -> {"repository", "pushed", "files": [{"name", "bytes"}], "card", "url", "commit"}, the last three None where there
+    are none. UsageError and DataError before anything is sent; BackendError where the hub refuses or is not there.
+    """
+    match = HUB_ID.fullmatch(repository)
+    if not match or match["revision"]:
+        raise UsageError(f"{repository!r}: no name of a hub repository; expected OWNER/NAME")
+    found = origin(Path(model))
+    load_model(found.folder)  # what cannot be loaded is not to be published
+    small = {"README.md": write_card(found, repository, licence), CONFIG: json.dumps(found.config, indent=2) + "\n"}
+    if found.recipe:
+        small["recipe.yaml"] = yaml.safe_dump(without_places(found.recipe), sort_keys=False)
+    if found.results:
+        small["results.json"] = json.dumps(without_places(found.results), indent=1) + "\n"
+    out = out or (DRY_OUT if dry_run else None)
+    if out:
+        for name, text in small.items():
+            with whole_file(out / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    sizes = {name: len(text.encode()) for name, text in small.items()}
+    sizes[WEIGHTS] = (found.folder / WEIGHTS).stat().st_size
+    sent = {} if dry_run else _upload(repository, private, small, found.folder / WEIGHTS)
+    return {
+        "repository": repository,
+        "pushed": not dry_run,
+        "files": [{"name": name, "bytes": size} for name, size in sorted(sizes.items())],
+        "card": str((out / "README.md").resolve()) if out else None,
+        "url": sent.get("url"),
+        "commit": sent.get("commit"),
+    }
+
+
+def push_text(result: dict[str, Any]) -> str:
+    """The result for a person."""
+    lines = [f"{each['name']:<20}{each['bytes']:>14,} bytes" for each in result["files"]]
+    told = f"pushed: {result['url']} at {result['commit']}" if result["pushed"] else "nothing sent: a dry run"
+    return "\n".join([*lines, *([f"card: {result['card']}"] if result["card"] else []), told])
+
+
+def _upload(repository: str, private: bool, small: dict[str, str], weights: Path) -> dict[str, str]:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(library_name="clouds")
+    files = [CommitOperationAdd(name, text.encode()) for name, text in small.items()]
+    files.append(CommitOperationAdd(WEIGHTS, weights))
+    try:
+        url = api.create_repo(repository, private=private or None, exist_ok=True)
+        commit = api.create_commit(repository, files, commit_message="A CLOUDS model and its card")
+    except Exception as error:  # the client's own kinds and those of its HTTP library alike
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise BackendError(
+            f"{repository}: not pushed ({type(error).__name__}: {first}). Pushing needs a network and a token that may "
+            "write there: `hf auth login`, or HF_TOKEN; run again then, --dry-run shows what would be sent"
+        ) from error
+    return {"url": str(url), "commit": str(commit.oid)}

@@ -1,0 +1,177 @@
+"""Moving pictures: frames of a video file, a stream or a camera, and a video written whole or not at all."""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.errors import BackendError, DataError, UsageError
+from clouds.files import whole_file
+
+VIDEO_ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg")
+CAMERA = "camera:"
+TICKS = 60_000  # a second: most frame rates, 30000/1001 among them, are whole numbers of ticks
+
+
+class Frame(NamedTuple):
+    """``number``: its place in the video, from 0. ``seconds``: since the first one. ``pixels``: uint8 (H, W, 3) RGB."""
+
+    number: int
+    seconds: float
+    pixels: NDArray[np.uint8]
+
+
+class Pick(NamedTuple):
+    """Which frames: one in ``every``, or ``fps`` a second of the video, at most ``limit``."""
+
+    every: int = 1
+    fps: float | None = None
+    limit: int | None = None
+
+    def check(self) -> None:
+        """Raises UsageError naming what cannot be."""
+        if self.every < 1 or (self.limit is not None and self.limit < 1):
+            raise UsageError(f"--every, --limit: got {self.every}, {self.limit}; expected 1 or more")
+        if self.fps is not None and (not 0 < self.fps <= 1000 or self.every != 1):
+            raise UsageError(f"--fps: got {self.fps:g}; expected frames a second, up to 1000, and no --every with it")
+
+
+def frames(source: str | Path | BinaryIO, every: int = 1, fps: float | None = None, limit: int | None = None,
+           ) -> Iterator[Frame]:  # fmt: skip
+    """Frames of a video file or stream (PyAV), or of ``"camera:0"`` (OpenCV), read as they are asked for.
+
+    A video's rotation is heeded. Raises UsageError for picks that cannot be, BackendError without PyAV, DataError for
+    what cannot be read.
+    """
+    pick = Pick(every, fps, limit)
+    pick.check()
+    if isinstance(source, str) and source.startswith(CAMERA):
+        return _picked(_camera(source.removeprefix(CAMERA)), pick)
+    pyav()
+    return _picked(_video(source), pick)
+
+
+def frame_count(path: Path, pick: Pick) -> int | None:
+    """About how many frames there are to be picked; None where the file does not tell."""
+    av = pyav()
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 0)
+            seconds = (container.duration or 0) / 1e6
+            whole = stream.frames or round(seconds * rate)
+    except (av.error.FFmpegError, OSError, IndexError):
+        return None  # reading it will say what is wrong
+    count = round(seconds * min(pick.fps, rate or pick.fps)) if pick.fps else -(-whole // pick.every)
+    count = min(count, pick.limit) if pick.limit and count else count
+    return count or None
+
+
+def pyav() -> Any:
+    """The package av; BackendError saying how to get it."""
+    try:
+        import av
+    except ImportError as error:
+        raise BackendError("videos are read by PyAV, which is not installed; pip install 'clouds[video]'") from error
+    return av
+
+
+def _picked(source: Generator[Frame, None, None], pick: Pick) -> Iterator[Frame]:
+    taken, slot = 0, -1
+    with closing(source):
+        for frame in source:
+            if pick.fps is None:
+                wanted = frame.number % pick.every == 0
+            else:
+                due = int(frame.seconds * pick.fps + 1e-6)
+                wanted, slot = due > slot, max(due, slot)
+            if wanted:
+                taken += 1
+                yield frame
+            if pick.limit and taken >= pick.limit:
+                return
+
+
+def _video(source: str | Path | BinaryIO) -> Generator[Frame, None, None]:
+    av = pyav()
+    where = str(source) if isinstance(source, str | Path) else "stdin"
+    try:
+        with av.open(source if where == "stdin" else where) as container:
+            if not container.streams.video:
+                raise DataError(f"{where}: holds no video")
+            stream, first = container.streams.video[0], None
+            stream.thread_type = "AUTO"
+            index = -1
+            for index, each in enumerate(container.decode(stream)):
+                now = float(each.time) if each.time is not None else index / float(stream.average_rate or 25)
+                first = now if first is None else first
+                pixels = np.rot90(each.to_ndarray(format="rgb24"), round(each.rotation / 90))
+                yield Frame(index, now - first, np.ascontiguousarray(pixels))
+            if index < 0:
+                raise DataError(f"{where}: holds no frame that can be decoded")
+    except (av.error.FFmpegError, OSError, EOFError) as error:
+        why = getattr(error, "strerror", None)
+        why = f"; {why}" if why else ""
+        hint = ". An MP4 can only be piped if it begins with its index" if where == "stdin" else ""
+        raise DataError(f"{where}: cannot be read as a video, or only in part{why}{hint}") from error
+
+
+def _camera(name: str) -> Generator[Frame, None, None]:
+    """A camera's frames, the newest at a time: those that come while the model works are lost, not queued."""
+    capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
+    try:
+        if not capture.isOpened():
+            raise DataError(f"{CAMERA}{name}: OpenCV cannot open it; name a camera's number, its device or an address")
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        began, index = time.monotonic(), 0
+        while True:
+            whole, pixels = capture.read()
+            if not whole:
+                break
+            yield Frame(index, time.monotonic() - began, np.ascontiguousarray(pixels[..., ::-1]))
+            index += 1
+        if not index:
+            raise DataError(f"{CAMERA}{name}: opened, but gives no frame; is another program using it?")
+    finally:
+        capture.release()
+
+
+@contextmanager
+def video_writer(path: str | Path) -> Iterator[Callable[[NDArray[np.uint8], float], None]]:
+    """Yield a function that adds a picture (H, W, 3) RGB, shown from so many seconds on; all get the first one's size.
+
+    H.264 where PyAV has its encoder, else MPEG-4. The file appears when all is written; DataError if nothing was.
+    """
+    av = pyav()
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    stream: Any = None
+    with whole_file(Path(path)) as temporary, av.open(str(temporary), "w") as container:
+
+        def write(picture: NDArray[np.uint8], seconds: float) -> None:
+            nonlocal stream
+            height, width = picture.shape[:2]
+            if stream is None:
+                stream = container.add_stream(codec, rate=30)
+                stream.pix_fmt = "yuv420p"
+                stream.width, stream.height = width + width % 2, height + height % 2  # chroma is of half the size
+                stream.codec_context.time_base = Fraction(1, TICKS)
+            if (stream.width, stream.height) != (width, height):
+                if abs(stream.width - width) < 2 and abs(stream.height - height) < 2:
+                    down, right = stream.height - height, stream.width - width
+                    picture = cv2.copyMakeBorder(picture, 0, down, 0, right, cv2.BORDER_REPLICATE)
+                else:
+                    picture = cv2.resize(picture, (stream.width, stream.height), interpolation=cv2.INTER_AREA)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = round(seconds * TICKS), Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
+
+        yield write
+        if stream is None:
+            raise DataError(f"{path}: no frame came, so no video is written")
+        container.mux(stream.encode())
