@@ -135,7 +135,7 @@ def main() -> None:
         with server(model, QUEUE) as (url, process):
             codes, took, seconds = ask(url, data, CROWD, 2 * options.seconds, True)
             pace = codes[200] / seconds
-            bound = (QUEUE + BATCH) / pace  # the images in the house when it was let in, itself among them
+            bound = (QUEUE + 2 * BATCH) / pace  # the batch that runs, however few are in it, and all places
             print(
                 f"{CROWD} clients, queue {QUEUE}: {codes.total()} requests, {codes[200]} answered at {pace:.2f} "
                 f"images/s, {codes[503]} told to come again, {codes.total() - codes[200] - codes[503]} others; "

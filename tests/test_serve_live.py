@@ -96,7 +96,7 @@ def test_a_refused_body_without_end_is_cut_off(server):
 
 def test_an_answer_that_nobody_reads_is_cut_off():
     with live(*sleeping(0.0, timeout=2)) as slow:
-        data = encoded(np.random.default_rng(0).integers(0, 256, (900, 1100, 3), np.uint8))
+        data = encoded(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8))
         with socket.socket() as idle:
             idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             idle.connect(("127.0.0.1", slow.port))
@@ -110,7 +110,7 @@ def test_an_answer_that_nobody_reads_is_cut_off():
                     got += len(part)
             except ConnectionError:
                 pass
-            assert got < 2_000_000  # of three million
+            assert got < 10_000_000  # of twelve million; buffers on the way hold some
         assert slow.segment(encoded()).status_code == 200
         assert "Traceback" not in slow.log()
 
