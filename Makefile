@@ -32,7 +32,9 @@ test-slow: env
 	$(PYTEST) -m slow
 
 docs: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python benchmarks/contact_sheet.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: env
 	$(BIN)/python benchmarks/streets.py

@@ -23,8 +23,8 @@ def small_model(seed: int = 2, **settings):
     torch.manual_seed(seed)
     sizes = {"hidden": 32, "queries": 6, "heads": 4, "pixel_layers": 1, "layers": 2, "pixel_ffn": 32, "ffn": 32}
     model = Segmenter(
-        vision="efficientnet-lite0", text="all-minilm-l6-v2", text_dim=16,
-        **{"classes": list(NAMES), "synonyms": [list(group) for group in SYNONYMS],
+        vision="efficientnet-lite0", text="all-minilm-l6-v2",
+        **{"text_dim": 16, "classes": list(NAMES), "synonyms": [list(group) for group in SYNONYMS],
            "colors": [list(color) for color in COLORS], **sizes, "shorter_side": 64, "pretrained": False, **settings},
     )  # fmt: skip
     with torch.no_grad():

@@ -19,8 +19,8 @@ from clouds.cli import main, run
 from clouds.files import read_jsonl
 
 VERBS = (
-    "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "push", "import",
-    "refine", "report", "sweep", "serve",
+    "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "push",
+    "export", "import", "refine", "report", "sweep", "serve",
 )  # fmt: skip
 SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
 

@@ -1,4 +1,4 @@
-"""Verbs that take a model or its parts to where they are used: predict, serve, push, import, refine."""
+"""Verbs that take a model or its parts to where they are used: predict, push, export, import, refine."""
 
 import sys
 from pathlib import Path
@@ -113,45 +113,48 @@ def push(
 
 
 @app.command()
-def serve(
-    models: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL [OTHER]", help="As for predict; a second one to compare with on the page."),
-    ],
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any free one.")] = 8000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
-    token: Annotated[
-        str | None, typer.Option("--token", envvar="CLOUDS_TOKEN", help="Ask for it as bearer token.")
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For --score, as data.root=PATH.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option("--max-bytes", metavar="N", help="Of an upload.")] = 20_000_000,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", metavar="N", help="Of an image.")] = 16_000_000,
-    queue: Annotated[int, typer.Option("--queue", metavar="N", help="Images that may wait; more get 503.")] = 32,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images segmented at a time.")] = 4,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", help="Seconds for an upload, for its answer, for a stop.")
-    ] = 30.0,
-    drain: Annotated[
-        float, typer.Option("--drain", metavar="S", help="Seconds from SIGTERM, not ready, to the port's end.")
-    ] = 2.0,
-    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", help="Of the model.  [default: PyTorch's]")
+    format_: Annotated[str, typer.Option("--format", metavar="KIND", help="onnx, torch-export or openvino.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write.  [default: model.onnx, .pt2, .xml]")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="HxW|dynamic", help="Of the images.")] = "dynamic",
+    half: Annotated[bool, typer.Option("--half", help="Weights in 16 bits.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise; shows what it costs in mIoU (onnx only).")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", metavar="DIR", help="Images for --int8.  [default: rendered scenes]")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option("--score", metavar="DOMAIN", help="What --int8 is scored on.  [default: town]")
+    ] = None,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option("--photos", metavar="PATH", help="Images or folders to check with (repeat).  [default: public]"),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Answer images over HTTP, with a web page on the same port. Ctrl-C or SIGTERM stops it.
+    """Write the whole path from image bytes to labels as one file, checked against PyTorch before it gets its name.
 
-    Examples:  clouds serve runs/demo
-               clouds serve runs/demo runs/demo/warmup --port 9000
-               CLOUDS_TOKEN=... clouds serve runs/demo --host 0.0.0.0
-               curl -H "Content-Type: image/jpeg" --data-binary @street.jpg "localhost:8000/v1/segment?format=overlay"
+    Input: image, uint8 (1, 3, H, W) RGB. Output: labels, uint8 (1, H, W).
+
+    Examples:  clouds export runs/demo --out clouds.onnx
+               clouds export runs/demo --format openvino --half --out clouds.xml
+               clouds export runs/demo --format torch-export --size 720x1280 --out clouds.pt2
+               clouds export runs/demo --int8 --calibrate photos/ --score camvid-day data.root=../data
     """
-    from clouds.serve import start
-    from clouds.serve.service import Service
+    from clouds.export.request import request
 
-    limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
-    start(models, limits, device, lambda told: tell(told, as_json, f"{', '.join(told['models'])} on {told['url']}"))
+    wanted = request(model, format_, out, size, half, int8, tuning=bool(calibrate or score))
+    from clouds.export import export as write
+    from clouds.export import result_text
+
+    result = write(model, wanted, photos, calibrate, score, settings)
+    tell(result, as_json, "" if as_json else result_text(result))
 
 
 @app.command("import")

@@ -115,9 +115,9 @@ class TextHead(nn.Module):
 
     def embeddings(self, queries: Tensor, masks: Tensor, features: Tensor) -> Tensor:
         """queries (B, Q, D), mask logits (B, Q, h, w), mask features (B, D, h, w) -> unit rows (B, Q, T)."""
-        inside = (masks.detach() > 0).to(features.dtype)
-        inside = inside / (inside.sum((-2, -1), keepdim=True) + 1e-8)
-        pooled = torch.einsum("bqhw,bdhw->bqd", inside, features)
+        inside = (masks.detach() > 0).to(features.dtype).flatten(2)
+        inside = inside / inside.sum(-1, keepdim=True).clamp(min=1)  # an empty mask pools to zero
+        pooled = inside @ features.flatten(2).transpose(1, 2)
         return F.normalize(self.embed(self.pool_proj(pooled) + queries), dim=-1)
 
     def forward(

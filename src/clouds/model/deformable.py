@@ -36,17 +36,17 @@ def sample_by_grid(value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes:
     """``deformable_sample`` by grid_sample: differentiable twice, exportable, at home on a GPU."""
     b, m = x.shape[0], x.shape[2]
     planes = value.permute(0, 2, 3, 1).flatten(0, 1)  # (B M, C, K)
-    sampled, start = [], 0
+    shares = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)[:, :, None]  # (B M, L, 1, N, P)
+    mixed, start = planes.new_zeros(()), 0
     for level, (height, width) in enumerate(shapes):
         plane = planes[..., start : start + height * width].unflatten(-1, (height, width))
         grid = torch.stack(
             ((2 * x[..., level, :] + 1) / width - 1, (2 * y[..., level, :] + 1) / height - 1), dim=-1
         )  # (B, N, M, P, 2)
         grid = grid.transpose(1, 2).flatten(0, 1)  # (B M, N, P, 2)
-        sampled.append(F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+        sampled = F.grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        mixed = mixed + (sampled * shares[:, level]).sum(-1)  # (B M, C, N)
         start += height * width
-    shares = weights.flatten(3).transpose(1, 2).flatten(0, 1)[:, None]  # (B M, 1, N, L P)
-    mixed = (torch.cat(sampled, dim=-1) * shares).sum(-1)  # (B M, C, N)
     out: Tensor = mixed.unflatten(0, (b, m)).permute(0, 3, 1, 2)
     return out
 

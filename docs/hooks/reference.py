@@ -1,0 +1,152 @@
+"""Reference pages from the code: where a page says ``<!-- verbs -->``, ``<!-- settings -->`` or ``<!-- recipes -->``,
+the verbs of the command line, the settings' types or the shipped recipes stand in the site."""
+
+import re
+import types
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from clouds.cli import app
+from clouds.config import recipe_names
+from clouds.settings import LabelledSet, Recipe
+
+
+def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
+    up = "../" * page.file.src_uri.count("/")
+    for marker, make in (("verbs", verbs), ("settings", settings), ("recipes", recipes)):
+        if f"<!-- {marker} -->" in markdown:
+            text = re.sub(r"(?<![\w/.(])docs/([\w-]+\.md)", rf"[\1]({up}\1)", make()) if marker != "recipes" else make()
+            markdown = markdown.replace(f"<!-- {marker} -->", text)
+    return markdown
+
+
+def verbs() -> str:
+    group = typer.main.get_command(app)
+    return "\n".join(_verb(name, command) for name, command in group.commands.items())  # type: ignore[attr-defined]
+
+
+def _verb(name: str, command: Any) -> str:
+    about, examples = split_help(command.help or "")
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    options = [each for each in command.params if each.param_type_name == "option" and each.name != "debug"]
+    usage = " ".join([f"clouds {name}", *(each.metavar for each in arguments), "[OPTION]..."])
+    lines = [f"## clouds {name}", "", about, "", "```text", usage, "```", ""]
+    if examples:
+        lines += ["```sh", *examples, "```", ""]
+    lines += ["| word | what it is | default |", "|---|---|---|"]
+    lines += [_row(f"`{each.metavar}`", each.help or "", "") for each in arguments]
+    for each in options:
+        words = ", ".join(each.opts) + ("" if each.is_flag else f" {each.metavar or each.name.upper()}")
+        told, _, default = (each.help or "").partition("  [default: ")
+        if not default and each.show_default and each.default not in (None, False):
+            default = str(each.default)
+        lines.append(_row(f"`{words}`", told, default.removesuffix("]")))
+    return "\n".join([*lines, ""])
+
+
+def split_help(text: str) -> tuple[str, list[str]]:
+    """A verb's docstring -> what it does, its examples one a line."""
+    about, *rest = re.split(r"Examples?:", re.sub(r"\f", "", text))
+    examples = [line.strip() for part in rest for line in re.split(r"\n|\s{4,}", part)]
+    return " ".join(about.split()), [line for line in examples if line]
+
+
+def settings() -> str:
+    parts = ["## The recipe itself {: #recipe }\n", _table(Recipe, "", only_values=True)]
+    for name, field in Recipe.model_fields.items():
+        if model := _model(field.annotation):
+            parts.append(_group(name, model))
+    told = LabelledSet.__doc__ or ""
+    parts += ["## An entry of `data.source` {: #labelled-set }\n", _prose(told), _table(LabelledSet, "")]
+    return "\n".join(parts)
+
+
+def _group(key: str, model: type[BaseModel]) -> str:
+    lines = [f"## `{key}` {{: #{key} }}\n" if "." not in key else f"### `{key}` {{: #{key} }}\n"]
+    lines += [_prose(model.__doc__ or ""), _table(model, key, only_values=True)]
+    for name, field in model.model_fields.items():
+        if inner := _model(field.annotation):
+            lines.append(_group(f"{key}.{name}", inner))
+    return "\n".join(lines)
+
+
+def _table(model: type[BaseModel], key: str, only_values: bool = False) -> str:
+    rows = ["| key | values | default |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if only_values and _model(field.annotation):
+            continue
+        value = None if field.is_required() else _plain(field.get_default(call_default_factory=True))
+        default = f"`{value}`" if value else ""
+        rows.append(_row(f"`{key}.{name}`" if key else f"`{name}`", _values(field.annotation, field.metadata), default))
+    return "\n".join([*rows, ""])
+
+
+KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path",
+         dict: "keys and values"}  # fmt: skip
+BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of"}
+
+
+def _values(kind: Any, metadata: Sequence[Any] = ()) -> str:
+    """What a value of a type may be, in words."""
+    inside = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return _values(inside[0], [*inside[1:], *metadata])
+    if get_origin(kind) in (types.UnionType, Union):
+        return " or ".join("null" if each is types.NoneType else _values(each, metadata) for each in inside)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{name}`" for name in inside)
+    if get_origin(kind) is tuple:
+        count = "list of" if inside[-1] is Ellipsis else f"{len(inside)} of:"
+        return f"{count} {_values(inside[0])}"
+    if get_origin(kind) is list:
+        return "a name, a set (below), or a list of those"
+    metadata = [each for one in metadata for each in (one.metadata if isinstance(one, FieldInfo) else [one])]
+    for validator in metadata:  # settings.kinds.one_of says what it allows when asked for what it does not
+        if getattr(getattr(validator, "func", None), "__name__", "") == "known":
+            try:
+                validator.func("?")
+            except ValueError as allowed:
+                return ", ".join(f"`{name}`" for name in str(allowed).removeprefix("expected ").split(" or "))
+    words = [KINDS[get_origin(kind) or kind]]
+    for name, word in BOUNDS.items():
+        words += [f"{word} {_plain(getattr(each, name))}" for each in metadata if getattr(each, name, None) is not None]
+    words += [f"matching `{each.pattern}`" for each in metadata if getattr(each, "pattern", None)]
+    return " ".join(words)
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML has it."""
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in value if v not in (None, "")) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(
+        value, bool | types.NoneType) else str(value)
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    kinds = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+
+
+def _prose(docstring: str) -> str:
+    """A docstring whose indented lines are no code blocks."""
+    return "\n".join(line.strip() for line in docstring.strip().splitlines()) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(" ".join(cell.split()) for cell in cells) + " |"
+
+
+def recipes() -> str:
+    folder = resources.files("clouds") / "recipes"
+    texts = {name: (folder / f"{name}.yaml").read_text("utf-8") for name in recipe_names()}
+    return "\n".join(f"### {name}\n\n```yaml\n{text.rstrip()}\n```\n" for name, text in texts.items())

@@ -1,0 +1,88 @@
+"""The network between the two ends, as an ONNX model: a padded image to class shares and mask logits per query."""
+
+import copy
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clouds.errors import BackendError
+from clouds.export.ends import OPSET
+from clouds.model.inference import Size
+from clouds.model.segmenter import Segmenter
+
+MOST = 256  # blocks of 32 pixels a side: ``inference.LONGEST``
+
+
+class Core(nn.Module):
+    """Normalised images (1, 3, 32 a, 32 b) -> class shares without void (1, Q, C), mask logits (1, Q, 8 a, 8 b)."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        fix_padding(self.model.backbone)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        prediction = self.model.decode(self.model.backbone.features(images), auxiliary=False)
+        return prediction.logits[-1].softmax(-1)[..., :-1], prediction.masks()
+
+
+def fix_padding(module: nn.Module) -> None:
+    """Replace "same" convolutions, whose padding follows from the image's size, by what they do for multiples of 32.
+
+    With the size unknown their arithmetic takes the exporter minutes.
+    """
+    from timm.layers import Conv2dSame
+
+    for name, child in module.named_children():
+        if not isinstance(child, Conv2dSame):
+            fix_padding(child)
+            continue
+        reach = [d * (k - 1) + 1 for d, k in zip(child.dilation, child.kernel_size, strict=True)]
+        high, wide = (max(r - s, 0) for r, s in zip(reach, child.stride, strict=True))
+        plain = nn.Conv2d(
+            child.in_channels, child.out_channels, child.kernel_size, child.stride,
+            dilation=child.dilation, groups=child.groups, bias=child.bias is not None,
+        )  # fmt: skip
+        plain.weight, plain.bias = child.weight, child.bias
+        border = nn.ZeroPad2d((wide // 2, wide - wide // 2, high // 2, high - high // 2))
+        setattr(module, name, nn.Sequential(border, plain))
+
+
+def network(model: Segmenter, padded: Size | None) -> Any:
+    """ONNX model ``images`` -> ``classes``, ``masks`` of ``Core``, for one padded size (H, W), or None for any.
+
+    BackendError where the exporter cannot.
+    """
+    core = Core(model)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # what its optimiser leaves as it is
+    sample = torch.zeros(1, 3, *(padded or (256, 448)))
+    sides = None
+    if padded is None:
+        sides = ({2: 32 * torch.export.Dim("a", min=1, max=MOST), 3: 32 * torch.export.Dim("b", min=1, max=MOST)},)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own internals
+            program = torch.export.export(core, (sample,), dynamic_shapes=sides, strict=False)
+            found = torch.onnx.export(
+                program, dynamo=True, verbose=False, opset_version=OPSET,
+                input_names=["images"], output_names=["classes", "masks"],
+            )  # fmt: skip
+    except Exception as error:  # the exporter's errors have no common class
+        first = " ".join(str(error).split())[:300]
+        hint = "; --size HxW, one size of images, may work" if padded is None else ""
+        raise BackendError(f"{model.settings['vision']}: cannot be exported ({first}){hint}") from error
+    assert found is not None
+    return _unfused(found.model_proto)
+
+
+def _unfused(network: Any) -> Any:
+    """Sums before normalisations as Sum, not Add: onnxruntime joins Add and LayerNormalization into one operator, which
+    on a CPU takes five times as long as the two."""
+    normalised = {node.input[0] for node in network.graph.node if node.op_type == "LayerNormalization"}
+    for node in network.graph.node:
+        if node.op_type == "Add" and node.output[0] in normalised:
+            node.op_type = "Sum"
+    return network

@@ -1,0 +1,73 @@
+"""What is asked of an export, checked before any work."""
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.errors import UsageError
+from clouds.model.inference import LEAST_SIDE, LONGEST, Size
+
+SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+_NEEDS = {"onnx": _ONNX, "torch-export": (), "openvino": (*_ONNX, "openvino")}
+
+
+@dataclass(frozen=True)
+class Request:
+    """format: a key of ``SUFFIX``. out: the file. size: the one size (height, width) of images, None for any.
+    half: weights in 16 bits. int8: weights and activations of convolutions in 8."""
+
+    format: str
+    out: Path
+    size: Size | None = None
+    half: bool = False
+    int8: bool = False
+
+
+def request(
+    model: Path, format_: str, out: Path | None, size: str, half: bool, int8: bool, tuning: bool = False
+) -> Request:
+    """UsageError naming what cannot be: format, size, options that exclude each other, missing packages, paths.
+
+    tuning: whether options were given that only ``int8`` uses.
+    """
+    if format_ not in SUFFIX:
+        raise UsageError(f"--format: got {format_!r}; expected {', '.join(SUFFIX)}")
+    file = out or Path(f"model{SUFFIX[format_]}")
+    wanted = _size(size)
+    if half and int8:
+        raise UsageError("--half and --int8: one number format at a time; leave one out")
+    if int8 and format_ != "onnx":
+        raise UsageError(f"--int8: {format_} has none here; use --format onnx")
+    if tuning and not int8:
+        raise UsageError("--calibrate and --score: these are about --int8; add it, or leave them out")
+    if format_ == "torch-export" and wanted is None:
+        raise UsageError(
+            "--size: a torch-export program holds one size of images; add it, as --size 720x1280 (onnx and openvino "
+            "take any size)"
+        )
+    if format_ == "openvino" and file.suffix != ".xml":
+        raise UsageError(f"--out: {file}: OpenVINO's models are a .xml file and a .bin beside it; name the .xml")
+    if file.is_dir():
+        raise UsageError(f"--out: {file} is a folder; name a file in it, as {file / ('model' + SUFFIX[format_])}")
+    blocking = next((parent for parent in file.absolute().parents if parent.exists()), None)
+    if blocking is not None and not blocking.is_dir():
+        raise UsageError(f"--out: {blocking} is a file where a folder is needed; choose another place")
+    if not model.is_dir():
+        raise UsageError(f"{model}: no such folder; expected a model folder or a run folder")
+    if missing := [name for name in _NEEDS[format_] if importlib.util.find_spec(name) is None]:
+        raise UsageError(f"--format {format_}: needs {', '.join(missing)}; pip install 'clouds[export]'")
+    return Request(format_, file, wanted, half, int8)
+
+
+def _size(text: str) -> Size | None:
+    if text == "dynamic":
+        return None
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if not match:
+        raise UsageError(f"--size: got {text!r}; expected HEIGHTxWIDTH, as 720x1280, or dynamic")
+    size = int(match[1]), int(match[2])
+    if not all(LEAST_SIDE <= side <= LONGEST for side in size):
+        raise UsageError(f"--size: got {text}; expected sides of {LEAST_SIDE} to {LONGEST} pixels")
+    return size

@@ -1,0 +1,60 @@
+"""A written file against PyTorch: share of equal labels, and what int8 costs in mIoU."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clouds.domains import Domain
+from clouds.errors import BackendError
+from clouds.evaluate import class_table
+from clouds.export.runtimes import Label
+from clouds.metrics import confusion, mean_iou
+from clouds.pictures import Pixels
+from clouds.predict import Predictor
+from clouds.progress import track
+
+LEAST = {"full": 0.999, "half": 0.99, "int8": 0.0}  # share of equal labels
+
+
+def compare(predictor: Predictor, label: Label, pictures: dict[str, Pixels]) -> dict[str, Any]:
+    """{"agreement": share of all pixels with equal labels, "worst": that of the worst image, "images": of each}.
+
+    BackendError for labels of another shape or a runtime's error, naming the image.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, picture in track(pictures.items(), "comparing with PyTorch", len(pictures), unit="images"):
+        expected = predictor.predict(picture).labels
+        size = f"{picture.shape[0]}x{picture.shape[1]}"
+        try:
+            found = label(picture)
+        except Exception as error:  # a runtime's errors have no common class
+            raise BackendError(f"{name} ({size}): the exported file cannot label it ({str(error)[:300]})") from error
+        if found.shape != expected.shape:
+            raise BackendError(f"{name} ({size}): the exported file's labels are {found.shape}, not the image's size")
+        rows.append({"name": name, "size": size, "pixels": found.size, "agreement": float((found == expected).mean())})
+    total = sum(row["pixels"] for row in rows)
+    share = sum(row["agreement"] * row["pixels"] for row in rows) / total
+    return {"agreement": share, "worst": min(row["agreement"] for row in rows), "images": rows}
+
+
+def demand(found: dict[str, Any], least: float, runtime: str) -> None:
+    """BackendError where fewer labels are equal than must be."""
+    if found["agreement"] >= least:
+        return
+    worst = min(found["images"], key=lambda row: row["agreement"])
+    raise BackendError(
+        f"the file's labels in {runtime} agree with PyTorch's on {100 * found['agreement']:.3f} % of the pixels, "
+        f"{100 * least:g} % are needed; worst: {worst['name']} ({worst['size']}), {100 * worst['agreement']:.3f} %. "
+        "Nothing was written"
+    )
+
+
+def score(label: Label, classes: tuple[str, ...], domain: Domain, what: str) -> float:
+    """mIoU of a labeller on a domain, as ``clouds evaluate`` has it."""
+    table, count = class_table(classes, domain), len(domain.label_set.classes)
+    counts: NDArray[np.int64] = np.zeros((count, count + 1), np.int64)
+    for i in track(range(domain.length), f"scoring {what}", domain.length, unit="images"):
+        _, image, truth = domain.sample(i)
+        counts += confusion(truth, table[label(image)], count)
+    return float(mean_iou(counts))
