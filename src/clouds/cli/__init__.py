@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clouds.cli import learn, make, use  # noqa: F401 - each adds its verbs
+from clouds.cli import learn, make, serving, use  # noqa: F401 - each adds its verbs
 from clouds.cli.options import app
 from clouds.errors import CloudsError, Stopped, UsageError
 

@@ -25,4 +25,4 @@ def out_option(default: str, metavar: str = "DIR") -> Any:
 
 
 def tell(result: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(result) if as_json else text)  # noqa: T201 - the verb's result goes to stdout
+    print(json.dumps(result) if as_json else text, flush=True)  # noqa: T201 - the verb's result goes to stdout

@@ -1,0 +1,49 @@
+"""The verb that puts a model behind HTTP: serve."""
+
+from typing import Annotated
+
+import typer
+
+from clouds.cli.options import Debug, Json, app, tell
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL [OTHER]", help="As for predict; a second one to compare with on the page."),
+    ],
+    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any free one.")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
+    token: Annotated[
+        str | None, typer.Option("--token", envvar="CLOUDS_TOKEN", help="Ask for it as bearer token.")
+    ] = None,
+    max_bytes: Annotated[int, typer.Option("--max-bytes", metavar="N", help="Of an upload.")] = 20_000_000,
+    max_pixels: Annotated[int, typer.Option("--max-pixels", metavar="N", help="Of an image.")] = 16_000_000,
+    queue: Annotated[int, typer.Option("--queue", metavar="N", help="Images that may wait; more get 503.")] = 32,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images segmented at a time.")] = 4,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", help="Seconds for an upload, for its answer, for a stop.")
+    ] = 30.0,
+    drain: Annotated[
+        float, typer.Option("--drain", metavar="S", help="Seconds from SIGTERM, not ready, to the port's end.")
+    ] = 2.0,
+    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", help="Of the model.  [default: PyTorch's]")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Answer images over HTTP, with a web page on the same port. Ctrl-C or SIGTERM stops it.
+
+    Examples:  clouds serve runs/demo
+               clouds serve runs/demo runs/demo/warmup --port 9000
+               CLOUDS_TOKEN=... clouds serve runs/demo --host 0.0.0.0
+               curl -H "Content-Type: image/jpeg" --data-binary @street.jpg "localhost:8000/v1/segment?format=overlay"
+    """
+    from clouds.serve import start
+    from clouds.serve.service import Service
+
+    limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
+    start(models, limits, device, lambda told: tell(told, as_json, f"{', '.join(told['models'])} on {told['url']}"))

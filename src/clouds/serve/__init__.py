@@ -1,0 +1,32 @@
+"""A model behind HTTP: images in, label maps out, and a web page on the same port.
+
+`server.py` starts and stops it, `app.py` has the routes, `uploads.py` reads a request's image within limits,
+`decode.py` makes pixels of it, `batching.py` owns the model, `answers.py` writes what it found.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from clouds.errors import BackendError
+from clouds.serve.service import Service
+
+NEEDED = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
+
+
+def start(models: Sequence[str | Path], service: Service, device: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Serve one or two models, as ``clouds.load`` takes them, until a signal.
+
+    BackendError where the extra is not installed. ``tell`` gets ``{"url", "models"}`` once requests can come.
+    """
+    if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
+        raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
+    from clouds.serve.server import serve
+
+    serve(models, service, device, tell)

@@ -1,0 +1,120 @@
+"""What was found in an image, as a client asked for it: PNG of train ids, PNG overlay, or JSON."""
+
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from clouds.result import PICTURES, Result
+from clouds.serve.batching import Done, Served
+
+Format = Literal["labels", "overlay", "json"]
+
+ROWS = 256  # of an overlay mixed at a time: mixing takes 70 bytes a pixel
+
+
+class Wish(BaseModel):
+    """The query of ``/v1/segment``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Format | None = Field(None, description="By default what Accept names: image/png gives labels, else JSON.")
+    model: str | None = Field(None, description="A name of /v1/classes; by default the first.")
+    opacity: float = Field(0.55, ge=0, le=1, allow_inf_nan=False, description="Of the colours of an overlay.")
+    maps: bool = Field(False, description="Add label map and confidence to JSON.")
+
+
+class ClassFound(BaseModel):
+    id: int = Field(description="The class's value in a label map.")
+    name: str
+    color: str = Field(description="As #rrggbb.")
+    share: float = Field(description="Of the image's pixels, 0..1.")
+    confidence: float | None = Field(description="Mean over its pixels, 0..1; null where it has none.")
+
+
+class Milliseconds(BaseModel):
+    queue: float = Field(description="From decoded to its turn.")
+    model: float = Field(description="Of the batch it was in.")
+
+
+class Maps(BaseModel):
+    labels: str = Field(description="PNG in base64: 8-bit grey, class ids.")
+    confidence: str = Field(description="PNG in base64: 8-bit grey, 0..255 for 0..1.")
+
+
+class Found(BaseModel):
+    """The answer as JSON."""
+
+    model: str
+    width: int
+    height: int
+    confidence: float = Field(description="Mean over the image, 0..1.")
+    classes: list[ClassFound]
+    batch: int = Field(description="Images that went through the network together.")
+    ms: Milliseconds
+    maps: Maps | None = None
+
+
+def hex_color(color: Any) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*(int(part) for part in color))
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """(H, W) grey or (H, W, 3) RGB as PNG."""
+    ok, data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
+    if not ok:
+        raise RuntimeError(f"OpenCV could not encode a PNG of shape {picture.shape}")
+    return data.tobytes()
+
+
+def overlay(result: Result, opacity: float) -> NDArray[np.uint8]:
+    """``Result.overlay``, a block of rows at a time."""
+    mixed = np.empty_like(result.image)
+    for top in range(0, len(mixed), ROWS):
+        rows = slice(top, top + ROWS)
+        mixed[rows] = replace(result, labels=result.labels[rows], image=result.image[rows]).overlay(opacity)
+    return mixed
+
+
+def found(model: Served, done: Done, maps: bool) -> Found:
+    result = done.result
+    labels, count = result.labels.ravel(), len(model.classes)
+    pixels = np.bincount(labels, minlength=count)
+    sums = np.bincount(labels, weights=result.scores.ravel(), minlength=count)
+    classes = [
+        ClassFound(
+            id=i,
+            name=name,
+            color=hex_color(model.colors[i]),
+            share=round(float(pixels[i] / labels.size), 6),
+            confidence=round(float(sums[i] / pixels[i]), 4) if pixels[i] else None,
+        )
+        for i, name in enumerate(model.classes)
+    ]
+    return Found(
+        model=model.name,
+        width=result.labels.shape[1],
+        height=result.labels.shape[0],
+        confidence=round(float(sums.sum() / labels.size), 4),
+        classes=classes,
+        batch=done.batch,
+        ms=Milliseconds(queue=round(done.waited * 1000, 1), model=round(done.computed * 1000, 1)),
+        maps=Maps(labels=_text(result, "labels"), confidence=_text(result, "scores")) if maps else None,
+    )
+
+
+def answer(model: Served, done: Done, format: Format, wish: Wish) -> tuple[bytes, str]:
+    """-> (content, media type)."""
+    if format == "json":
+        left_out = None if wish.maps else {"maps"}
+        return found(model, done, wish.maps).model_dump_json(exclude=left_out).encode(), "application/json"
+    picture = done.result.labels if format == "labels" else overlay(done.result, wish.opacity)
+    return png(picture), "image/png"
+
+
+def _text(result: Result, kind: str) -> str:
+    return b64encode(png(PICTURES[kind](result))).decode()

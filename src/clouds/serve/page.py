@@ -1,0 +1,42 @@
+"""The web page: one HTML document that refers to nothing outside, and the policy that holds it to that."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+
+import jinja2
+
+from clouds.serve.answers import hex_color
+from clouds.serve.batching import Served
+from clouds.serve.service import Service
+
+POLICY = (
+    "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src 'self' blob: data:; "
+    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str]]:
+    """-> (HTML, headers to send with it)."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("clouds", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    parts = {name: _source(templates, f"serve.{ending}") for name, ending in (("script", "js"), ("style", "css"))}
+    told = {
+        "models": [
+            {"name": each.name, "classes": list(each.classes), "colors": [hex_color(c) for c in each.colors]}
+            for each in models
+        ],
+        "max_bytes": service.max_bytes,
+        "max_pixels": service.max_pixels,
+        "token": service.token is not None,
+    }
+    html = templates.get_template("serve.html.j2").render(told=told, **parts)
+    hashes = {name: base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for name, part in parts.items()}
+    headers = {"Content-Security-Policy": POLICY.format(**hashes), "Referrer-Policy": "no-referrer"}
+    return html, {**headers, "Cache-Control": "no-cache"}
+
+
+def _source(templates: jinja2.Environment, name: str) -> str:
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, name)[0]
