@@ -26,7 +26,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(work)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     yield tmp_path
-    assert list(temporary.iterdir()) == []
+    assert [path for path in temporary.iterdir() if not path.name.startswith("torchinductor")] == []  # torch's own
     assert list(work.iterdir()) == []
 
 
@@ -52,7 +52,7 @@ def test_everything_that_stood_in_is_told_to_a_person_too(here, capsys):
     assert cli(["train", "demo", *SMALL, "train.batch_size=2", "train.stage=warmup", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "stand-in: random weights" in said
-    assert "264 warmup" in said
+    assert "330 warmup" in said
     assert "joint" not in said
     assert "superpixels" not in said
 

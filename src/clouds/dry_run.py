@@ -134,7 +134,8 @@ def _small(recipe: Recipe, device: str, folder: Path) -> Recipe:
         "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (), "keep": 1,
         "validate_every": None, "choose": "last", "patience": None, "generated_repeat": 1, "generated_weight": None,
     } | ({"batch_size": 2, "accumulate": 2} if alone else {})  # fmt: skip
-    values["selftrain"] |= {"panels": 0, "cache": None}
+    # all labels are trusted: an untrained teacher is sure of nothing, and refinement would have nothing to do
+    values["selftrain"] |= {"panels": 0, "cache": None, "threshold": "fixed", "confidence": 0.0}
     return check(values, recipe.name)
 
 
