@@ -114,7 +114,9 @@ def push(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder or a run folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@rev]")
+    ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For --score, as data.root=PATH.")
     ] = None,
@@ -149,7 +151,8 @@ def export(
     """
     from clouds.export.request import request
 
-    wanted = request(model, format_, out, size, half, int8, tuning=bool(calibrate or score))
+    tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
+    wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
     from clouds.export import export as write
     from clouds.export import result_text
 

@@ -26,7 +26,7 @@ CALIBRATION = 24  # images
 
 
 def export(
-    model: Path,
+    model: str | Path,
     wanted: Request,
     pictures: list[Path] | None = None,
     calibrate: Path | None = None,

@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.errors import UsageError
+from clouds.model.hub import is_hub_id
 from clouds.model.inference import LEAST_SIDE, LONGEST, Size
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
@@ -26,11 +28,11 @@ class Request:
 
 
 def request(
-    model: Path, format_: str, out: Path | None, size: str, half: bool, int8: bool, tuning: bool = False
+    model: str | Path, format_: str, out: Path | None, size: str, half: bool, int8: bool, tuning: Sequence[str] = ()
 ) -> Request:
     """UsageError naming what cannot be: format, size, options that exclude each other, missing packages, paths.
 
-    tuning: whether options were given that only ``int8`` uses.
+    tuning: options and settings given that only ``int8`` uses.
     """
     if format_ not in SUFFIX:
         raise UsageError(f"--format: got {format_!r}; expected {', '.join(SUFFIX)}")
@@ -40,8 +42,10 @@ def request(
         raise UsageError("--half and --int8: one number format at a time; leave one out")
     if int8 and format_ != "onnx":
         raise UsageError(f"--int8: {format_} has none here; use --format onnx")
+    if stray := [word for word in tuning if not word.startswith("--") and "=" not in word]:
+        raise UsageError(f"{' '.join(stray)}: expected KEY=VALUE; of several photos each takes its own --photos")
     if tuning and not int8:
-        raise UsageError("--calibrate and --score: these are about --int8; add it, or leave them out")
+        raise UsageError(f"{', '.join(tuning)}: only --int8 uses such; add it, or leave them out")
     if format_ == "torch-export" and wanted is None:
         raise UsageError(
             "--size: a torch-export program holds one size of images; add it, as --size 720x1280 (onnx and openvino "
@@ -54,8 +58,8 @@ def request(
     blocking = next((parent for parent in file.absolute().parents if parent.exists()), None)
     if blocking is not None and not blocking.is_dir():
         raise UsageError(f"--out: {blocking} is a file where a folder is needed; choose another place")
-    if not model.is_dir():
-        raise UsageError(f"{model}: no such folder; expected a model folder or a run folder")
+    if not is_hub_id(model) and not Path(model).is_dir():
+        raise UsageError(f"{model}: no such folder; expected a model folder, a run folder or a hub id")
     if missing := [name for name in _NEEDS[format_] if importlib.util.find_spec(name) is None]:
         raise UsageError(f"--format {format_}: needs {', '.join(missing)}; pip install 'clouds[export]'")
     return Request(format_, file, wanted, half, int8)
