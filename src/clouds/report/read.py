@@ -81,7 +81,8 @@ def read_run(folder: Path) -> Run:
     final, warmup = _json(folder / "results.json", Results), _json(folder / "results-warmup.json", Results)
     evaluations = {stage: _json(folder / "evaluation" / f"{stage}.json", Evaluation) for stage in ("joint", "warmup")}
     # results.json holds the final model: of a run that has trained, but never jointly, that is the warm-up model
-    if steps and evaluations["joint"] is None and not any(step.stage == "joint" for step in steps):
+    jointly = (folder / "model").is_dir() or any(step.stage == "joint" for step in steps)
+    if steps and evaluations["joint"] is None and not jointly:
         final, warmup = None, warmup or final
     work = _json(folder / "work.json", Work)
     run = Run(
