@@ -90,11 +90,11 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "source restyled, amplitudes": {
         "ours": ["data.restyle.backend=amplitude-mixing", "data.restyle.styles=generated"]
     },
-    "drawn images restyled": {
-        "ours": ["generate.restyle.backend=colour-statistics", "generate.restyle.styles=photos",
-                 "generate.restyle.strength=0.8"]
+    "labels above 0.7, drawn images restyled": {
+        "ours": ["selftrain.confidence=0.7", "generate.restyle.backend=colour-statistics",
+                 "generate.restyle.styles=photos", "generate.restyle.strength=0.8"]
     },
-    "all labels trusted": {"ours": ["selftrain.confidence=0"]},
+    "labels above 0.7": {"ours": ["selftrain.confidence=0.7"]},
     "two decays": {"ours": ["train.schedule=poly", "train.warmup_share=0.6"]},
     "pasted objects": {"ours": ["selftrain.mix=0.5"]},
     "hidden patches": {"ours": ["selftrain.hide=0.5"]},
