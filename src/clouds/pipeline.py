@@ -159,7 +159,8 @@ def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     if not work.images or not work.pixels_changed:
         raise CloudsError(
             f"joint training saw {work.images} generated images and refinement changed {work.pixels_changed} pixels: "
-            "self-training did nothing. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's quality"
+            "self-training did nothing. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's "
+            "quality"
         )
     if engine.main:
         made = {"prompts_written": prompts, "images_drawn": len(generated)}
