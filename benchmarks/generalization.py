@@ -311,7 +311,7 @@ def table(rows: list[dict[str, Any]], scenario: str, budget: float) -> str:
     """Markdown: method x target, mean ± standard deviation over seeds, best mean last."""
     targets = SCENARIOS[scenario]["targets"]
     heads = [*targets, "mean", "mean without IDD-Lite", "development"]
-    lines = ["| method | seeds | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
+    lines = ["| method | seeds | seconds | " + " | ".join(heads) + " |", "|---|---|---|" + "---|" * len(heads)]
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["scenario"] == scenario and row["budget"] == budget and not row.get("development_only"):
@@ -325,14 +325,16 @@ def table(rows: list[dict[str, Any]], scenario: str, budget: float) -> str:
     order = sorted(found, key=lambda method: float(np.mean([of(row, targets) for row in found[method]])))
     for method in order:
         cells = [spread([of(row, names) for row in found[method]]) for names in groups]
-        lines.append(f"| {method} | {len(found[method])} | " + " | ".join(cells) + " |")
+        used = sorted(round(row["seconds"]) for row in found[method])
+        seconds = str(used[0]) if used[0] == used[-1] else f"{used[0]} to {used[-1]}"
+        lines.append(f"| {method} | {len(found[method])} | {seconds} | " + " | ".join(cells) + " |")
     plain = [method for method in order if "alternative" in METHODS[method]]
     for other in (*plain[-1:], *(["warm-up"] if "warm-up" in found else [])):  # paired: seed by seed
         theirs = {row["seed"]: row for row in found[other]}
         pairs = [(row, theirs[row["seed"]]) for row in found.get("joint", []) if row["seed"] in theirs]
         if pairs:
             cells = [spread([of(a, names) - of(b, names) for a, b in pairs], sign=True) for names in groups]
-            lines.append(f"| joint minus {other} | {len(pairs)} | " + " | ".join(cells) + " |")
+            lines.append(f"| joint minus {other} | {len(pairs)} | | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
