@@ -62,6 +62,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "real": {"source": "[{dataset: camvid}]", "targets": ["idd-lite", "bdd100k"]},
 }
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+RATED = (2, 22)  # steps between which a step's time is measured: fewer, and a busy moment decides a cell's steps
 SEARCHING = threading.Lock()  # two methods share a search
 DEVELOPMENT_COUNT = 120  # images of IDD-Lite's training split, evenly spaced
 
@@ -128,7 +129,7 @@ def rates(recipe: Recipe, out: Path) -> tuple[float, float]:
     found = []
     for stage in ("warmup", "joint"):
         used = []
-        for steps in (2, 10):
+        for steps in RATED:
             torch.manual_seed(0)
             model = build_model(recipe)
             data, pseudo = joint_parts(recipe, model, generated, source, steps)
@@ -139,7 +140,7 @@ def rates(recipe: Recipe, out: Path) -> tuple[float, float]:
             folder.mkdir(parents=True)
             train_stage(model, stage, recipe, data, folder, pseudo)
             used.append(time.process_time() - began)
-        found.append((used[1] - used[0]) / 8)
+        found.append((used[1] - used[0]) / (RATED[1] - RATED[0]))
     shutil.rmtree(out / "rates")
     return found[0], found[1]
 
