@@ -52,9 +52,8 @@ def _verb(name: str, command: Any) -> str:
 
 def split_help(text: str) -> tuple[str, list[str]]:
     """A verb's docstring -> what it does, its examples one a line."""
-    about, *rest = re.split(r"Examples?:", re.sub(r"\f", "", text))
-    examples = [line.strip() for part in rest for line in re.split(r"\n|\s{4,}", part)]
-    return " ".join(about.split()), [line for line in examples if line]
+    about, _, examples = re.sub(r"[\f\b]", "", text).partition("Examples:")
+    return " ".join(about.split()), [line.strip() for line in examples.splitlines() if line.strip()]
 
 
 def settings() -> str:

@@ -17,9 +17,15 @@ def demo(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run the whole method on embedded defaults, score unseen domains, write the report.
+    """Run the whole method on embedded defaults.
 
-    Examples:  clouds demo    clouds demo --minutes 2    clouds demo data.root=../shared/data
+    Trains, scores unseen domains, writes the report. Run again, it goes on.
+
+    \b
+    Examples:
+      clouds demo
+      clouds demo --minutes 2
+      clouds demo data.root=../shared/data
     """
     from clouds.pipeline import demo as run_demo
     from clouds.scoring import comparison_table
@@ -43,11 +49,16 @@ def train(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Warm-up, then joint training; makes the prompts and images it does not find.
+    """Warm-up, then joint training of a recipe.
 
-    Examples:  clouds train demo train.steps=200 --out runs/a    clouds train runs/a --resume
-               accelerate launch --num_processes 8 -m clouds train my.yaml
-               clouds train gta-convnext-l --dry-run
+    Makes the prompts and images it does not find. Stopped, it saves and goes on from there.
+
+    \b
+    Examples:
+      clouds train demo train.steps=200 --out runs/a
+      clouds train runs/a --resume
+      accelerate launch --num_processes 8 -m clouds train my.yaml
+      clouds train gta-convnext-l --dry-run
     """
     if dry_run:
         _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
@@ -107,12 +118,16 @@ def sweep(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train and score a recipe over values and seeds, one run folder each; one table at the end. Run again, it goes on.
+    """Train and score a recipe over values and seeds.
 
-    Examples:  clouds sweep demo train.learning_rate=1e-3,3e-4 --seeds 3 --out runs/rates
-               clouds sweep demo "selftrain.weight_by=[confidence],[confidence,agreement]" --share-warmup --jobs 2
-               clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
-               clouds sweep --list --out runs/rates
+    One run folder each, one table at the end. Run again, it goes on.
+
+    \b
+    Examples:
+      clouds sweep demo train.learning_rate=1e-3,3e-4 --seeds 3 --out runs/rates
+      clouds sweep demo "selftrain.weight_by=[confidence],[confidence,agreement]" --share-warmup --jobs 2
+      clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
+      clouds sweep --list --out runs/rates
     """
     from clouds.sweep import failure_text, sweep_table
     from clouds.sweep import sweep as run_sweep
@@ -140,12 +155,15 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score models on domains, on each domain's own label set: IoU by class, its mean and 95 % interval, boundary IoU,
-    calibration. Several models are compared; under torchrun the images are shared by the processes.
+    """Score models on domains.
 
-    Example:  clouds evaluate runs/demo town night camvid-day data.root=../shared/data
+    On each domain's own label set: IoU by class, its mean and 95 % interval, boundary IoU, calibration. Several
+    models are compared; under torchrun the images are shared by the processes.
 
-    Example:  clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
+    \b
+    Examples:
+      clouds evaluate runs/demo town night camvid-day data.root=../shared/data
+      clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
     """
     from clouds.compare import evaluate_models
     from clouds.score_tables import evaluation_text
@@ -167,11 +185,15 @@ def report(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the run's report page again, beside other runs if some are named; of a sweep, the page of its table.
+    """Write the page of a run or a sweep again.
 
-    Examples:  clouds report runs/demo
-               clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
-               clouds report sweeps/rate
+    Beside other runs if some are named; of a sweep, the page of its table.
+
+    \b
+    Examples:
+      clouds report runs/demo
+      clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
+      clouds report sweeps/rate
     """
     from clouds.report import write_report
 

@@ -15,9 +15,14 @@ def classes(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the label sets and datasets there are, or how one folds the 19 Cityscapes classes.
+    """Show the label sets and datasets there are.
 
-    Examples:  clouds classes    clouds classes idd-lite
+    With a name: how it folds the 19 Cityscapes classes.
+
+    \b
+    Examples:
+      clouds classes
+      clouds classes idd-lite
     """
     from clouds.data.tables import class_tables, tables_text
 
@@ -35,9 +40,14 @@ def check(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find, pair, decode and count what a recipe or a dataset needs; list every problem; draw a contact sheet.
+    """Look data through before anything is trained.
 
-    Examples:  clouds check camvid --root data/camvid    clouds check demo data.root=data --full
+    Finds, pairs, decodes and counts what a recipe or a dataset needs; lists every problem; draws a contact sheet.
+
+    \b
+    Examples:
+      clouds check camvid --root data/camvid
+      clouds check demo data.root=data --full
     """
     from clouds.check import check as look
     from clouds.check import check_table
@@ -58,11 +68,15 @@ def prompts(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the prompt writer for scenes, check them, write them as JSON lines; show coverage and diversity.
+    """Write scene prompts as JSON lines.
 
-    Examples:  clouds prompts demo prompts.count=20 --out prompts.jsonl
-               clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
-               clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
+    Asks the recipe's prompt writer, checks what it says, shows coverage and diversity.
+
+    \b
+    Examples:
+      clouds prompts demo prompts.count=20 --out prompts.jsonl
+      clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
+      clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
     """
     from clouds.generate.fill import prompts_for
     from clouds.generate.told import prompts_result, result_text
@@ -95,11 +109,15 @@ def generate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the recipe's generated set: images and metadata.jsonl. Run again, it goes on.
+    """Draw the recipe's images, with a manifest.
 
-    Examples:  clouds generate demo generate.count=50 --out generated --shard 0/4
-               clouds generate --adopt their_images --prompts their_prompts.txt
-               clouds generate demo data.restyle.backend=colour-statistics --restyle-source --out restyled
+    Images and metadata.jsonl, in parts by --shard if you like. Run again, it goes on.
+
+    \b
+    Examples:
+      clouds generate demo generate.count=50 --out generated --shard 0/4
+      clouds generate --adopt their_images --prompts their_prompts.txt
+      clouds generate demo data.restyle.backend=colour-statistics --restyle-source --out restyled
     """
     from clouds.generate.sets import generate as make
 
@@ -118,11 +136,14 @@ def regions(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find the regions of a generated set's images, for training with selftrain.refinement=regions. Run again, it goes
-    on.
+    """Find the regions of a set's images, once.
 
-    Examples:  clouds regions generated selftrain.segmenter=sam/facebook/sam-vit-base --out regions --shard 0/4
-               clouds train demo selftrain.refinement=regions selftrain.regions_folder=regions
+    For training with selftrain.refinement=regions. Run again, it goes on.
+
+    \b
+    Examples:
+      clouds regions generated selftrain.segmenter=sam/facebook/sam-vit-base --out regions --shard 0/4
+      clouds train demo selftrain.refinement=regions selftrain.regions_folder=regions
     """
     from clouds.assemble import find_set_regions
 
@@ -151,11 +172,15 @@ def audit(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find broken, blank and doubled images of a generated set, mark what to train on, show what it covers.
+    """Find broken, blank and doubled images of a set.
 
-    Examples:  clouds audit generated
-               clouds audit generated --model runs/demo --source demo audit.radius=8
-               clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
+    Marks what to train on, shows what the set covers.
+
+    \b
+    Examples:
+      clouds audit generated
+      clouds audit generated --model runs/demo --source demo audit.radius=8
+      clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
     """
     from clouds.auditing import audit as look_through
     from clouds.generate.told import audit_text

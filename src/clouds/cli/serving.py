@@ -35,12 +35,16 @@ def serve(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Answer images over HTTP, with a web page on the same port. Ctrl-C or SIGTERM stops it.
+    """Answer images over HTTP, with a web page.
 
-    Examples:  clouds serve runs/demo
-               clouds serve runs/demo runs/demo/warmup --port 9000
-               CLOUDS_TOKEN=... clouds serve runs/demo --host 0.0.0.0
-               curl -H "Content-Type: image/jpeg" --data-binary @street.jpg "localhost:8000/v1/segment?format=overlay"
+    Both on the same port. Ctrl-C or SIGTERM stops it.
+
+    \b
+    Examples:
+      clouds serve runs/demo
+      clouds serve runs/demo runs/demo/warmup --port 9000
+      CLOUDS_TOKEN=... clouds serve runs/demo --host 0.0.0.0
+      curl -H "Content-Type: image/jpeg" --data-binary @street.jpg "localhost:8000/v1/segment?format=overlay"
     """
     from clouds.serve import start
     from clouds.serve.service import Service

@@ -59,14 +59,18 @@ def predict(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Segment images and videos: train-id PNGs and colour overlays, or the formats asked for. Run again, it goes on.
+    """Segment images and videos.
 
-    Examples:  clouds predict runs/demo street.jpg photos/ --out predictions
-               clouds predict runs/demo 'photos/**/*.jpg' --format ids --window 768 --flip
-               clouds predict owner/name drive.mp4 --format overlay --fps 5 --device cuda
-               clouds predict runs/demo camera:0 --format overlay --limit 100
-               find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
-               clouds predict runs/demo street.jpg --classes "scooter,road|street"
+    To train-id PNGs and colour overlays, or the formats asked for. Run again, it goes on.
+
+    \b
+    Examples:
+      clouds predict runs/demo street.jpg photos/ --out predictions
+      clouds predict runs/demo 'photos/**/*.jpg' --format ids --window 768 --flip
+      clouds predict owner/name drive.mp4 --format overlay --fps 5 --device cuda
+      clouds predict runs/demo camera:0 --format overlay --limit 100
+      find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
+      clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
     from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
     from clouds.predict_files import result_text as told
@@ -100,10 +104,14 @@ def push(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Publish a model on the hub, with a card written from its run: data, recipe, results, licences, limits.
+    """Publish a model on the hub.
 
-    Examples:  clouds push runs/demo owner/name --dry-run
-               clouds push runs/demo/warmup owner/name --private --license cc-by-nc-4.0
+    With a card written from its run: data, recipe, results, licences, limits.
+
+    \b
+    Examples:
+      clouds push runs/demo owner/name --dry-run
+      clouds push runs/demo/warmup owner/name --private --license cc-by-nc-4.0
     """
     from clouds.publish import push as send
     from clouds.publish import push_text
@@ -140,14 +148,18 @@ def export(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the whole path from image bytes to labels as one file, checked against PyTorch before it gets its name.
+    """Write a model as one file for other runtimes.
+
+    The whole path from image bytes to labels as one graph, checked against PyTorch before it gets its name.
 
     Input: image, uint8 (1, 3, H, W) RGB. Output: labels, uint8 (1, H, W).
 
-    Examples:  clouds export runs/demo --out clouds.onnx
-               clouds export runs/demo --format openvino --half --out clouds.xml
-               clouds export runs/demo --format torch-export --size 720x1280 --out clouds.pt2
-               clouds export runs/demo --int8 --calibrate photos/ --score camvid-day data.root=../data
+    \b
+    Examples:
+      clouds export runs/demo --out clouds.onnx
+      clouds export runs/demo --format openvino --half --out clouds.xml
+      clouds export runs/demo --format torch-export --size 720x1280 --out clouds.pt2
+      clouds export runs/demo --int8 --calibrate photos/ --score camvid-day data.root=../data
     """
     from clouds.export.request import request
 
@@ -174,9 +186,13 @@ def import_(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a checkpoint of the published implementation into a model folder.
+    """Make a model folder of a published checkpoint.
 
-    Example:  clouds import clouds_convnext_large.pth --out models/convnext-l
+    Of one that the paper's authors' implementation wrote.
+
+    \b
+    Examples:
+      clouds import clouds_convnext_large.pth --out models/convnext-l
     """
     from clouds.model.imported import import_checkpoint
     from clouds.model.open_vocabulary import parse_names
@@ -215,10 +231,14 @@ def refine(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Sharpen anybody's label maps with a promptable segmenter; undecided pixels become 255. Run again, it goes on.
+    """Sharpen anybody's label maps with a segmenter.
 
-    Examples:  clouds refine photos/ labels/ --out refined --strategy central
-               clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
+    Undecided pixels become 255. Run again, it goes on.
+
+    \b
+    Examples:
+      clouds refine photos/ labels/ --out refined --strategy central
+      clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
     """
     from clouds.predict_files import failure_text
     from clouds.refine_files import refine_files, result_text
@@ -240,9 +260,14 @@ def doctor(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show versions, devices, the hub and the disk, and which backend each role of a recipe would use here.
+    """Show what is here and what a recipe would use.
 
-    Examples:  clouds doctor    clouds doctor gta-convnext-l train.device=cuda
+    Versions, devices, the hub and the disk, and which backend each role would use, with what is missing.
+
+    \b
+    Examples:
+      clouds doctor
+      clouds doctor gta-convnext-l train.device=cuda
     """
     from clouds.doctor import doctor_text, examine
 
