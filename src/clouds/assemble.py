@@ -123,4 +123,5 @@ def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
 
 
 def has_model(folder: Path) -> bool:
+    """Whether a model was saved there whole."""
     return (folder / "config.json").exists() and (folder / "model.safetensors").exists()

@@ -121,7 +121,7 @@ def understand(words: list[str]) -> Request:
     root = recipe.data.root
     if paths := [name for name in names if "/" in name and name not in whole]:
         raise UsageError(f"{paths[0]}: neither a folder with a model nor a domain; models come before domains")
-    if plain and plain[0] in known and not has_model(models[0]):
+    if plain and plain[0] in known and not _loadable(models[0]):
         raise UsageError(f"{plain[0]}: no folder with a model; name one first, such as runs/demo, then domains")
     if not names:
         raise UsageError(
@@ -137,17 +137,17 @@ def understand(words: list[str]) -> Request:
         raise UsageError("nothing to score: " + "; ".join(f"{each['name']}: {each['why']}" for each in found.missing))
     folders = [model_folder(word) for word in plain[:count]]
     for path, folder in zip(models, folders, strict=True):
-        if not has_model(folder):
+        if not _loadable(folder):
             raise DataError(f"{path}: holds no model (no config.json, and no model/ with one)")
     sized = bool(whole) or any(word.startswith("evaluate.shorter_side=") for word in overrides)
     return Request(models, folders, found, recipe, sized)
 
 
 def _is_model(word: str, hub: bool) -> bool:
-    return has_model(Path(word)) or (hub and is_hub_id(word) and not word.endswith((".yaml", ".yml")))
+    return _loadable(Path(word)) or (hub and is_hub_id(word) and not word.endswith((".yaml", ".yml")))
 
 
-def has_model(path: Path) -> bool:
+def _loadable(path: Path) -> bool:
     """Whether ``load`` would find a model there."""
     return any((folder / "config.json").is_file() for folder in (path, path / "model"))
 

@@ -27,3 +27,9 @@ class DataError(CloudsError):
 
 class BackendError(CloudsError):
     """A foundation model cannot be loaded or used here."""
+
+
+def cause(error: BaseException) -> str:
+    """A library's error for a message in parentheses: its kind, and in one line the first 300 characters."""
+    said = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from clouds.card import origin, without_places, write_card
-from clouds.errors import BackendError, UsageError
+from clouds.errors import BackendError, UsageError, cause
 from clouds.files import whole_file
 from clouds.model.checkpoint import CONFIG, WEIGHTS, load_model
 from clouds.model.hub import HUB_ID
@@ -77,9 +77,8 @@ def _upload(repository: str, private: bool, small: dict[str, str], weights: Path
         url = api.create_repo(repository, private=private or None, exist_ok=True)
         commit = api.create_commit(repository, files, commit_message="A CLOUDS model and its card")
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
-        first = (str(error).strip().splitlines() or [""])[0]
         raise BackendError(
-            f"{repository}: not pushed ({type(error).__name__}: {first}). Pushing needs a network and a token that may "
+            f"{repository}: not pushed ({cause(error)}). Pushing needs a network and a token that may "
             "write there: `hf auth login`, or HF_TOKEN; run again then, --dry-run shows what would be sent"
         ) from error
     return {"url": str(url), "commit": str(commit.oid)}

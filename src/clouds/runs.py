@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from clouds.config import check
-from clouds.errors import DataError, UsageError
+from clouds.errors import DataError, UsageError, cause
 from clouds.files import write_text
 from clouds.settings import Recipe
 
@@ -92,7 +92,7 @@ def usable_device(name: str, key: str = "train.device") -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"{key}: {name} cannot be used here ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{key}: {name} cannot be used here ({cause(error)})") from error
     return name
 
 

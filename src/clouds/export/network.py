@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clouds.errors import BackendError
+from clouds.errors import BackendError, cause
 from clouds.export.ends import OPSET
 from clouds.model.inference import Size
 from clouds.model.segmenter import Segmenter
@@ -71,9 +71,8 @@ def network(model: Segmenter, padded: Size | None) -> Any:
                 input_names=["images"], output_names=["classes", "masks"],
             )  # fmt: skip
     except Exception as error:  # the exporter's errors have no common class
-        first = " ".join(str(error).split())[:300]
         hint = "; --size HxW, one size of images, may work" if padded is None else ""
-        raise BackendError(f"{model.settings['vision']}: cannot be exported ({first}){hint}") from error
+        raise BackendError(f"{model.settings['vision']}: cannot be exported ({cause(error)}){hint}") from error
     assert found is not None
     return _unfused(found.model_proto)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clouds.errors import BackendError
+from clouds.errors import BackendError, cause
 from clouds.export.network import Core
 from clouds.export.onnx_file import properties
 from clouds.model.inference import Inference, Size
@@ -67,5 +67,4 @@ def write_program(model: Segmenter, size: Size, half: bool, file: Path) -> None:
             program = torch.export.export(whole, (torch.zeros(1, 3, *size, dtype=torch.uint8),), strict=False)
             torch.export.save(program, file, extra_files=properties(model))
     except Exception as error:  # the exporter's errors have no common class
-        first = " ".join(str(error).split())[:300]
-        raise BackendError(f"{model.settings['vision']}: cannot be exported ({first})") from error
+        raise BackendError(f"{model.settings['vision']}: cannot be exported ({cause(error)})") from error

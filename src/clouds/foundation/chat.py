@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clouds.errors import BackendError
+from clouds.errors import BackendError, cause
 from clouds.foundation.language import conversation
 from clouds.foundation.weights import package_file
 from clouds.settings import Prompts
@@ -88,9 +88,8 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
             dtype = torch.float32 if device == "cpu" else "auto"  # half precision is slow on most CPUs
             network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).to(device).eval()
     except Exception as error:  # the hub's kinds, the tokenizer's, the reader's
-        first = (str(error).strip().splitlines() or [""])[0]
         raise BackendError(
-            f"prompts.writer: the chat model {shown} cannot be loaded ({type(error).__name__}: {first}). Expected a "
+            f"prompts.writer: the chat model {shown} cannot be loaded ({cause(error)}). Expected a "
             "hub id of transformers that can be reached or is in the cache, or a folder with safetensors weights"
         ) from error
     if not tokenizer.chat_template:

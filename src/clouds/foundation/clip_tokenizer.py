@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clouds.errors import BackendError
+from clouds.errors import BackendError, cause
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -29,9 +29,8 @@ def clip_tokenizer(name: str, config: Mapping[str, Any], weights: Path) -> Calla
     try:
         read: Callable[[list[str]], Tensor] = HFTokenizer(where, length, **text.get("tokenizer_kwargs", {}))
     except Exception as error:  # transformers' own kinds and those of the hub's client alike
-        first = (str(error).strip().splitlines() or [""])[0]
         raise BackendError(
-            f"tokenizer of {name}: {where} gives none ({type(error).__name__}: {first}). Try again with a network, or "
+            f"tokenizer of {name}: {where} gives none ({cause(error)}). Try again with a network, or "
             f"fetch its files ({', '.join(FILES)}) elsewhere and put them beside {weights}"
         ) from error
     return read

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.errors import BackendError, UsageError
+from clouds.errors import BackendError, UsageError, cause
 from clouds.settings import Diffusion, Generate
 
 INDEX = "model_index.json"
@@ -67,10 +67,9 @@ class Pipeline:
 
     def _unreachable(self, error: Exception) -> str:
         at = f" at revision {self.options.revision}" if self.options.revision else ""
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
         return (
-            f"{self.key}: the pipeline {self.name}{at} cannot be had ({type(error).__name__}: {first}); "
+            f"{self.key}: the pipeline {self.name}{at} cannot be had ({cause(error)}); "
             f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
         )
 
@@ -96,9 +95,8 @@ class Pipeline:
             options = {"dtype": getattr(torch, s.dtype), "use_safetensors": True, "local_files_only": True}
             pipe = auto.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BackendError(
-                f"{self.key}: {source} cannot be loaded as {self.task} pipeline with safetensors ({first})"
+                f"{self.key}: {source} cannot be loaded as {self.task} pipeline with safetensors ({cause(error)})"
             ) from error
         if s.scheduler is not None:
             pipe.scheduler = self._scheduler(pipe)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clouds.errors import DataError, UsageError
+from clouds.errors import DataError, UsageError, cause
 from clouds.foundation.adapt import Rein
 from clouds.foundation.timm_vision import STRIDES, Triple, timm_says
 
@@ -96,10 +96,9 @@ def _network(name: str, architecture: str, tensors: Mapping[str, Tensor] | None)
         with timm_says() as said:
             network = timm.create_model(architecture, pretrained=bool(tensors), **given)
     except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
-        first = " ".join(str(error).split())[:300]
         if tensors:
-            raise DataError(f"weights of {name}: do not fit the network ({first})") from error
-        raise UsageError(f"backbone {name}: timm cannot build it for images of any size ({first})") from error
+            raise DataError(f"weights of {name}: do not fit the network ({cause(error)})") from error
+        raise UsageError(f"backbone {name}: timm cannot build it for images of any size ({cause(error)})") from error
     for kind in ("Missing", "Unexpected"):
         if tensors and (names := [n for n in _names(said, kind) if n.partition(".")[0] not in AFTER]):
             raise DataError(f"weights of {name}: do not fit the network ({kind.lower()}: {', '.join(names)[:300]})")

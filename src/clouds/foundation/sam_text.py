@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.classes import SYNONYMS
-from clouds.errors import DataError, UsageError
+from clouds.errors import DataError, UsageError, cause
 from clouds.foundation.sam_transformers import FAMILIES, image_processor, quiet, read_model
 from clouds.foundation.weights import sha256
 
@@ -105,8 +105,7 @@ def load_sam_text(
         with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # as many kinds as a tokenizer has files
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise DataError(f"{folder}: its tokenizer cannot be loaded ({type(error).__name__}: {first})") from error
+        raise DataError(f"{folder}: its tokenizer cannot be loaded ({cause(error)})") from error
     side = model.config.vision_config.backbone_config.image_size
     images = image_processor(FAMILIES["sam3"], side if isinstance(side, int) else side[0])
     processor = transformers.Sam3Processor(images, tokenizer)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clouds.errors import BackendError, DataError
+from clouds.errors import BackendError, DataError, cause
 from clouds.foundation.weights import listed, sha256
 
 Embedding = dict[str, Tensor]
@@ -255,8 +255,7 @@ def read_model(kind: str, folder: Path, name: str, device: str, dtype: str) -> A
                 output_loading_info=True,
             )
         except Exception as error:  # damaged files raise kinds of safetensors, json, torch and transformers' own
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise DataError(f"{folder}: cannot be loaded as {kind} ({type(error).__name__}: {first})") from error
+            raise DataError(f"{folder}: cannot be loaded as {kind} ({cause(error)})") from error
     missing = sorted(found["missing_keys"]) + [str(each) for each in found["mismatched_keys"]]
     if missing:
         raise DataError(f"{folder}: its tensors do not fit {kind}. {len(missing)} missing: {listed(missing)}")

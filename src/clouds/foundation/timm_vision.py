@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clouds.errors import DataError, UsageError
+from clouds.errors import DataError, UsageError, cause
 from clouds.foundation.weights import read_weights, tensors_in
 
 STRIDES = (4, 8, 16, 32)
@@ -37,9 +37,8 @@ class TimmVision(nn.Module):
                 self.network = timm.create_model(architecture, features_only=True, pretrained=bool(tensors), **given)
         except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
             if tensors:
-                first = " ".join(str(error).split())[:300]
-                raise DataError(f"weights of {name}: do not fit the network ({first})") from error
-            raise UsageError(f"backbone {name}: timm builds no feature maps of it ({error})") from error
+                raise DataError(f"weights of {name}: do not fit the network ({cause(error)})") from error
+            raise UsageError(f"backbone {name}: timm builds no feature maps of it ({cause(error)})") from error
         if lacking := [message for message in said if message.startswith("Missing keys")]:
             raise DataError(f"weights of {name}: do not fit the network ({lacking[0][:300]})")
         reductions = list(self.network.feature_info.reduction())

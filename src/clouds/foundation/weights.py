@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from clouds.errors import BackendError, DataError, UsageError
+from clouds.errors import BackendError, DataError, UsageError, cause
 
 HUB = "hf-hub:"
 SHOWN = 6  # names listed before "and N more"
@@ -83,10 +83,9 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
             reason = error
             if isinstance(error, GatedRepoError | RepositoryNotFoundError | RevisionNotFoundError):
                 break
-    first = str(reason).strip().splitlines() or [""]
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' or '.join(names)} of {repository}{at} "
-        f"({type(reason).__name__}: {first[0]}). Try again with a network, or fetch the file elsewhere and name it: "
+        f"({cause(reason)}). Try again with a network, or fetch the file elsewhere and name it: "
         "model.weights=PATH (--weights PATH to import and predict)"
     )
 
@@ -104,8 +103,7 @@ def hub_folder(repository: str, patterns: Sequence[str], revision: str | None, w
             return folder
         said = "it holds no config.json and safetensors, or only a part of them was ever downloaded"
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
-        first = str(error).strip().splitlines() or [""]
-        said = f"{type(error).__name__}: {first[0]}"
+        said = cause(error)
     at = f" at revision {revision}" if revision else ""
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' and '.join(patterns[:2])} of {repository}{at} ({said}). "
@@ -145,8 +143,8 @@ def read_weights(path: Path) -> Any:
         said = f"it wants to run {called[1]}" if called else "no PyTorch file, or a damaged one"
         raise DataError(f"{path}: refused: not a file of plain tensors ({said})") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: cannot be read: damaged, cut short, or no file of tensors ({first})") from error
+        said = cause(error)
+        raise DataError(f"{path}: cannot be read: damaged, cut short, or no file of tensors ({said})") from error
 
 
 def _is_program(path: Path) -> bool:

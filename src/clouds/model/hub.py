@@ -6,7 +6,7 @@ Only ``config.json`` and safetensors are fetched; nothing is unpickled, and no c
 import re
 from pathlib import Path
 
-from clouds.errors import BackendError
+from clouds.errors import BackendError, cause
 
 FILES = ("config.json", "model.safetensors", "recipe.yaml")
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]*\w)(@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -34,9 +34,8 @@ def model_folder(word: str | Path) -> Path:
     try:
         folder = Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(FILES)))
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
-        first = (str(error).strip().splitlines() or [""])[0]
         raise BackendError(
-            f"{word}: no such folder here, and the hub gave no model of that name ({type(error).__name__}: {first}). "
+            f"{word}: no such folder here, and the hub gave no model of that name ({cause(error)}). "
             "Check the path or the hub id; without a network only what was downloaded before can be used"
         ) from error
     if lacking := [name for name in FILES[:2] if not (folder / name).is_file()]:

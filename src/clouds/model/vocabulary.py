@@ -1,4 +1,4 @@
-"""The text classifier: class names and their synonyms through the frozen text tower (paper section 3.2).
+"""The text classifier: class names and their synonyms through the frozen text tower (paper section 3.1).
 
 Each synonym fills the 14 ViLD templates; the embeddings are normalised, averaged over the templates and normalised
 again. At scoring a class takes the maximum over its synonyms.

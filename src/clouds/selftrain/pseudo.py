@@ -1,4 +1,4 @@
-"""What the student learns from the generated images of a batch (paper section 3.4).
+"""What the student learns from the generated images of a batch (paper section 3.3).
 
 Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> judged -> flipped
 like the student's view, and written wherever no source object was pasted into it.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from clouds.data.loaders import Batch, Batches, batches
-from clouds.errors import CloudsError, Stopped
+from clouds.errors import CloudsError, Stopped, cause
 from clouds.files import write_json
 from clouds.foundation.adapt import Rein
 from clouds.model.decoder import Prediction
@@ -207,7 +207,7 @@ def out_of_memory(recipe: Recipe, engine: Engine) -> Iterator[None]:
             hints.append("train.precision=bf16")
         less = [max(side * 3 // 4 // 32 * 32, 32) for side in (height, width)]
         hints.append(f"augment.crop={less} and the same generate.size".replace(", ", ","))
-        raise CloudsError(f"out of memory on {engine.device} ({str(error).splitlines()[0]}); try, in this order: "
+        raise CloudsError(f"out of memory on {engine.device} ({cause(error)}); try, in this order: "
                           + "; ".join(hints)) from error  # fmt: skip
 
 
