@@ -74,10 +74,11 @@ MAIN: dict[str, Method] = {
     "warm-up": {"ours": WARMUP},
     "joint": {"ours": []},
 }  # fmt: skip
+JITTER = "augment.distort=0"  # what the published recipes have
 TUNED = ["model.freeze=false", "train.learning_rate=3e-4"]
 ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and what explains it
-    "strong colour": {"ours": ["augment.distort=0.5"]},
-    "warm-up, strong colour": {"ours": [*WARMUP, "augment.distort=0.5"]},
+    "jitter alone": {"ours": [JITTER]},
+    "warm-up, jitter alone": {"ours": [*WARMUP, JITTER]},
     "tuned backbone": {"ours": TUNED},
     "warm-up, tuned backbone": {"ours": [*WARMUP, *TUNED]},
     "linear head": {"ours": ["model.head=linear"]},
@@ -91,11 +92,12 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "source restyled, amplitudes": {
         "ours": ["data.restyle.backend=amplitude-mixing", "data.restyle.styles=generated"]
     },
-    "labels above 0.7, drawn images restyled": {
-        "ours": ["selftrain.confidence=0.7", "generate.restyle.backend=colour-statistics",
+    "labels above 0.7, drawn images restyled, jitter alone": {
+        "ours": [JITTER, "selftrain.confidence=0.7", "generate.restyle.backend=colour-statistics",
                  "generate.restyle.styles=photos", "generate.restyle.strength=0.8"]
     },
     "labels above 0.7": {"ours": ["selftrain.confidence=0.7"]},
+    "labels above 0.7, jitter alone": {"ours": [JITTER, "selftrain.confidence=0.7"]},
     "two decays": {"ours": ["train.schedule=poly", "train.warmup_share=0.6"]},
     "pasted objects": {"ours": ["selftrain.mix=0.5"]},
     "hidden patches": {"ours": ["selftrain.hide=0.5"]},
@@ -214,7 +216,7 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
 def train_alternative(
     method: Method, scenario: str, seed: int, data: Path, minutes: float, rate: float, out: Path
 ) -> tuple[Alternative, dict[str, Any]]:
-    recipe = source_recipe(scenario, seed, data, ["augment.jitter=false"])
+    recipe = source_recipe(scenario, seed, data, ["augment.jitter=false", JITTER])
     source = make_source(recipe, open_sets(recipe), out / "made" / "source")
     torch.manual_seed(seed)
     sizes = {**recipe.model.model_dump(), "points": recipe.loss.points}
