@@ -262,6 +262,17 @@ def test_deformable_attention_has_the_right_gradients():
     assert torch.autograd.gradcheck(lambda q, t: attention(q, t, reference, shapes), (query[:1], tokens[:1]))
 
 
+def test_deformable_attention_starts_by_looking_around_evenly():
+    attention = DeformableAttention(16, heads=8, levels=3, points=4)
+    around = torch.tensor([[1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1]])
+    wanted = (around[:, None, None] * torch.arange(1, 5)[:, None]).expand(-1, 3, -1, -1).float()
+    query = torch.randn(2, 16)
+    assert torch.allclose(attention.sampling_offsets(query).view(2, 8, 3, 4, 2), wanted.expand(2, -1, -1, -1, -1), atol=1e-6)
+    assert not attention.attention_weights(query).any()
+    assert not attention.value_proj.bias.any()
+    assert not attention.output_proj.bias.any()
+
+
 def test_reference_points_are_cell_centres_as_x_y():
     points = reference_points([(1, 2), (2, 1)], torch.device("cpu"))
     assert points.tolist() == [[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]
