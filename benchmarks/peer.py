@@ -61,7 +61,12 @@ def renamed(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pair(
-    backbone: str, queries: int = 100, classes: int = 19, seed: int = 0, hidden: int = 256, layers: tuple[int, int] = (6, 9)
+    backbone: str,
+    queries: int = 100,
+    classes: int = 19,
+    seed: int = 0,
+    hidden: int = 256,
+    layers: tuple[int, int] = (6, 9),
 ) -> tuple[Segmenter, Mask2FormerForUniversalSegmentation]:
     """Both models, at the paper's size by default, on timm's ``backbone``, random weights, the same on both sides.
 

@@ -1,4 +1,4 @@
-"""The head is Mask2Former's: every output and every gradient equals those of transformers' own, given one set of weights.
+"""The head is Mask2Former's: with the same weights, every output and every gradient equals those of transformers.
 
 The two sides are those of ``benchmarks/model.py``, made small.
 """
