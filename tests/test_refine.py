@@ -233,16 +233,24 @@ def test_every_pixel_of_a_component_is_as_likely() -> None:
 
 
 def test_central_and_eroded_points_keep_away_from_borders() -> None:
-    labels = np.full((200, 200), 1, np.uint8)
-    labels[:, 100:] = 2
-    found = components(labels)
+    quarters = np.kron(np.uint8([[1, 2], [3, 4]]), np.ones((100, 100), np.uint8))
+    found = components(quarters)
     for strategy, least in (("eroded", 2), ("central", 24)):
-        x, y = draw(found, 200, strategy, seed=0).points.transpose(2, 0, 1)  # type: ignore[arg-type]
-        assert min(x[0].min(), (99 - x[0]).min(), (x[1] - 100).min(), y.min(), (199 - y).min()) >= least
+        inside = draw(found, 200, strategy, seed=0).points % 100  # type: ignore[arg-type]
+        assert min(inside.min(), (99 - inside).min()) >= least
+
+
+def test_90000_components_keep_their_order_and_their_points() -> None:
+    board = (np.indices((300, 300)).sum(axis=0) % 2).astype(np.uint8)
+    found = components(board, floor=0)
+    places = [np.argwhere(board == cls)[:, ::-1] for cls in (0, 1)]  # in reading order
+    assert np.array_equal(draw(found, 1).points[:, 0], np.concatenate(places))
+    assert found.classes.tolist() == [0] * 45000 + [1] * 45000
 
 
 def test_seeds_fix_the_points(truth: np.ndarray) -> None:
     found = components(truth)
+    assert np.array_equal(draw(found).points, draw(found, 5, "random", 0).points)
     assert np.array_equal(draw(found, seed=3).points, draw(found, seed=3).points)
     assert not np.array_equal(draw(found, seed=3).points, draw(found, seed=4).points)
 
