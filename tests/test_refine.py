@@ -170,18 +170,31 @@ def test_masks_that_overlap_fully() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(MAPS, st.integers(0, 2**31), st.sampled_from(["ignore", "reference"]))
-def test_a_decided_pixel_is_claimed_by_its_class_alone(labels: np.ndarray, seed: int, overlaps: Any) -> None:
+@given(MAPS, st.integers(0, 2**31), st.sampled_from(["ignore", "reference"]), st.sampled_from([None, 0.0, 0.5, 1.0]))
+def test_a_decided_pixel_is_claimed_by_its_class_alone(
+    labels: np.ndarray, seed: int, overlaps: Any, max_swallow: float | None
+) -> None:
+    labels = np.where(labels == 2, np.uint8(254), labels)
     found = components(labels, floor=0.02)
-    masks = np.random.default_rng(seed).random((len(found), *labels.shape)) < 0.3
-    options: Any = {"floor": 0.02, "overlaps": overlaps, "max_swallow": None, "mask_bytes": 1000}
+    rng = np.random.default_rng(seed)
+    masks = rng.random((len(found), *labels.shape)) < rng.choice([0.02, 0.3], (len(found), 1, 1))
+    options: Any = {"floor": 0.02, "overlaps": overlaps, "max_swallow": max_swallow, "mask_bytes": 1000}
     result = refine_map(labels, None, Fixed(masks), seed=seed, **options)
-    expected = np.full(labels.shape, IGNORE)
+    kept = []
+    for mask, owner in zip(masks, found.classes, strict=True):
+        under = labels[mask & (labels != IGNORE)]
+        kept.append(max_swallow is None or (under != owner).sum() <= max_swallow * len(under))
+    assert result.rejected.tolist() == [not keep for keep in kept]
+    expected, last = np.full(labels.shape, IGNORE), np.zeros(labels.shape, int)
     for y, x in np.ndindex(labels.shape):
-        claims = found.classes[masks[:, y, x]]
+        claiming = np.flatnonzero(masks[:, y, x] & np.array(kept, bool))
+        claims = found.classes[claiming]
         if len(claims if overlaps == "reference" else set(claims)) == 1:
             expected[y, x] = claims[0]
+        if len(claims):
+            last[y, x] = claiming[-1] + 1
     assert np.array_equal(result.labels, expected)
+    assert np.array_equal(result.masks, last)
 
 
 @settings(max_examples=60, deadline=None)
@@ -277,7 +290,11 @@ def test_wrong_input_is_refused_by_name() -> None:
     ):
         with pytest.raises(DataError, match=message):
             refine(*bad, oracle)
-    assert (refine(image, labels.astype(np.int64), oracle) == 0).all()
+    wide = labels.astype(np.int64)
+    wide[0, 0] = IGNORE
+    assert (refine(image, wide, oracle) == 0).all()
+    with pytest.raises(DataError, match=r"labels must be \(H, W\), got \(0, 30\)"):
+        refine_map(labels[:0], None, oracle, seed=0)
     with pytest.raises(UsageError, match="random, central, eroded"):
         draw(components(labels), strategy="middle")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="ignore, reference"):
