@@ -32,6 +32,9 @@ def test_a_fixed_threshold_trusts_what_is_sure_enough(labels, confidence, least)
 
 dense = np.linspace(0, 1, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)  # every bin, the last one's end too
 
+one_pixel = np.zeros(SHAPE, np.uint8)
+one_pixel[5, 5] = 1
+
 
 @given(labels=maps, confidence=sures, portion=st.floats(0.05, 1))
 @example(labels=np.full(SHAPE, CLASSES - 1, np.uint8), confidence=dense, portion=0.4)
@@ -49,14 +52,15 @@ def test_a_class_threshold_keeps_the_most_confident_portion_of_each_class(labels
             assert bins[mine & ~kept].max() < least
 
 
-@given(first=maps, second=maps, confidence=sures)
-@example(first=np.zeros(SHAPE, np.uint8), second=np.ones(SHAPE, np.uint8), confidence=dense)
-def test_an_adaptive_threshold_is_the_mean_of_late_times_how_sure_its_class_is(first, second, confidence):
+@given(first=maps, second=maps, before=sures, confidence=sures)
+@example(np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8), np.full(SHAPE, 0.99, np.float32), dense)
+@example(np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8), np.full(SHAPE, 0.99, np.float32), dense)
+def test_an_adaptive_threshold_is_the_mean_of_late_times_how_sure_its_class_is(first, second, before, confidence):
     """Pixels one by one: an image before counts 0.99 of this one, a confidence is its bin's centre."""
     adaptive = Thresholds(settings(threshold="adaptive"), CLASSES)
-    adaptive.trusted(first, confidence.T.reshape(SHAPE))
+    adaptive.trusted(first, before)
     trusted = adaptive.trusted(second, confidence)
-    labels, sure = np.stack([first, second]), np.stack([confidence.T.reshape(SHAPE), confidence])
+    labels, sure = np.stack([first, second]), np.stack([before, confidence])
     bins = np.minimum((sure * 64).astype(int), 63)
     share = np.broadcast_to(np.array([0.99, 1])[:, None, None], labels.shape)
 
@@ -111,11 +115,15 @@ def test_a_gate_asks_for_a_sure_teacher_and_for_agreement():
         s = settings(gate_confidence=confidence, gate_agreement=agreement)
         assert passes_gate(teacher, sure, refined, s) is passes
     nothing = np.full((4, 4), 255, np.uint8)
+    one = nothing.copy()
+    one[2, 2] = 0
+    assert passes_gate(teacher, sure, one, settings(gate_agreement=1.0))
     assert passes_gate(teacher, sure, nothing, settings())
     assert not passes_gate(teacher, sure, nothing, settings(gate_agreement=0.1))
 
 
 @given(teacher=maps, confidence=sures, refined=refineds)
+@example(one_pixel, dense, one_pixel)
 def test_weights_are_those_of_a_plain_loop(teacher, confidence, refined):
     decided = refined != 255
     confident, agreeing = np.ones(CLASSES), np.ones(CLASSES)

@@ -52,14 +52,15 @@ def test_overlaid_masks_come_back(masks):
     assert all(np.array_equal(regions.mask(i), mask) for i, mask in enumerate(masks))
     assert np.array_equal(regions.atoms == 0, ~masks.any(axis=0))
     codes = (masks * 2 ** np.arange(5)[:, None, None]).sum(axis=0)
-    assert len(np.unique(regions.atoms)) == len(np.unique(codes)), "no more atoms than needed"
+    needed = len(np.unique(codes[codes > 0]))
+    assert set(np.unique(regions.atoms)) - {0} == set(range(1, needed + 1)), "no more atoms than needed, and no gaps"
 
 
 def test_nested_partitions_are_regions_at_every_level_once():
     fine = np.array([[0, 0, 1, 2], [3, 3, 1, 2]])
     middle = np.array([[0, 0, 1, 1], [2, 2, 1, 1]])  # 0 and 3 stay what they are
     coarse = np.zeros_like(fine)
-    regions = nested(np.stack([fine, middle, coarse]))
+    regions = nested(np.stack([fine, middle, coarse]) + 1)  # names are any integers
     wanted = [fine == 0, fine == 1, fine == 2, fine == 3, middle == 1, coarse == 0]
     assert len(regions) == len(wanted)
     for mask in wanted:

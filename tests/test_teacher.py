@@ -236,16 +236,18 @@ def test_work_adds_up_over_steps(monkeypatch):
 
 def test_pasted_objects_stay_and_their_share_of_a_class_counts_fully(monkeypatch):
     maps, confidence = torch.full((2, 4, 4), 2, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
+    maps[1] = 3
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore", weight_by="[confidence]")
     given = batch([0, 2], [7, 8], [True, False])
     given["labels"][0, 0, [0, 3]] = 2
-    labels, weights, *_ = make(given, 0)
+    labels, weights, told, _ = make(given, 0)
     wanted = REFINED[:, ::-1].copy()
     wanted[0, [0, 3]] = 2
     assert np.array_equal(labels[0].numpy(), wanted)
     assert weights[0].tolist() == pytest.approx([0, 0, (0.5 + 2) / 3, 0])
     assert weights[1].tolist() == [1, 1, 1, 1]
-    assert weights[2].tolist() == [0, 0, 0.5, 0]
+    assert weights[2].tolist() == [0, 0, 0, 0.5]
+    assert (told["kept/car"], told["kept/tree"]) == (1 / 16, 3 / 16), "each over the images that show it"
 
 
 def test_borders_are_left_out_and_an_image_below_the_gate_teaches_nothing(monkeypatch):
