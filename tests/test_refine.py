@@ -109,6 +109,9 @@ def test_a_mask_that_swallows_other_classes_can_be_refused(truth: np.ndarray) ->
     assert not trusting.rejected.any()
     assert wary.rejected.sum() == 1
     assert np.array_equal(wary.labels, truth)
+    halves = np.repeat(np.uint8([0, 254]), 15)[None].repeat(30, axis=0)
+    left = np.stack([halves == 0] * 2)
+    assert refine_map(halves, None, Fixed(left), seed=0).rejected.tolist() == [False, True]
 
 
 def test_results_do_not_depend_on_the_batch_split(truth: np.ndarray) -> None:
