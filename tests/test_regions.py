@@ -198,6 +198,8 @@ def test_candidates_are_filtered_and_duplicates_go(monkeypatch):
     monkeypatch.setattr(everything, "SAME", 0.95)
     assert same(found(Answers(masks, quality)), [(ALMOST, 0.9), (RIGHT, 0.8), (LEFT, 0.7)])
     assert found(Answers(masks, quality), quality=1.5) == []
+    for thin in (rectangle(4, 5), rectangle(0, 20, 4, 5)):
+        assert same(found(Answers([[thin, thin, NONE]] * 4, [[0.9, 0.8, 0.7]] * 4)), [(thin, 0.9)])
 
 
 def test_the_grid_is_even_and_every_point_is_asked_once():
