@@ -61,10 +61,16 @@ def renamed(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pair(
-    backbone: str, queries: int = 100, classes: int = 19, seed: int = 0
+    backbone: str,
+    queries: int = 100,
+    classes: int = 19,
+    seed: int = 0,
+    hidden: int = 256,
+    layers: tuple[int, int] = (6, 9),
 ) -> tuple[Segmenter, Mask2FormerForUniversalSegmentation]:
-    """Both models at the paper's size on timm's ``backbone``, random weights, the same on both sides.
+    """Both models, at the paper's size by default, on timm's ``backbone``, random weights, the same on both sides.
 
+    hidden: channels, feed-forward layers have 4 and 8 times as many; layers: of the pixel and the transformer decoder.
     Offsets and weights of deformable attention start at zero; they are drawn here, so that places are spread.
     """
     torch.manual_seed(seed)
@@ -79,11 +85,23 @@ def pair(
             colors=[[c, c, c] for c in range(classes)],
             head="linear",
             queries=queries,
+            hidden=hidden,
+            pixel_layers=layers[0],
+            pixel_ffn=4 * hidden,
+            layers=layers[1],
+            ffn=8 * hidden,
         )
     config = Mask2FormerConfig(
         backbone_config=TimmBackboneConfig(backbone=backbone, out_indices=[1, 2, 3, 4]),
         num_labels=classes,
         num_queries=queries,
+        feature_size=hidden,
+        mask_feature_size=hidden,
+        hidden_dim=hidden,
+        encoder_layers=layers[0],
+        encoder_feedforward_dim=4 * hidden,
+        decoder_layers=layers[1] + 1,  # they count the heads
+        dim_feedforward=8 * hidden,
     )
     theirs = Mask2FormerForUniversalSegmentation(config)
     with torch.no_grad():

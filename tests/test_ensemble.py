@@ -84,11 +84,14 @@ def test_the_ensemble_follows_its_formula(case, seen):
 
 
 @torch.no_grad()
-def test_an_extreme_head_or_clip_gives_no_nan(case):
+def test_clips_scale_stops_and_an_extreme_head_or_clip_gives_no_nan(case):
     clip, features, logits, masks, vocabulary = case
-    clip.logit_scale.data.fill_(20.0)  # beyond the clamp at 100
-    index = synonym_index([len(group) for group in SYNONYMS])
-    found = geometric_ensemble(1e4 * logits, masks, features, clip, vocabulary, index, torch.ones(3, dtype=torch.bool))
+    index, seen = synonym_index([len(group) for group in SYNONYMS]), torch.ones(3, dtype=torch.bool)
+    clip.logit_scale.data.fill_(5.0)  # e^5 = 148: the scale stops at 100
+    found = geometric_ensemble(logits, masks, features, clip, vocabulary, index, seen).softmax(-1)
+    assert torch.allclose(found, slow_ensemble(logits, masks, features, clip, vocabulary, [True] * 3), atol=1e-5)
+    clip.logit_scale.data.fill_(20.0)
+    found = geometric_ensemble(1e4 * logits, masks, features, clip, vocabulary, index, seen)
     assert torch.isfinite(merge(found, masks, (96, 64))).all()
 
 

@@ -183,7 +183,7 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def test_scales_are_relative_to_the_shorter_side_or_to_the_images_own():
     assert Inference(64, scales=(0.5, 1, 1.5)).sizes((128, 256)) == [(32, 64), (64, 128), (96, 192)]
-    assert Inference(0, scales=(0.5, 1)).sizes((128, 256)) == [(64, 128), (128, 256)]
+    assert Inference(0, scales=(0.1, 4)).sizes((120, 250)) == [(12, 25), (480, 1000)]
 
 
 # -- strips

@@ -84,6 +84,11 @@ def test_subsets_keep_their_classes_and_drop_the_others() -> None:
     assert set(NAMES) - set(by_name(LABEL_SETS["synthia16"])) == {"terrain", "truck", "train"}
     assert set(by_name(LABEL_SETS["synthia16"])) - set(by_name(LABEL_SETS["synthia13"])) == {"wall", "fence", "pole"}
     assert len(LABEL_SETS["synthia13"].classes) == 13
+    for name in ("cityscapes19", "synthia16", "synthia13"):  # and train as themselves
+        label_set = LABEL_SETS[name]
+        assert train_ids(label_set).tolist() == [*map(NAMES.index, label_set.classes)] + [255] * (
+            256 - len(label_set.classes)
+        )
 
 
 @SETS
@@ -163,7 +168,8 @@ def test_an_unknown_set_names_those_there_are() -> None:
 
 def test_value_tables_mark_what_nobody_defined() -> None:
     table = value_table({7: "road", 0: ""}, LABEL_SETS["cityscapes19"])
-    assert (table[7], table[0], table[255], table[8]) == (0, 255, 255, UNKNOWN)
+    assert (table[7], table[0], table[255], table[8], UNKNOWN) == (0, 255, 255, UNKNOWN, 254)
+    assert table.shape == (256,)
     with pytest.raises(UsageError, match="'lorry' is not a class of cityscapes19"):
         value_table({1: "lorry"}, LABEL_SETS["cityscapes19"])
     with pytest.raises(UsageError, match="value 300"):

@@ -173,6 +173,40 @@ def test_matching_equals_brute_force_over_permutations():
     assert torch.allclose(costs[0], torch.tensor(table), atol=1e-4)
 
 
+def test_mask_losses_equal_their_definition():
+    generator = torch.Generator().manual_seed(3)
+    logits, worth = 3 * torch.randn(4, 9, generator=generator), torch.tensor([1.0, 0.5, 0.25, 0.0])
+    weight = (torch.rand(4, 9, generator=generator) < 0.7).float()
+    target = weight * (torch.rand(4, 9, generator=generator) < 0.5)
+    for k, part in enumerate(("mask_weight", "dice_weight")):
+        s = L.LossSettings(**{"class_weight": 0, "mask_weight": 0, "dice_weight": 0, part: 1})
+        each = [slow_cost(m, torch.zeros(2), 0, t, w, s) for m, t, w in zip(logits, target, weight, strict=True)]
+        assert torch.allclose(L.mask_losses(logits, target, weight, 3.0)[k], sum(each) / 3)
+        assert torch.allclose(L.mask_losses(logits, target, weight, 3.0, worth)[k], worth @ torch.stack(each) / 3)
+
+
+def test_a_loss_is_divided_by_targets_and_by_the_weights_of_its_queries_classes():
+    labels = torch.full((3, 4, 4), 255, dtype=torch.uint8)
+    labels[0, :3] = torch.tensor([[0], [4], [9]])
+    labels[2] = torch.arange(16).view(4, 4) // 3  # six classes for four queries
+    assert L.totals(labels, 4, L.LossSettings(no_object=0.1)) == pytest.approx((3 + 6, 3 + 4 + 0.1 * 5))
+
+
+def test_of_three_times_the_points_the_most_uncertain_make_three_quarters(monkeypatch):
+    seen, real = [], L.uncertain_points
+
+    def spy(masks, candidates, valid, fill, keep):
+        seen.append((candidates.shape[1], keep, fill.shape[1]))
+        return real(masks, candidates, valid, fill, keep)
+
+    monkeypatch.setattr(L, "uncertain_points", spy)
+    labels, masks, logits = half_ignored()
+    run(predict(masks, logits), labels, points=200)
+    assert set(seen) == {(600, 150, 50)}
+    run(predict(masks, logits), labels, points=30, oversample=2.5, importance=0.5)
+    assert seen[-1] == (75, 15, 15)
+
+
 def test_a_perfect_prediction_has_nearly_no_mask_loss():
     labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
     labels[:, :, 32:] = 5
@@ -290,9 +324,11 @@ def test_the_generator_fixes_every_draw():
 
 def test_the_loss_weighs_its_parts_and_sums_over_outputs():
     labels, masks, logits = half_ignored()
+    masks.requires_grad_()
     losses = run(predict(masks, logits), labels, class_weight=3.0, mask_weight=0.5, dice_weight=7.0)
     parts = 3 * losses["loss_ce"] + 0.5 * losses["loss_mask"] + 7 * losses["loss_dice"]
     assert torch.allclose(losses["loss"], parts)
+    assert [key for key, value in losses.items() if value.requires_grad] == ["loss"]
     one = predict(masks, logits)
     twice = Prediction(one.logits * 2, one.mask_embeddings * 2, masks)
     assert torch.allclose(run(twice, labels)["loss_ce"], 2 * run(one, labels)["loss_ce"])

@@ -176,11 +176,14 @@ def text_head():
 
 def test_the_text_head_follows_its_formula():
     head, queries, masks, features, vocabulary = text_head()
+    norm, linear = head.pool_proj
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
     logits = head(queries, masks, features, vocabulary, synonym_index([1, 2, 1]))
     for q in range(3):
         inside = masks[0, q] > 0
-        pooled = features[0, :, inside].mean(1)
-        embedded = F.normalize(head.embed(head.pool_proj(pooled) + queries[0, q]), dim=-1)
+        pooled = linear(F.layer_norm(features[0, :, inside].mean(1), (8,), norm.weight, norm.bias))
+        embedded = F.normalize(head.embed(pooled + queries[0, q]), dim=-1)
         scores = (embedded @ vocabulary.T / 0.07).tolist()
         void = (embedded @ F.normalize(head.void[0], dim=-1) / 0.07).item()
         wanted = torch.tensor([scores[0], max(scores[1:3]), scores[3], void], dtype=torch.float64)
@@ -260,6 +263,27 @@ def test_deformable_attention_has_the_right_gradients():
     query.requires_grad_()
     tokens.requires_grad_()
     assert torch.autograd.gradcheck(lambda q, t: attention(q, t, reference, shapes), (query[:1], tokens[:1]))
+
+
+def test_deformable_attention_starts_by_looking_around_evenly():
+    attention = DeformableAttention(16, heads=8, levels=3, points=4)
+    around = torch.tensor([[1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1]])
+    wanted = (around[:, None, None] * torch.arange(1, 5)[:, None]).expand(-1, 3, -1, -1).float()
+    query = torch.randn(16)
+    assert torch.allclose(attention.sampling_offsets(query).view(8, 3, 4, 2), wanted, atol=1e-6)
+    assert not attention.attention_weights(query).any()
+    assert not attention.value_proj.bias.any()
+    assert not attention.output_proj.bias.any()
+
+
+def test_layers_start_as_the_references_do():
+    """Xavier's bound where Mask2Former has it; torch's own start has another."""
+    head = tiny.segmenter(pixel_ffn=96, ffn=96).head
+    for module in (*head.pixel_decoder.modules(), *(m for layer in head.decoder.layers for m in layer.modules())):
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.ndim > 1 and name.endswith("weight") and weight.any():
+                out, fan_in = weight.shape[0] * weight[0, 0].numel(), weight[0].numel()
+                assert weight.abs().max().item() == pytest.approx(math.sqrt(6 / (out + fan_in)), rel=0.03), module
 
 
 def test_reference_points_are_cell_centres_as_x_y():

@@ -1,13 +1,14 @@
 """What self-training does about noise: thresholds, borders, gates and weights; and what it counts."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tiny
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.work import Work, by_class, count
+from clouds.settings import SelfTrain
 
 CLASSES = 4
 SHAPE = (9, 12)
@@ -16,8 +17,11 @@ sures = hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32))
 refineds = hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([*range(CLASSES), 255]))
 
 
+plain = tiny.recipe("selftrain.confidence=0").selftrain
+
+
 def settings(**values):
-    return tiny.recipe("selftrain.confidence=0", *(f"selftrain.{k}={v}" for k, v in values.items())).selftrain
+    return SelfTrain.model_validate(plain.model_dump() | values)
 
 
 @given(labels=maps, confidence=sures, least=st.floats(0, 1))
@@ -26,7 +30,14 @@ def test_a_fixed_threshold_trusts_what_is_sure_enough(labels, confidence, least)
     assert np.array_equal(trusted, np.where(confidence >= least, labels, 255))
 
 
+dense = np.linspace(0, 1, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)  # every bin, the last one's end too
+
+one_pixel = np.zeros(SHAPE, np.uint8)
+one_pixel[5, 5] = 1
+
+
 @given(labels=maps, confidence=sures, portion=st.floats(0.05, 1))
+@example(labels=np.full(SHAPE, CLASSES - 1, np.uint8), confidence=dense, portion=0.4)
 def test_a_class_threshold_keeps_the_most_confident_portion_of_each_class(labels, confidence, portion):
     trusted = Thresholds(settings(threshold="class", portion=portion), CLASSES).trusted(labels, confidence)
     bins = np.minimum((confidence * 64).astype(int), 63)
@@ -41,18 +52,28 @@ def test_a_class_threshold_keeps_the_most_confident_portion_of_each_class(labels
             assert bins[mine & ~kept].max() < least
 
 
-def test_an_adaptive_threshold_follows_the_mean_and_asks_less_of_a_class_that_is_harder():
-    labels = np.repeat(np.array([[0], [1]], np.uint8), 100, axis=1)
-    confidence = np.stack([np.linspace(0.8, 1, 100), np.linspace(0.3, 0.5, 100)]).astype(np.float32)
-    trusted = Thresholds(settings(threshold="adaptive"), 2).trusted(labels, confidence)
-    kept = (trusted != 255).mean(axis=1)
-    assert kept[0] == 1, "the mean of all, 0.65, is below every pixel of the sure class"
-    assert kept[1] == 1, "the hard class is asked 0.65 * 0.4 / 0.9"
-    low = np.where(labels == 0, 0.5, confidence).astype(np.float32)
-    again = Thresholds(settings(threshold="adaptive"), 2)
-    for _ in range(3):
-        trusted = again.trusted(labels, confidence)
-    assert (again.trusted(labels, low)[0] == 255).all(), "of late this class was sure: 0.5 is less than the mean"
+@given(first=maps, second=maps, before=sures, confidence=sures)
+@example(np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8), np.full(SHAPE, 0.99, np.float32), dense)
+@example(np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8), np.full(SHAPE, 0.99, np.float32), dense)
+def test_an_adaptive_threshold_is_the_mean_of_late_times_how_sure_its_class_is(first, second, before, confidence):
+    """Pixels one by one: an image before counts 0.99 of this one, a confidence is its bin's centre."""
+    adaptive = Thresholds(settings(threshold="adaptive"), CLASSES)
+    adaptive.trusted(first, before)
+    trusted = adaptive.trusted(second, confidence)
+    labels, sure = np.stack([first, second]), np.stack([before, confidence])
+    bins = np.minimum((sure * 64).astype(int), 63)
+    share = np.broadcast_to(np.array([0.99, 1])[:, None, None], labels.shape)
+
+    def mean(where):
+        return np.average((bins[where] + 0.5) / 64, weights=share[where])
+
+    means = {class_: mean(labels == class_) for class_ in np.unique(labels)}
+    for class_ in np.unique(second):
+        least = mean(labels >= 0) * means[class_] / max(means.values()) * 64
+        mine = second == class_
+        if abs(least - round(least)) > 1e-6:
+            assert np.array_equal(trusted[mine] != 255, bins[1][mine] >= int(least))
+        assert set(np.unique(trusted[mine])) <= {class_, 255}
 
 
 def test_thresholds_remember_and_their_state_is_the_histogram():
@@ -75,6 +96,7 @@ def test_the_band_where_classes_meet_is_left_out():
         found = without_borders(labels, share)
         left_out = (found == 255) & (labels != 255)
         assert np.flatnonzero(left_out[5]).tolist() == list(range(30 - width, 30 + width))
+        assert np.array_equal(without_borders(labels.T, share).T, found)
         assert not left_out[:, :20].any(), "beside undecided pixels nothing is left out"
     assert without_borders(labels, 0.0) is labels
 
@@ -88,16 +110,20 @@ def test_borders_only_take_labels_away(labels, share):
 def test_a_gate_asks_for_a_sure_teacher_and_for_agreement():
     teacher, refined = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
     refined[0], refined[1] = 255, 1  # of 12 decided pixels 8 agree
-    sure = np.full((4, 4), 0.6, np.float32)
+    sure = np.full((4, 4), 0.5, np.float32)
     for confidence, agreement, passes in ((0, 0, True), (0.5, 0.6, True), (0.7, 0, False), (0, 0.7, False)):
         s = settings(gate_confidence=confidence, gate_agreement=agreement)
         assert passes_gate(teacher, sure, refined, s) is passes
     nothing = np.full((4, 4), 255, np.uint8)
+    one = nothing.copy()
+    one[2, 2] = 0
+    assert passes_gate(teacher, sure, one, settings(gate_agreement=1.0))
     assert passes_gate(teacher, sure, nothing, settings())
     assert not passes_gate(teacher, sure, nothing, settings(gate_agreement=0.1))
 
 
 @given(teacher=maps, confidence=sures, refined=refineds)
+@example(one_pixel, dense, one_pixel)
 def test_weights_are_those_of_a_plain_loop(teacher, confidence, refined):
     decided = refined != 255
     confident, agreeing = np.ones(CLASSES), np.ones(CLASSES)
@@ -107,10 +133,10 @@ def test_weights_are_those_of_a_plain_loop(teacher, confidence, refined):
         confident[class_] = confidence[both].sum() / max(mine.sum(), 1)
         agreeing[class_] = both.sum() / max(either.sum(), 1)
     for by, wanted in (
-        ("[]", np.ones(CLASSES)),
-        ("[confidence]", confident),
-        ("[agreement]", agreeing),
-        ("[confidence,agreement]", confident * agreeing),
+        ([], np.ones(CLASSES)),
+        (["confidence"], confident),
+        (["agreement"], agreeing),
+        (["confidence", "agreement"], confident * agreeing),
     ):
         found = class_weights(teacher, confidence, refined, CLASSES, settings(weight_by=by))
         assert np.allclose(found, wanted, atol=1e-5)

@@ -109,6 +109,9 @@ def test_a_mask_that_swallows_other_classes_can_be_refused(truth: np.ndarray) ->
     assert not trusting.rejected.any()
     assert wary.rejected.sum() == 1
     assert np.array_equal(wary.labels, truth)
+    halves = np.repeat(np.uint8([0, 254]), 15)[None].repeat(30, axis=0)
+    left = np.stack([halves == 0] * 2)
+    assert refine_map(halves, None, Fixed(left), seed=0).rejected.tolist() == [False, True]
 
 
 def test_results_do_not_depend_on_the_batch_split(truth: np.ndarray) -> None:
@@ -170,18 +173,31 @@ def test_masks_that_overlap_fully() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(MAPS, st.integers(0, 2**31), st.sampled_from(["ignore", "reference"]))
-def test_a_decided_pixel_is_claimed_by_its_class_alone(labels: np.ndarray, seed: int, overlaps: Any) -> None:
+@given(MAPS, st.integers(0, 2**31), st.sampled_from(["ignore", "reference"]), st.sampled_from([None, 0.0, 0.5, 1.0]))
+def test_a_decided_pixel_is_claimed_by_its_class_alone(
+    labels: np.ndarray, seed: int, overlaps: Any, max_swallow: float | None
+) -> None:
+    labels = np.where(labels == 2, np.uint8(254), labels)
     found = components(labels, floor=0.02)
-    masks = np.random.default_rng(seed).random((len(found), *labels.shape)) < 0.3
-    options: Any = {"floor": 0.02, "overlaps": overlaps, "max_swallow": None, "mask_bytes": 1000}
+    rng = np.random.default_rng(seed)
+    masks = rng.random((len(found), *labels.shape)) < rng.choice([0.02, 0.3], (len(found), 1, 1))
+    options: Any = {"floor": 0.02, "overlaps": overlaps, "max_swallow": max_swallow, "mask_bytes": 1000}
     result = refine_map(labels, None, Fixed(masks), seed=seed, **options)
-    expected = np.full(labels.shape, IGNORE)
+    kept = []
+    for mask, owner in zip(masks, found.classes, strict=True):
+        under = labels[mask & (labels != IGNORE)]
+        kept.append(max_swallow is None or (under != owner).sum() <= max_swallow * len(under))
+    assert result.rejected.tolist() == [not keep for keep in kept]
+    expected, last = np.full(labels.shape, IGNORE), np.zeros(labels.shape, int)
     for y, x in np.ndindex(labels.shape):
-        claims = found.classes[masks[:, y, x]]
+        claiming = np.flatnonzero(masks[:, y, x] & np.array(kept, bool))
+        claims = found.classes[claiming]
         if len(claims if overlaps == "reference" else set(claims)) == 1:
             expected[y, x] = claims[0]
+        if len(claims):
+            last[y, x] = claiming[-1] + 1
     assert np.array_equal(result.labels, expected)
+    assert np.array_equal(result.masks, last)
 
 
 @settings(max_examples=60, deadline=None)
@@ -233,16 +249,24 @@ def test_every_pixel_of_a_component_is_as_likely() -> None:
 
 
 def test_central_and_eroded_points_keep_away_from_borders() -> None:
-    labels = np.full((200, 200), 1, np.uint8)
-    labels[:, 100:] = 2
-    found = components(labels)
+    quarters = np.kron(np.uint8([[1, 2], [3, 4]]), np.ones((100, 100), np.uint8))
+    found = components(quarters)
     for strategy, least in (("eroded", 2), ("central", 24)):
-        x, y = draw(found, 200, strategy, seed=0).points.transpose(2, 0, 1)  # type: ignore[arg-type]
-        assert min(x[0].min(), (99 - x[0]).min(), (x[1] - 100).min(), y.min(), (199 - y).min()) >= least
+        inside = draw(found, 200, strategy, seed=0).points % 100  # type: ignore[arg-type]
+        assert min(inside.min(), (99 - inside).min()) >= least
+
+
+def test_90000_components_keep_their_order_and_their_points() -> None:
+    board = (np.indices((300, 300)).sum(axis=0) % 2).astype(np.uint8)
+    found = components(board, floor=0)
+    places = [np.argwhere(board == cls)[:, ::-1] for cls in (0, 1)]  # in reading order
+    assert np.array_equal(draw(found, 1).points[:, 0], np.concatenate(places))
+    assert found.classes.tolist() == [0] * 45000 + [1] * 45000
 
 
 def test_seeds_fix_the_points(truth: np.ndarray) -> None:
     found = components(truth)
+    assert np.array_equal(draw(found).points, draw(found, 5, "random", 0).points)
     assert np.array_equal(draw(found, seed=3).points, draw(found, seed=3).points)
     assert not np.array_equal(draw(found, seed=3).points, draw(found, seed=4).points)
 
@@ -269,7 +293,11 @@ def test_wrong_input_is_refused_by_name() -> None:
     ):
         with pytest.raises(DataError, match=message):
             refine(*bad, oracle)
-    assert (refine(image, labels.astype(np.int64), oracle) == 0).all()
+    wide = labels.astype(np.int64)
+    wide[0, 0] = IGNORE
+    assert (refine(image, wide, oracle) == 0).all()
+    with pytest.raises(DataError, match=r"labels must be \(H, W\), got \(0, 30\)"):
+        refine_map(labels[:0], None, oracle, seed=0)
     with pytest.raises(UsageError, match="random, central, eroded"):
         draw(components(labels), strategy="middle")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="ignore, reference"):

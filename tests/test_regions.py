@@ -52,14 +52,15 @@ def test_overlaid_masks_come_back(masks):
     assert all(np.array_equal(regions.mask(i), mask) for i, mask in enumerate(masks))
     assert np.array_equal(regions.atoms == 0, ~masks.any(axis=0))
     codes = (masks * 2 ** np.arange(5)[:, None, None]).sum(axis=0)
-    assert len(np.unique(regions.atoms)) == len(np.unique(codes)), "no more atoms than needed"
+    needed = len(np.unique(codes[codes > 0]))
+    assert set(np.unique(regions.atoms)) - {0} == set(range(1, needed + 1)), "no more atoms than needed, and no gaps"
 
 
 def test_nested_partitions_are_regions_at_every_level_once():
     fine = np.array([[0, 0, 1, 2], [3, 3, 1, 2]])
     middle = np.array([[0, 0, 1, 1], [2, 2, 1, 1]])  # 0 and 3 stay what they are
     coarse = np.zeros_like(fine)
-    regions = nested(np.stack([fine, middle, coarse]))
+    regions = nested(np.stack([fine, middle, coarse]) + 1)  # names are any integers
     wanted = [fine == 0, fine == 1, fine == 2, fine == 3, middle == 1, coarse == 0]
     assert len(regions) == len(wanted)
     for mask in wanted:
@@ -197,6 +198,8 @@ def test_candidates_are_filtered_and_duplicates_go(monkeypatch):
     monkeypatch.setattr(everything, "SAME", 0.95)
     assert same(found(Answers(masks, quality)), [(ALMOST, 0.9), (RIGHT, 0.8), (LEFT, 0.7)])
     assert found(Answers(masks, quality), quality=1.5) == []
+    for thin in (rectangle(4, 5), rectangle(0, 20, 4, 5)):
+        assert same(found(Answers([[thin, thin, NONE]] * 4, [[0.9, 0.8, 0.7]] * 4)), [(thin, 0.9)])
 
 
 def test_the_grid_is_even_and_every_point_is_asked_once():

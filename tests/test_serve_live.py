@@ -138,6 +138,7 @@ def test_clients_that_leave_have_their_images_dropped():
         assert slow.metric("clouds_queue_images") == 0
 
 
+@pytest.mark.slow
 def test_overload_is_answered_within_the_queues_bound():
     """64 clients, a model of 0.1 s an image, 8 in the house: an answer takes 0.8 s, and all get one."""
     with live(*sleeping(0.1, batch=1, queue=7)) as slow:
@@ -267,6 +268,7 @@ def bad_client(server: Live, dice: random.Random) -> None:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a goodbye
 
 
+@pytest.mark.slow
 def test_a_mixed_load_is_answered_right_and_memory_stays(server):
     uploads = mixture()
     alone = {}

@@ -6,6 +6,7 @@ import torch
 
 import tiny
 from clouds.selftrain import pseudo as pseudo_module
+from clouds.selftrain.noise import without_borders
 from clouds.selftrain.pseudo import PseudoLabeller, panel_points
 from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import Teacher
@@ -231,6 +232,41 @@ def test_work_adds_up_over_steps(monkeypatch):
     work = make.work
     assert (work.images, work.components, work.pixels) == (4, 12, 64)
     assert (work.pixels_decided, work.pixels_changed, work.seen) == (48, 28, {7, 8, 9})
+
+
+def test_pasted_objects_stay_and_their_share_of_a_class_counts_fully(monkeypatch):
+    maps, confidence = torch.full((2, 4, 4), 2, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
+    maps[1] = 3
+    make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore", weight_by="[confidence]")
+    given = batch([0, 2], [7, 8], [True, False])
+    given["labels"][0, 0, [0, 3]] = 2
+    labels, weights, told, _ = make(given, 0)
+    wanted = REFINED[:, ::-1].copy()
+    wanted[0, [0, 3]] = 2
+    assert np.array_equal(labels[0].numpy(), wanted)
+    assert weights[0].tolist() == pytest.approx([0, 0, (0.5 + 2) / 3, 0])
+    assert weights[1].tolist() == [1, 1, 1, 1]
+    assert weights[2].tolist() == [0, 0, 0, 0.5]
+    assert (told["kept/car"], told["kept/tree"]) == (1 / 16, 3 / 16), "each over the images that show it"
+
+
+def test_borders_are_left_out_and_an_image_below_the_gate_teaches_nothing(monkeypatch):
+    refined = np.kron(REFINED, np.ones((3, 3), np.uint8))
+    maps, confidence = torch.full((2, 12, 12), 2, dtype=torch.uint8), torch.full((2, 12, 12), 0.5)
+    given = batch([0, 2], [7, 8], [False, False], 12)
+    given["labels"][0, 1, 1] = 3
+    make, _ = labeller(monkeypatch, refined, maps, confidence, undecided="ignore", border=0.1)
+    lesson = make(given, 0)
+    wanted = without_borders(refined, 0.1)
+    assert 0 < (wanted != 255).sum() < (refined != 255).sum()
+    assert np.array_equal(lesson.labels[2].numpy(), wanted)
+    assert make.work.dropped == 0
+    make, _ = labeller(monkeypatch, refined, maps, confidence, gate_confidence=0.6)
+    labels, _, told, panel = make(given, 0)
+    assert (labels[0] != 255).nonzero().tolist() == [[1, 1]]
+    assert (labels[2] == 255).all()
+    assert (panel.refined == 255).all()
+    assert (told["decided"], make.work.pixels_decided, make.work.dropped) == (0, 0, 2)
 
 
 def test_a_batch_without_generated_images_is_left_as_it_is(monkeypatch):

@@ -89,8 +89,7 @@ def _deep(found: Components, strategy: Strategy) -> npt.NDArray[np.bool_]:
     inner = np.zeros(ids.shape, np.uint8)  # not on a component's edge; the image's frame counts as an edge
     core = ids[1:-1, 1:-1]
     inner[1:-1, 1:-1] = (
-        (core > 0)
-        & (core == ids[:-2, 1:-1])
+        (core == ids[:-2, 1:-1])
         & (core == ids[2:, 1:-1])
         & (core == ids[1:-1, :-2])
         & (core == ids[1:-1, 2:])
@@ -111,7 +110,7 @@ def _sample(
     # 16-bit keys: numpy sorts those by radix, several times faster
     keys = flat[pixels].astype(np.uint16) if len(classes) < 2**16 else flat[pixels]
     pixels = pixels[np.argsort(keys, kind="stable")]  # grouped by component
-    sizes = np.bincount(flat, minlength=len(classes) + 1)[1:]
+    sizes = np.bincount(flat)[1:]
     starts = np.cumsum(sizes) - sizes
     having = np.flatnonzero(sizes)
     size, start = sizes[having], starts[having]  # (P,)

@@ -65,7 +65,7 @@ def overlay(
         fresh[cut] = np.arange(count, count + cut.sum())
         atoms[mask] = fresh[inside]
         count += int(cut.sum())
-    groups = [np.flatnonzero(np.bincount(atoms[mask], minlength=count)).astype(np.int32) for mask in masks]
+    groups = [np.flatnonzero(np.bincount(atoms[mask])).astype(np.int32) for mask in masks]
     rated = np.fromiter(quality, np.float32)
     named = np.full(len(groups), IGNORE, np.uint8) if classes is None else np.fromiter(classes, np.uint8)
     return _packed(atoms, groups, rated, named)
@@ -163,7 +163,7 @@ def _count(
     labels: npt.NDArray[np.uint8], regions: Regions
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Votes (R, C + 1), the last column empty, and the C classes that ``labels`` (H, W) shows."""
-    names = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]).astype(np.uint8)
+    names = np.flatnonzero(np.bincount(labels.ravel())[:IGNORE]).astype(np.uint8)
     width = len(names) + 1
     column = np.full(IGNORE + 1, width - 1)
     column[names] = np.arange(width - 1)
