@@ -8,16 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny
 from clouds import cli, pipeline
 from clouds.assemble import backends
 from clouds.config import load_recipe
+from clouds.dry_run import dry_run
 from clouds.errors import BackendError, UsageError
+from clouds.foundation.clip import build_vision
+from clouds.foundation.diffusion import StreetsGenerator
 from clouds.foundation.embeddings import Cached
 from clouds.foundation.sam import load_segmenter, segmenter_identity
+from clouds.foundation.superpixels import Superpixels
+from clouds.generate.images import draw
 from clouds.model.checkpoint import load_model, save_model
-from clouds.settings import SelfTrain, Train
+from clouds.testing import BackboneContract, GeneratorContract, SegmenterContract
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BACKBONE = "my_backbone:ResNet18"
@@ -129,9 +135,6 @@ def test_what_is_imported_already_may_be_used(folder):
 @pytest.mark.parametrize("name", ["subprocess:Popen", "torch.nn:Linear", "os:system"])
 def test_of_imported_modules_only_a_backbone_is_made(folder, name):
     import os
-    import subprocess
-
-    import torch
 
     assert os and subprocess and torch
     config = json.loads((folder / "config.json").read_text())
@@ -183,22 +186,113 @@ def test_doctor_and_check_know_them(here, capsys):
     assert "expected a clouds.data.layouts.Spec, got dict" in capsys.readouterr().err
 
 
-def test_a_run_on_them_goes_on_and_its_model_is_loaded_again(here, monkeypatch):
-    monkeypatch.setattr(pipeline, "write_report", lambda out: out)
-    recipe = tiny.recipe(
-        f"model.vision={BACKBONE}", "model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_layers=1",
-        "model.layers=1", "model.ffn=32", "model.pixel_ffn=32", "generate.generator=my_generator:Blocks",
-        "selftrain.segmenter=my_segmenter:Felzenszwalb", "selftrain.cache=cache", "prompts.count=2",
-        "generate.count=2", "data.source_count=2", "data.source_size=[64,64]", "train.steps=4", "selftrain.confidence=0",
-        "selftrain.threshold=fixed",
-    )  # fmt: skip
-    assert isinstance(recipe.train, Train)
-    assert isinstance(recipe.selftrain, SelfTrain)
+SMALL = ["model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_layers=1", "model.layers=1", "model.ffn=32",
+         "model.pixel_ffn=32", "prompts.count=2", "generate.count=2", "data.source_count=2", "data.source_size=[64,64]",
+         f"model.vision={BACKBONE}", "generate.generator=my_generator:Blocks",
+         "selftrain.segmenter=my_segmenter:Felzenszwalb"]  # fmt: skip
+
+
+def test_a_run_on_them_goes_on_and_its_model_is_loaded_again(here):
+    recipe = tiny.recipe(*SMALL, "train.steps=2", "train.stage=warmup")
     pipeline.train(recipe, here / "run")
+    pipeline.train(recipe, here / "run")
+    assert load_model(here / "run" / "warmup").settings["vision"] == BACKBONE
+    rows = draw(recipe, ["A street at night.", "A road in fog."], here / "drawn")
+    assert {(row["generator"], row["revision"]) for row in rows} == {("blocks", "1")}
+    dry = dry_run(tiny.recipe(*SMALL, "train.steps=2"))
+    assert not [said for said in dry["stand_ins"] if "superpixels" in said], "its own segmenter is tried"
+
+
+@pytest.mark.slow
+def test_the_whole_method_runs_on_them(here):
+    from test_pipeline import SMALL as ENOUGH
+
+    words = [*ENOUGH, *SMALL[-3:], "selftrain.cache=cache"]
+    pipeline.train(load_recipe("demo", words), here / "run")
     shutil.rmtree(here / "run" / "model")
-    shutil.rmtree(here / "run" / "checkpoints", ignore_errors=True)
-    pipeline.train(recipe, here / "run")
+    pipeline.train(load_recipe("demo", words), here / "run")
     assert load_model(here / "run" / "model").settings["vision"] == BACKBONE
-    rows = [json.loads(line) for line in (here / "run" / "generated" / "metadata.jsonl").read_text().splitlines()]
-    assert {row["generator"] for row in rows} == {"blocks"}
     assert list((here / "cache").rglob("*.safetensors"))
+
+
+# -- the contracts can fail
+
+
+def fails(contract, test, **arguments):
+    with pytest.raises((AssertionError, ValueError)):
+        getattr(contract(), test)(**arguments)
+
+
+class Bad(Superpixels):
+    """Superpixels with one fault."""
+
+    def __init__(self, fault):
+        self.fault, self.calls = fault, 0
+
+    def encode(self, image):
+        if self.fault == "paints the image":
+            image[0, 0] = 0
+        return super().encode(image)
+
+    def masks(self, embedding, points):
+        self.calls += 1
+        if self.fault == "draws":
+            np.random.rand()
+        if self.fault == "wraps":
+            points = points % np.float32([83, 45])
+        masks, quality = super().masks(embedding, points)
+        if self.fault == "two candidates":
+            return masks[:, :2], quality[:, :2]
+        if self.fault == "doubles":
+            return masks, quality.astype(float)
+        if self.fault == "one a call":
+            return (masks, quality) if len(points) < 2 else (masks[::-1], quality[::-1])
+        if self.fault == "counts":
+            return masks, quality + np.float32(self.calls)
+        return (np.zeros_like(masks), quality) if self.fault == "sees nothing" else (masks, quality)
+
+
+@pytest.mark.parametrize(("fault", "test"), [
+    ("two candidates", "test_no_prompt_gets_no_mask"), ("doubles", "test_no_prompt_gets_no_mask"),
+    ("sees nothing", "test_image_and_points_matter"),
+    ("one a call", "test_a_prompt_is_answered_the_same_alone_and_every_time"),
+    ("counts", "test_a_prompt_is_answered_the_same_alone_and_every_time"),
+    ("wraps", "test_points_past_the_frame_belong_to_the_nearest_pixel"),
+    ("draws", "test_it_changes_nothing_that_others_use"), ("paints the image", "test_it_changes_nothing_that_others_use"),
+])  # fmt: skip
+def test_a_bad_segmenter_fails(fault, test):
+    getattr(SegmenterContract(), test)(segmenter=Bad("none"))
+    fails(SegmenterContract, test, segmenter=Bad(fault))
+
+
+@pytest.mark.parametrize(("broken", "test"), [
+    (lambda self, images: {s: f for s, f in self.plain(images).items() if s > 4},
+     "test_features_of_four_strides_have_the_shapes_they_say"),
+    (lambda self, images: {s: f * (2 if len(images) > 1 else 1) for s, f in self.plain(images).items()},
+     "test_an_image_is_seen_the_same_alone_and_in_a_batch"),
+    (lambda self, images: {s: f + torch.rand(()) for s, f in self.plain(images).items()},
+     "test_training_mode_changes_neither_features_nor_state"),
+    (lambda self, images: {s: f * 0 for s, f in self.plain(images).items()},
+     "test_what_an_image_shows_matters_at_every_stride"),
+])  # fmt: skip
+def test_a_bad_backbone_fails(broken, test):
+    backbone = build_vision("timm/resnet10t", pretrained=False)
+    arguments = {"size": (64, 64)} if "shapes" in test else {}
+    getattr(BackboneContract(), test)(backbone=backbone, **arguments)
+    kind = type("Broken", (type(backbone),), {"plain": type(backbone).features, "features": broken})
+    backbone.__class__ = kind
+    fails(BackboneContract, test, backbone=backbone, **arguments)
+
+
+@pytest.mark.parametrize(("fault", "test"), [
+    (lambda images, seeds: images[::-1], "test_an_image_is_the_same_alone_and_in_any_order"),
+    (lambda images, seeds: [i * 0 + 7 for i in images], "test_an_image_follows_from_its_prompt_and_seed"),
+    (lambda images, seeds: [i + np.uint8(np.random.randint(1, 9)) for i in images],
+     "test_it_leaves_everybody_elses_draws_alone"),
+])  # fmt: skip
+def test_a_bad_generator_fails(fault, test):
+    good = StreetsGenerator((48, 64))
+    getattr(GeneratorContract(), test)(generator=good)
+    plain = good.generate
+    good.generate = lambda prompts, seeds: fault(plain(prompts, seeds), seeds)
+    fails(GeneratorContract, test, generator=good)
