@@ -50,7 +50,7 @@ def test_a_recipe_names_its_backends_and_results_call_them_so(here):
 
 
 @pytest.mark.parametrize(("word", "said"), [
-    ("selftrain.segmenter=nowhere_here:Mine", "selftrain.segmenter: nowhere_here:Mine: there is no module nowhere_here"),
+    ("selftrain.segmenter=nowhere_here:Mine", "segmenter: nowhere_here:Mine: there is no module nowhere_here"),
     ("selftrain.segmenter=my_segmenter:Felzenswalb", "has no Felzenswalb; did you mean my_segmenter:Felzenszwalb"),
     ("selftrain.segmenter=my_segmenter:SCALES", "expected a class with encode and masks, got a tuple"),
     ("selftrain.segmenter=my_generator:Blocks", "the class has no encode and no masks"),
@@ -134,9 +134,7 @@ def test_what_is_imported_already_may_be_used(folder):
 
 @pytest.mark.parametrize("name", ["subprocess:Popen", "torch.nn:Linear", "os:system"])
 def test_of_imported_modules_only_a_backbone_is_made(folder, name):
-    import os
-
-    assert os and subprocess and torch
+    assert {name.partition(":")[0] for name in ("subprocess:Popen", "torch.nn:Linear", "os:system")} <= set(sys.modules)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vision": name}))
     with pytest.raises(Exception, match=r"has no features|expected a class"):
@@ -186,8 +184,8 @@ def test_doctor_and_check_know_them(here, capsys):
     assert "expected a clouds.data.layouts.Spec, got dict" in capsys.readouterr().err
 
 
-SMALL = ["model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_layers=1", "model.layers=1", "model.ffn=32",
-         "model.pixel_ffn=32", "prompts.count=2", "generate.count=2", "data.source_count=2", "data.source_size=[64,64]",
+SMALL = ["model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_layers=1", "model.layers=1",
+         "model.ffn=32", "model.pixel_ffn=32", "prompts.count=2", "generate.count=2", "data.source_count=2", "data.source_size=[64,64]",
          f"model.vision={BACKBONE}", "generate.generator=my_generator:Blocks",
          "selftrain.segmenter=my_segmenter:Felzenszwalb"]  # fmt: skip
 
@@ -258,7 +256,8 @@ class Bad(Superpixels):
     ("one a call", "test_a_prompt_is_answered_the_same_alone_and_every_time"),
     ("counts", "test_a_prompt_is_answered_the_same_alone_and_every_time"),
     ("wraps", "test_points_past_the_frame_belong_to_the_nearest_pixel"),
-    ("draws", "test_it_changes_nothing_that_others_use"), ("paints the image", "test_it_changes_nothing_that_others_use"),
+    ("draws", "test_it_changes_nothing_that_others_use"),
+    ("paints the image", "test_it_changes_nothing_that_others_use"),
 ])  # fmt: skip
 def test_a_bad_segmenter_fails(fault, test):
     getattr(SegmenterContract(), test)(segmenter=Bad("none"))

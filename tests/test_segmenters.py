@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-import clouds
 import tiny
 import tiny_sam
 from clouds import pipeline

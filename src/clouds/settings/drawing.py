@@ -26,9 +26,9 @@ class Prompts(Settings):
 
     ``writer``: "transformers/HUB_ID_OR_PATH" (at ``revision``), "openai/MODEL" of the server at ``base_url`` (the key
     comes from CLOUDS_API_KEY or OPENAI_API_KEY), "file/PATH", "smollm2", "grammar" or "MODULE:NAME". A request to a
-    server may last ``timeout`` seconds and is tried again ``retries`` times; this process sends it at most ``requests_per_minute``,
-    tries included. What is still missing after ``rounds`` of asking is written by the grammar, or with ``fill: false``
-    is an error.
+    server may last ``timeout`` seconds and is tried again ``retries`` times; this process sends it at most
+    ``requests_per_minute``, tries included. What is still missing after ``rounds`` of asking is written by the grammar,
+    or with ``fill: false`` is an error.
     """
 
     writer: Annotated[
@@ -112,9 +112,9 @@ class Generate(Diffusion):
 
     ``generator``: "streets", "MODULE:NAME", or "diffusers/" and a hub id or folder of a text-to-image pipeline, which
     takes the keys of ``Diffusion``. ``folder``: a set that is there already, drawn or adopted, to train on instead of
-    drawing one. A batch that fails is tried ``retries`` times more, then recorded. ``restyle``: each drawn image is restyled.
-    ``audit``: before training, images that are broken, blank or nearly another one are left out, by the limits of
-    ``audit``.
+    drawing one. A batch that fails is tried ``retries`` times more, then recorded. ``restyle``: each drawn image is
+    restyled. ``audit``: before training, images that are broken, blank or nearly another one are left out, by the
+    limits of ``audit``.
     """
 
     generator: str = "streets"

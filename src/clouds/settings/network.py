@@ -40,7 +40,7 @@ class ReinSettings(Settings):
 class Model(Settings):
     """Role 1 and the decoder; the defaults are the paper's sizes.
 
-    ``vision``, ``text``: docs/models.md; MODULE:NAME is a class of your own, docs/howto.md, here and in the other roles.
+    ``vision``, ``text``: docs/models.md; MODULE:NAME is a class of your own (docs/howto.md), as in the other roles.
     ``weights`` of an open_clip or timm backbone: a published tag, ``hf-hub:org/name`` (at ``revision``), or a file.
     ``adapt``: what is trained inside the frozen backbone. ``lora`` needs ``pip install 'clouds[adapt]'``, ``rein`` a
     ViT.
