@@ -7,7 +7,6 @@ label must read as. The paths here are written out anew, so that a slip in the p
 import io
 import json
 import tarfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +16,12 @@ import numpy as np
 from PIL import Image
 
 from clouds.data.datasets import Segmentation, open_dataset
+from clouds.testing.datasets import SIZE, jpg
+from clouds.testing.datasets import as_folder as as_folder
+from clouds.testing.datasets import as_zip as as_zip
+from clouds.testing.datasets import noise as picture
 
 Files = dict[str, bytes]
-SIZE = (6, 10)  # height, width of every fabricated image
 
 
 class Fabricated(NamedTuple):
@@ -39,19 +41,9 @@ def png(array: np.ndarray, palette: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def jpg(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
 def png16(array: np.ndarray) -> bytes:
     """(H, W, 3) uint16 RGB as a 16-bit PNG, as SYNTHIA stores labels: class, instance, nothing."""
     return cv2.imencode(".png", np.ascontiguousarray(array[..., ::-1]))[1].tobytes()
-
-
-def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 def pick(seed: int, values: list[int], size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -220,24 +212,6 @@ def _camvid_original() -> Fabricated:
         files[f"LabeledApproved_full/{key}_L.png"] = _camvid_colors(raw)
         labels[f"{split}/{key}"] = np.where(raw == 11, 255, raw).astype(np.uint8)
     return Fabricated(files, labels)
-
-
-def as_folder(files: Mapping[str, bytes], root: Path) -> Path:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    return root
-
-
-def as_zip(files: Mapping[str, bytes], path: Path, top: str = "", stored: bool = False) -> Path:
-    """A zip with directory entries, as zip tools write them; ``top``: a folder around everything."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as archive:
-        for folder in sorted({f"{top}{name}".rpartition("/")[0] for name in files} - {""}):
-            archive.mkdir(folder)
-        for name, content in files.items():
-            archive.writestr(f"{top}{name}", content)
-    return path
 
 
 def as_tar(files: Mapping[str, bytes], path: Path, top: str = "") -> Path:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from clouds.foundation.language import build_writer, conversation
 from clouds.generate.checks import fault
 from clouds.generate.prompts import write_prompts
 from clouds.settings import Prompts
+from clouds.testing import WriterContract
 from tiny_chat import save_chat_model
 
 torch.set_num_threads(1)
@@ -26,6 +28,14 @@ def folder(tmp_path_factory):
 
 def writer(folder, **settings):
     return build_writer(Prompts(writer=f"transformers/{folder}", **{"max_tokens": 16, **settings}))
+
+
+class TestChat(WriterContract):
+    settings: ClassVar = {"max_tokens": 16}
+
+    @pytest.fixture(autouse=True)
+    def _named(self, folder, monkeypatch):
+        monkeypatch.setattr(type(self), "writer_name", f"transformers/{folder}", raising=False)
 
 
 def test_the_same_seed_gives_the_same_answers(folder):

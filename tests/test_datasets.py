@@ -15,6 +15,7 @@ from clouds.data import open_dataset
 from clouds.data.archives import Archive
 from clouds.data.datasets import DATASETS, FOLDERS, dataset_names
 from clouds.errors import DataError, UsageError
+from clouds.testing import DatasetContract, datasets
 from fabricate import (
     ALIASES,
     KINDS,
@@ -42,51 +43,21 @@ def real(name: str) -> Path:
     return folder
 
 
+def contract(kind: str) -> datasets.Fabricated:
+    """A fabricated set as the contract takes it."""
+    files, labels = make(kind)
+    spec = DATASETS[ALIASES.get(kind, kind)]
+    return datasets.Fabricated(files, labels, spec, lambda root, split=None: opened(kind, root, split))
+
+
 def check(kind: str, fabricated: Fabricated, root: Path) -> None:
-    """Every split of the set in ``root`` reads as fabricated."""
-    seen = set()
-    for split, parts in DATASETS[ALIASES.get(kind, kind)].splits.items():
-        expected = {
-            k: v for k, v in fabricated.labels.items() if any(k.startswith(f"{p}/" if p else "") for p in parts)
-        }
-        if not expected:
-            continue
-        dataset = opened(kind, root, split)
-        assert set(dataset.names) == set(expected)
-        assert len(dataset) == len(expected)
-        for i, name in enumerate(dataset.names):
-            image, label = dataset[i]
-            assert (image.shape, image.dtype) == ((3, *SIZE), torch.uint8)
-            assert (label.shape, label.dtype) == (SIZE, torch.uint8)
-            assert np.array_equal(label.numpy(), expected[name]), (split, name)
-            assert np.array_equal(image.numpy(), dataset.image(i).transpose(2, 0, 1))
-            indices = np.unique(label)
-            assert indices[indices != 255].max() < len(dataset.label_set.classes)
-        seen |= set(expected)
-    assert seen
+    datasets.check(contract(kind)._replace(files=fabricated.files, labels=fabricated.labels), root)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_unpacked(kind: str, tmp_path: Path) -> None:
-    fabricated = make(kind)
-    check(kind, fabricated, as_folder(fabricated.files, tmp_path))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_archives_are_read_in_place(kind: str, tmp_path: Path) -> None:
-    """Images in one zip, the rest in another, as most sites hand them out; nothing is unpacked."""
-    fabricated = make(kind)
-    images = {
-        n: c
-        for i, (n, c) in enumerate(fabricated.files.items())
-        if any(w in n for w in ("images", "leftImg", "rgb", "RGB"))
-    }
-    rest = {n: c for n, c in fabricated.files.items() if n not in images}
-    as_zip(images, tmp_path / "images.zip", top="wrapped/", stored=True)
-    as_zip(rest, tmp_path / "labels.zip")
-    before = sorted(tmp_path.rglob("*"))
-    check(kind, fabricated, tmp_path)
-    assert sorted(tmp_path.rglob("*")) == before
+class TestOfficialLayouts(DatasetContract):
+    @pytest.fixture(params=KINDS)
+    def fabricated(self, request: pytest.FixtureRequest) -> datasets.Fabricated:
+        return contract(request.param)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tgz"])

@@ -22,6 +22,7 @@ from clouds.generate import images as images_module
 from clouds.generate.images import draw, image_seed
 from clouds.generate.prompts import prompts_of
 from clouds.settings import Generate, Prompts
+from clouds.testing import GeneratorContract, WriterContract
 
 CONTRACT = {"file_name", "prompt", "seed", "generator", "revision", "steps", "guidance", "sha256"}
 
@@ -154,6 +155,14 @@ def test_a_folder_in_place_of_the_prompt_file_is_refused(tmp_path):
 
 
 # -- the generated set
+
+
+class TestStreets(GeneratorContract):
+    generator_name = "streets"
+
+
+class TestGrammar(WriterContract):
+    writer_name = "grammar"
 
 
 def test_the_manifest_says_of_each_image_what_the_contract_asks(tmp_path):

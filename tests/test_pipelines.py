@@ -14,6 +14,7 @@ from clouds.foundation.diffusion import build_generator
 from clouds.generate.images import draw
 from clouds.generate.shards import Shard
 from clouds.settings import Generate
+from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline
 
 PROMPTS = ["a street in fog", "a road at night", "a bridge in snow"]
@@ -36,6 +37,15 @@ def folders(tmp_path_factory):
 def generator(folder, **settings):
     base = {"size": (32, 48), "steps": 3}
     return build_generator(Generate(generator=f"diffusers/{folder}", **{**base, **settings}))
+
+
+class TestDiffusers(GeneratorContract):
+    tolerance = 1  # of grey, from the order of sums in a batch
+
+    @pytest.fixture(autouse=True)
+    def _pipeline(self, folders, monkeypatch):
+        monkeypatch.setattr(type(self), "generator_name", f"diffusers/{folders['sd']}", raising=False)
+        monkeypatch.setattr(type(self), "settings", {"steps": 3})
 
 
 @pytest.mark.parametrize(("kind", "scheduler"), [("sd", "EulerDiscreteScheduler"), ("sd", None), ("lcm", None)])

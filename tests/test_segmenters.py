@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-import clouds
 import tiny
 import tiny_sam
 from clouds import pipeline
@@ -18,6 +17,9 @@ from clouds.foundation import SAM_FAMILIES, backend_name
 from clouds.foundation.sam import SEGMENTERS, check_segmenter, load_segmenter
 from clouds.foundation.sam_transformers import FAMILIES, quiet
 from clouds.settings import SelfTrain
+from clouds.testing import SegmenterContract
+from clouds.testing.segmenters import asked as prompts
+from clouds.testing.segmenters import blocks as picture
 
 PROCESSORS = {
     "sam": "SamProcessor", "sam-hq": "SamHQProcessor", "sam2": "Sam2Processor", "edgetam": "Sam2Processor",
@@ -37,31 +39,10 @@ def segmenters(folders):
     return {family: load_segmenter(f"{family}/{folder}") for family, folder in folders.items()}
 
 
-def picture(height: int = 45, width: int = 83, seed: int = 0) -> np.ndarray:
-    image = np.random.default_rng(seed).integers(0, 60, (height, width, 3)).astype(np.uint8)
-    image[height // 4 : height // 2, width // 5 : width // 2] += 180
-    return image
-
-
-def prompts(count: int, height: int = 45, width: int = 83, points: int = 5) -> np.ndarray:
-    drawn = np.random.default_rng(1).integers(0, [width, height], (count, points, 2))
-    return drawn.astype(np.float32)
-
-
-@each_family
-def test_candidates_have_their_shapes_and_differ(segmenters, family):
-    segmenter = segmenters[family]
-    masks, quality = segmenter.masks(segmenter.encode(picture()), prompts(7))
-    assert (masks.shape, masks.dtype) == ((7, 3, 45, 83), np.bool_)
-    assert (quality.shape, quality.dtype) == ((7, 3), np.float32)
-    assert np.isfinite(quality).all()
-    assert 0.05 < masks.mean() < 0.95
-    assert (masks[:, 0] != masks[:, 1]).any()
-    assert (masks[0] != masks[1]).any(), "the points matter"
-    other = segmenter.masks(segmenter.encode(picture(seed=5)[::-1].copy()), prompts(7))[0]
-    assert (masks != other).any(), "the image matters"
-    none, nothing = segmenter.masks(segmenter.encode(picture()), prompts(0))
-    assert (none.shape, nothing.shape) == ((0, 3, 45, 83), (0, 3))
+class TestFamilies(SegmenterContract):
+    @pytest.fixture(params=FAMILIES)
+    def segmenter(self, segmenters, request):
+        return segmenters[request.param]
 
 
 @each_family
@@ -133,13 +114,9 @@ def test_what_the_decoder_says_of_the_padding_stays_there(segmenters, family):
 
 
 @each_family
-def test_points_outside_belong_to_the_nearest_pixel_and_others_are_refused(segmenters, family):
+def test_what_is_no_image_and_no_point_is_refused(segmenters, family):
     segmenter = segmenters[family]
     embedding = segmenter.encode(picture())
-    outside, q = segmenter.masks(embedding, np.float32([[[83, 45]], [[-9, -0.4]]]))
-    inside, p = segmenter.masks(embedding, np.float32([[[82, 44]], [[0, 0]]]))
-    assert np.array_equal(outside, inside)
-    assert np.array_equal(q, p)
     for bad in (np.zeros((2, 2)), np.zeros((1, 0, 2)), np.full((1, 1, 2), np.nan), np.zeros((1, 2, 3))):
         with pytest.raises(DataError, match=r"points must be finite, \(P, K, 2\)"):
             segmenter.masks(embedding, bad.astype(np.float32))
@@ -185,16 +162,6 @@ def test_stability_is_what_stays_when_the_threshold_moves(segmenters, monkeypatc
     masks, _, stability = segmenter.stable_masks(segmenter.encode(picture()), prompts(1))
     assert stability.tolist() == [[pytest.approx(10 / 25), 1.0, 0.0]]
     assert masks[0].sum(axis=(1, 2)).tolist() == [20 * 83, 7 * 83, 0]
-
-
-@each_family
-def test_label_maps_are_refined_with_it(segmenters, family):
-    labels = np.zeros((45, 83), np.uint8)
-    labels[:20] = 10
-    refined = clouds.refine(picture(), labels, segmenters[family])
-    assert (refined.shape, refined.dtype) == (labels.shape, np.uint8)
-    assert set(np.unique(refined)) <= {0, 10, 255}
-    assert np.array_equal(refined, clouds.refine(picture(), labels, segmenters[family]))
 
 
 @each_family
@@ -273,7 +240,7 @@ def test_names_are_checked_without_loading_anything(folders, tmp_path):
         (f"sam/{tmp_path}/empty", None, r"no readable config\.json there"),
         (f"sam2/{sam}", None, f"model_type 'sam'; expected one of sam2, sam2_video for sam2; use sam/{sam}"),
         (f"sam/{sam}", "main", "segmenter_revision: got 'main', but .* is local"),
-        ("superpixels", "main", "segmenter_revision: got 'main', but superpixels have none"),
+        ("superpixels", "main", "segmenter_revision: got 'main', but superpixels takes none"),
     ):
         with pytest.raises(UsageError, match=said):
             check_segmenter(name, revision)

@@ -10,6 +10,7 @@ from clouds.errors import UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import SCALES, Superpixels
 from clouds.selftrain.refine import refine_map
+from clouds.testing import SegmenterContract
 
 
 def scene(seed: int = 0, shape: tuple[int, int] = (256, 512)) -> tuple[np.ndarray, np.ndarray]:
@@ -63,19 +64,8 @@ def test_masks_unite_the_regions_under_the_points() -> None:
     assert (masks[:, :-1] <= masks[:, 1:]).all()
 
 
-def test_a_prompt_is_answered_alone_and_the_same_every_time() -> None:
-    image, _ = scene()
-    segmenter = Superpixels()
-    embedding = segmenter.encode(image)
-    assert np.array_equal(embedding, segmenter.encode(image))
-    points = np.random.default_rng(1).integers(0, [512, 256], (9, 5, 2)).astype(np.float32)
-    masks, quality = segmenter.masks(embedding, points)
-    for part in (slice(0, 1), slice(4, 9)):
-        alone, score = segmenter.masks(embedding, points[part])
-        assert np.array_equal(alone, masks[part])
-        assert np.array_equal(score, quality[part])
-    none, nothing = segmenter.masks(embedding, points[:0])
-    assert (none.shape, nothing.shape) == ((0, 3, 256, 512), (0, 3))
+class TestContract(SegmenterContract):
+    segmenter_name = "superpixels"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (17, 5), (64, 64), (250, 130)])
@@ -87,15 +77,6 @@ def test_any_size_and_flat_images(shape: tuple[int, int]) -> None:
         assert masks.shape == (1, 3, *shape)
         assert masks[:, :, 0, 0].all()
         assert masks[:, :, -1, -1].all()
-
-
-def test_points_on_or_past_the_frame_belong_to_the_nearest_pixel() -> None:
-    image, _ = scene()
-    segmenter = Superpixels()
-    embedding = segmenter.encode(image)
-    outside, _ = segmenter.masks(embedding, np.float32([[[512, 256]], [[-1, -0.4]]]))
-    inside, _ = segmenter.masks(embedding, np.float32([[[511, 255]], [[0, 0]]]))
-    assert np.array_equal(outside, inside)
 
 
 def test_refined_labels_beat_a_blurred_teacher() -> None:

@@ -5,46 +5,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from clouds.classes import COLORS
 from clouds.config import load_recipe
 from clouds.data.datasets import open_dataset
 from clouds.data.source import Source
 from clouds.generate.images import write_png
-from clouds.model.segmenter import Segmenter
 from clouds.settings import Recipe
+from clouds.testing.models import CLASSES as CLASSES
+from clouds.testing.models import PALETTE
+from clouds.testing.models import SYNONYMS as SYNONYMS
+from clouds.testing.models import small_segmenter as segmenter  # noqa: F401 - tiny.segmenter
 
 torch.set_num_threads(1)  # on tensors this small a second thread costs ten times what it brings
 
-SYNONYMS = [["road", "street", "lane"], ["sky"], ["car", "cars"], ["tree", "bush"]]
-CLASSES = [group[0] for group in SYNONYMS]
-PALETTE = np.array(COLORS, np.uint8)[[0, 10, 13, 8]]
 CROP = (64, 64)
-
-
-def segmenter(seed: int = 0, **settings: Any) -> Segmenter:
-    """Four classes, eight synonyms, six queries; random weights and a random vocabulary of unit rows."""
-    torch.manual_seed(seed)
-    sizes: dict[str, Any] = {
-        "vision": "efficientnet-lite0",
-        "text": "all-minilm-l6-v2",
-        "text_dim": 16,
-        "head": "text",
-        "hidden": 32,
-        "queries": 6,
-        "heads": 4,
-        "pixel_layers": 1,
-        "pixel_ffn": 32,
-        "layers": 2,
-        "ffn": 32,
-        "shorter_side": 64,
-    }
-    model = Segmenter(
-        **{**sizes, **settings}, classes=CLASSES, synonyms=SYNONYMS, colors=[list(map(int, c)) for c in PALETTE]
-    )
-    model.vocabulary.copy_(F.normalize(torch.randn(model.vocabulary.shape), dim=-1))
-    return model
 
 
 def recipe(*overrides: str) -> Recipe:

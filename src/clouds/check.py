@@ -12,7 +12,7 @@ from clouds.classes import IGNORE, NAMES
 from clouds.config import dataset_recipe, load_recipe, recipe_names
 from clouds.data import streets
 from clouds.data.contact import contact_sheet
-from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec
+from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
 from clouds.data.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
@@ -32,7 +32,7 @@ def check(what: str, words: list[str], root: Path | None, full: bool, out: Path)
     ``words``: key=value settings. ``root``: the dataset's own folder or archive. Contact sheets go into ``out``.
     What is wrong with the data is in the result; UsageError is for a request that makes no sense, before any work.
     """
-    if what in dataset_names():
+    if is_dataset(what):
         return _check_dataset(what, words, root, full, out)
     if what not in recipe_names() and Path(what).suffix not in (".yaml", ".yml"):
         near = difflib.get_close_matches(what, [*dataset_names(), *recipe_names()], 1)

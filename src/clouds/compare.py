@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clouds.config import load_recipe, recipe_names
-from clouds.data.datasets import FOLDERS, PHOTOS
+from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.domains import RENDERED, Found, find_domains
 from clouds.errors import DataError, UsageError
 from clouds.evaluate import Score, class_tables, evaluate, results
@@ -110,7 +110,7 @@ def understand(words: list[str]) -> Request:
     """
     overrides = [word for word in words if "=" in word]
     plain = [word for word in words if "=" not in word]
-    known = {*RENDERED, *FOLDERS, *recipe_names()}
+    known = {*RENDERED, *FOLDERS, *recipe_names(), *filter(is_dataset, plain)}
     hub = bool(plain) and plain[0] not in known  # then what looks like a hub id is one
     count = next((i for i, word in enumerate(plain) if i and (word in known or not _is_model(word, hub))), len(plain))
     models, names = [Path(word) for word in plain[:count]], plain[count:]
@@ -127,9 +127,9 @@ def understand(words: list[str]) -> Request:
         raise UsageError(
             "name at least one domain, such as town or camvid-day, or a recipe for all of its unseen domains"
         )
-    photos = [name for name in names if name in FOLDERS and name not in RENDERED]
+    photos = [name for name in names if is_dataset(name) and name not in RENDERED]
     if root is None and photos:
-        raise UsageError(f"{photos[0]}: needs data.root=PATH, the folder that holds {FOLDERS[photos[0]]}/")
+        raise UsageError(f"{photos[0]}: needs data.root=PATH, the folder that holds {folder_of(photos[0])}/")
     if root is not None and not root.is_dir():
         raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
     found = find_domains([*RENDERED, *PHOTOS] if whole else list(dict.fromkeys(names)), recipe)

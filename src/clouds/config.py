@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from clouds.errors import UsageError
+from clouds.plugged import ROLES, is_plugged, plugged
 from clouds.settings import LabelledSet, Recipe
 
 
@@ -90,12 +91,17 @@ def set_recipe(folder: Path, overrides: list[str]) -> Recipe:
 
 
 def check(values: dict[str, Any], origin: str) -> Recipe:
-    """Values -> Recipe; raises UsageError naming every fault."""
+    """Values -> Recipe; raises UsageError naming every fault. Modules that a recipe names are imported here."""
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         faults = [_explain(dict(fault)) for fault in error.errors()]
         raise UsageError(f"recipe {origin}: " + "\n  ".join(["", *faults] if len(faults) > 1 else faults)) from error
+    for key in ROLES:
+        group, _, name = key.partition(".")
+        if is_plugged(chosen := getattr(getattr(recipe, group), name)):
+            plugged(chosen, key)
+    return recipe
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -25,6 +25,7 @@ from clouds.foundation.sam import segmenter_place
 from clouds.foundation.sources import check_text, check_vision, place
 from clouds.foundation.styles import PACKAGE
 from clouds.foundation.weights import package_file
+from clouds.plugged import is_plugged
 from clouds.runs import usable_device, versions
 from clouds.settings import Prompts, Recipe
 
@@ -61,6 +62,8 @@ def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str,
     roles = []
     for role, name, where in _questions(recipe):
         state = _state(where, hub["cached"], hub["reachable"])
+        if is_plugged(name) and state["state"] == READY:
+            state["note"] = "code of your own"
         roles.append({"role": role, "backend": named[role], **state, "better": BETTER.get(name)})
     problems = [f"{role['role']}: {role['backend']}: {role['note']}" for role in roles if role["state"] == MISSING]
     device = recipe.train.device

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.data import streets
-from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, open_dataset
+from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.missing import MissingSplitError
 from clouds.errors import DataError, UsageError
@@ -63,7 +63,7 @@ def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain
 
     Raises DataError where it is not whole, holds no image, or has no labels.
     """
-    data = open_dataset(name, root / FOLDERS[name], PHOTOS.get(name))
+    data = open_dataset(name, root / folder_of(name), PHOTOS.get(name))
     if not data.labelled:
         raise DataError(f"{name}: split {data.split!r} has no labels, it cannot be scored on")
     count = min(len(data), max_images or len(data))
@@ -80,13 +80,14 @@ def find_domains(names: list[str], recipe: Recipe) -> Found:
     for name in names:
         if name in RENDERED:
             domains.append(rendered_domain(name, recipe.evaluate.rendered_count))
-        elif name not in FOLDERS:
+        elif not is_dataset(name):
             near = difflib.get_close_matches(name, (*RENDERED, *FOLDERS), 1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(
                 f"unknown domain {name!r}; {hint}rendered: {', '.join(RENDERED)}; photos: {', '.join(FOLDERS)}"
             )
         else:
+            folder_of(name)
             try:
                 domains.append(_photos(name, recipe))
             except (UsageError, MissingSplitError) as error:
@@ -97,9 +98,9 @@ def find_domains(names: list[str], recipe: Recipe) -> Found:
 def _photos(name: str, recipe: Recipe) -> Domain:
     root = recipe.data.root
     if root is None:
-        raise UsageError(f"{name}: needs data.root=PATH, the folder that holds {FOLDERS[name]}/")
-    if not (root / FOLDERS[name]).exists():
-        raise UsageError(f"{name}: data.root={root} holds no {FOLDERS[name]}/; it has one folder per dataset")
+        raise UsageError(f"{name}: needs data.root=PATH, the folder that holds {folder_of(name)}/")
+    if not (root / folder_of(name)).exists():
+        raise UsageError(f"{name}: data.root={root} holds no {folder_of(name)}/; it has one folder per dataset")
     return photo_domain(name, root, recipe.evaluate.max_images)
 
 

@@ -16,7 +16,13 @@ from clouds.data.decode import decode_image, decode_label
 from clouds.errors import DataError, UsageError
 from clouds.files import make_folder, read_jsonl, write_jsonl
 from clouds.foundation import backend_name
-from clouds.foundation.sam import PromptableSegmenter, check_second_pass, check_segmenter, load_segmenter
+from clouds.foundation.sam import (
+    PromptableSegmenter,
+    check_second_pass,
+    check_segmenter,
+    load_segmenter,
+    segmenter_identity,
+)
 from clouds.generate.images import write_png
 from clouds.generate.shards import locked
 from clouds.inputs import IMAGE_ENDINGS
@@ -83,7 +89,7 @@ def refine_files(
         more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
         say(f"left out, without a partner of the same name: {', '.join(unmatched[:SHOWN])}{more}")
     model = load_segmenter(segmenter, device, dtype, revision, second_pass)
-    asked = {**options, "seed": seed, "second_pass": second_pass, "segmenter": getattr(model, "identity", model.name)}
+    asked = {**options, "seed": seed, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
     make_folder(out)
     with locked(out / f".{RECORD}.lock"):
         rows, failed, made = _refine_all(pairs, out, model, options, seed, json.dumps(asked))

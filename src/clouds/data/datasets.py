@@ -23,6 +23,7 @@ from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec
 from clouds.data.pairing import Sample, scan
 from clouds.errors import DataError, UsageError
+from clouds.plugged import OWN, is_plugged, plugged
 
 FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {"folder": "folder"}
 # the photos that models are scored on, and their split
@@ -34,12 +35,27 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(FOLDERS)
 
 
+def is_dataset(name: str) -> bool:
+    """Whether ``name`` is one that ``open_dataset`` may know: of the table, or an import path."""
+    return name in FOLDERS or is_plugged(name)
+
+
+def folder_of(name: str) -> str:
+    """The dataset's folder below ``data.root``; UsageError for an unknown name."""
+    return FOLDERS[name] if name in FOLDERS else find_spec(name).folder
+
+
 def find_spec(name: str) -> Spec:
-    """The dataset's row in the table; UsageError with the nearest name for one that is not there."""
+    """The dataset's row in the table, or the row that an import path names; UsageError for one that is not there."""
+    if is_plugged(name):
+        found = plugged(name, "dataset")
+        if not isinstance(found, Spec):
+            raise UsageError(f"dataset: {name}: expected a clouds.data.layouts.Spec, got {type(found).__name__}")
+        return found
     if name not in DATASETS:
         near = difflib.get_close_matches(name, FOLDERS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join(FOLDERS)}")
+        raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join((*FOLDERS, OWN))}")
     return DATASETS[name]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clouds.data import streets
 from clouds.data.cache import DecodedCache, identity
-from clouds.data.datasets import FOLDERS, Segmentation, dataset_spec
+from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
 from clouds.data.decode import LazyImage
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
@@ -139,7 +139,7 @@ def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:
     try:
         spec = dataset_spec(name, chosen.split, chosen.layout)
     except UsageError as error:
-        raise UsageError(f"data.source: {error}" + ("" if name in FOLDERS else ", streets")) from None
+        raise UsageError(f"data.source: {error}" + ("" if is_dataset(name) else ", streets")) from None
     split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
     if split not in spec.splits:
         raise UsageError(f"data.source: {name} has no split {split!r}; it has {', '.join(spec.splits)}")
@@ -154,10 +154,10 @@ def set_root(chosen: LabelledSet, data: Data) -> Path:
         return chosen.root
     if data.root is None:
         raise UsageError(
-            f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds {FOLDERS[chosen.dataset]}/, "
+            f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds {folder_of(chosen.dataset)}/, "
             "or a root of its own"
         )
-    return data.root / FOLDERS[chosen.dataset]
+    return data.root / folder_of(chosen.dataset)
 
 
 def draw_source(recipe: Recipe, k: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

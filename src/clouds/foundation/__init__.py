@@ -5,6 +5,8 @@
 
 from pathlib import Path
 
+from clouds.plugged import is_plugged
+
 BACKENDS = {
     "efficientnet-lite0": "efficientnet-lite0 (ImageNet)",
     "all-minilm-l6-v2": "all-MiniLM-L6-v2",
@@ -44,8 +46,11 @@ def backend_name(name: str, weights: str | None = None) -> str:
     revision).
 
     Only a published tag makes an open_clip network "CLIP"; any other file could hold anything. A segmenter is called
-    by its family and hub id; with local weights, which could be anything, only its architecture is named.
+    by its family and hub id; with local weights, which could be anything, only its architecture is named. Code of
+    somebody's own is called by its import path.
     """
+    if is_plugged(name):
+        return name
     if name.startswith("diffusers/"):
         return f"{name.partition('/')[2]} (diffusers)"
     kind, slash, model = name.partition("/")

@@ -1,16 +1,16 @@
 """The vision-and-text role: a frozen backbone that sees, a frozen text tower that turns names into a classifier.
 
 The paper's choice is CLIP. Backends by name: ``open_clip/MODEL`` for both; ``timm/MODEL`` for vision; the embedded
-defaults, which need no hub. An adapter may train a little inside a frozen backbone (``adapt.py``). Each kind has a file
-of its own; this one says what a backend is and builds it by name.
+defaults, which need no hub; ``module:Class``, code of one's own. An adapter may train a little inside a frozen backbone
+(``adapt.py``). Each kind has a file of its own; this one says what a backend is and builds it by name.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clouds.foundation.adapt import adapt
 from clouds.foundation.openclip import OpenClipText, OpenClipVision, clip_tensors, clip_vit
@@ -30,12 +30,16 @@ from clouds.foundation.sources import (
 from clouds.foundation.timm_vision import STRIDES as STRIDES
 from clouds.foundation.timm_vision import TimmVision, statistics, timm_tensors
 from clouds.foundation.weights import read_weights
+from clouds.plugged import is_plugged, make
 
 
 class Vision(Protocol):
-    """What the segmenter needs of a backbone."""
+    """What the segmenter needs of a backbone, which is also a ``torch.nn.Module`` that stays in eval mode.
 
-    name: str
+    ``mean``, ``std``: of the pixels it was trained with, on the 0..255 scale; ``channels``: of each stride's features.
+    A class of one's own is called with ``pretrained``: whether to load its weights or be filled from a model folder.
+    """
+
     channels: dict[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -46,9 +50,8 @@ class Vision(Protocol):
 
 
 class Text(Protocol):
-    """What the vocabulary needs of a text tower."""
+    """What the vocabulary needs of a text tower; a class of one's own is called with nothing."""
 
-    name: str
     dim: int
 
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -56,14 +59,24 @@ class Text(Protocol):
         ...
 
 
+class OwnVision(nn.Module, Vision):
+    """What type checkers are told of a plugged backbone."""
+
+    name: str
+
+
 def build_vision(
     name: str, pretrained: bool = True, weights: Mapping[str, Any] | None = None
-) -> TimmVision | PlainVit | OpenClipVision:
+) -> TimmVision | PlainVit | OpenClipVision | OwnVision:
     """The backbone ``name``; ``pretrained=False`` builds the bare network, to be filled from a model folder.
 
     weights: a record of ``sources.weights_record``; None for the name's default. Raises UsageError for an unknown name,
     BackendError where the hub is needed and does not answer, DataError for a file that does not fit.
     """
+    if is_plugged(name):  # perhaps by a model folder, which may import nothing
+        own = cast(OwnVision, make(name, "model.vision", pretrained, named=False))
+        own.name = name
+        return own
     check_vision(name)
     if name == VISION:
         return efficientnet_lite0(pretrained)
@@ -88,6 +101,8 @@ def check_adapter(vision: str, adapter: Mapping[str, Any], hidden: int) -> None:
 
 def build_text(name: str, weights: Mapping[str, Any] | None = None) -> Text:
     """The text tower ``name``, with its weights: those of the record, by default the paper's. Raises as above."""
+    if is_plugged(name):
+        return cast(Text, make(name, "model.text", named=False))
     check_text(name)
     file = weight_file(name, *_of(weights)) if name.startswith(CLIP) else None
     if file is None:

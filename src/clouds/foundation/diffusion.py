@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from clouds.data import streets
 from clouds.errors import UsageError
+from clouds.plugged import OWN, is_plugged, make, plugged
 from clouds.settings import Generate
 
 STREETS, DIFFUSERS = "streets", "diffusers/"
 
 
 class ImageGenerator(Protocol):
-    """Draws one image per prompt; the images of a batch depend on its prompts and seeds only.
+    """Draws one image per prompt; an image depends on its prompt, its seed and ``record`` only.
 
+    A class of one's own is called with the recipe's ``Generate``, whose ``size`` (height, width) its images have.
     """
 
     @property
@@ -52,19 +54,25 @@ class StreetsGenerator:
 
 def check_generator(name: str) -> None:
     """Raises UsageError for a name that no generator has; loads nothing."""
+    if is_plugged(name):
+        plugged(name, "generate.generator")
+        return
     if name == STREETS or (name.startswith(DIFFUSERS) and name != DIFFUSERS):
         return
     near = difflib.get_close_matches(name, [STREETS], 1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(
         f"generate.generator: unknown {name!r}; {hint}allowed: {STREETS}, {DIFFUSERS}ORGANISATION/NAME, "
-        f"{DIFFUSERS}FOLDER"
+        f"{DIFFUSERS}FOLDER, {OWN}"
     )
 
 
 def build_generator(settings: Generate) -> ImageGenerator:
     """The generator of a recipe. Weights are loaded at the first image, not here."""
     check_generator(settings.generator)
+    if is_plugged(settings.generator):
+        generator: ImageGenerator = make(settings.generator, "generate.generator", settings)
+        return generator
     if settings.generator == STREETS:
         return StreetsGenerator(settings.size)
     from clouds.foundation.pipelines import DiffusersGenerator

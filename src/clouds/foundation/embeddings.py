@@ -19,7 +19,7 @@ from torch import Tensor
 
 from clouds.bounded import BoundedFolder, Codec
 from clouds.errors import UsageError
-from clouds.foundation.sam import PromptableSegmenter
+from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
 
 _FORMAT = "1"
 ARRAY = "array"  # the name of an embedding that is one numpy array
@@ -53,7 +53,7 @@ class Cached:
     def __init__(self, segmenter: PromptableSegmenter, folder: Path, max_bytes: int) -> None:
         """Raises UsageError where ``folder`` cannot be written."""
         self.segmenter, self.name = segmenter, segmenter.name
-        self.identity = str(getattr(segmenter, "identity", segmenter.name))
+        self.identity = segmenter_identity(segmenter)
         self.store = open_store(folder, max_bytes)
 
     def encode(self, image: NDArray[np.uint8]) -> Any:

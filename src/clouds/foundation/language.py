@@ -12,13 +12,17 @@ import numpy as np
 
 from clouds.data.streets import VOCABULARY
 from clouds.errors import UsageError
+from clouds.plugged import OWN, is_plugged, make, plugged
 from clouds.settings import Prompts
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 
 class PromptWriter(Protocol):
-    """Writes scene prompts. Its model and revision are kept beside each prompt; ``scenes`` suit one call best."""
+    """Writes scene prompts. Its model and revision are kept beside each prompt; ``scenes`` suit one call best.
+
+    A class of one's own is called with the recipe's ``Prompts``.
+    """
 
     @property
     def model(self) -> str | None: ...
@@ -139,13 +143,18 @@ def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
 
     Raises UsageError for an unknown name or a file that is not there, BackendError for a model that cannot be loaded.
     """
+    if is_plugged(settings.writer):
+        writer: PromptWriter = make(settings.writer, "prompts.writer", settings)
+        return writer
     kind = settings.writer.partition("/")[0]
     if kind not in WRITERS:
-        raise UsageError(f"prompts.writer: unknown {settings.writer!r}; allowed: {', '.join(WRITERS)}")
+        raise UsageError(f"prompts.writer: unknown {settings.writer!r}; allowed: {', '.join((*WRITERS, OWN))}")
     return WRITERS[kind](settings, device)
 
 
 def check_writer(settings: Prompts) -> None:
     """What can be known before any work: raises UsageError for a file that is not there or a key that cannot be."""
-    if settings.writer.startswith(("file/", "openai/")):
+    if is_plugged(settings.writer):
+        plugged(settings.writer, "prompts.writer")
+    elif settings.writer.startswith(("file/", "openai/")):
         build_writer(settings)

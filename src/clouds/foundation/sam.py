@@ -11,16 +11,21 @@ import numpy.typing as npt
 
 from clouds.errors import UsageError
 from clouds.foundation import SAM_FAMILIES, backend_name
+from clouds.plugged import OWN, code_of, is_plugged, make, plugged
 
 TEXT = "sam3-text"  # asked with class names, so for regions only
 MOBILE = "mobile-sam"  # read from the published checkpoint, a file; the other families are folders of transformers
-SEGMENTERS: tuple[str, ...] = ("superpixels", *(f"{family}/MODEL" for family in SAM_FAMILIES))
+SEGMENTERS: tuple[str, ...] = ("superpixels", *(f"{family}/MODEL" for family in SAM_FAMILIES), OWN)
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # tensors only: no pickles
 TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "vocab.json", "merges.txt")  # of sam3-text
 
 
 class PromptableSegmenter(Protocol):
-    """Anything that turns points on an image into candidate masks."""
+    """Anything that turns points on an image into candidate masks.
+
+    A class of one's own is called with the device's name, as torch has it. It may have ``identity``, a text that tells
+    two of its kind apart which give different masks; what is kept on disk of its work goes by that.
+    """
 
     @property
     def name(self) -> str:
@@ -49,7 +54,7 @@ def load_segmenter(
     revision: str | None = None,
     second_pass: bool = False,
 ) -> PromptableSegmenter:
-    """The segmenter called ``name``: "superpixels", or ``FAMILY/MODEL``, docs/segmenters.md.
+    """The segmenter called ``name``: "superpixels", ``FAMILY/MODEL``, docs/segmenters.md, or ``module:Class``.
 
     MODEL is a hub id ``org/name`` (at ``revision``), or the path of a folder that ``save_pretrained`` wrote; of
     mobile-sam, the path of the published checkpoint. ``dtype`` is the weights', as torch calls it. The superpixels
@@ -60,6 +65,9 @@ def load_segmenter(
     """
     check_second_pass(name, second_pass)
     place = segmenter_place(name, revision)
+    if is_plugged(name):
+        own: PromptableSegmenter = make(name, "selftrain.segmenter", device)
+        return own
     if place is None:
         from clouds.foundation.superpixels import Superpixels
 
@@ -79,6 +87,12 @@ def load_segmenter(
     return load_sam(family, _folder(name, place, revision), shown, device, dtype, second_pass)
 
 
+def segmenter_identity(segmenter: PromptableSegmenter) -> str:
+    """What masks depend on beside image and points: kept work is found by it, so it tells weights and code apart."""
+    own = getattr(segmenter, "identity", None)
+    return str(own) if own else f"{segmenter.name} {code_of(type(segmenter))}"
+
+
 def check_segmenter(name: str, revision: str | None = None, fetch: bool = False) -> None:
     """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
     BackendError, or DataError where words cannot be read for want of a tokenizer. Loads nothing."""
@@ -93,16 +107,18 @@ def check_segmenter(name: str, revision: str | None = None, fetch: bool = False)
 
 def check_second_pass(name: str, second_pass: bool) -> None:
     """Raises UsageError where the segmenter ``name`` takes no mask as a prompt but is to be asked with one."""
-    if second_pass and name.partition("/")[0] in ("superpixels", TEXT):
+    if second_pass and (is_plugged(name) or name.partition("/")[0] in ("superpixels", TEXT)):
         raise UsageError(f"second pass: {name} takes no mask as a prompt; leave it out or use a SAM that takes points")
 
 
 def segmenter_place(name: str, revision: str | None = None) -> Path | str | None:
     """A local folder or checkpoint, a hub repository, or None for what needs no weights; else UsageError."""
     family, _, model = name.partition("/")
-    if name == "superpixels":
+    if is_plugged(name):
+        plugged(name, "selftrain.segmenter")
+    if name == "superpixels" or is_plugged(name):
         if revision is not None:
-            raise UsageError(f"selftrain.segmenter_revision: got {revision!r}, but superpixels have none; leave it out")
+            raise UsageError(f"selftrain.segmenter_revision: got {revision!r}, but {name} takes none; leave it out")
         return None
     if family not in SAM_FAMILIES or not model:
         near = difflib.get_close_matches(family, SAM_FAMILIES, n=1)

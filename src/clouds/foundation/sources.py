@@ -12,6 +12,7 @@ from clouds.errors import UsageError
 from clouds.foundation import PAPER_WEIGHTS
 from clouds.foundation.clip_tokenizer import clip_tokenizer
 from clouds.foundation.weights import HUB, hub_file, listed, place_of, revision_of, sha256
+from clouds.plugged import OWN, is_plugged, plugged
 
 CLIP, TIMM = "open_clip/", "timm/"
 VISION, TEXT = "efficientnet-lite0", "all-minilm-l6-v2"  # the embedded defaults: weights come in packages
@@ -27,6 +28,8 @@ def check_backends(vision: str, text: str, weights: str | None = None, revision:
     """
     if vision == VISION and (weights or revision):
         raise UsageError(f"model.weights: got {weights!r}, but {VISION} brings its own in a package; leave it out")
+    if is_plugged(vision) and (weights or revision):
+        raise UsageError(f"model.weights: got {weights!r}, but {vision} loads its own; leave it out")
     check_vision(vision)
     check_text(text)
     for name in dict.fromkeys((vision, text)):
@@ -37,20 +40,24 @@ def check_backends(vision: str, text: str, weights: str | None = None, revision:
 
 def check_vision(name: str) -> None:
     """Raises UsageError unless ``name`` is a backbone's."""
-    if name.startswith(TIMM):
+    if is_plugged(name):
+        plugged(name, "model.vision")
+    elif name.startswith(TIMM):
         timm_config(name)
     elif name.startswith(CLIP):
         clip_config(name)
     elif name != VISION:
-        raise UsageError(unknown("model.vision: unknown backbone", name, (VISION, CLIP + "MODEL", TIMM + "MODEL")))
+        raise UsageError(unknown("model.vision: unknown backbone", name, (VISION, CLIP + "MODEL", TIMM + "MODEL", OWN)))
 
 
 def check_text(name: str) -> None:
     """Raises UsageError unless ``name`` is a text tower's."""
-    if name.startswith(CLIP):
+    if is_plugged(name):
+        plugged(name, "model.text")
+    elif name.startswith(CLIP):
         clip_config(name, "model.text")
     elif name != TEXT:
-        raise UsageError(unknown("model.text: unknown text tower", name, (TEXT, CLIP + "MODEL")))
+        raise UsageError(unknown("model.text: unknown text tower", name, (TEXT, CLIP + "MODEL", OWN)))
 
 
 def weights_record(name: str, source: str | None = None, revision: str | None = None) -> dict[str, Any] | None:

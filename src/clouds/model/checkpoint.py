@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clouds.errors import CloudsError, DataError
+from clouds.errors import BackendError, CloudsError, DataError
 from clouds.files import read_json, whole_folder, write_json
 from clouds.foundation.weights import sha256
 from clouds.model.segmenter import Segmenter
@@ -45,6 +45,8 @@ def load_model(folder: Path) -> Segmenter:
     try:
         config = json.loads((folder / CONFIG).read_text())
         model = Segmenter(**{**config, "pretrained": False})
+    except BackendError as error:  # nothing is wrong with the file
+        raise BackendError(f"{folder / CONFIG}: {error}") from error
     except (ValueError, TypeError, RuntimeError, CloudsError) as error:
         raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
     try:

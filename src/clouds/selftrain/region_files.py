@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from clouds.data.decode import decode_image
 from clouds.errors import DataError
 from clouds.files import whole_file
+from clouds.foundation.sam import segmenter_identity
 from clouds.generate.shards import WHOLE, Shard, locked
 from clouds.progress import say, track
 from clouds.selftrain.everything import find_regions
@@ -60,7 +61,7 @@ def read_regions(path: Path) -> Regions:
 
 def identity_of(segmenter: Any, settings: SelfTrain) -> str:
     """What regions depend on beside the image."""
-    known = str(getattr(segmenter, "identity", segmenter.name))
+    known = segmenter_identity(segmenter)
     if hasattr(segmenter, "levels") or hasattr(segmenter, "propose"):
         return known
     asked = (settings.regions_grid, settings.regions_quality, settings.regions_stability, settings.second_pass)

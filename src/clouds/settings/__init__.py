@@ -2,6 +2,7 @@
 
 from pydantic import model_validator
 
+from clouds.plugged import is_plugged
 from clouds.settings.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
 from clouds.settings.kinds import Settings, Whole
 from clouds.settings.learning import Evaluate, SelfTrain, Train
@@ -78,7 +79,9 @@ class Recipe(Settings):
                 f"selftrain.segmenter: got {segmenter!r}; it takes class names and no points, so it needs "
                 "selftrain.refinement=regions"
             )
-        if self.selftrain.second_pass and segmenter.partition("/")[0] in ("superpixels", "sam3-text"):
+        if self.selftrain.second_pass and (
+            is_plugged(segmenter) or segmenter.partition("/")[0] in ("superpixels", "sam3-text")
+        ):
             faults.append(
                 f"selftrain.second_pass: {segmenter} takes no mask as a prompt; leave it out or use a SAM that takes "
                 "points"

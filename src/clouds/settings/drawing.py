@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from clouds.plugged import OWN
 from clouds.settings.kinds import (
     Count,
     Device,
@@ -24,14 +25,14 @@ class Prompts(Settings):
     """Role 2: who writes the scene prompts, and how many.
 
     ``writer``: "transformers/HUB_ID_OR_PATH" (at ``revision``), "openai/MODEL" of the server at ``base_url`` (the key
-    comes from CLOUDS_API_KEY or OPENAI_API_KEY), "file/PATH", "smollm2" or "grammar". A request to a server may last
-    ``timeout`` seconds and is tried again ``retries`` times; this process sends it at most ``requests_per_minute``,
-    tries included. What is still missing after ``rounds`` of asking is written by the grammar, or with ``fill: false``
-    is an error.
+    comes from CLOUDS_API_KEY or OPENAI_API_KEY), "file/PATH", "smollm2", "grammar" or "MODULE:NAME". A request to a
+    server may last ``timeout`` seconds and is tried again ``retries`` times; this process sends it at most
+    ``requests_per_minute``, tries included. What is still missing after ``rounds`` of asking is written by the grammar,
+    or with ``fill: false`` is an error.
     """
 
     writer: Annotated[
-        str, one_of("grammar", "smollm2", "transformers/HUB_ID_OR_PATH", "openai/MODEL", "file/PATH")
+        str, one_of("grammar", "smollm2", "transformers/HUB_ID_OR_PATH", "openai/MODEL", "file/PATH", OWN)
     ] = "grammar"
     count: Count = 100
     revision: str | None = None
@@ -109,11 +110,11 @@ class RestyledSource(Restyle):
 class Generate(Diffusion):
     """Role 3: who draws the prompts. ``size`` is (height, width) in pixels.
 
-    ``generator``: "streets", or "diffusers/" and a hub id or folder of a text-to-image pipeline, which takes the keys
-    of ``Diffusion``. ``folder``: a set that is there already, drawn or adopted, to train on instead of drawing one. A
-    batch that fails is tried ``retries`` times more, then recorded. ``restyle``: each drawn image is restyled.
-    ``audit``: before training, images that are broken, blank or nearly another one are left out, by the limits of
-    ``audit``.
+    ``generator``: "streets", "MODULE:NAME", or "diffusers/" and a hub id or folder of a text-to-image pipeline, which
+    takes the keys of ``Diffusion``. ``folder``: a set that is there already, drawn or adopted, to train on instead of
+    drawing one. A batch that fails is tried ``retries`` times more, then recorded. ``restyle``: each drawn image is
+    restyled. ``audit``: before training, images that are broken, blank or nearly another one are left out, by the
+    limits of ``audit``.
     """
 
     generator: str = "streets"

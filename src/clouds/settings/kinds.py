@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from clouds.plugged import OWN, is_plugged
+
 
 def _no_switch(value: Any) -> Any:
     if isinstance(value, bool):
@@ -25,12 +27,14 @@ Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
 def one_of(*allowed: str) -> AfterValidator:
-    """A name out of ``allowed``; ``prefix/MODEL`` there allows any model, whose own library knows its name."""
+    """A name out of ``allowed``; ``prefix/MODEL`` there allows any model, whose own library knows its name, and
+    MODULE:NAME what is imported by that path."""
     open_ended = {name.partition("/")[0] for name in allowed if "/" in name}
 
     def known(value: str) -> str:
         prefix, slash, model = value.partition("/")
-        if (model.strip() and prefix in open_ended) or (value in allowed and not slash):
+        own = OWN in allowed and is_plugged(value)
+        if own or (model.strip() and prefix in open_ended) or (value in allowed and not slash and value != OWN):
             return value
         near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
         hint = f"did you mean {near[0]}{slash}{model}? " if near else ""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from clouds.plugged import OWN
 from clouds.settings.kinds import (
     Count,
     Device,
@@ -28,7 +29,8 @@ class SelfTrain(Settings):
     once and ahead, from ``regions_grid`` points a side, with at least this predicted quality and stability; they are
     kept in ``regions_folder``, or the run's own. ``second_pass``: each best mask is handed to the segmenter again.
 
-    ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path.
+    ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path;
+    MODULE:NAME a class of your own.
     ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
     ``memory_gb``: how many of them each process holds.
 
@@ -46,7 +48,7 @@ class SelfTrain(Settings):
         str,
         one_of(
             "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL",
-            "sam3/MODEL", "sam3-text/MODEL",
+            "sam3/MODEL", "sam3-text/MODEL", OWN,
         ),
     ] = "superpixels"
     segmenter_revision: str | None = None

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clouds.plugged import OWN
 from clouds.settings.kinds import (
     Count,
     Float,
@@ -39,13 +40,14 @@ class ReinSettings(Settings):
 class Model(Settings):
     """Role 1 and the decoder; the defaults are the paper's sizes.
 
+    ``vision``, ``text``: docs/models.md; MODULE:NAME is a class of your own (docs/howto.md), as in the other roles.
     ``weights`` of an open_clip or timm backbone: a published tag, ``hf-hub:org/name`` (at ``revision``), or a file.
     ``adapt``: what is trained inside the frozen backbone. ``lora`` needs ``pip install 'clouds[adapt]'``, ``rein`` a
     ViT.
     """
 
-    vision: Annotated[str, one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL")] = "efficientnet-lite0"
-    text: Annotated[str, one_of("all-minilm-l6-v2", "open_clip/MODEL")] = "all-minilm-l6-v2"
+    vision: Annotated[str, one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL", OWN)] = "efficientnet-lite0"
+    text: Annotated[str, one_of("all-minilm-l6-v2", "open_clip/MODEL", OWN)] = "all-minilm-l6-v2"
     weights: str | None = None
     revision: str | None = None
     head: Literal["linear", "text"] = "linear"
