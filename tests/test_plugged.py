@@ -185,7 +185,8 @@ def test_doctor_and_check_know_them(here, capsys):
 
 
 SMALL = ["model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_layers=1", "model.layers=1",
-         "model.ffn=32", "model.pixel_ffn=32", "prompts.count=2", "generate.count=2", "data.source_count=2", "data.source_size=[64,64]",
+         "model.ffn=32", "model.pixel_ffn=32", "prompts.count=2", "generate.count=2",
+         "data.source_count=2", "data.source_size=[64,64]",
          f"model.vision={BACKBONE}", "generate.generator=my_generator:Blocks",
          "selftrain.segmenter=my_segmenter:Felzenszwalb"]  # fmt: skip
 
