@@ -114,7 +114,8 @@ class OpenClipVision(nn.Module):
     def _features(self, images: Tensor) -> dict[int, Tensor]:
         trunk = self.visual if self.is_resnet else self.visual.trunk
         stages = [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4] if self.is_resnet else trunk.stages
-        x, out = trunk.stem(images), dict[int, Tensor]()
+        x = trunk.stem(images)
+        out: dict[int, Tensor] = {}  # dict[int, Tensor]() would break a compiled graph
         for stride, stage in zip(STRIDES, stages, strict=True):
             x = stage(x)
             out[stride] = x
