@@ -319,7 +319,7 @@ def test_without_peft_it_says_what_to_install(monkeypatch, tmp_path):
     with pytest.raises(BackendError, match=r"pip install 'clouds\[adapt\]'"):
         check_adapter("timm/tiny_dinov2", LORA, 32)
     check_adapter("timm/tiny_dinov2", REIN, 32)
-    with pytest.raises(DataError, match=r"pip install 'clouds\[adapt\]'"):
+    with pytest.raises(BackendError, match=r"pip install 'clouds\[adapt\]'"):
         load_model(tmp_path / "model")
 
 

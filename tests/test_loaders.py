@@ -19,7 +19,7 @@ from clouds.errors import DataError
 from clouds.generate.images import write_png
 
 AUGMENT = ()
-PLAIN = ("augment.jitter=false",)
+PLAIN = ("augment.jitter=false", "augment.distort=0")
 
 
 @pytest.fixture(scope="module")

@@ -268,7 +268,7 @@ def test_killed_and_gone_on_it_ends_as_one_run(tmp_path):
 
 def test_the_share_of_draws_is_kept_and_nothing_else_moves(tmp_path):
     words = ["data.restyle.backend=colour-statistics", "train.batch_size=8", "augment.jitter=false",
-             "augment.scale=[1,1]", "augment.flip=false"]  # fmt: skip
+             "augment.distort=0", "augment.scale=[1,1]", "augment.flip=false"]  # fmt: skip
     settings = recipe(*words)
     plain = source(settings, tmp_path)
     shown = restyled_source(settings, plain, tmp_path / "set", list, [])
