@@ -146,7 +146,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     assert work[0]["pixels_decided"] == pytest.approx(work[1]["pixels_decided"], rel=1e-2)
 
 
-STEPS, EVERY = 40, 7  # of a stage; a checkpoint every so many
+STEPS, EVERY, KILLS = 30, 5, 3  # of a stage; a checkpoint every so many
 
 
 @pytest.mark.slow
@@ -159,20 +159,20 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_pat
     while True:
         before = newest(killed)
         process = subprocess.Popen(clouds(*words, "--out", str(killed)), env=HERE, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and (newest(killed) == before or kills == 5):
+        while process.poll() is None and (newest(killed) == before or kills == KILLS):
             time.sleep(0.005)
-        time.sleep(rng.uniform(0, 1.5))  # into the steps after a checkpoint, or while the next one is written
+        time.sleep(rng.uniform(0, 0.8))  # into the steps after a checkpoint, or while the next one is written
         process.kill()
         said = process.communicate()[1]
-        going_on += re.findall(r"(\w+): 40 steps.*going on from step (\d+)", said)
+        going_on += re.findall(r"(\w+): 30 steps.*going on from step (\d+)", said)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, said[-2000:]
         kills += 1
-    assert kills >= 4
+    assert kills == KILLS
     assert len(going_on) >= kills - 1, "a kill just before a stage's first checkpoint has nothing to go on from"
     assert all(0 < int(step) <= STEPS for _, step in going_on), "no run started over"
-    assert sum(int(step) < STEPS for _, step in going_on) >= 2, "kills landed between checkpoints"
+    assert sum(int(step) < STEPS for _, step in going_on) >= 1, "kills landed between checkpoints"
     assert rows(killed) == rows(whole)
     for name in ("warmup", "model"):
         assert (killed / name / "model.safetensors").read_bytes() == (whole / name / "model.safetensors").read_bytes()

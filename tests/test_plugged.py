@@ -1,5 +1,6 @@
 """Classes named by import path: found, checked before any work, kept apart from others; a model folder imports none."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -36,7 +37,14 @@ def here(tmp_path, monkeypatch):
         shutil.copy(EXAMPLES / f"{name}.py", tmp_path / f"my_{name}.py")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    forget()
     yield tmp_path
+    forget()
+
+
+def forget():
+    """Modules of a user, of a test before or of a page of the documentation."""
+    importlib.invalidate_caches()
     for name in [name for name in sys.modules if name.startswith("my_")]:
         del sys.modules[name]
 

@@ -495,28 +495,31 @@ def few_sentences(monkeypatch):
     monkeypatch.setattr(vocabulary, "TEMPLATES", vocabulary.TEMPLATES[:1])
 
 
+SHORT = [*SMALL, "train.steps=30", "train.checkpoint_every=10"]
+
+
 @pytest.mark.slow
 def test_a_shared_warmup_gives_the_models_of_a_run_of_its_own(tmp_path, few_sentences):
     out = tmp_path / "sweep"
-    result = sweeping.sweep("demo", [*SMALL, "selftrain.weight_by=[],[confidence]"], out, share=True)
+    result = sweeping.sweep("demo", [*SHORT, "selftrain.weight_by=[],[confidence]"], out, share=True)
     assert states(result) == ["done", "done"]
     assert len(list(out.glob("warmup-*"))) == 1
     rows = [row["stage"] for row in read_jsonl(out / result["jobs"][1]["run"] / "metrics.jsonl")]
     assert {"warmup", "joint"} == set(rows)
     run = tmp_path / "run"
-    pipeline.train(pipeline.load_recipe("demo", [*SMALL, "selftrain.weight_by=[confidence]"]), run)
+    pipeline.train(pipeline.load_recipe("demo", [*SHORT, "selftrain.weight_by=[confidence]"]), run)
     for stage in ("warmup", "model"):
         assert weights(run, stage) == weights(out / result["jobs"][1]["run"], stage)
-    other = pipeline.load_recipe("demo", [*SMALL, *OTHER, "train.stage=warmup"])
+    other = pipeline.load_recipe("demo", [*SHORT, *OTHER, "train.stage=warmup"])
     pipeline.train(other, tmp_path / "other")
     assert weights(tmp_path / "other", "warmup") == weights(run, "warmup")
-    listed = sweeping.sweep("demo", [*SMALL, "selftrain.weight_by=[],[confidence]"], out, listing=True, share=True)
+    listed = sweeping.sweep("demo", [*SHORT, "selftrain.weight_by=[],[confidence]"], out, listing=True, share=True)
     assert listed == result
 
 
 @pytest.mark.slow
 def test_a_sweeps_jobs_equal_runs_of_their_own(tmp_path, capsys, few_sentences):
-    settings = [word for word in SMALL if not word.startswith("train.learning_rate")]
+    settings = [word for word in SHORT if not word.startswith("train.learning_rate")]
     out = tmp_path / "sweep"
     words = ["sweep", "demo", *settings, "train.learning_rate=1e-3,2e-3", "--out", str(out), "--json"]
     assert cli.run(words) == 0
