@@ -146,7 +146,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     assert work[0]["pixels_decided"] == pytest.approx(work[1]["pixels_decided"], rel=1e-2)
 
 
-STEPS, EVERY, KILLS = 30, 5, 3  # of a stage; a checkpoint every so many
+STEPS, EVERY, KILLS = 30, 5, 2  # of a stage; a checkpoint every so many
 
 
 @pytest.mark.slow

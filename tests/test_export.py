@@ -171,10 +171,11 @@ def test_a_linear_head_on_a_clip_exports(tmp_path, capsys, few):
     tiny_clip.register(tmp_path)
     model = tiny.segmenter(vision="open_clip/tiny-resnet", head="linear", shorter_side=0)
     save_model(model.eval(), tmp_path / "model")
-    code, result, err = exported(capsys, tmp_path / "model", "--out", tmp_path / "m.onnx", "--photos", few)
+    words = (tmp_path / "model", "--size", "96x160", "--out", tmp_path / "m.onnx", "--photos", few)
+    code, result, err = exported(capsys, *words)
     assert code == 0, err
     assert result["agreement"] >= 0.999
-    assert result["size"] == "dynamic"
+    assert result["size"] == [96, 160]
 
 
 @pytest.mark.slow

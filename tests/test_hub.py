@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,12 +46,28 @@ def run(tmp_path, model_folder) -> Path:
     return folder
 
 
-def elsewhere(hub, home: Path, *words: object, token: str = TOKEN, **more: str) -> subprocess.CompletedProcess:
-    """A command line in a process of its own, whose hub is the server's: the client reads its address when imported."""
+MANY = """
+import contextlib, io, json, sys
+from clouds.cli import run
+told = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(words)
+    told.append({"returncode": code, "stdout": out.getvalue(), "stderr": err.getvalue()})
+print(json.dumps(told))
+"""
+
+
+def elsewhere(hub, home: Path, *commands: tuple, token: str = TOKEN, **more: str) -> list[SimpleNamespace]:
+    """Commands in a process of their own, whose hub is the server's: the client reads its address when imported."""
     known = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     how = {**known, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1",
            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", "HF_TOKEN": token, **more}  # fmt: skip
-    return subprocess.run([sys.executable, "-m", "clouds", *map(str, words)], env=how, capture_output=True, text=True)
+    words = json.dumps([[str(word) for word in words] for words in commands])
+    done = subprocess.run([sys.executable, "-c", MANY, words], env=how, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [SimpleNamespace(**told) for told in json.loads(done.stdout)]
 
 
 # -- there and back
@@ -60,7 +77,8 @@ def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, mod
     photo = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)).save(photo)
     with hub_server() as hub:
-        sent = elsewhere(hub, tmp_path / "home", "push", run, "me/my-model", "--private", "--license", "mit", "--json")
+        words = ("push", run, "me/my-model", "--private", "--license", "mit", "--json")
+        [sent] = elsewhere(hub, tmp_path / "home", words)
         assert sent.returncode == 0, sent.stderr
         result = json.loads(sent.stdout)
         files = hub.repositories["me/my-model"]["commits"][result["commit"]]
@@ -75,16 +93,16 @@ def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, mod
         old = result["commit"]
         hub.put("me/my-model", {"config.json": b"{}"})  # a later commit that is broken
         words = ("predict", f"me/my-model@{old}", photo, "--out", tmp_path / "out", "--json")
-        done = elsewhere(hub, tmp_path / "reader", *words)
+        latest = ("predict", "me/my-model", photo, "--out", tmp_path / "new")
+        done, newest = elsewhere(hub, tmp_path / "reader", words, latest)
         assert done.returncode == 0, done.stderr
         expected = clouds.load(model_folder).predict(photo)
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), expected.labels)
-        newest = elsewhere(hub, tmp_path / "reader", "predict", "me/my-model", photo, "--out", tmp_path / "new")
         assert newest.returncode == 1
         assert "not a CLOUDS model configuration" in newest.stderr
 
         words = ("evaluate", f"me/my-model@{old}", "town", "evaluate.rendered_count=1", "--json")
-        scored = elsewhere(hub, tmp_path / "reader", *words, HF_HUB_OFFLINE="1")  # from the cache
+        [scored] = elsewhere(hub, tmp_path / "reader", words, HF_HUB_OFFLINE="1")  # from the cache
         assert scored.returncode == 0, scored.stderr
         row = json.loads(scored.stdout)
         assert (row["model"], row["seed"]) == (f"me/my-model@{old}", 3)
@@ -93,15 +111,15 @@ def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, mod
 def test_a_hub_that_refuses_is_told_in_one_message(model_folder, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with hub_server() as hub:
-        refused = elsewhere(hub, tmp_path / "home", "push", model_folder, "me/mine", token="hf_of_another")
-        assert refused.returncode == 1
+        hub.put("me/data", {"README.md": b"no model"})
+        refused, nothing, other = elsewhere(
+            hub, tmp_path / "home", ("push", model_folder, "me/mine"), ("predict", "me/nothing", tmp_path / "a.png"),
+            ("predict", "me/data", tmp_path / "a.png"), token="hf_of_another",
+        )  # fmt: skip
+        assert refused.returncode == nothing.returncode == 1
         assert re.search(r"clouds: me/mine: not pushed \(.*\)\. Pushing needs .* `hf auth login`", refused.stderr)
         assert "Traceback" not in refused.stderr
-        nothing = elsewhere(hub, tmp_path / "home", "predict", "me/nothing", tmp_path / "a.png")
-        assert nothing.returncode == 1
         assert "me/nothing: no such folder here, and the hub gave no model of that name" in nothing.stderr
-        hub.put("me/data", {"README.md": b"no model"})
-        other = elsewhere(hub, tmp_path / "home", "predict", "me/data", tmp_path / "a.png")
         assert "me/data: the hub's repository holds no config.json and no model.safetensors" in other.stderr
 
 
