@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
-# test files are shared out over two processes, each file to one
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+# test files are shared out over three processes, each file to one; on two cores the third works while another waits
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
 .PHONY: env demo test test-slow lint docs bench clean
 
