@@ -35,7 +35,7 @@ def _verb(name: str, command: Any) -> str:
     about, examples = split_help(command.help or "")
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option" and each.name != "debug"]
-    usage = " ".join([f"clouds {name}", *(each.metavar for each in arguments), "[OPTION]..."])
+    usage = " ".join([f"clouds {name}", *map(_shape, arguments), "[OPTION]..."])
     lines = [f"## clouds {name}", "", about, "", "```text", usage, "```", ""]
     if examples:
         lines += ["```sh", *examples, "```", ""]
@@ -48,6 +48,16 @@ def _verb(name: str, command: Any) -> str:
             default = str(each.default)
         lines.append(_row(f"`{words}`", told, default.removesuffix("]")))
     return "\n".join([*lines, ""])
+
+
+def _shape(argument: Any) -> str:
+    """How often a word is given, as usage lines say it: MODEL, [RECIPE], INPUT..., [KEY=VALUE]..."""
+    word = str(argument.metavar)
+    if not argument.required:
+        word = f"[{word}]"
+    elif "|" in word:
+        word = f"{{{word}}}"
+    return word + ("..." if argument.nargs == -1 else "")
 
 
 def split_help(text: str) -> tuple[str, list[str]]:

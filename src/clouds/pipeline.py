@@ -44,7 +44,7 @@ LEAST_STEPS = 80  # of the shortest demo
 
 
 def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
-    """The embedded default of every role, end to end; returns the demo's JSON object (DESIGN: contracts)."""
+    """The embedded default of every role, end to end; returns the demo's JSON object."""
     began = time.monotonic()
     recipe = scaled(load_recipe("demo", overrides), minutes, overrides)
     if recipe.train.stage == "warmup":

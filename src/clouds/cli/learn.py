@@ -13,7 +13,9 @@ from clouds.errors import CloudsError, UsageError
 def demo(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
-    minutes: Annotated[float, typer.Option("--minutes", help="Scale the work; the recipe is sized for 10.")] = 10,
+    minutes: Annotated[
+        float, typer.Option("--minutes", metavar="M", help="Scale the work to M minutes, 0.2 or more.")
+    ] = 10,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -41,7 +43,7 @@ def train(
     out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run folder given.")] = False,
     allow_change: Annotated[
-        bool, typer.Option("--allow-change", help="Go on in --out though settings differ; written down.")
+        bool, typer.Option("--allow-change", help="Go on in --out though settings differ; the run notes it.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Two steps on noise: time and memory; writes and fetches nothing.")
@@ -94,7 +96,7 @@ def sweep(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")] = "",
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=A,B,C]...", help="Values to try, every combination; one value is for all."),
+        typer.Argument(metavar="KEY=A,B,C", help="Values to try, every combination; one value is for all."),
     ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="N|0,3,7", help="How many, from 0, or which; 7, is one alone.")
@@ -104,7 +106,7 @@ def sweep(
     ] = 1,
     out: Annotated[Path | None, out_option("runs/RECIPE-sweep")] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Scale the demo's work as `clouds demo` does.")
+        float | None, typer.Option("--minutes", metavar="M", help="Scale the demo's work as `clouds demo` does.")
     ] = None,
     share_warmup: Annotated[
         bool, typer.Option("--share-warmup", help="Train a warm-up once for all jobs whose warm-up is the same.")
@@ -143,12 +145,18 @@ def evaluate(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL... DOMAIN...|RECIPE [KEY=VALUE]...",
-            help="Model or run folders; town, camvid-day, ... or a recipe for all its unseen domains; settings.",
+            metavar="MODEL|DOMAIN|RECIPE|KEY=VALUE",
+            help="Models, as for predict; then domains, as town or camvid-day, or a recipe for all its unseen ones; "
+            "settings.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Also write results.json there, one a model.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Also write results.json there; of several models one each, and comparison.json.",
+        ),
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the scores as CSV.")] = None,
     latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="Also as LaTeX tables.")] = None,
@@ -177,7 +185,7 @@ def evaluate(
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a sweep's.")],
     others: Annotated[
-        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="Runs to compare it with.", show_default=False)
+        list[Path] | None, typer.Argument(metavar="OTHER", help="Runs to compare it with.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to write.  [default: RUN/report]")

@@ -11,7 +11,7 @@ from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, out_opti
 
 @app.command()
 def classes(
-    name: Annotated[str | None, typer.Argument(metavar="[LABEL_SET|DATASET]", help="As synthia16 or camvid.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="LABEL_SET|DATASET", help="As synthia16 or camvid.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -34,8 +34,10 @@ def classes(
 def check(
     what: Annotated[str, typer.Argument(metavar="RECIPE|DATASET", help="A recipe, or a dataset as camvid.")],
     overrides: Overrides = None,
-    root: Annotated[Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Decode every file, not a sample.")] = False,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder or archive.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Decode every pair, not 100 of each split.")] = False,
     out: Annotated[Path, out_option("check")] = Path("check"),
     as_json: Json = False,
     debug: Debug = False,
@@ -63,7 +65,10 @@ def prompts(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("prompts.jsonl", "FILE")] = Path("prompts.jsonl"),
     fill: Annotated[
-        Path | None, typer.Option("--fill", metavar="AUDIT.json", help="Write what this audit of a set asks for.")
+        Path | None,
+        typer.Option(
+            "--fill", metavar="AUDIT.json", help="Write prompts for what this audit of a set found too little of."
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -91,9 +96,11 @@ def prompts(
 
 @app.command()
 def generate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="As above; not needed with --adopt.")] = "",
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path; none with --adopt.")
+    ] = "",
     overrides: Overrides = None,
-    out: Annotated[Path | None, out_option("generated")] = None,
+    out: Annotated[Path | None, out_option("generated; with --adopt: there")] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Draw part I of N, from 0.  [default: the launcher's]")
     ] = None,
@@ -101,7 +108,8 @@ def generate(
         Path | None, typer.Option("--adopt", metavar="DIR", help="Take over images made elsewhere, draw none.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="Prompts to draw or adopt with, one a line.")
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="Prompts to draw or adopt with: one a line, or .jsonl."),
     ] = None,
     source: Annotated[
         bool, typer.Option("--restyle-source", help="Make the variants of data.restyle instead of drawing prompts.")
@@ -157,13 +165,14 @@ def audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A generated set, or a run that has one.")],
     overrides: Overrides = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="What this model, run or hub id sees in the images.")
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Count what this model sees in the images; as for predict."),
     ] = None,
     clip: Annotated[
         str | None, typer.Option("--clip", metavar="open_clip/MODEL", help="Score how images fit their prompts.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="CLIP's weights: a tag, hf-hub:org/name, a path.")
+        str | None, typer.Option("--weights", metavar="FROM", help="CLIP's weights: a tag, hf-hub:org/name, a path.")
     ] = None,
     source: Annotated[
         str | None, typer.Option("--source", metavar="RECIPE|DIR", help="Whose diversity to show beside the set's.")

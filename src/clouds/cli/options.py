@@ -14,8 +14,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as train.steps=200.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, as train.steps=200.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@revision].")
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, mps, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, alone, on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -4,33 +4,44 @@ from typing import Annotated
 
 import typer
 
-from clouds.cli.options import Debug, Json, app, tell
+from clouds.cli.options import Debug, Device, Json, app, tell
 
 
 @app.command()
 def serve(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL [OTHER]", help="As for predict; a second one to compare with on the page."),
+        typer.Argument(metavar="MODEL", help="One, or two that the page compares; as for predict."),
     ],
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any free one.")] = 8000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", help="Port to listen on; 0: any free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all.")
+    ] = "127.0.0.1",
     token: Annotated[
-        str | None, typer.Option("--token", envvar="CLOUDS_TOKEN", help="Ask for it as bearer token.")
+        str | None,
+        typer.Option("--token", metavar="TEXT", envvar="CLOUDS_TOKEN", help="Bearer token to ask clients for."),
     ] = None,
-    max_bytes: Annotated[int, typer.Option("--max-bytes", metavar="N", help="Of an upload.")] = 20_000_000,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", metavar="N", help="Of an image.")] = 16_000_000,
+    max_bytes: Annotated[int, typer.Option("--max-bytes", metavar="N", help="Largest upload, in bytes.")] = 20_000_000,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="N", help="Largest image, in pixels.")
+    ] = 16_000_000,
     queue: Annotated[int, typer.Option("--queue", metavar="N", help="Images that may wait; more get 503.")] = 32,
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images segmented at a time.")] = 4,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", help="Seconds for an upload, for its answer, for a stop.")
+        float,
+        typer.Option(
+            "--timeout", metavar="S", help="Seconds for an upload, for its answer, for the last answers at a stop."
+        ),
     ] = 30.0,
     drain: Annotated[
-        float, typer.Option("--drain", metavar="S", help="Seconds from SIGTERM, not ready, to the port's end.")
+        float,
+        typer.Option(
+            "--drain", metavar="S", help="Seconds from a stop's signal, when /ready turns 503, to the port's end."
+        ),
     ] = 2.0,
-    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", help="Of the model.  [default: PyTorch's]")
+        int | None, typer.Option("--threads", metavar="N", help="CPU threads of the model.  [default: PyTorch's]")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

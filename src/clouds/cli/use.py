@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from clouds.cli.options import Debug, Json, Overrides, app, out_option, tell
+from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, out_option, tell
 from clouds.errors import DataError
 
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@rev]")],
+    model: ModelName,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, folders, 'globs', videos, camera:0, or - for stdin."),
+        typer.Argument(metavar="INPUT", help="Images, folders, 'globs', videos, camera:0, or - for stdin."),
     ],
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
     formats: Annotated[
@@ -28,30 +28,42 @@ def predict(
     ] = None,
     shorter_side: Annotated[
         int | None,
-        typer.Option("--shorter-side", metavar="N", help="Bring images to it; 0: own size.  [default: the model's]"),
+        typer.Option(
+            "--shorter-side", metavar="N", help="Bring images to it, in pixels; 0: own size.  [default: the model's]"
+        ),
     ] = None,
     window: Annotated[
-        int | None, typer.Option("--window", metavar="N", help="Slide a window of this side, not whole images.")
+        int | None,
+        typer.Option("--window", metavar="N", help="Slide a window of N x N pixels.  [default: images whole]"),
     ] = None,
     stride: Annotated[
-        int | None, typer.Option("--stride", metavar="N", help="Step of the window.  [default: 2/3 of it]")
+        int | None, typer.Option("--stride", metavar="N", help="Step of the window, in pixels.  [default: 2/3 of it]")
     ] = None,
     scales: Annotated[
-        str | None, typer.Option("--scales", metavar="X,...", help="Average over sizes, as 0.75,1,1.25.")
+        str | None,
+        typer.Option("--scales", metavar="X,...", help="Average over these sizes, as 0.75,1,1.25.  [default: 1]"),
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images segmented at a time.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
+    device: Device = "cpu",
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Other names to look for: scooter,road|street (text head only).")
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="NAMES",
+            help="Other classes, as scooter,road|street: | joins synonyms (text head only).",
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Text tower's weights for new names, if not the recorded ones.")
+        str | None,
+        typer.Option("--weights", metavar="FROM", help="Text tower's weights for --classes, if not the recorded ones."),
     ] = None,
-    every: Annotated[int, typer.Option("--every", metavar="N", help="Of a video: each N-th frame.")] = 1,
-    fps: Annotated[float | None, typer.Option("--fps", metavar="X", help="Of a video: X frames a second.")] = None,
+    every: Annotated[int, typer.Option("--every", metavar="N", help="Of a video: every N-th frame.")] = 1,
+    fps: Annotated[
+        float | None, typer.Option("--fps", metavar="X", help="Of a video: X frames a second.  [default: its own]")
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Of a video or camera: at most N frames.")
+        int | None, typer.Option("--limit", metavar="N", help="Of a video or camera: at most N frames.  [default: all]")
     ] = None,
     as_frames: Annotated[
         bool, typer.Option("--frames", help="Of a video: overlay and colours as files, not as a video.")
@@ -61,7 +73,7 @@ def predict(
 ) -> None:
     """Segment images and videos.
 
-    To train-id PNGs and colour overlays, or the formats asked for. Run again, it goes on.
+    Writes train-id PNGs and colour overlays, or the formats asked for. Run again, it goes on.
 
     \b
     Examples:
@@ -92,14 +104,21 @@ def predict(
 def push(
     model: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.")],
-    private: Annotated[bool, typer.Option("--private", help="For you and your organisation alone, if new.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="A repository that is new is seen by its owner alone.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the card, list the files, send nothing.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Also write card and settings there.  [with --dry-run: card]"),
+        typer.Option(
+            "--out", metavar="DIR", help="Also write card and settings there.  [default: none; with --dry-run: card]"
+        ),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--license", metavar="ID", help="The model's licence, as cc-by-nc-4.0.")
+        str | None,
+        typer.Option(
+            "--license", metavar="ID", help="The model's licence for its card, as cc-by-nc-4.0.  [default: none]"
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -122,19 +141,21 @@ def push(
 
 @app.command()
 def export(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@rev]")
-    ],
+    model: ModelName,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For --score, as data.root=PATH.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings for --score, as data.root=PATH.")
     ] = None,
     format_: Annotated[str, typer.Option("--format", metavar="KIND", help="onnx, torch-export or openvino.")] = "onnx",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where to write.  [default: model.onnx, .pt2, .xml]")
     ] = None,
-    size: Annotated[str, typer.Option("--size", metavar="HxW|dynamic", help="Of the images.")] = "dynamic",
+    size: Annotated[
+        str, typer.Option("--size", metavar="HxW|dynamic", help="Height x width of the images, in pixels, or any.")
+    ] = "dynamic",
     half: Annotated[bool, typer.Option("--half", help="Weights in 16 bits.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise; shows what it costs in mIoU (onnx only).")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Convolutions in 8 bits; shows what it costs in mIoU (onnx only).")
+    ] = False,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", metavar="DIR", help="Images for --int8.  [default: rendered scenes]")
     ] = None,
@@ -143,7 +164,11 @@ def export(
     ] = None,
     photos: Annotated[
         list[Path] | None,
-        typer.Option("--photos", metavar="PATH", help="Images or folders to check with (repeat).  [default: public]"),
+        typer.Option(
+            "--photos",
+            metavar="PATH",
+            help="Images or folders to check with (repeat).  [default: scikit-image's photos and rendered scenes]",
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -176,12 +201,16 @@ def export(
 def import_(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file of the published implementation.")],
     out: Annotated[Path, out_option("model")] = Path("model"),
-    clip: Annotated[str | None, typer.Option("--clip", help="open_clip's model, if the tensors do not tell.")] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", metavar="MODEL", help="open_clip's model, if the tensors do not tell.")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="CLIP's (tag, hf-hub:org/name, path), if the file holds none.")
+        str | None,
+        typer.Option("--weights", metavar="FROM", help="CLIP's (tag, hf-hub:org/name, path), if the file holds none."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Class names, as road|railroad,sidewalk  [default: the 19]")
+        str | None,
+        typer.Option("--classes", metavar="NAMES", help="Its classes, as road|railroad,sidewalk.  [default: the 19]"),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -208,26 +237,41 @@ def refine(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Their label PNGs: class ids, 255 = none.")],
     out: Annotated[Path, out_option("refined")] = Path("refined"),
     segmenter: Annotated[
-        str, typer.Option("--segmenter", metavar="NAME", help="As sam/facebook/sam-vit-base.")
+        str, typer.Option("--segmenter", metavar="NAME", help="Who refines, as sam/facebook/sam-vit-base.")
     ] = "superpixels",
-    revision: Annotated[str | None, typer.Option("--revision", help="Of the hub's weights.")] = None,
-    device: Annotated[str, typer.Option("--device", help="As cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")] = "float32",
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="ID", help="Of the hub's weights.  [default: the newest]")
+    ] = None,
+    device: Device = "cpu",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="TYPE", help="Of the segmenter: float32, float16, bfloat16.")
+    ] = "float32",
     second_pass: Annotated[
         bool, typer.Option("--second-pass", help="Hand each best mask to the segmenter again.")
     ] = False,
-    strategy: Annotated[str, typer.Option("--strategy", help="Points: random, central or eroded.")] = "random",
+    strategy: Annotated[
+        str, typer.Option("--strategy", metavar="NAME", help="Where points lie: random, central, eroded.")
+    ] = "random",
     points: Annotated[int, typer.Option("--points", metavar="K", help="Points in each component.")] = 5,
     floor: Annotated[
-        float | None, typer.Option("--floor", help="Least component, a share of the image.  [default: 0.0085]")
+        float | None,
+        typer.Option(
+            "--floor", metavar="SHARE", help="Of the image: the least component to refine.  [default: 0.0085]"
+        ),
     ] = None,
     max_swallow: Annotated[
-        float, typer.Option("--max-swallow", help="Reject masks of more other classes than this; 1: none.")
+        float,
+        typer.Option(
+            "--max-swallow", metavar="SHARE", help="Reject masks with more of other classes than this; 1: none."
+        ),
     ] = 0.3,
     overlaps: Annotated[
-        str, typer.Option("--overlaps", help="Undecided where classes conflict (ignore) or components (reference).")
+        str,
+        typer.Option(
+            "--overlaps", metavar="NAME", help="Undecided where classes conflict (ignore) or components do (reference)."
+        ),
     ] = "ignore",
-    seed: Annotated[int, typer.Option("--seed", help="Of the points.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the points' places.")] = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -255,7 +299,7 @@ def refine(
 
 @app.command()
 def doctor(
-    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", help="Whose roles to look at.")] = "demo",
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")] = "demo",
     overrides: Overrides = None,
     as_json: Json = False,
     debug: Debug = False,
