@@ -126,6 +126,14 @@ def test_maps_have_the_images_size(model, size):
     assert semantic.max() <= 6
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 31), (32, 32)])
+def test_an_image_of_one_cell_at_the_coarsest_stride_is_seen_alone_as_in_a_batch(model, size):
+    assert model.head.pixel_decoder.mask_features.in_channels == 32  # a channel a group: one value to normalise
+    pair = images(2, *size)
+    alone = torch.cat([model.semantic(image[None]) for image in pair])
+    assert torch.allclose(alone, model.semantic(pair), atol=1e-5)
+
+
 def test_an_odd_image_is_padded_with_the_pixel_mean(model):
     x = images(1, 50, 70)
     padded = torch.full((1, 3, 64, 96), 127, dtype=torch.uint8)

@@ -105,6 +105,14 @@ class EncoderLayer(nn.Module):
         return out
 
 
+class GroupNorm(nn.GroupNorm):
+    """For maps of any size: torch's own refuses a group of one value, which 32 channels have of an image of at most
+    32 x 32 pixels at stride 32. That group becomes its bias."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class PixelDecoder(nn.Module):
     """Backbone features -> mask features (B, D, H/4, W/4) and three memories (B, D, h, w) at strides 32, 16, 8.
 
@@ -126,13 +134,13 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels[s], hidden, 1), nn.GroupNorm(32, hidden)) for s in LEVELS
+            nn.Sequential(nn.Conv2d(channels[s], hidden, 1), GroupNorm(32, hidden)) for s in LEVELS
         )
         self.level_embed = nn.Parameter(torch.randn(len(LEVELS), hidden))
         self.layers = nn.ModuleList(EncoderLayer(hidden, heads, points, ffn, dropout) for _ in range(layers))
-        self.lateral = nn.Sequential(nn.Conv2d(channels[4], hidden, 1, bias=False), nn.GroupNorm(32, hidden))
+        self.lateral = nn.Sequential(nn.Conv2d(channels[4], hidden, 1, bias=False), GroupNorm(32, hidden))
         self.output = nn.Sequential(
-            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), nn.GroupNorm(32, hidden), nn.ReLU()
+            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), GroupNorm(32, hidden), nn.ReLU()
         )
         self.mask_features = nn.Conv2d(hidden, hidden, 1)
         for module in self.modules():
