@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clouds import check, cli
-from clouds.data import inspect
+from clouds.data import datasets, inspect
 from clouds.data.contact import CAPTION, LINE, MARGIN
 from clouds.data.datasets import DATASETS, FOLDERS
 from clouds.data.inspect import THUMBNAIL
@@ -211,6 +211,16 @@ def test_a_file_in_place_of_the_folder_to_write_is_said_before_any_work(capsys, 
     monkeypatch.setattr(check, "inspect_set", lambda *_, **__: pytest.fail("worked first"))
     assert cli.run(["check", "cityscapes", "--root", str(city), "--out", str(tmp_path / "out")]) == 2
     assert f"{tmp_path / 'out'}: is a file where a folder is needed" in capsys.readouterr().err
+
+
+def test_a_split_is_looked_for_once(capsys, tmp_path, monkeypatch, city):
+    scanned = []
+    scan = inspect.scan
+    for module in (inspect, datasets):
+        monkeypatch.setattr(module, "scan", lambda *words: (scanned.append(words[3]), scan(*words))[1])
+    _, result = run(capsys, tmp_path, "cityscapes", "--root", str(city))
+    assert result["decoded"] == result["pairs"] > 0
+    assert len(scanned) == len(set(scanned))
 
 
 def test_a_sample_is_decoded_unless_all_are_asked_for(capsys, tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
 def _inspect(chosen: LabelledSet, recipe: Recipe, spec: Spec, split: str | None, full: bool) -> Inspection:
     """A labelled set of a recipe: ``split``, or every split there is."""
     root, splits = set_root(chosen, recipe.data), [split] if split else None
-    return inspect_set(chosen.dataset, root, spec, splits, full, version=chosen.version, **chosen.layout)
+    return inspect_set(chosen.dataset, root, spec, splits, full, chosen.version)
 
 
 def _taught(sources: Sequence[Inspection]) -> tuple[dict[str, float | None], list[str]]:

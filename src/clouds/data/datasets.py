@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from clouds.data.encodings import LabelReader
 from clouds.data.folder import folder_spec
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec
-from clouds.data.pairing import Sample, scan
+from clouds.data.pairing import Sample, Scan, scan
 from clouds.errors import DataError, UsageError
 from clouds.plugged import OWN, is_plugged, plugged
 
@@ -99,6 +99,16 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             raise DataError(f"{path}: {what}{more}{hint}")
         if not found.samples:
             raise DataError(f"{root}: {name} holds no image in split {split!r}")
+        self._hold(name, spec, split, found, max_pixels)
+
+    @classmethod
+    def of(cls, name: str, spec: Spec, split: str, found: Scan) -> Self:
+        """The pairs of a scan that was made before, whatever problems it lists."""
+        made = cls.__new__(cls)
+        made._hold(name, spec, split, found, MAX_PIXELS)
+        return made
+
+    def _hold(self, name: str, spec: Spec, split: str, found: Scan, max_pixels: int) -> None:
         self.name, self.split, self.max_pixels = name, split, max_pixels
         self.samples: list[Sample] = found.samples
         self.labelled = bool(found.layout.labels)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -60,17 +59,17 @@ def inspect_set(
     spec: Spec | None = None,
     splits: Sequence[str] | None = None,
     full: bool = False,
-    **options: Any,
+    version: str = "",
 ) -> Inspection:
     """Everything that is there of a dataset, or of some of its ``splits``; an absent split is no problem.
 
-    ``spec``: the row of a "folder"; ``options``: as for ``Segmentation``. Nothing is raised for the data's sake.
+    ``spec``: the row of a "folder"; ``version``: as for ``Segmentation``. Nothing is raised for the data's sake.
     """
     spec = spec or find_spec(name)
     found = Inspection(name, str(root), find_label_set(spec.label_set))
     for split in splits or _disjoint(spec):
         try:
-            paired = scan(name, spec, root, split, options.get("version", ""))
+            paired = scan(name, spec, root, split, version)
         except NoFilesError as error:
             if empty := _empty_folder(spec, root, split):
                 found.problems.append(empty)
@@ -83,7 +82,7 @@ def inspect_set(
         found.problems += paired.problems
         found.splits[split] = len(paired.samples)
         if paired.samples:
-            _look(Segmentation(name, root, split, partial=True, **options), split, full, found)
+            _look(Segmentation.of(name, spec, split, paired), split, full, found)
     return found
 
 
