@@ -6,7 +6,6 @@ folded into the label set of the domain after the argmax. docs/evaluation.md say
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from clouds.classes import IGNORE, NAMES
 from clouds.data.labels import folding
-from clouds.domains import Domain, Sample
+from clouds.domains import Domain
 from clouds.errors import DataError, UsageError
 from clouds.metrics import (
     BINS,
@@ -70,7 +69,6 @@ class Tally:
     seconds: float = 0.0
 
 
-Keep = Callable[[Domain, int, Sample, NDArray[np.uint8]], None]
 
 
 def class_table(classes: tuple[str, ...], domain: Domain) -> NDArray[np.uint8]:
@@ -94,12 +92,9 @@ def class_table(classes: tuple[str, ...], domain: Domain) -> NDArray[np.uint8]:
     return table
 
 
-def score(
-    predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int
-) -> tuple[Sample, NDArray[np.uint8], NDArray[np.int64], Seen]:
-    """Predict image i -> sample, prediction in the domain's label set, its confusion counts, and the rest."""
-    sample = domain.sample(i)
-    name, image, truth = sample
+def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int) -> tuple[NDArray[np.int64], Seen]:
+    """Predict image i -> its confusion counts int64 (C, C + 1) in the domain's label set, and the rest."""
+    name, image, truth = domain.sample(i)
     result = predictor.predict(image)
     prediction, classes = table[result.labels], len(domain.label_set.classes)
     try:
@@ -112,7 +107,7 @@ def score(
         boundary_parts(truth, prediction, classes),
         calibration(truth, prediction, result.scores),
     )
-    return sample, prediction, counts, seen
+    return counts, seen
 
 
 def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArray[np.uint8]]:
@@ -123,9 +118,9 @@ def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArra
 
 
 def evaluate(
-    predictor: Predictor, domains: list[Domain], what: str, keep: Keep | None = None, processes: Processes = ALONE
+    predictor: Predictor, domains: list[Domain], what: str, processes: Processes = ALONE
 ) -> list[Score]:
-    """Score every domain; ``keep(domain, i, sample, prediction)`` sees each prediction (for examples).
+    """Score every domain.
 
     Of several processes each predicts every world-th image, and all return the same scores: those of one alone.
     UsageError for a model whose classes do not fit, DataError for a domain without images and for a bad label.
@@ -137,12 +132,10 @@ def evaluate(
     shown = track(work, f"scoring: {what}", len(work), unit="images") if processes.main else work
     for d, i in shown:
         began = time.monotonic()
-        sample, prediction, counts, seen = score(predictor, domains[d], tables[d], i)
+        counts, seen = score(predictor, domains[d], tables[d], i)
         tallies[d].counts += counts
         tallies[d].seen[i] = seen
         tallies[d].seconds += time.monotonic() - began
-        if keep:
-            keep(domains[d], i, sample, prediction)
     whole = [_merged(list(each)) for each in zip(*processes.gather(tallies), strict=True)]
     return [summarise(domain, tally) for domain, tally in zip(domains, whole, strict=True)]
 

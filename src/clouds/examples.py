@@ -19,7 +19,7 @@ STAGES = {"warmup": "warmup", "joint": "model"}  # stage: its model's folder in 
 Scores = dict[str, list[dict[str, Any]]]  # stage: {"name", "miou", "accuracy"} of each image, in the domain's order
 
 
-def choose(images: list[dict[str, Any]], each: int = EACH) -> dict[str, int]:
+def choose(images: list[dict[str, Any]]) -> dict[str, int]:
     """{"worst-0": place, ...}: the lowest and the highest mIoU, and evenly spaced ones of the ranks between.
 
     A third of the images at most is worst or best, so that few images are typical rather than extreme. Images without a
@@ -27,9 +27,9 @@ def choose(images: list[dict[str, Any]], each: int = EACH) -> dict[str, int]:
     """
     scored = [place for place, image in enumerate(images) if image["miou"] is not None]
     ranked = sorted(scored, key=lambda place: (images[place]["miou"], place)) or list(range(len(images)))
-    ends = min(each, len(ranked) // 3) if scored else 0
+    ends = min(EACH, len(ranked) // 3) if scored else 0
     middle = ranked[ends : len(ranked) - ends]
-    count = min(each, len(middle))
+    count = min(EACH, len(middle))
     typical = [middle[(2 * k + 1) * len(middle) // (2 * count)] for k in range(count)]
     kinds = {"worst": ranked[:ends], "typical": typical, "best": ranked[::-1][:ends]}
     return {f"{kind}-{rank}": place for kind, places in kinds.items() for rank, place in enumerate(places)}

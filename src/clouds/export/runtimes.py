@@ -16,12 +16,12 @@ def open_file(format_: str, file: Path) -> tuple[Label, str]:
     return {"onnx": _onnxruntime, "torch-export": _torch, "openvino": _openvino}[format_](file)
 
 
-def session(model: Path | bytes, threads: int = 0) -> Any:
-    """onnxruntime's session of a file or a serialised model on the CPU; threads: PyTorch's number unless given."""
+def session(model: Path | bytes) -> Any:
+    """onnxruntime's session of a file or a serialised model on the CPU, with as many threads as PyTorch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # warnings are about its own optimiser
     return onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]

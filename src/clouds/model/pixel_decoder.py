@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from clouds.model.deformable import deformable_sample
 
 LEVELS = (32, 16, 8)  # strides, coarse to fine: the order of tokens and of the decoder's memories
+POINTS = 4  # that a head samples of each level
 
 
 def sine_positions(height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -91,17 +92,16 @@ class DeformableAttention(nn.Module):
 class EncoderLayer(nn.Module):
     """Deformable self-attention and feed-forward, post-norm."""
 
-    def __init__(self, hidden: int, heads: int, points: int, ffn: int, dropout: float) -> None:
+    def __init__(self, hidden: int, heads: int, ffn: int) -> None:
         super().__init__()
-        self.self_attn = DeformableAttention(hidden, heads, len(LEVELS), points)
+        self.self_attn = DeformableAttention(hidden, heads, len(LEVELS), POINTS)
         self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.linear1, self.linear2 = nn.Linear(hidden, ffn), nn.Linear(ffn, hidden)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         attended = self.self_attn(tokens + position, tokens, reference, shapes)
-        tokens = self.norm1(tokens + self.dropout(attended))
-        out: Tensor = self.norm2(tokens + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(tokens))))))
+        tokens = self.norm1(tokens + attended)
+        out: Tensor = self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))
         return out
 
 
@@ -121,23 +121,13 @@ class PixelDecoder(nn.Module):
 
     checkpointing = False
 
-    def __init__(
-        self,
-        channels: dict[int, int],
-        *,
-        hidden: int,
-        layers: int,
-        heads: int = 8,
-        points: int = 4,
-        ffn: int = 1024,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, channels: dict[int, int], *, hidden: int, layers: int, heads: int, ffn: int) -> None:
         super().__init__()
         self.input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels[s], hidden, 1), GroupNorm(32, hidden)) for s in LEVELS
         )
         self.level_embed = nn.Parameter(torch.randn(len(LEVELS), hidden))
-        self.layers = nn.ModuleList(EncoderLayer(hidden, heads, points, ffn, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(EncoderLayer(hidden, heads, ffn) for _ in range(layers))
         self.lateral = nn.Sequential(nn.Conv2d(channels[4], hidden, 1, bias=False), GroupNorm(32, hidden))
         self.output = nn.Sequential(
             nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), GroupNorm(32, hidden), nn.ReLU()

@@ -28,6 +28,7 @@ NOTHING = 255
 SHIFT = 4  # sub-pixel bits of polygon corners
 ONE = 1 << SHIFT
 LIMIT = 12000.0
+AHEAD = NEAR + 0.2  # metres: where upright rectangles are cut, clear of the near plane
 
 
 def step_depth(step: int) -> float:
@@ -110,8 +111,7 @@ class Brush:
         if d > NEAR:
             self.glows.append((x, y, radius * self.plain.f / d, rgb, d))
 
-    def strip(self, a: Sequence[float], b: Sequence[float], y0: float, y1: float,
-              ahead: float = NEAR + 0.2) -> tuple[F64, float, float] | None:
+    def strip(self, a: Sequence[float], b: Sequence[float], y0: float, y1: float) -> tuple[F64, float, float] | None:
         """The upright rectangle from ground point a to b (x, z), heights y0..y1, cut at the near plane.
 
         Returns its canvas corners (4, 2) - top a, top b, bottom b, bottom a - and the kept part of a..b as two shares;
@@ -119,7 +119,7 @@ class Brush:
         """
         pixel, (height, width) = self.camera.pixel, self.canvas.shape[:2]
         four = (pixel(a[0], y1, a[1]), pixel(b[0], y1, b[1]), pixel(b[0], y0, b[1]), pixel(a[0], y0, a[1]))
-        if min(p[2] for p in four) >= ahead:  # all of it lies ahead, the common case
+        if min(p[2] for p in four) >= AHEAD:  # all of it lies ahead, the common case
             xs, ys = [p[0] for p in four], [p[1] for p in four]
             x0, x1, top, foot = min(xs), max(xs), min(ys), max(ys)
             if x1 < 0 or x0 > width or foot < 0 or top > height or min(x1 - x0, foot - top) < 0.7:
@@ -129,12 +129,12 @@ class Brush:
         view = self.camera.view(points)
         start, end = 0.0, 1.0
         da, db = float(view[[0, 3], 2].min()), float(view[[1, 2], 2].min())
-        if da < ahead and db < ahead:
+        if da < AHEAD and db < AHEAD:
             return None
-        if da < ahead:
-            start = (ahead - da) / (db - da)
-        if db < ahead:
-            end = (ahead - da) / (db - da)
+        if da < AHEAD:
+            start = (AHEAD - da) / (db - da)
+        if db < AHEAD:
+            end = (AHEAD - da) / (db - da)
         cut = np.stack([view[0] + (view[1] - view[0]) * start, view[0] + (view[1] - view[0]) * end,
                         view[3] + (view[2] - view[3]) * end, view[3] + (view[2] - view[3]) * start])
         cut[:, 2] = np.maximum(cut[:, 2], NEAR * 0.5)

@@ -64,14 +64,12 @@ class _Figure:
             self.local(np.array(points, dtype=np.float64)), self.colour(rgb, k), self.code if code is None else code
         )
 
-    def ball(
-        self, at: tuple[float, float, float], radius: float, rgb: Rgb, k: float = 1.0, code: int | None = None
-    ) -> None:
+    def ball(self, at: tuple[float, float, float], radius: float, rgb: Rgb, code: int | None = None) -> None:
         s, c = self.local.s, self.local.c
         self.brush.disc(
             (self.local.x + at[0] * s + at[2] * c, at[1], self.local.z + at[0] * c - at[2] * s),
             radius,
-            self.colour(rgb, k),
+            self.colour(rgb),
             self.code if code is None else code,
         )
 

@@ -91,13 +91,13 @@ class Pen:
     def count(self, expected: float) -> int:
         return int(self.rng.poisson(max(expected, 0.0)))
 
-    def put(self, kind: str, s: float, z: float, *, turn: float = 0.0, far: float = 0.0, length: float = 0.0,
-            width: float = 0.0, height: float = 0.0, variant: str = "") -> None:
+    def put(self, kind: str, s: float, z: float, *, turn: float = 0.0, far: float = 0.0, height: float = 0.0,
+            variant: str = "") -> None:
         """Add a thing at offset s, course z, turned relative to the street; `far` is added to its painting order."""
         x, z = self.street.at(s, z)
         tag = int(self.rng.integers(2**31))
         key = math.hypot(x - self.street.camera_x, z) + far
-        self.things.append(Thing(kind, x, z, self.street.heading(z) + turn, tag, key, length, width, height, variant))
+        self.things.append(Thing(kind, x, z, self.street.heading(z) + turn, tag, key, height=height, variant=variant))
 
     def strip(self, kind: str, s: float, z0: float, z1: float, *, depth: float, height: float, far: float,
               variant: str = "") -> None:

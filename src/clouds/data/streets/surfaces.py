@@ -17,7 +17,6 @@ TILE = 512  # pixels of a texture tile
 GROUND_TEXEL = 0.02  # metres a texel on the ground
 WALL_PPM = (24.0, 12.0, 6.0, 3.0)  # texels a metre of the wall levels
 GROUNDS = ("asphalt", "worn", "concrete", "slabs", "bricks", "cobbles", "grass", "dirt", "snow")
-WALLS = ("plaster", "brick", "stone", "panel", "timber", "metal", "glass", "roof", "leaves")
 
 
 def fractal(seed: int, size: int = TILE, slope: float = 1.0, low: float = 1.0, high: float = 1e9) -> F32:
