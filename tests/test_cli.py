@@ -160,6 +160,9 @@ def test_main_exits_with_the_code_of_run(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["prompts", "nope"], "recipe 'nope': neither a shipped one (cityscapes-"),
+    (["train", "dem"], "nor a YAML file; did you mean demo?"),
+    (["train", "/nowhere.yaml"], "nor a YAML file; there is no /nowhere.yaml"),
+    (["regions", "/nowhere"], "/nowhere: no such folder, and no recipe; name a generated set's folder"),
     (["train", "demo", "train.stepz=3"], "train.stepz: unknown key; did you mean train.steps?"),
     (["generate", "demo", "generate.count=0"], "generate.count: got 0; input should be greater than or equal to 1"),
     (["demo", "steps"], "'steps': expected key=value"),
@@ -230,6 +233,23 @@ def test_a_missing_model_or_run_exits_1_naming_it(capsys, tmp_path, monkeypatch,
     assert (code, out) == (1, "")
     assert "/nowhere" in one_message(err)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["predict", "/nowhere", __file__], ["serve", "/nowhere"]])
+def test_a_missing_folder_is_told_from_one_without_a_model(capsys, tmp_path, words):
+    words = [*words, "--out", str(tmp_path)] if words[0] == "predict" else words
+    assert outcome(capsys, *words)[0] == 1
+    assert outcome(capsys, *words)[2].startswith("clouds: /nowhere: no such folder; expected a model folder")
+    words[1] = str(tmp_path)
+    assert outcome(capsys, *words)[2].startswith(f"clouds: {tmp_path}: no config.json there")
+
+
+def test_new_names_for_a_model_of_another_text_tower_exit_1_with_one_message(capsys, tmp_path, model_folder):
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "a.png")  # the model's rows are not the tower's
+    words = ("predict", model_folder, tmp_path / "a.png", "--out", tmp_path / "out", "--classes", "scooter,road|street")
+    code, out, err = outcome(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "embeds 'road' otherwise than this model's vocabulary does" in one_message(err)
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_half_written(capsys, tmp_path, monkeypatch):

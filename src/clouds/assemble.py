@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.classes import COLORS, NAMES, SYNONYMS
-from clouds.config import load_recipe, set_recipe
+from clouds.config import is_recipe, load_recipe, set_recipe
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.files import make_folder
 from clouds.foundation import backend_name
@@ -84,6 +84,8 @@ def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Pa
     ``name``: a folder that holds a set, or a recipe that names one as ``generate.folder``.
     """
     overrides = ["selftrain.refinement=regions", *overrides]
+    if not Path(name).is_dir() and not is_recipe(name):
+        raise UsageError(f"{name}: no such folder, and no recipe; name a generated set's folder, or a recipe with one")
     recipe = set_recipe(Path(name), overrides) if Path(name).is_dir() else load_recipe(name, overrides)
     if recipe.generate.folder is None:
         raise UsageError(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clouds.assemble import build_segmenter
 from clouds.classes import NAMES
-from clouds.config import load_recipe
+from clouds.config import is_recipe, load_recipe
 from clouds.data.loaders import read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
@@ -79,6 +79,8 @@ def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callab
         if not files:
             raise UsageError(f"--source: {folder} holds no image ({', '.join(ENDINGS)})")
         return folder.name, len(files), lambda k: read_image(files[k])
+    if not is_recipe(source):
+        raise UsageError(f"--source: {source}: no such folder, and no recipe; expected images, or a recipe with some")
     recipe = load_recipe(source, overrides)
     sets = open_sets(recipe)
     lengths = [recipe.data.source_count if each is None else len(each) for each in sets]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE, NAMES
-from clouds.config import dataset_recipe, load_recipe, recipe_names
+from clouds.config import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.data import streets
 from clouds.data.contact import contact_sheet
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
@@ -34,7 +34,7 @@ def check(what: str, words: list[str], root: Path | None, full: bool, out: Path)
     """
     if is_dataset(what):
         return _check_dataset(what, words, root, full, out)
-    if what not in recipe_names() and Path(what).suffix not in (".yaml", ".yml"):
+    if not is_recipe(what):
         near = difflib.get_close_matches(what, [*dataset_names(), *recipe_names()], 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clouds.config import load_recipe, recipe_names
+from clouds.config import is_recipe, load_recipe, recipe_names
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.domains import RENDERED, Found, find_domains
 from clouds.errors import DataError, UsageError
@@ -114,7 +114,7 @@ def understand(words: list[str]) -> Request:
     hub = bool(plain) and plain[0] not in known  # then what looks like a hub id is one
     count = next((i for i, word in enumerate(plain) if i and (word in known or not _is_model(word, hub))), len(plain))
     models, names = [Path(word) for word in plain[:count]], plain[count:]
-    whole = [name for name in names if name in recipe_names() or name.endswith((".yaml", ".yml"))]
+    whole = [name for name in names if is_recipe(name)]
     if whole and len(names) > 1:
         raise UsageError(f"{whole[0]}: a recipe stands for all its unseen domains; name it alone, or domains alone")
     recipe = load_recipe(whole[0] if whole else "demo", overrides)
@@ -144,7 +144,7 @@ def understand(words: list[str]) -> Request:
 
 
 def _is_model(word: str, hub: bool) -> bool:
-    return _loadable(Path(word)) or (hub and is_hub_id(word) and not word.endswith((".yaml", ".yml")))
+    return _loadable(Path(word)) or (hub and is_hub_id(word) and not is_recipe(word))
 
 
 def _loadable(path: Path) -> bool:

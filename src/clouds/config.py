@@ -21,6 +21,11 @@ def recipe_names() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
+def is_recipe(word: str) -> bool:
+    """Whether a word names a recipe: a shipped one, or a YAML file that may not be there."""
+    return word in recipe_names() or Path(word).suffix in (".yaml", ".yml")
+
+
 def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     """A shipped recipe's name or a YAML path, plus ``key.sub=value`` overrides, checked.
 
@@ -41,10 +46,12 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
     """
     path = folder / Path(recipe).expanduser()
     shipped = recipe in recipe_names()
-    if not shipped and not (path.suffix in (".yaml", ".yml") and path.is_file()):
+    if not shipped and not (is_recipe(recipe) and path.is_file()):
         where = f"{below[-1]}: extends: " if below else ""
+        near = difflib.get_close_matches(recipe, recipe_names(), 1)
+        why = f"; did you mean {near[0]}?" if near else f"; there is no {path}" if is_recipe(recipe) else ""
         names = ", ".join(recipe_names())
-        raise UsageError(f"{where}recipe {recipe!r}: neither a shipped one ({names}) nor a YAML file")
+        raise UsageError(f"{where}recipe {recipe!r}: neither a shipped one ({names}) nor a YAML file{why}")
     origin = recipe if shipped else str(path.resolve())
     if origin in below:
         raise UsageError(f"recipe {below[0]}: extends itself: {' -> '.join([*below, origin])}; one has to stand alone")

@@ -41,7 +41,8 @@ def load_model(folder: Path) -> Segmenter:
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise DataError(f"{folder}: no {name} there; expected a model folder holding {CONFIG} and {WEIGHTS}")
+            lacking = f"no {name} there" if folder.is_dir() else "no such folder"
+            raise DataError(f"{folder}: {lacking}; expected a model folder holding {CONFIG} and {WEIGHTS}")
     try:
         config = json.loads((folder / CONFIG).read_text())
         model = Segmenter(**{**config, "pretrained": False})

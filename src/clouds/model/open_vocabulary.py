@@ -91,7 +91,8 @@ def _embedded(model: Segmenter, names: Sequence[str], weights: str | None) -> di
     text = build_text(settings["text"], record)
     first = model.synonyms[0][0]
     rows = text_classifier(text, [[first], *([name] for name in names)]).to(model.vocabulary)
-    if F.cosine_similarity(rows[0], model.vocabulary[0], dim=0) < 0.999:
+    own = model.vocabulary
+    if rows.shape[1] != own.shape[1] or F.cosine_similarity(rows[0], own[0], dim=0) < 0.999:
         raise BackendError(
             f"text tower {settings['text']}: embeds {first!r} otherwise than this model's vocabulary does, so its "
             "weights are not those the model was made with; name those weights (--weights)"
