@@ -1,7 +1,7 @@
 """A label map as text that other tools read: COCO's run lengths, and polygons as Cityscapes has them."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -64,8 +64,11 @@ def coco_annotations(labels: NDArray[np.uint8], scores: NDArray[np.float32], cla
     return found
 
 
-def join_coco(parts: Iterable[dict[str, Any]], file: io.TextIOBase, dump: Any) -> int:
-    """Write many images' COCO objects as one, numbered anew; holds one image at a time. -> images."""
+def join_coco(parts: Iterable[dict[str, Any]], file: io.TextIOBase, dump: Callable[[Any], str]) -> int:
+    """Write many images' COCO objects as one, numbered anew; holds one image at a time. -> images.
+
+    ``dump``: a JSON writer, as ``json.dumps``.
+    """
     images: list[dict[str, Any]] = []
     categories: list[dict[str, Any]] = []
     count = 0

@@ -44,7 +44,11 @@ LEAST_STEPS = 80  # of the shortest demo
 
 
 def demo(overrides: list[str], out: Path, minutes: float) -> dict[str, Any]:
-    """The embedded default of every role, end to end; returns the demo's JSON object."""
+    """The embedded default of every role, end to end in the run folder ``out``; the object that ``clouds demo --json``
+    prints.
+
+    overrides: key=value settings. minutes: as in ``scaled``. Raises what ``train`` raises.
+    """
     began = time.monotonic()
     recipe = scaled(load_recipe("demo", overrides), minutes, overrides)
     if recipe.train.stage == "warmup":
@@ -94,7 +98,12 @@ def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
 
 
 def train(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
-    """Warm-up, then joint training, of the stages the recipe asks for; what is done already is kept."""
+    """Warm-up, then joint training, of the stages the recipe asks for, in the run folder ``out``: models in ``warmup``
+    and ``model``. What is done already is kept; ``allow_change`` goes on though settings differ from the run's.
+
+    Raises UsageError for what cannot be, and BackendError or DataError for what is not here, before any work; Stopped
+    when a signal ended it with all saved; CloudsError where self-training changed nothing.
+    """
     stage = recipe.train.stage
     usable_device(recipe.train.device)
     check_generator(recipe.generate.generator)

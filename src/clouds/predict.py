@@ -43,7 +43,8 @@ class Predictor:
     def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> "Predictor":
         """This model asked for other names, as ``"scooter,road|street"`` or a list; ``head: text`` only.
 
-        New names need the text tower: ``weights`` (a tag, hub id or path), by default those the model records.
+        New names need the text tower: ``weights`` (a tag, hub id or path), by default those the model records. Raises
+        UsageError for a linear head and for no names, BackendError where the tower is not here or another one.
         """
         twin = copy.copy(self)
         twin.model = with_classes(self.model, classes, weights)
@@ -61,9 +62,11 @@ class Predictor:
 
     @torch.inference_mode()
     def semantic(self, images: Tensor, ensemble: bool = False) -> Tensor:
-        """uint8 (B, 3, H, W) -> raw semantic map float32 (B, C, H, W) at the input's size, no resizing.
+        """RGB uint8 (B, 3, H, W) -> raw semantic map float32 (B, C, H, W) on the model's device, no resizing.
 
-        ``ensemble`` needs dense CLIP features, which the backbone of this model may not have (UsageError).
+        A score is a sum over the queries, 0 and above, and not normalised: its share of a pixel's sum is what
+        ``Result.scores`` has. ``ensemble`` weighs CLIP's own opinion in. Raises UsageError for images of other kinds,
+        and for an ensemble where the backbone has no dense CLIP features.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise UsageError(
@@ -79,6 +82,8 @@ class Predictor:
         The image is brought to the model's shorter side, and the map back to the image's size before the argmax
         (``with_inference`` for windows, scales and flip).
         ``classes``: names to look for instead of the model's own (see ``with_classes``).
+
+        Raises DataError for a file that cannot be read and for an array that is no such image.
         """
         if classes is not None:
             key = classes if isinstance(classes, str) else tuple(classes)
@@ -90,7 +95,8 @@ class Predictor:
     def predict_batch(self, images: Sequence[Picture], batch_size: int = 8) -> list[Result]:
         """Images as ``predict`` takes them, of any sizes -> their Results, in order.
 
-        Those of equal resized sizes go through the network together, at most ``batch_size`` at a time.
+        Those of equal resized sizes go through the network together, at most ``batch_size`` at a time. Raises
+        UsageError for a batch below 1, and DataError, before any is segmented, for an image that is none.
         """
         if batch_size < 1:
             raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
@@ -109,7 +115,8 @@ class Predictor:
         """Images as ``predict`` takes them, as many as there are -> their Results, in order, one by one.
 
         ``batch_size`` images are taken at a time (1 for a live source, whose next image is yet to come), and those of
-        equal resized sizes go through the network together; no more than these are held.
+        equal resized sizes go through the network together; no more than these are held. Raises UsageError for a batch
+        below 1 at once, DataError for an image that is none when its turn comes.
         """
         if batch_size < 1:  # now, not when the first result is asked for
             raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
@@ -186,6 +193,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
     """The predictor of a model folder, or of a run folder's final ``model/``; needs no hub, text tower or recipe.
 
     A string that is no folder here may be a hub id, ``"owner/name"`` or ``"owner/name@revision"`` (see
-    ``clouds.model.hub``): its two files are downloaded once, and kept in the hub's cache.
+    ``clouds.model.hub``): its files are downloaded once, and kept in the hub's cache. ``device`` is torch's, as "cuda".
+
+    Raises DataError naming the file that is missing, damaged or does not fit, BackendError where the hub has no such
+    model or cannot be reached.
     """
     return Predictor(load_model(model_folder(path)), device)

@@ -39,7 +39,7 @@ class Result:
         return painted
 
     def overlay(self, opacity: float = 0.55) -> NDArray[np.uint8]:
-        """Colours over the image, uint8 (H, W, 3)."""
+        """Colours over the image, uint8 (H, W, 3); ``opacity`` of the colours, 0..1."""
         mixed = self.color() * opacity + self.image * (1 - opacity)
         return mixed.round().astype(np.uint8)
 
@@ -68,7 +68,8 @@ class Result:
         }
 
     def polygons(self) -> dict[str, Any]:
-        """The pieces of the label map as polygons in Cityscapes' layout (see ``clouds.annotations.polygons``)."""
+        """Cityscapes' layout: {"imgHeight", "imgWidth", "objects": [{"label", "polygon"}]}, to be painted in order;
+        corners are [x, y] in pixels. Pieces with fewer than three corners are left out."""
         return polygons(self.labels, self.classes)
 
     def __repr__(self) -> str:

@@ -151,7 +151,10 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def open_dataset(name: str, root: str | Path, split: str | None = None, **options: Any) -> Segmentation:
-    """The dataset ``name`` in ``root``, its own folder or an archive of it; options as in ``Segmentation``."""
+    """The dataset ``name`` in ``root``, its own folder or an archive of it; options and errors as of ``Segmentation``.
+
+    ``name``: one of ``dataset_names()``, or MODULE:NAME of a ``Spec`` of one's own.
+    """
     return Segmentation(name, root, split, **options)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE
+from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.refine import MASK_BYTES
 from clouds.selftrain.regions import Regions, nested, overlay
 
@@ -36,7 +37,12 @@ class Mask:
 
 
 def find_regions(
-    image: NDArray[np.uint8], segmenter: Any, grid: int, quality: float, stability: float, mask_bytes: int = MASK_BYTES
+    image: NDArray[np.uint8],
+    segmenter: PromptableSegmenter,
+    grid: int,
+    quality: float,
+    stability: float,
+    mask_bytes: int = MASK_BYTES,
 ) -> Regions:
     """The regions of ``image`` (H, W, 3) uint8.
 
@@ -76,7 +82,7 @@ def grid_points(shape: tuple[int, int], side: int) -> NDArray[np.float32]:
 
 def _candidates(
     shape: tuple[int, int],
-    segmenter: Any,
+    segmenter: PromptableSegmenter,
     embedding: Any,
     grid: int,
     quality: float,

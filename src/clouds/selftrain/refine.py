@@ -78,7 +78,8 @@ def refine_map(
     max_swallow: float | None = SWALLOW,
     mask_bytes: int = MASK_BYTES,
 ) -> Refinement:
-    """Refine ``labels`` (H, W), 255 = none, with the embedding of the image they belong to.
+    """Refine ``labels`` (H, W), integers 0..255 with 255 = none, with the embedding of the image they belong to, as
+    ``segmenter.encode`` made it.
 
     points: per component; floor: least component, a share of the image; strategy: see ``points.draw``.
     overlaps: "ignore" leaves pixels undecided that *different* classes claim; "reference" those that more than one
@@ -86,6 +87,9 @@ def refine_map(
     max_swallow: throw out a mask of which more than this share, among its labelled pixels, belongs to other classes in
     the input map; None keeps every mask, as the paper and ``refine`` do.
     mask_bytes bounds the candidate masks held at once, not the result: any value gives the same map.
+
+    Raises DataError for labels of other shapes or types and for a segmenter that answers in other shapes than it
+    promises, UsageError for an unknown strategy or treatment of overlaps.
     """
     labels = checked(labels)
     if overlaps not in get_args(Overlaps):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clouds.data.decode import decode_image
 from clouds.errors import DataError
 from clouds.files import whole_file
-from clouds.foundation.sam import segmenter_identity
+from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
 from clouds.generate.shards import WHOLE, Shard, locked
 from clouds.progress import say, track
 from clouds.selftrain.everything import find_regions
@@ -59,7 +59,7 @@ def read_regions(path: Path) -> Regions:
         raise DataError(f"{path}: cannot be read ({error}); run the same command again to have it made anew") from error
 
 
-def identity_of(segmenter: Any, settings: SelfTrain) -> str:
+def identity_of(segmenter: PromptableSegmenter, settings: SelfTrain) -> str:
     """What regions depend on beside the image."""
     known = segmenter_identity(segmenter)
     if hasattr(segmenter, "levels") or hasattr(segmenter, "propose"):
@@ -69,7 +69,7 @@ def identity_of(segmenter: Any, settings: SelfTrain) -> str:
 
 
 def make_regions(
-    images: Sequence[Path], segmenter: Any, settings: SelfTrain, folder: Path, shard: Shard = WHOLE
+    images: Sequence[Path], segmenter: PromptableSegmenter, settings: SelfTrain, folder: Path, shard: Shard = WHOLE
 ) -> tuple[list[Path | None], int]:
     """Find what is missing of the regions of ``images``, or of this shard of them, below ``folder``.
 
@@ -111,7 +111,7 @@ def mean_regions(files: Sequence[Path | None]) -> float:
 def _make(
     image: Path,
     files: dict[Path, Path | None],
-    segmenter: Any,
+    segmenter: PromptableSegmenter,
     identity: str,
     settings: SelfTrain,
     folder: Path,

@@ -1,8 +1,9 @@
 """What was found in an image, as a client asked for it: PNG of train ids, PNG overlay, or JSON."""
 
 from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -59,7 +60,8 @@ class Found(BaseModel):
     maps: Maps | None = None
 
 
-def hex_color(color: Any) -> str:
+def hex_color(color: Iterable[int]) -> str:
+    """RGB, each 0..255 -> "#rrggbb"."""
     return "#{:02x}{:02x}{:02x}".format(*(int(part) for part in color))
 
 

@@ -1,5 +1,6 @@
 """Every answer that is none of 2xx: what each status means, and that all of them are JSON of one shape."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -41,7 +42,7 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 def answer_in_json(app: FastAPI, counters: Counters) -> None:
     """Whatever goes wrong is answered by a ``Problem``."""
 
-    def problem(status: int, error: str, detail: str, headers: Any = None) -> JSONResponse:
+    def problem(status: int, error: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
         counters.refused.labels(error).inc()
         return JSONResponse({"error": error, "detail": detail}, status, headers)
 

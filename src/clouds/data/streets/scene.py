@@ -185,7 +185,7 @@ def build(seed: int, series: int, *layers: Recipes) -> Scene:
 
 
 def sample(distribution: str, seed: int) -> Scene:
-    """The scene of one seed (>= 0) in a named distribution."""
+    """The scene of one seed (>= 0) in one of ``DISTRIBUTIONS``; UsageError for other names and seeds."""
     if distribution not in _CHANGES:
         raise UsageError(f"unknown distribution {distribution!r}: allowed are {', '.join(DISTRIBUTIONS)}")
     if seed < 0:

@@ -255,6 +255,7 @@ def from_prompt(prompt: str, seed: int) -> Scene:
     """The scene a prompt describes; what it leaves open is drawn from everything a street can be.
 
     Of several phrases that set the same field, the one later in the sentence counts, and actors over places.
+    UsageError for a seed below 0.
     """
     if seed < 0:
         raise UsageError(f"seed {seed} is negative: use 0 or above")
