@@ -36,7 +36,7 @@ class Pipeline:
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
         if importlib.util.find_spec("diffusers") is None:
-            raise BackendError(f"{self.key} needs the package diffusers. Install it with: pip install 'clouds[generate]'")
+            raise BackendError(f"{self.key} needs the package diffusers. Install it: pip install 'clouds[generate]'")
 
     def _told(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
