@@ -21,10 +21,10 @@ import torch
 from clouds.config import load_recipe
 from clouds.data import streets
 from clouds.data.datasets import open_dataset
+from clouds.data.encode import write_png
 from clouds.data.loaders import Batches
 from clouds.data.source import Source
 from clouds.foundation.sam import load_segmenter
-from clouds.generate.images import write_png
 from clouds.selftrain.teacher import Teacher
 from clouds.train import loop
 from clouds.train.engine import Engine

@@ -21,7 +21,7 @@ from clouds.errors import BackendError, CloudsError, DataError, UsageError
 from clouds.files import read_json, read_jsonl, write_jsonl
 from clouds.foundation.language import Grammar
 from clouds.foundation.pictures import Clip, Embedded
-from clouds.generate.audit import Teacher, audit_set
+from clouds.generate.audit import Judge, audit_set
 from clouds.generate.coverage import mentions, most_even
 from clouds.generate.images import draw, kept, read_set
 from clouds.generate.manifest import read_manifest, set_folder
@@ -319,7 +319,7 @@ def test_agreement_is_of_the_pixels_that_refinement_decided(folder):
     def see(image):
         return {"classes": [0.5, 0.5], "confidence": 0.9, "decided": 0.5, "agreement": image[0, 0, 0] / 255}
 
-    teacher = Teacher("t", ("road", "lava"), {"model": "x"}, see)
+    teacher = Judge("t", ("road", "lava"), {"model": "x"}, see)
     result, images = audit_set(folder, Audit(agreement=0.4), teacher=teacher)
     low = sum(image["agreement"] < 0.4 for image in images)
     assert result["reasons"].get("agreement", 0) == low > 0

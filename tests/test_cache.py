@@ -11,9 +11,9 @@ import pytest
 import tiny
 from clouds.data.cache import DAY, DecodedCache
 from clouds.data.datasets import Segmentation
+from clouds.data.encode import write_png
 from clouds.data.source import Source
 from clouds.errors import DataError
-from clouds.generate.images import write_png
 
 
 def picture(k: int, side: int = 20) -> np.ndarray:

@@ -14,9 +14,9 @@ from PIL import Image
 
 import tiny
 from clouds.data.augment import GREY, distort, hide, jitter, paste, resized_window, scale_crop
+from clouds.data.encode import write_png
 from clouds.data.loaders import Batches, batches, read_image
 from clouds.errors import DataError
-from clouds.generate.images import write_png
 
 AUGMENT = ()
 PLAIN = ("augment.jitter=false", "augment.distort=0")

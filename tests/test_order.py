@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 import tiny
 from clouds.data import rare
+from clouds.data.encode import write_png
 from clouds.data.loaders import Batches
 from clouds.data.order import BLOCK, Order
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import Source
 from clouds.errors import UsageError
-from clouds.generate.images import write_png
 
 
 def stream(order, count, start=0):

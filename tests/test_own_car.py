@@ -6,10 +6,10 @@ import pytest
 import tiny
 from clouds.classes import NAMES
 from clouds.config import load_recipe
+from clouds.data.encode import write_png
 from clouds.data.own_car import find_own_car, without
 from clouds.data.source import make_source, open_sets
 from clouds.errors import DataError, UsageError
-from clouds.generate.images import write_png
 
 ROAD, CAR, BUS = (NAMES.index(name) for name in ("road", "car", "bus"))
 

@@ -12,10 +12,10 @@ import tiny
 import tiny_sam
 from clouds import cli
 from clouds import refine_files as module
+from clouds.data.encode import write_png
 from clouds.errors import UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import Superpixels
-from clouds.generate.images import write_png
 from clouds.refine_files import refine_files
 from clouds.selftrain.refine import refine_map
 

@@ -18,6 +18,7 @@ import tiny
 from clouds import assemble, cli, pipeline
 from clouds.config import load_recipe
 from clouds.data.decode import decode_image
+from clouds.data.encode import write_png
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.restyled import Restyled
@@ -25,7 +26,7 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import DataError, UsageError
 from clouds.files import read_jsonl
 from clouds.foundation.colours import ColourStatistics
-from clouds.generate.images import draw, write_png
+from clouds.generate.images import draw
 from clouds.generate.looks import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.generate.shards import WHOLE, Shard

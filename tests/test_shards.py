@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from clouds import cli
 from clouds.config import load_recipe
+from clouds.data.encode import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.files import read_jsonl
 from clouds.foundation.diffusion import StreetsGenerator
 from clouds.generate.adopt import adopt
-from clouds.generate.images import draw, kept, read_set, write_png
+from clouds.generate.images import draw, kept, read_set
 from clouds.generate.shards import WHOLE, Shard, held, parse_shard
 
 PROMPTS = ["A photo of a village street in fog at night, cyclists.", "A photo of a wide boulevard at noon, trams."]

@@ -8,8 +8,8 @@ import torch
 
 from clouds.config import load_recipe
 from clouds.data.datasets import open_dataset
+from clouds.data.encode import write_png
 from clouds.data.source import Source
-from clouds.generate.images import write_png
 from clouds.settings import Recipe
 from clouds.testing.models import CLASSES as CLASSES
 from clouds.testing.models import PALETTE

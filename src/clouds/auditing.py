@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from clouds.assemble import build_segmenter
 from clouds.classes import NAMES
 from clouds.config import is_recipe, load_recipe
+from clouds.data.decode import ENDINGS
 from clouds.data.loaders import read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
 from clouds.foundation.pictures import Clip, Embedded
 from clouds.foundation.weights import sha256
-from clouds.generate.audit import Teacher as Judge
-from clouds.generate.audit import audit_set
-from clouds.generate.manifest import ENDINGS, set_folder
+from clouds.generate.audit import Judge, audit_set
+from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
 from clouds.model.hub import model_folder
 from clouds.predict import load

@@ -13,13 +13,13 @@ from clouds.config import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.data import streets
 from clouds.data.contact import contact_sheet
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
+from clouds.data.encode import write_png
 from clouds.data.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import learned_from, set_root
 from clouds.errors import UsageError
 from clouds.files import make_folder
-from clouds.generate.images import write_png
 from clouds.settings import LabelledSet, Recipe
 
 SCENES = 8  # rendered to look at

@@ -17,6 +17,7 @@ import torch
 
 from clouds.config import check
 from clouds.data.datasets import open_dataset
+from clouds.data.encode import write_png
 from clouds.data.labels import find_label_set
 from clouds.data.loaders import Batches
 from clouds.data.source import Source
@@ -24,7 +25,6 @@ from clouds.domains import Domain
 from clouds.errors import UsageError
 from clouds.evaluate import evaluate
 from clouds.files import read_jsonl
-from clouds.generate.images import write_png
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict import Predictor

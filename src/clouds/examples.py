@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from clouds.data.encode import write_png
 from clouds.domains import Domain
 from clouds.evaluate import class_table
 from clouds.files import read_json, write_json
-from clouds.generate.images import write_png
 from clouds.model.inference import Inference
 from clouds.predict import load
 from clouds.progress import track

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from clouds.data.decode import ENDINGS
 from clouds.errors import DataError, UsageError
 from clouds.pictures import Pixels, read_upright, upright_image
 from clouds.progress import say
 from clouds.result import ending_of
 from clouds.video import CAMERA, VIDEO_ENDINGS
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 FILMED = ("color", "overlay")  # kinds that a video gives as a video
 STDIN = "-"
 
@@ -79,11 +79,11 @@ def _named(word: str | Path, out: Path) -> list[Item]:
         return [Item("camera", text, _camera_name(text), text)]
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if _usable(p, out))
-        found = [p for p in files if p.suffix.lower() in IMAGE_ENDINGS]
+        found = [p for p in files if p.suffix.lower() in ENDINGS]
         videos = len(files) - len(found)
         told = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
         if not found:
-            raise UsageError(told or f"{path}: holds no {', '.join(IMAGE_ENDINGS)} image")
+            raise UsageError(told or f"{path}: holds no {', '.join(ENDINGS)} image")
         if told:
             say(told)
         return [_file(p, p.relative_to(path)) for p in found]
@@ -120,7 +120,7 @@ def _fixed(pattern: Path) -> Path:
 
 def _usable(path: Path, out: Path) -> bool:
     """An image or video by its name; not a hidden one (half-written or a file manager's), nor an earlier prediction."""
-    known = path.suffix.lower() in (*IMAGE_ENDINGS, *VIDEO_ENDINGS)
+    known = path.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS)
     return known and not path.name.startswith(".") and out not in path.parents and path.is_file()
 
 

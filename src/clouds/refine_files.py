@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.decode import decode_image, decode_label
+from clouds.data.decode import ENDINGS, decode_image, decode_label
+from clouds.data.encode import write_png
 from clouds.errors import DataError, UsageError
 from clouds.files import make_folder, read_jsonl, write_jsonl
 from clouds.foundation import backend_name
@@ -23,9 +24,7 @@ from clouds.foundation.sam import (
     load_segmenter,
     segmenter_identity,
 )
-from clouds.generate.images import write_png
 from clouds.generate.shards import locked
-from clouds.inputs import IMAGE_ENDINGS
 from clouds.progress import say, track
 from clouds.report.refined import write_refined_page
 from clouds.runs import usable_device
@@ -124,7 +123,7 @@ def match(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
         raise UsageError(f"{images} and {labels}: expected two folders or two files, got one of each")
     if not images.is_dir():
         return [(labels.stem, images, labels)], []
-    pictures, maps = _named(images, IMAGE_ENDINGS), _named(labels, (".png",))
+    pictures, maps = _named(images, ENDINGS), _named(labels, (".png",))
     names = sorted(pictures.keys() & maps.keys())
     if not names:
         here, there = (next(iter(found.values()), None) for found in (pictures, maps))

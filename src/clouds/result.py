@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from clouds.annotations import coco_annotations, coco_categories, polygons
 from clouds.classes import NAMES
 from clouds.data.codes import CITYSCAPES_IDS
-from clouds.errors import DataError, UsageError
+from clouds.data.encode import encode_image
+from clouds.errors import UsageError
 from clouds.files import whole_file, write_json
 
 PHOTO_ENDINGS = (".jpg", ".jpeg")
@@ -83,7 +84,7 @@ class Result:
         factor = NOTEBOOK_SIDE / max(picture.shape)
         if factor < 1:
             picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        return _encoded(".png", picture, "overlay")
+        return encode_image(picture, "overlay")
 
     def save(self, path: str | Path, kind: str = "labels") -> Path:
         """Write one file.
@@ -103,17 +104,10 @@ class Result:
         if kind in TEXTS:
             write_json(path, TEXTS[kind](self, path))
             return path
-        data = _encoded(ending, PICTURES[kind](self), path)
+        data = encode_image(PICTURES[kind](self), path, ending)
         with whole_file(path) as temporary:
             temporary.write_bytes(data)
         return path
-
-
-def _encoded(ending: str, picture: NDArray[np.uint8], what: str | Path) -> bytes:
-    ok, data = cv2.imencode(ending, picture[..., ::-1] if picture.ndim == 3 else picture)
-    if not ok:
-        raise DataError(f"{what}: OpenCV could not encode a {ending} of shape {picture.shape}")
-    return bytes(data.tobytes())
 
 
 PICTURES: dict[str, Callable[[Result], NDArray[np.uint8]]] = {

@@ -23,6 +23,8 @@ from clouds.errors import DataError
 
 MAX_PIXELS = 200_000_000  # images above are refused unread: nothing in this field is larger than 30 million
 
+ENDINGS = (".png", ".jpg", ".jpeg")  # of files that can be read, in lower case
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 # what Pillow raises on damaged files

@@ -16,11 +16,11 @@ from clouds.data import streets
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
 from clouds.data.decode import LazyImage
+from clouds.data.encode import write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.own_car import LOOKED_AT, find_own_car, without
 from clouds.errors import DataError, UsageError
-from clouds.files import whole_file
 from clouds.progress import track
 from clouds.settings import Data, LabelledSet, Recipe
 
@@ -174,9 +174,7 @@ def render_source(recipe: Recipe, folder: Path) -> Segmentation:
     def make() -> Iterator[None]:
         for k in missing:
             for path, picture in zip(paths[k], draw_source(recipe, k), strict=True):
-                data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)[1]
-                with whole_file(path) as temporary:
-                    temporary.write_bytes(data.tobytes())  # cv2.imwrite would be silent on a full disk
+                write_png(path, picture)
             yield
 
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 
 from clouds.data import streets
+from clouds.data.decode import ENDINGS
 from clouds.errors import UsageError
-from clouds.inputs import IMAGE_ENDINGS
 from clouds.model.inference import Size
 from clouds.pictures import Pixels, as_rgb
 
@@ -60,9 +60,9 @@ def _files(paths: list[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such image or folder")
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS) if path.is_dir() else [path]
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS) if path.is_dir() else [path]
         if not found:
-            raise UsageError(f"{path}: holds no {', '.join(IMAGE_ENDINGS)} image")
+            raise UsageError(f"{path}: holds no {', '.join(ENDINGS)} image")
         files += found
     return files
 

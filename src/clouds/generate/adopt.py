@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from clouds.data.decode import image_size
+from clouds.data.decode import ENDINGS, image_size
 from clouds.errors import DataError, UsageError
 from clouds.files import make_folder, read_jsonl, write_jsonl
 from clouds.foundation.text_file import decode
@@ -14,7 +14,6 @@ from clouds.generate.images import read_set
 from clouds.generate.shards import MANIFEST
 from clouds.progress import say, track
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 PUBLISHED = re.compile(r"im_(\d+)_p(\d+)")  # the authors' set: image K of prompt line J
 
 

@@ -47,7 +47,7 @@ class Clip(Embedder, Protocol):
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Judge:
     """``see``: image (H, W, 3) -> {"classes": [share of the pixels of each of ``classes``], "confidence",
     "decided", "agreement": 0..1 or None}; ``settings`` tell which model and refinement."""
 
@@ -62,7 +62,7 @@ def audit_set(
     limits: Audit,
     embedder: Embedder | None = None,
     clip: Clip | None = None,
-    teacher: Teacher | None = None,
+    teacher: Judge | None = None,
     source: tuple[str, int, Callable[[int], Pixels]] | None = None,
 ) -> tuple[dict[str, Any], list[Row]]:
     """Audit a set, write ``keep`` and ``why`` into its manifest; -> (what ``audit.json`` holds, a row an image).
@@ -176,7 +176,7 @@ def _unpacked(values: Values) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(values["f2"]), "<f2").astype(np.float32)
 
 
-def _seen(folder: Path, images: list[Row], teacher: Teacher) -> None:
+def _seen(folder: Path, images: list[Row], teacher: Judge) -> None:
     def see(image: Row) -> Values:
         return teacher.see(_pixels(folder, image))
 
@@ -241,7 +241,7 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def _result(
-    folder: Path, images: list[Row], limits: Audit, teacher: Teacher | None, clip: Clip | None
+    folder: Path, images: list[Row], limits: Audit, teacher: Judge | None, clip: Clip | None
 ) -> dict[str, Any]:
     kept = [image for image in images if image["keep"]]
     prompts = list(dict.fromkeys(image["prompt"] for image in kept if image["prompt"]))
@@ -267,7 +267,7 @@ def kind(why: str) -> str:
     return why.partition(":")[0].partition(" of ")[0]
 
 
-def _classes(images: list[Row], teacher: Teacher, least: float) -> dict[str, dict[str, float]]:
+def _classes(images: list[Row], teacher: Judge, least: float) -> dict[str, dict[str, float]]:
     """{class: {"pixels": its share of all pixels, "images": share of the images that show it}}."""
     shares = np.array([image["classes"] for image in images], float).reshape(len(images), len(teacher.classes))
     count = max(len(images), 1)

@@ -4,18 +4,17 @@ Batches are fixed, k // batch_size, because the size of a batch changes a pipeli
 missing is drawn again whole. ``make_set`` does that for any images with rows; restyled sources are made by it too.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.data.encode import write_png
 from clouds.errors import CloudsError, UsageError
-from clouds.files import read_jsonl, whole_file, write_jsonl
+from clouds.files import read_jsonl, write_jsonl
 from clouds.foundation.diffusion import build_generator
 from clouds.generate.looks import look_of
 from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
@@ -29,16 +28,6 @@ Maker = Callable[[list[Row]], list[NDArray[np.uint8]]]  # the images of a batch'
 def image_seed(seed: int, k: int) -> int:
     """A 32-bit seed for image k of a run's seed."""
     return int(np.random.SeedSequence((seed, k)).generate_state(1)[0])
-
-
-def write_png(path: Path, image: NDArray[np.uint8]) -> str:
-    """Write RGB (H, W, 3) or grey (H, W) as PNG, whole or not at all; returns the file's SHA-256."""
-    ok, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
-    if not ok:
-        raise CloudsError(f"{path}: OpenCV could not encode the image")
-    with whole_file(path) as temporary:
-        temporary.write_bytes(data.tobytes())
-    return hashlib.sha256(data.tobytes()).hexdigest()
 
 
 def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE) -> list[Row]:

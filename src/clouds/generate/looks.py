@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clouds.classes import NAMES
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS
-from clouds.data.decode import decode_image, image_size
+from clouds.data.decode import ENDINGS, decode_image, image_size
 from clouds.errors import UsageError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler
@@ -23,7 +23,6 @@ from clouds.foundation.weights import package_file
 from clouds.progress import track
 from clouds.settings import Recipe, Restyle
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 DRAWN = (256, 512)  # height, width of a drawn style
 # Photographs of no street inside the package scikit-image, in the public domain or CC0 as its documentation says
 PUBLIC_PHOTOS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from clouds.data.encode import encode_image
 from clouds.result import PICTURES, Result
 from clouds.serve.batching import Done, Served
 
@@ -65,14 +65,6 @@ def hex_color(color: Iterable[int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*(int(part) for part in color))
 
 
-def png(picture: NDArray[np.uint8]) -> bytes:
-    """(H, W) grey or (H, W, 3) RGB as PNG."""
-    ok, data = cv2.imencode(".png", picture[..., ::-1] if picture.ndim == 3 else picture)
-    if not ok:
-        raise RuntimeError(f"OpenCV could not encode a PNG of shape {picture.shape}")
-    return data.tobytes()
-
-
 def overlay(result: Result, opacity: float) -> NDArray[np.uint8]:
     """``Result.overlay``, a block of rows at a time."""
     mixed = np.empty_like(result.image)
@@ -115,8 +107,8 @@ def answer(model: Served, done: Done, format: Format, wish: Wish) -> tuple[bytes
         left_out = None if wish.maps else {"maps"}
         return found(model, done, wish.maps).model_dump_json(exclude=left_out).encode(), "application/json"
     picture = done.result.labels if format == "labels" else overlay(done.result, wish.opacity)
-    return png(picture), "image/png"
+    return encode_image(picture, "the answer"), "image/png"
 
 
 def _text(result: Result, kind: str) -> str:
-    return b64encode(png(PICTURES[kind](result))).decode()
+    return b64encode(encode_image(PICTURES[kind](result), kind)).decode()

@@ -89,11 +89,9 @@ def image_of(body: bytes, content_type: str) -> bytes:
         parts.append(part.field_name)
         if len(parts) > PARTS:
             raise FormParserError(f"more than {PARTS} parts")
-        if isinstance(part, File):
-            if part.field_name == b"image":
-                part.file_object.seek(0)
-                images.append(part.file_object.read())
-            part.close()
+        if isinstance(part, File) and part.field_name == b"image":
+            part.file_object.seek(0)
+            images.append(part.file_object.read())
 
     # kept in memory, where the limit of the body holds; a client's file name is never used
     config = {"MAX_MEMORY_FILE_SIZE": float("inf"), "MAX_FIELDS": PARTS, "MAX_FIELD_SIZE": 10_000}

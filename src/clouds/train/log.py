@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import COLORS, IGNORE
+from clouds.data.encode import write_png
 from clouds.files import write_json, write_jsonl
-from clouds.generate.images import write_png
 from clouds.progress import say
 from clouds.selftrain.pseudo import Panel, panel_points
 
