@@ -182,64 +182,43 @@ def _looked_up(tile: F32, row: F32, column: F32, down: int, right: int) -> F32:
     return tile.ravel()[index]
 
 
-def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: tuple[U8, U8],
-          rng: np.random.Generator) -> tuple[U8, F32]:
-    """Picture (R, C, 3) of the ground, and how wet it is (R, C) in 0..1.
+def _grain(ground: Ground, camera: Camera, material: NDArray[np.int32], strength: float, offset: F32) -> F32:
+    """The materials' texture (R, C), around 1: one gather from the mip level that fits each row.
 
-    `shadow`: the sun and the sky that things take away, (R, C) each, in steps of sky.SUN and sky.SKY.
+    `material`: of each zone, as a row of the atlas. `offset`: where on the tiles the street lies, in metres.
     """
-    sc, zone = street.scene, ground.zone
-    paint, metal = markings(ground, street, camera, rng)
-    plot = "grass" if (ZONE_CLASS[PLOT] == TERRAIN and sc.setback >= 1.0) or sc.density <= 0.6 else sc.paving
-    verge = "grass" if rng.random() < 0.8 else "dirt"
-    names = [sc.surface, "concrete", verge, sc.paving, plot, "grass" if sc.median >= 1.5 else "slabs", sc.surface]
-    material = np.zeros(256, dtype=np.int32)
-    material[:7] = [GROUNDS.index(n) for n in names]
-    pairs = [GRASS[sc.season] if n == "grass" else COLOURS[n] for n in names]
-    tint = rng.uniform(0.92, 1.08, (7, 1)).astype(np.float32) * rng.uniform(0.97, 1.03, (7, 3)).astype(np.float32)
-    tint[BAY] = tint[LANE] * np.float32(rng.uniform(0.9, 1.08))
-    first, second = (np.array([p[i] for p in pairs], dtype=np.float32) * tint for i in (0, 1))
-
-    # texture: one gather from the mip level that fits each row
     texels, starts, sizes = ground_atlas()
     depth = ground.depth[:, 0]
     size_on_ground = np.sqrt(depth / camera.f * np.maximum(depth**2 / (camera.f * camera.height), 1e-3))
     level = np.clip(np.log2(size_on_ground / GROUND_TEXEL) + 0.2, 0, len(sizes) - 1).astype(int)
     sizes_row, starts_row = sizes[level].astype(np.int32)[:, None], starts[level].astype(np.int32)[:, None]
     scale = (sizes_row / (GROUND_TEXEL * TILE)).astype(np.float32)
-    offset = rng.uniform(0, 10, 2).astype(np.float32)
     column = (ground.u * scale + (500 + offset[0]) * scale).astype(np.int32)
     column &= sizes_row - 1
     index = (ground.z * scale + (500 + offset[1]) * scale).astype(np.int32)
     index &= sizes_row - 1
-    index += np.asarray(cv2.LUT(zone, material)) * sizes_row
+    index += np.asarray(cv2.LUT(ground.zone, material)) * sizes_row
     index *= sizes_row
     index += column
     index += starts_row
-    strength = np.float32(sc.texture)
-    grain = np.asarray(cv2.LUT(texels[index], 1 + strength * (np.arange(256, dtype=np.float32) / 128 - 1)))
+    return np.asarray(cv2.LUT(texels[index], 1 + np.float32(strength) * (np.arange(256, dtype=np.float32) / 128 - 1)))
 
-    # broad variation, patches, wheel tracks
-    broad = noise_tile("broad")
-    shift = rng.integers(0, TILE, 2)
-    variation = _looked_up(broad, ground.z * np.float32(9), ground.u * np.float32(14), shift[0], shift[1])
-    steps = np.linspace(0, 1, 32, dtype=np.float32)[:, None]  # zone * 32 + step of the mix, looked up at once
-    table = np.zeros((256, 3), dtype=np.float32)
-    table[:224] = np.concatenate([a + (b - a) * steps for a, b in zip(first, second, strict=True)])
-    mixed = variation * np.float32(9)
-    mixed += np.float32(15.5)
-    key = np.minimum(np.maximum(mixed, 0, out=mixed), 31, out=mixed).astype(np.uint8)
-    key += zone * np.uint8(32)
-    road = ground.to_kerb < 0
+
+def _patch(grain: F32, ground: Ground, street: Street, road: NDArray[np.bool_], rng: np.random.Generator) -> None:
+    """Mended pieces of the road, darker or lighter than it."""
     for _ in range(int(rng.integers(0, 5))):
         u0, z0 = float(rng.uniform(-street.half, street.half)), float(rng.uniform(3, 35))
         w, d, dark = rng.uniform(0.5, 2.0), float(rng.uniform(1, 9)), np.float32(rng.uniform(0.78, 1.14))
         near = ground.rows(z0 - d, z0 + d)
         inside = (np.abs(ground.u[near] - np.float32(u0)) < w) & (np.abs(ground.z[near] - np.float32(z0)) < d)
         grain[near][road[near] & inside] *= dark
+
+
+def _wheel_tracks(ground: Ground, street: Street, road: NDArray[np.bool_]) -> F32:
+    """Where wheels run in each lane, (R, C) in 0..1."""
     lane = np.abs(ground.u)
-    lane -= np.float32(sc.median / 2)
-    lane *= np.float32(1 / sc.lane_width)
+    lane -= np.float32(street.scene.median / 2)
+    lane *= np.float32(1 / street.scene.lane_width)
     lane -= np.floor(lane)
     lane -= np.float32(0.5)
     tracks = np.abs(lane, out=lane)
@@ -249,14 +228,69 @@ def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: 
     tracks += 1
     np.maximum(tracks, 0, out=tracks)
     tracks *= road
-    grain *= 1 - np.float32(0.07) * tracks
+    return tracks
+
+
+def _gutter(ground: Ground, road: NDArray[np.bool_]) -> F32:
+    """What grime and shade leave of the light along the kerb, (R, C) in 0..1."""
     edge = ground.to_kerb * np.float32(2.5)
     edge += 1
     np.maximum(edge, 0, out=edge)
     edge *= road
-    edge *= np.float32(-0.3) * np.minimum(np.float32(1), 12 / ground.depth)  # grime and shade in the gutter
+    edge *= np.float32(-0.3) * np.minimum(np.float32(1), 12 / ground.depth)
     edge += 1
-    grain *= edge
+    return edge
+
+
+def _lit(rgb: list[F32], ground: Ground, light: Light, shadow: tuple[U8, U8]) -> U8:
+    """Picture (R, C, 3) of the channels' reflectances under the scene's light."""
+    field = light.field(ground.x, ground.z) if light.night > 0.2 else None
+    for i, channel in enumerate(rgb):
+        direct, ambient = light.sun[i] * light.direction[1], light.ambient[i]
+        total = cv2.addWeighted(shadow[0], -SUN * direct, shadow[1], -SKY * ambient, direct + ambient, dtype=cv2.CV_32F)
+        if field is not None:
+            total += field[i]
+        channel *= total
+    return np.asarray(cv2.convertScaleAbs(cv2.merge(rgb)), dtype=np.uint8)
+
+
+def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: tuple[U8, U8],
+          rng: np.random.Generator) -> tuple[U8, F32]:
+    """Picture (R, C, 3) of the ground, and how wet it is (R, C) in 0..1.
+
+    `shadow`: the sun and the sky that things take away, (R, C) each, in steps of sky.SUN and sky.SKY.
+    """
+    sc, zone = street.scene, ground.zone
+    paint, metal = markings(ground, street, camera, rng)
+    plot = "grass" if sc.setback >= 1.0 or sc.density <= 0.6 else sc.paving
+    verge = "grass" if rng.random() < 0.8 else "dirt"
+    names = [sc.surface, "concrete", verge, sc.paving, plot, "grass" if sc.median >= 1.5 else "slabs", sc.surface]
+    material = np.zeros(256, dtype=np.int32)
+    material[:7] = [GROUNDS.index(n) for n in names]
+    pairs = [GRASS[sc.season] if n == "grass" else COLOURS[n] for n in names]
+    tint = rng.uniform(0.92, 1.08, (7, 1)).astype(np.float32) * rng.uniform(0.97, 1.03, (7, 3)).astype(np.float32)
+    tint[BAY] = tint[LANE] * np.float32(rng.uniform(0.9, 1.08))
+    first, second = (np.array([p[i] for p in pairs], dtype=np.float32) * tint for i in (0, 1))
+
+    offset = rng.uniform(0, 10, 2).astype(np.float32)
+    grain = _grain(ground, camera, material, sc.texture, offset)
+
+    # the two colours of each material, mixed by broad noise: zone * 32 + step of the mix, looked up at once
+    broad = noise_tile("broad")
+    shift = rng.integers(0, TILE, 2)
+    variation = _looked_up(broad, ground.z * np.float32(9), ground.u * np.float32(14), shift[0], shift[1])
+    steps = np.linspace(0, 1, 32, dtype=np.float32)[:, None]
+    table = np.zeros((256, 3), dtype=np.float32)
+    table[:224] = np.concatenate([a + (b - a) * steps for a, b in zip(first, second, strict=True)])
+    mixed = variation * np.float32(9)
+    mixed += np.float32(15.5)
+    key = np.minimum(np.maximum(mixed, 0, out=mixed), 31, out=mixed).astype(np.uint8)
+    key += zone * np.uint8(32)
+    road = ground.to_kerb < 0
+    _patch(grain, ground, street, road, rng)
+    tracks = _wheel_tracks(ground, street, road)
+    grain *= 1 - np.float32(0.07) * tracks
+    grain *= _gutter(ground, road)
     cover = variation * np.float32(0.16)
     cover += np.float32(0.8)
     np.minimum(np.maximum(cover, np.float32(0.3), out=cover), np.float32(0.95), out=cover)
@@ -287,12 +321,4 @@ def shade(ground: Ground, street: Street, camera: Camera, light: Light, shadow: 
         dark = 1 - np.float32(0.38) * wetness
         for channel in rgb:
             channel *= dark
-
-    field = light.field(ground.x, ground.z) if light.night > 0.2 else None
-    for i, channel in enumerate(rgb):
-        direct, ambient = light.sun[i] * light.direction[1], light.ambient[i]
-        total = cv2.addWeighted(shadow[0], -SUN * direct, shadow[1], -SKY * ambient, direct + ambient, dtype=cv2.CV_32F)
-        if field is not None:
-            total += field[i]
-        channel *= total
-    return np.asarray(cv2.convertScaleAbs(cv2.merge(rgb)), dtype=np.uint8), np.asarray(wetness, dtype=np.float32)
+    return _lit(rgb, ground, light, shadow), np.asarray(wetness, dtype=np.float32)
