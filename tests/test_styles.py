@@ -69,7 +69,8 @@ def test_the_size_is_kept_to_the_pixel(backend, size):
 def test_edges_stay_where_the_labels_say(backend, size, seed):
     image, label = pattern(*size, seed)
     (found,) = restyler(backend, strength=1).restyle([image], [style(seed)], [0])
-    coarse = backend == PACKAGE and min(size) < 300  # it paints, below its 384 pixels with strokes as wide as these blocks
+    # it paints, below its 384 pixels with strokes as wide as these blocks
+    coarse = backend == PACKAGE and min(size) < 300
     for before, after in zip(gradients(image), gradients(found), strict=True):
         assert abs(shift(before, after)) <= coarse
     if coarse:
