@@ -106,7 +106,6 @@ def _video(source: str | Path | BinaryIO) -> Generator[Frame, None, None]:
             if not container.streams.video:
                 raise DataError(f"{where}: holds no video")
             stream, first = container.streams.video[0], None
-            stream.thread_type = "AUTO"
             index = -1
             for index, each in enumerate(container.decode(stream)):
                 now = float(each.time) if each.time is not None else index / float(stream.average_rate or 25)
