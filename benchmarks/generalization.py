@@ -101,6 +101,9 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "two decays": {"ours": ["train.schedule=poly", "train.warmup_share=0.6"]},
     "pasted objects": {"ours": ["selftrain.mix=0.5"]},
     "hidden patches": {"ours": ["selftrain.hide=0.5"]},
+    "batches of 2": {"ours": ["train.batch_size=2"]},
+    "strong colour, 0.8": {"ours": ["augment.distort=0.8"]},
+    "rare classes": {"ours": ["data.rare_classes=0.1"]},
 }
 METHODS = {**MAIN, **ABLATION}
 
