@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from clouds.assemble import build_segmenter
+from clouds.base.files import read_json, read_jsonl, write_json
+from clouds.base.machine import commit
 from clouds.classes import IGNORE
 from clouds.config import load_recipe
 from clouds.data import streets
@@ -24,7 +26,6 @@ from clouds.data.loaders import Batches, read_image
 from clouds.data.source import make_source, open_sets
 from clouds.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate import evaluate
-from clouds.files import read_json, read_jsonl, write_json
 from clouds.generate.sets import generated_set
 from clouds.metrics import confusion, mean_iou
 from clouds.model.checkpoint import load_model
@@ -32,7 +33,6 @@ from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.pipeline import train
 from clouds.predict import Predictor
-from clouds.runs import commit
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe

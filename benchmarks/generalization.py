@@ -34,6 +34,8 @@ import torch
 from alternatives import MASK2FORMER, SMP, Alternative, fit
 from clouds import pipeline
 from clouds.assemble import build_model, build_segmenter
+from clouds.base.files import read_json, read_jsonl, write_json
+from clouds.base.machine import commit
 from clouds.config import load_recipe
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, open_dataset
@@ -41,13 +43,12 @@ from clouds.data.loaders import Batches
 from clouds.data.source import Source, make_source, open_sets
 from clouds.domains import Domain, photo_domain
 from clouds.evaluate import evaluate
-from clouds.files import read_json, read_jsonl, write_json
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
-from clouds.runs import commit, open_run
+from clouds.runs import open_run
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import Teacher

@@ -22,12 +22,12 @@ import torch
 from PIL import Image, ImageEnhance
 from torchvision.transforms import v2
 
+from clouds.base.files import whole_file
 from clouds.data import streets
 from clouds.data.augment import jitter, scale_crop
 from clouds.data.cache import DecodedCache
 from clouds.data.datasets import open_dataset
 from clouds.data.source import Source
-from clouds.files import whole_file
 from clouds.settings import Recipe
 
 CROP, SCALE = (768, 768), (0.5, 2.0)

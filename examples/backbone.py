@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from clouds.progress import say
+from clouds.base.progress import say
 
 WEIGHTS = Path(__file__).with_name("resnet18-f37072fd.pth")
 

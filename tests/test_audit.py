@@ -15,10 +15,10 @@ import clouds.auditing
 import tiny_clip
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
+from clouds.base.files import read_json, read_jsonl, write_jsonl
 from clouds.classes import NAMES
 from clouds.config import load_recipe
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
-from clouds.files import read_json, read_jsonl, write_jsonl
 from clouds.foundation.language import Grammar
 from clouds.foundation.pictures import Clip, Embedded
 from clouds.generate.audit import Judge, audit_set

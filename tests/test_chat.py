@@ -8,9 +8,9 @@ from typing import ClassVar
 import pytest
 import torch
 
+from clouds.base.files import read_jsonl
 from clouds.config import load_recipe
 from clouds.errors import BackendError
-from clouds.files import read_jsonl
 from clouds.foundation.language import build_writer, conversation
 from clouds.generate.checks import fault
 from clouds.generate.prompts import write_prompts

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import clouds
+from clouds.base.files import read_jsonl
 from clouds.cli import main, run
-from clouds.files import read_jsonl
 
 VERBS = (
     "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "push",

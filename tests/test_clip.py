@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 import clouds
 import tiny_clip
 from clouds.assemble import backends, build_model
+from clouds.base.files import sha256
 from clouds.config import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation import backend_name, sources
 from clouds.foundation.clip import STRIDES, build_text, build_vision
-from clouds.foundation.weights import sha256
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
 from clouds.pipeline import train

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds import progress
-from clouds.errors import DataError, UsageError
-from clouds.files import (
+from clouds.base import progress
+from clouds.base.files import (
     make_folder,
     read_json,
     read_jsonl,
@@ -23,6 +22,7 @@ from clouds.files import (
     write_jsonl,
     write_text,
 )
+from clouds.errors import DataError, UsageError
 
 rows_of_text = st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=3), max_size=4)
 

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from clouds.base.files import read_jsonl
 from clouds.classes import IGNORE, NAMES
 from clouds.config import load_recipe
 from clouds.data.source import render_source
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
-from clouds.files import read_jsonl
 from clouds.foundation.diffusion import StreetsGenerator, build_generator
 from clouds.foundation.language import Grammar, build_writer
 from clouds.generate import images as images_module

@@ -20,12 +20,12 @@ from PIL import Image
 import fabricate
 import tiny
 from clouds import assemble, cli, pipeline, runs, scoring
+from clouds.base.files import read_json, read_jsonl
 from clouds.config import load_recipe
 from clouds.data.encode import write_png
 from clouds.data.source import make_source, open_sets
 from clouds.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.files import read_json, read_jsonl
 from clouds.model import vocabulary
 from clouds.model.checkpoint import save_model
 from clouds.runs import load_run, open_run

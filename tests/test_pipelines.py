@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from clouds import cli
+from clouds.base.files import read_jsonl
+from clouds.base.shards import Shard
 from clouds.config import load_recipe
 from clouds.errors import BackendError, UsageError
-from clouds.files import read_jsonl
 from clouds.foundation import backend_name
 from clouds.foundation.diffusion import build_generator
 from clouds.generate.images import draw
-from clouds.generate.shards import Shard
 from clouds.settings import Generate
 from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline

@@ -23,11 +23,11 @@ from pycocotools.coco import COCO
 
 import clouds
 from clouds.annotations import polygons, rle
+from clouds.base.files import read_jsonl
 from clouds.classes import COLORS, NAMES
 from clouds.cli import run as command
 from clouds.data.decode import decode_polygons
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.files import read_jsonl
 from clouds.inputs import gather
 from clouds.predict import Predictor
 from clouds.predict_files import predict_files

@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 
 from chat_server import chat_server
+from clouds.base.files import read_jsonl
 from clouds.cli import run
 from clouds.config import load_recipe
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.files import read_jsonl
 from clouds.foundation.language import Grammar
 from clouds.generate.answers import answers_file
 from clouds.generate.checks import fault

@@ -16,13 +16,13 @@ from hypothesis.extra.numpy import arrays
 import tiny
 import tiny_sam
 from clouds import assemble, cli
+from clouds.base.shards import Shard
 from clouds.classes import IGNORE
 from clouds.data.decode import decode_image
 from clouds.data.loaders import Batches
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import Superpixels
-from clouds.generate.shards import Shard
 from clouds.selftrain import everything
 from clouds.selftrain.everything import find_regions, grid_points
 from clouds.selftrain.points import components

@@ -16,6 +16,8 @@ import torch
 import fabricate
 import tiny
 from clouds import assemble, cli, pipeline
+from clouds.base.files import read_jsonl
+from clouds.base.shards import WHOLE, Shard
 from clouds.config import load_recipe
 from clouds.data.decode import decode_image
 from clouds.data.encode import write_png
@@ -24,12 +26,10 @@ from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.restyled import Restyled
 from clouds.data.source import make_source, open_sets
 from clouds.errors import DataError, UsageError
-from clouds.files import read_jsonl
 from clouds.foundation.colours import ColourStatistics
 from clouds.generate.images import draw
 from clouds.generate.looks import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
-from clouds.generate.shards import WHOLE, Shard
 from clouds.model import vocabulary
 from clouds.runs import load_run
 from test_pipeline import SMALL as RUN

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clouds import cli
+from clouds.base.files import read_jsonl
+from clouds.base.shards import WHOLE, Shard, held, parse_shard
 from clouds.config import load_recipe
 from clouds.data.encode import write_png
 from clouds.errors import CloudsError, UsageError
-from clouds.files import read_jsonl
 from clouds.foundation.diffusion import StreetsGenerator
 from clouds.generate.adopt import adopt
 from clouds.generate.images import draw, kept, read_set
-from clouds.generate.shards import WHOLE, Shard, held, parse_shard
 
 PROMPTS = ["A photo of a village street in fog at night, cyclists.", "A photo of a wide boulevard at noon, trams."]
 SMALL = ["generate.size=[32,48]", "augment.crop=[32,48]", "prompts.count=2"]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from clouds import cli, pipeline, runs
 from clouds import sweep as sweeping
+from clouds.base.files import read_json, read_jsonl, write_json
+from clouds.base.shards import locked
 from clouds.domains import RENDERED
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
-from clouds.files import read_json, read_jsonl, write_json
-from clouds.generate.shards import locked
 from clouds.model import vocabulary
 from clouds.sweep import shared, work
 from clouds.sweep.grid import combinations, parse_seeds, split_word

@@ -4,20 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import make_folder
+from clouds.base.machine import usable_device
+from clouds.base.shards import parse_shard
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config import is_recipe, load_recipe, set_recipe
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.files import make_folder
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
 from clouds.foundation.embeddings import Cached
 from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
 from clouds.foundation.sources import default_weights, weights_record
 from clouds.generate.images import read_set
-from clouds.generate.shards import parse_shard
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
-from clouds.runs import usable_device
 from clouds.selftrain.region_files import make_regions, mean_regions, read_regions
 from clouds.selftrain.regions import Regions
 from clouds.settings import Recipe

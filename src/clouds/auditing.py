@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.assemble import build_segmenter
+from clouds.base.files import sha256
+from clouds.base.machine import usable_device
+from clouds.base.progress import say
 from clouds.classes import NAMES
 from clouds.config import is_recipe, load_recipe
 from clouds.data.decode import ENDINGS
@@ -15,15 +18,12 @@ from clouds.data.loaders import read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
 from clouds.foundation.pictures import Clip, Embedded
-from clouds.foundation.weights import sha256
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
 from clouds.model.hub import model_folder
 from clouds.predict import load
-from clouds.progress import say
 from clouds.report.audit import write_audit_page
-from clouds.runs import usable_device
 from clouds.selftrain.judge import judge
 from clouds.settings import Recipe
 

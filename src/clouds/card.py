@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 import yaml
 
+from clouds.base.files import read_json
 from clouds.data.layouts import DATASETS
 from clouds.errors import DataError, UsageError
-from clouds.files import read_json
 from clouds.foundation import backend_name
 from clouds.foundation.sources import default_weights
 from clouds.model.checkpoint import CONFIG

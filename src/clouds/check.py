@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import make_folder
 from clouds.classes import IGNORE, NAMES
 from clouds.config import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.data import streets
@@ -19,7 +20,6 @@ from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import learned_from, set_root
 from clouds.errors import UsageError
-from clouds.files import make_folder
 from clouds.settings import LabelledSet, Recipe
 
 SCENES = 8  # rendered to look at

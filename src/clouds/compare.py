@@ -8,20 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clouds.base.files import make_folder, write_json
+from clouds.base.machine import commit, usable_device
+from clouds.base.processes import Processes, meet, part
 from clouds.config import is_recipe, load_recipe, recipe_names
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.domains import RENDERED, Found, find_domains
 from clouds.errors import DataError, UsageError
 from clouds.evaluate import Score, class_tables, evaluate, results
-from clouds.files import make_folder, write_json
 from clouds.foundation import backend_name
 from clouds.foundation.sources import default_weights
 from clouds.metrics import bootstrap_means
 from clouds.model.hub import is_hub_id, model_folder
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
-from clouds.processes import Processes, meet, part
-from clouds.runs import commit, load_run, usable_device
+from clouds.runs import load_run
 from clouds.score_tables import write_csv, write_latex
 from clouds.settings import Recipe
 

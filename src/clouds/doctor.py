@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.assemble import backends
+from clouds.base.machine import usable_device, versions
 from clouds.config import load_recipe
 from clouds.errors import BackendError, CloudsError
 from clouds.foundation.diffusion import DIFFUSERS, check_generator
@@ -26,7 +27,6 @@ from clouds.foundation.sources import check_text, check_vision, place
 from clouds.foundation.styles import PACKAGE
 from clouds.foundation.weights import package_file
 from clouds.plugged import is_plugged
-from clouds.runs import usable_device, versions
 from clouds.settings import Prompts, Recipe
 
 SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server

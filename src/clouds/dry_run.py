@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from clouds.base.files import read_jsonl
+from clouds.base.machine import usable_device
 from clouds.config import check
 from clouds.data.datasets import open_dataset
 from clouds.data.encode import write_png
@@ -24,11 +26,9 @@ from clouds.data.source import Source
 from clouds.domains import Domain
 from clouds.errors import UsageError
 from clouds.evaluate import evaluate
-from clouds.files import read_jsonl
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict import Predictor
-from clouds.runs import usable_device
 from clouds.selftrain.region_files import make_regions, read_regions
 from clouds.selftrain.teacher import Teacher
 from clouds.settings import Recipe

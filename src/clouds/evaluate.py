@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.processes import ALONE, Processes
+from clouds.base.progress import track
 from clouds.classes import IGNORE, NAMES
 from clouds.data.labels import folding
 from clouds.domains import Domain
@@ -33,8 +35,6 @@ from clouds.metrics import (
 )
 from clouds.model.inference import Inference
 from clouds.predict import Predictor
-from clouds.processes import ALONE, Processes
-from clouds.progress import track
 
 
 @dataclass

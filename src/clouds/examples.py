@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import read_json, write_json
+from clouds.base.progress import track
 from clouds.data.encode import write_png
 from clouds.domains import Domain
 from clouds.evaluate import class_table
-from clouds.files import read_json, write_json
 from clouds.model.inference import Inference
 from clouds.predict import load
-from clouds.progress import track
 from clouds.settings import Recipe
 
 EACH = 3  # of a kind and domain

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from clouds.base.progress import say
 from clouds.data.decode import ENDINGS
 from clouds.errors import DataError, UsageError
 from clouds.pictures import Pixels, read_upright, upright_image
-from clouds.progress import say
 from clouds.result import ending_of
 from clouds.video import CAMERA, VIDEO_ENDINGS
 

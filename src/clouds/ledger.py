@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clouds.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.files import make_folder, read_jsonl, write_jsonl
 
 NAME = "predictions.jsonl"
 

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from clouds.assemble import backends, build_model, build_segmenter, has_model, regions_of_set
+from clouds.base.files import write_json
+from clouds.base.machine import usable_device
 from clouds.config import check, load_recipe
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
 from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, UsageError
-from clouds.files import write_json
 from clouds.foundation.clip import check_adapter
 from clouds.foundation.diffusion import check_generator
 from clouds.foundation.embeddings import open_store
@@ -30,7 +31,7 @@ from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.segmenter import Segmenter
 from clouds.report import write_report
-from clouds.runs import open_run, usable_device
+from clouds.runs import open_run
 from clouds.scoring import score_run
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from clouds.annotations import join_coco
+from clouds.base.files import read_json, sha256, whole_file
+from clouds.base.machine import usable_device
 from clouds.errors import UsageError
-from clouds.files import read_json, whole_file
-from clouds.foundation.weights import sha256
 from clouds.inputs import check_targets, gather
 from clouds.ledger import Ledger
 from clouds.model.hub import model_folder
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
 from clouds.result import check_kinds
-from clouds.runs import usable_device
 from clouds.segmenting import Failure, Work, segment_frames, segment_images
 from clouds.video import Pick, pyav
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from clouds.base.files import whole_file
 from clouds.card import origin, without_places, write_card
 from clouds.errors import BackendError, UsageError, cause
-from clouds.files import whole_file
 from clouds.model.checkpoint import CONFIG, WEIGHTS, load_model
 from clouds.model.hub import HUB_ID
 

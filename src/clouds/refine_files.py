@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.machine import usable_device
+from clouds.base.progress import say, track
+from clouds.base.shards import locked
 from clouds.data.decode import ENDINGS, decode_image, decode_label
 from clouds.data.encode import write_png
 from clouds.errors import DataError, UsageError
-from clouds.files import make_folder, read_jsonl, write_jsonl
 from clouds.foundation import backend_name
 from clouds.foundation.sam import (
     PromptableSegmenter,
@@ -24,10 +27,7 @@ from clouds.foundation.sam import (
     load_segmenter,
     segmenter_identity,
 )
-from clouds.generate.shards import locked
-from clouds.progress import say, track
 from clouds.report.refined import write_refined_page
-from clouds.runs import usable_device
 from clouds.selftrain.points import FLOOR
 from clouds.selftrain.refine import SWALLOW, check_options, refine_map
 

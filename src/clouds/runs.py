@@ -1,17 +1,14 @@
 """The run folder: opened for one recipe, with the provenance every number needs (commit, versions, hardware)."""
 
-import os
-import platform
-import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from clouds.base.files import write_text
+from clouds.base.machine import commit, hardware, versions
 from clouds.config import check
-from clouds.errors import DataError, UsageError, cause
-from clouds.files import write_text
+from clouds.errors import DataError, UsageError
 from clouds.settings import Recipe
 
 # settings that may change between two calls on one run folder
@@ -85,17 +82,6 @@ def load_run(out: Path) -> Recipe:
     return check(_settings(path), str(path))
 
 
-def usable_device(name: str, key: str = "train.device") -> str:
-    """The device of this ``key``, if this machine has it; raises UsageError otherwise."""
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"{key}: {name} cannot be used here ({cause(error)})") from error
-    return name
-
-
 def _settings(path: Path) -> dict[str, Any]:
     """The settings written into a run's ``recipe.yaml``."""
     try:
@@ -116,29 +102,3 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def commit() -> str | None:
-    """The commit of the checkout CLOUDS runs from; None for an installed package."""
-    here = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or None if asked.returncode == 0 else None
-
-
-def versions() -> dict[str, str]:
-    packages = ("clouds", "torch", "torchvision", "timm", "transformers", "numpy", "opencv-python-headless")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
-
-
-def hardware() -> dict[str, Any]:
-    import torch
-
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clouds.files import write_text
+from clouds.base.files import write_text
 from clouds.model.inference import protocol_text
 
 WIDTH = 100

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from clouds.assemble import backends, has_model
+from clouds.base.files import read_json, write_json
+from clouds.base.machine import commit
+from clouds.base.progress import clock
 from clouds.domains import Domain, missing_photos
 from clouds.errors import UsageError
 from clouds.evaluate import Score, evaluate, results
 from clouds.examples import drop_examples, write_examples
-from clouds.files import read_json, write_json
 from clouds.model.inference import Inference
 from clouds.predict import load
-from clouds.progress import clock
-from clouds.runs import commit
 from clouds.settings import Recipe
 
 

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 from types import FrameType
 
+from clouds.base.files import write_json
+from clouds.base.progress import track
 from clouds.errors import DataError
-from clouds.files import write_json
 from clouds.inputs import Item
 from clouds.ledger import Ledger
 from clouds.pictures import Pixels
 from clouds.predict import Predictor
-from clouds.progress import track
 from clouds.result import PICTURES, Result
 from clouds.video import Pick, frame_count, frames, video_writer
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import whole_file
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.files import whole_file
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg")
 CAMERA = "camera:"

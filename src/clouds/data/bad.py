@@ -2,8 +2,8 @@
 
 import threading
 
+from clouds.base.progress import say
 from clouds.errors import DataError
-from clouds.progress import say
 
 
 class BadFiles:

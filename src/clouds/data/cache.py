@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.bounded import DAY, BoundedFolder, Codec
+from clouds.base.bounded import DAY, BoundedFolder, Codec
 from clouds.data.archives import Archive
 from clouds.data.pairing import Place
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import whole_file
 from clouds.errors import DataError
-from clouds.files import whole_file
 
 
 def encode_image(picture: NDArray[np.uint8], where: str | Path, ending: str = ".png") -> bytes:

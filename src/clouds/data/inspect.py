@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.progress import track
 from clouds.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
 from clouds.data.labels import LabelSet, find_label_set
@@ -17,7 +18,6 @@ from clouds.data.layouts import Spec
 from clouds.data.missing import MissingSplitError, NoFilesError
 from clouds.data.pairing import Problem, fill, scan
 from clouds.errors import DataError
-from clouds.progress import track
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are
 EXAMPLES = 12

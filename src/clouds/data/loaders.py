@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clouds.base.progress import clock, say
 from clouds.classes import IGNORE
 from clouds.data.augment import distort, hide, jitter, paste, scale_crop
 from clouds.data.bad import BadFiles
@@ -22,7 +23,6 @@ from clouds.data.rare import RareClasses
 from clouds.data.restyled import Restyled
 from clouds.data.source import Source
 from clouds.errors import DataError
-from clouds.progress import clock, say
 from clouds.settings import Recipe
 
 TRIES = 100  # samples in a row that may be bad

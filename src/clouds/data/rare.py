@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import whole_file
+from clouds.base.progress import track
 from clouds.classes import NAMES
 from clouds.data.source import Source
 from clouds.errors import DataError, UsageError
-from clouds.files import whole_file
-from clouds.progress import track
 
 ENOUGH = 3000 / 512**2  # of a crop's pixels: an image shows a class from here on, a crop from half of it
 

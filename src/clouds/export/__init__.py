@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import make_folder
+from clouds.base.progress import say
 from clouds.config import load_recipe
 from clouds.domains import Domain, all_domains
 from clouds.errors import CloudsError
@@ -17,10 +19,8 @@ from clouds.export.photos import calibration, photos, variants
 from clouds.export.request import Request
 from clouds.export.runtimes import open_file
 from clouds.export.verify import LEAST, compare, demand, score
-from clouds.files import make_folder
 from clouds.pictures import Pixels
 from clouds.predict import Predictor, load
-from clouds.progress import say
 
 CALIBRATION = 24  # images
 

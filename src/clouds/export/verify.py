@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.progress import track
 from clouds.domains import Domain
 from clouds.errors import BackendError
 from clouds.evaluate import class_table
@@ -12,7 +13,6 @@ from clouds.export.runtimes import Label
 from clouds.metrics import confusion, mean_iou
 from clouds.pictures import Pixels
 from clouds.predict import Predictor
-from clouds.progress import track
 
 LEAST = {"full": 0.999, "half": 0.99, "int8": 0.0}  # share of equal labels
 

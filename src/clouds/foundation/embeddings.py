@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from clouds.bounded import BoundedFolder, Codec
+from clouds.base.bounded import BoundedFolder, Codec
 from clouds.errors import UsageError
 from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
 

@@ -17,9 +17,9 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from clouds.base.progress import say
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.language import conversation
-from clouds.progress import say
 from clouds.settings import Prompts
 
 KEYS = ("CLOUDS_API_KEY", "OPENAI_API_KEY")

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clouds.base.files import sha256
 from clouds.classes import SYNONYMS
 from clouds.errors import DataError, UsageError, cause
 from clouds.foundation.sam_transformers import FAMILIES, image_processor, quiet, read_model
-from clouds.foundation.weights import sha256
 
 SCORE = 0.5  # of a proposal: as in transformers' documentation of the model
 MASK = 0.5  # of a pixel, as a probability

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clouds.base.files import sha256
 from clouds.errors import BackendError, DataError, cause
-from clouds.foundation.weights import listed, sha256
+from clouds.foundation.weights import listed
 
 Embedding = dict[str, Tensor]
 Maps = list[Tensor]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clouds.base.files import decode
 from clouds.errors import DataError, UsageError
 
 
@@ -29,13 +30,3 @@ class TextFile:
         return self.lines
 
 
-def decode(data: bytes, origin: str) -> str:
-    """UTF-8 or UTF-16 by its byte order mark, UTF-8, else what old Windows editors save; DataError for binaries."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
-    if b"\0" in data:
-        raise DataError(f"{origin}: is no text file (it holds zero bytes); expected one prompt a line")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")

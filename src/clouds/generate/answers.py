@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import make_folder, read_jsonl
+from clouds.base.progress import say
 from clouds.errors import DataError
-from clouds.files import make_folder, read_jsonl
-from clouds.progress import say
 
 KEYS = {"recipe", "n", "model", "revision", "answers"}
 

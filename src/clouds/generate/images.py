@@ -12,13 +12,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.progress import say, track
+from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
 from clouds.data.encode import write_png
 from clouds.errors import CloudsError, UsageError
-from clouds.files import read_jsonl, write_jsonl
 from clouds.foundation.diffusion import build_generator
 from clouds.generate.looks import look_of
-from clouds.generate.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
-from clouds.progress import say, track
 from clouds.settings import Recipe
 
 Row = dict[str, Any]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.progress import track
 from clouds.classes import NAMES
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS
@@ -20,7 +21,6 @@ from clouds.errors import UsageError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler
 from clouds.foundation.weights import package_file
-from clouds.progress import track
 from clouds.settings import Recipe, Restyle
 
 DRAWN = (256, 512)  # height, width of a drawn style

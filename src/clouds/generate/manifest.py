@@ -4,10 +4,10 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from clouds.base.files import decode
+from clouds.base.shards import MANIFEST, PARTS
 from clouds.data.decode import ENDINGS
 from clouds.errors import DataError, UsageError
-from clouds.foundation.text_file import decode
-from clouds.generate.shards import MANIFEST, PARTS
 
 DAMAGED = "metadata.damaged.jsonl"  # a copy of the manifest as it was, kept when lines of it were lost
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import make_folder
+from clouds.base.progress import track
 from clouds.data.decode import decode_image
 from clouds.errors import DataError
-from clouds.files import make_folder
 from clouds.generate.duplicates import perceptual_hash
-from clouds.progress import track
 
 CACHE = ".audit"  # a folder inside the set
 FORMAT = 1  # of what is measured: another number measures anew

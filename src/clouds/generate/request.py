@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import read_json, read_jsonl
+from clouds.base.shards import MANIFEST
 from clouds.classes import NAMES
 from clouds.errors import DataError, UsageError
-from clouds.files import read_json, read_jsonl
 from clouds.generate.coverage import ATTRIBUTES, SOMETIMES, counted, phrases
-from clouds.generate.shards import MANIFEST
 
 Wanted = dict[str, dict[str, int]]  # {attribute: {phrase: how many prompts are missing}}
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import read_jsonl
+from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.data.restyled import Restyled
 from clouds.data.source import Source
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.files import read_jsonl
 from clouds.foundation.styles import DIFFUSERS, build_restyler
 from clouds.generate.images import Row, kept, make_set
 from clouds.generate.looks import look_of
-from clouds.generate.shards import MANIFEST, WHOLE, Shard
 from clouds.settings import Recipe, RestyledSource
 
 KEY = "data.restyle"

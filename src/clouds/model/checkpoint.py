@@ -14,11 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clouds.base.files import read_json, sha256, whole_folder, write_json
+from clouds.base.progress import say
 from clouds.errors import BackendError, CloudsError, DataError
-from clouds.files import read_json, whole_folder, write_json
-from clouds.foundation.weights import sha256
 from clouds.model.segmenter import Segmenter
-from clouds.progress import say
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

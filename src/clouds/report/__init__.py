@@ -18,8 +18,8 @@ import jinja2
 import markupsafe
 import yaml
 
+from clouds.base.files import whole_file
 from clouds.errors import UsageError
-from clouds.files import whole_file
 from clouds.report import sections
 from clouds.report.compare import comparison
 from clouds.report.examples import by_name, pictured

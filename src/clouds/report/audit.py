@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clouds.base.files import whole_file
+from clouds.base.progress import track
 from clouds.errors import DataError
-from clouds.files import whole_file
 from clouds.generate.audit import kind
-from clouds.progress import track
 from clouds.report import environment
 from clouds.report.figures import Picture, photo
 from clouds.report.sections import _shorten, _spread

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.progress import track
 from clouds.metrics import confusion, mean_iou
-from clouds.progress import track
 from clouds.report import figures
 from clouds.report.read import Run, read_example
 from clouds.report.scores import palette

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from clouds.base.files import whole_file
 from clouds.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
-from clouds.files import whole_file
 from clouds.report import environment, figures
 from clouds.report.scores import css
 

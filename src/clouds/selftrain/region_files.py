@@ -16,12 +16,12 @@ import numpy as np
 from filelock import Timeout
 from numpy.typing import NDArray
 
+from clouds.base.files import whole_file
+from clouds.base.progress import say, track
+from clouds.base.shards import WHOLE, Shard, locked
 from clouds.data.decode import decode_image
 from clouds.errors import DataError
-from clouds.files import whole_file
 from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
-from clouds.generate.shards import WHOLE, Shard, locked
-from clouds.progress import say, track
 from clouds.selftrain.everything import find_regions
 from clouds.selftrain.regions import Regions
 from clouds.settings import SelfTrain

@@ -11,10 +11,10 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from clouds.base.machine import usable_device
+from clouds.base.progress import say
 from clouds.errors import BackendError, UsageError
 from clouds.predict import load
-from clouds.progress import say
-from clouds.runs import usable_device
 from clouds.serve.app import make_app
 from clouds.serve.batching import Served, served
 from clouds.serve.service import Service

@@ -12,9 +12,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from clouds.assemble import has_model
-from clouds.files import make_folder
+from clouds.base.files import make_folder
+from clouds.base.progress import say
 from clouds.pipeline import train
-from clouds.progress import say
 from clouds.runs import RUNNING, flat
 from clouds.settings import Audit, Generate, Prompts, Recipe, SelfTrain
 

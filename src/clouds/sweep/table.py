@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from clouds.base.progress import clock
 from clouds.domains import RENDERED
-from clouds.progress import clock
 
 Row = dict[str, Any]
 

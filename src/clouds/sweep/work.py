@@ -13,12 +13,12 @@ from types import FrameType
 
 from filelock import Timeout
 
+from clouds.base.files import make_folder
+from clouds.base.progress import clock, say
+from clouds.base.shards import locked
 from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, Stopped
-from clouds.files import make_folder
-from clouds.generate.shards import locked
 from clouds.pipeline import train
-from clouds.progress import clock, say
 from clouds.report import write_report
 from clouds.runs import RUNNING, differences, open_run
 from clouds.scoring import score_run

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from clouds.base.progress import say
 from clouds.errors import UsageError
 from clouds.model.segmenter import Segmenter
-from clouds.progress import say
 from clouds.runs import flat
 from clouds.settings import Recipe, Train
 

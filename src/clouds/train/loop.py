@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from clouds.base.files import write_json
+from clouds.base.progress import say, track
 from clouds.data.loaders import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped, cause
-from clouds.files import write_json
 from clouds.foundation.adapt import Rein
 from clouds.model.decoder import Prediction
 from clouds.model.loss import Totals, criterion, totals
 from clouds.model.segmenter import Segmenter
-from clouds.progress import say, track
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.work import Work
 from clouds.settings import Recipe

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clouds.base.progress import say
 from clouds.errors import DataError
 from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from clouds.model.segmenter import Segmenter
-from clouds.progress import say
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.work import Work
 from clouds.train.engine import Engine

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: write to a temporary name beside the target, then rename."""
 
+import hashlib
 import json
 import os
 import re
@@ -106,3 +107,21 @@ def _read(path: Path, parse: Callable[[bytes], Any]) -> Any:
         raise DataError(f"{path}: not there") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to have it made again") from error
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def decode(data: bytes, origin: str) -> str:
+    """UTF-8 or UTF-16 by its byte order mark, UTF-8, else what old Windows editors save; DataError for binaries."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    if b"\0" in data:
+        raise DataError(f"{origin}: is no text file (it holds zero bytes); expected one prompt a line")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from clouds.base.files import make_folder
 from clouds.errors import UsageError
-from clouds.files import make_folder
 
 MANIFEST = "metadata.jsonl"
 PARTS = "metadata-*-of-*.jsonl"
