@@ -19,7 +19,8 @@ from clouds.assemble import build_segmenter
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
 from clouds.classes import IGNORE
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Recipe
 from clouds.data import streets
 from clouds.data.datasets import open_dataset
 from clouds.data.loaders import Batches, read_image
@@ -35,7 +36,6 @@ from clouds.pipeline import train
 from clouds.predict import Predictor
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
-from clouds.settings import Recipe
 from clouds.train.loop import train_stage
 
 DEVELOPMENT_SEED = 3_000_017  # of rendered scenes that neither training nor any table of results uses

@@ -13,9 +13,9 @@ import argparse
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from clouds.config import load_recipe
+from clouds.check.dry_run import random_model
+from clouds.config.load import load_recipe
 from clouds.foundation.mobile_sam import build
-from clouds.train.stand_ins import random_model
 
 RECIPES = ("gta-rn50", "gta-rn101", "gta-convnext-l")
 CROP, BATCH, IMAGES, STEPS, VALIDATION = 768, 8, 5000, 40000, (1024, 2048)

@@ -36,7 +36,9 @@ from clouds import pipeline
 from clouds.assemble import build_model, build_segmenter
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Recipe
+from clouds.config.runs import open_run
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.loaders import Batches
@@ -48,11 +50,9 @@ from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
-from clouds.runs import open_run
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import Teacher
-from clouds.settings import Recipe
 from clouds.train.loop import train_stage
 
 SCENARIOS: dict[str, dict[str, Any]] = {

@@ -22,12 +22,12 @@ import cv2
 import numpy as np
 
 from clouds.base.shards import MANIFEST
+from clouds.config.recipe import Audit
 from clouds.foundation.language import Grammar
 from clouds.foundation.pictures import Embedded
 from clouds.generate.audit import audit_set
 from clouds.generate.checks import Sieve
 from clouds.generate.duplicates import Hashes, distances, near_pairs
-from clouds.settings import Audit
 
 TURNED = 24  # bits that make another picture of a street's hash, so that hashes stay as unevenly spread as real ones
 TWINS = 0.01  # share of hashes that are nearly another's

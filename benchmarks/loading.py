@@ -23,12 +23,12 @@ from PIL import Image, ImageEnhance
 from torchvision.transforms import v2
 
 from clouds.base.files import whole_file
+from clouds.config.recipe import Recipe
 from clouds.data import streets
 from clouds.data.augment import jitter, scale_crop
 from clouds.data.cache import DecodedCache
 from clouds.data.datasets import open_dataset
 from clouds.data.source import Source
-from clouds.settings import Recipe
 
 CROP, SCALE = (768, 768), (0.5, 2.0)
 SETS = {"1914x1052 (GTA5)": ((1052, 1914), 2.0), "2048x1024 (Cityscapes)": ((1024, 2048), 1.7)}

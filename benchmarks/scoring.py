@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from clouds.assemble import build_model
 from clouds.classes import IGNORE
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.data import streets
 from clouds.metrics import BOUNDARY, boundary_parts, calibration, confusion
 from clouds.predict import Predictor, load

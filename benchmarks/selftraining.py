@@ -26,13 +26,13 @@ import transformers
 from torch import Tensor
 
 import peer
+from clouds.config.recipe import Loss, SelfTrain
 from clouds.foundation.sam_transformers import FAMILIES, TransformersSegmenter
 from clouds.model.loss import criterion
 from clouds.selftrain.points import components, draw
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.regions import Regions, overlay
 from clouds.selftrain.teacher import Teacher
-from clouds.settings import Loss, SelfTrain
 
 SEED = 0
 ENCODER = "SAM's encoder"

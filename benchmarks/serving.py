@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from clouds.assemble import build_model
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.data import streets
 from clouds.model.checkpoint import save_model
 from clouds.predict import Predictor, load

@@ -8,9 +8,9 @@ import sys
 import torch
 
 from clouds.classes import COLORS, NAMES, SYNONYMS
+from clouds.config.recipe import Model
 from clouds.errors import UsageError
 from clouds.model.segmenter import Segmenter
-from clouds.settings import Model
 
 BACKBONES = (
     "efficientnet-lite0",

@@ -18,7 +18,8 @@ import accelerate
 import numpy as np
 import torch
 
-from clouds.config import load_recipe
+from clouds.check.dry_run import TimedLabeller, label_squares, random_model
+from clouds.config.load import load_recipe
 from clouds.data import streets
 from clouds.data.datasets import open_dataset
 from clouds.data.encode import write_png
@@ -29,7 +30,6 @@ from clouds.selftrain.teacher import Teacher
 from clouds.train import loop
 from clouds.train.engine import Engine
 from clouds.train.log import MetricsLog
-from clouds.train.stand_ins import TimedLabeller, label_squares, random_model
 from selftraining import Clock
 
 SEED, SIDE, BOUND = 0, 512, 0.1

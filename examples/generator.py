@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.settings import Generate
+from clouds.config.recipe import Generate
 
 SKIES = {"night": (15, 15, 40), "fog": (190, 190, 190), "rain": (110, 115, 125), "dusk": (200, 120, 80)}
 DAY = (120, 170, 230)

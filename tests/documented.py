@@ -11,9 +11,9 @@ import typer
 from markdown_it import MarkdownIt
 
 from clouds.cli import app
-from clouds.config import _keys, load_recipe, recipe_names
+from clouds.config.load import _keys, load_recipe, recipe_names
+from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
-from clouds.settings import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")])

@@ -11,7 +11,8 @@ import tiny
 import tiny_clip
 import tiny_vit
 from clouds.assemble import build_model
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Model
 from clouds.data.loaders import Batches
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.adapt import Rein, adapter_parameters
@@ -23,7 +24,6 @@ from clouds.model.loss import criterion
 from clouds.pipeline import train
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
-from clouds.settings import Model
 from clouds.train import loop as train_module
 from clouds.train.loop import build_optimizer, train_stage
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import clouds.auditing
 import cv2
 import numpy as np
 import open_clip
@@ -11,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-import clouds.auditing
 import tiny_clip
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
 from clouds.base.files import read_json, read_jsonl, write_jsonl
 from clouds.classes import NAMES
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Audit
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
 from clouds.foundation.language import Grammar
 from clouds.foundation.pictures import Clip, Embedded
@@ -28,7 +29,6 @@ from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import Request, write_prompts
 from clouds.generate.request import lacking
 from clouds.generate.sets import generated_set
-from clouds.settings import Audit
 from conftest import small_model
 from test_report import Page
 

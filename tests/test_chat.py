@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from clouds.base.files import read_jsonl
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Prompts
 from clouds.errors import BackendError
 from clouds.foundation.language import build_writer, conversation
 from clouds.generate.checks import fault
 from clouds.generate.prompts import write_prompts
-from clouds.settings import Prompts
 from clouds.testing import WriterContract
 from tiny_chat import save_chat_model
 

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from clouds import check, cli
-from clouds.data import datasets, inspect
-from clouds.data.contact import CAPTION, LINE, MARGIN
+from clouds import cli
+from clouds.check import data as check
+from clouds.check import inspect
+from clouds.check.contact import CAPTION, LINE, MARGIN
+from clouds.check.inspect import THUMBNAIL
+from clouds.data import datasets
 from clouds.data.datasets import DATASETS, FOLDERS
-from clouds.data.inspect import THUMBNAIL
 from fabricate import as_folder, as_tar, as_zip, make, picture, png
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clouds import cli
-from clouds.data.contact import MARGIN
+from clouds.check.contact import MARGIN
 from fabricate import SIZE, as_folder, make, pick, picture, png
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from clouds.config import load_recipe, recipe_names
+from clouds.config.load import load_recipe, recipe_names
+from clouds.config.recipe import Prompts, Recipe
 from clouds.errors import UsageError
-from clouds.settings import Prompts, Recipe
 
 CONTRACT = ("seed", "prompts.count", "generate.count", "train.steps", "train.batch_size", "train.checkpoint_every",
             "data.root")

@@ -21,8 +21,8 @@ from PIL import Image
 import fabricate
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds.cli import run
-from clouds.config import load_recipe
-from clouds.settings import Recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Recipe
 from conftest import small_model
 from documented import (
     A_SHAPE,

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from clouds import doctor
+from clouds.check import doctor
+from clouds.check.doctor import FETCH, MISSING, READY, doctor_text, examine
 from clouds.cli import run
-from clouds.doctor import FETCH, MISSING, READY, doctor_text, examine
 from clouds.foundation import packaged
 
 

@@ -5,10 +5,10 @@ import tempfile
 
 import pytest
 
-from clouds import dry_run as module
+from clouds.check import dry_run as module
+from clouds.check.dry_run import dry_run
 from clouds.cli import run as cli
-from clouds.config import load_recipe
-from clouds.dry_run import dry_run
+from clouds.config.load import load_recipe
 from clouds.selftrain.pseudo import PseudoLabeller
 
 SMALL = ["augment.crop=[64,64]", "generate.size=[64,64]", "model.hidden=32", "model.ffn=32", "model.pixel_ffn=32",

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.config.recipe import Audit
 from clouds.data import streets
 from clouds.generate import duplicates
 from clouds.generate.duplicates import distances, near_pairs, perceptual_hash, twins
-from clouds.settings import Audit
 
 WORD = st.integers(0, 2**64 - 1)
 

@@ -12,7 +12,8 @@ import pytest
 
 from clouds.base.files import read_jsonl
 from clouds.classes import IGNORE, NAMES
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Generate, Prompts
 from clouds.data.source import render_source
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
@@ -21,7 +22,6 @@ from clouds.foundation.language import Grammar, build_writer
 from clouds.generate import images as images_module
 from clouds.generate.images import draw, image_seed
 from clouds.generate.prompts import prompts_of
-from clouds.settings import Generate, Prompts
 from clouds.testing import GeneratorContract, WriterContract
 
 CONTRACT = {"file_name", "prompt", "seed", "generator", "revision", "steps", "guidance", "sha256"}

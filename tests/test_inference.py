@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.errors import UsageError
 from clouds.model.inference import LONGEST, Inference, look, places, resized
 from clouds.predict import Predictor

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tiny
+from clouds.config.recipe import SelfTrain
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.work import Work, by_class, count
-from clouds.settings import SelfTrain
 
 CLASSES = 4
 SHAPE = (9, 12)

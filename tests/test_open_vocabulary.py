@@ -15,7 +15,7 @@ import tiny_clip
 from clouds.assemble import build_model
 from clouds.classes import COLORS, NAMES
 from clouds.cli import run
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.errors import BackendError, UsageError
 from clouds.model import open_vocabulary, vocabulary
 from clouds.model.checkpoint import load_model, save_model

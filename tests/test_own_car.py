@@ -5,7 +5,7 @@ import pytest
 
 import tiny
 from clouds.classes import NAMES
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.data.encode import write_png
 from clouds.data.own_car import find_own_car, without
 from clouds.data.source import make_source, open_sets

@@ -9,12 +9,12 @@ import pytest
 from clouds import cli
 from clouds.base.files import read_jsonl
 from clouds.base.shards import Shard
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Generate
 from clouds.errors import BackendError, UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.diffusion import build_generator
 from clouds.generate.images import draw
-from clouds.settings import Generate
 from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline
 

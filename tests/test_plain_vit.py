@@ -12,7 +12,7 @@ import tiny_clip
 import tiny_vit
 from clouds.assemble import backends, build_model
 from clouds.base.files import sha256
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation import backend_name, sources
 from clouds.foundation.clip import STRIDES, build_text, build_vision

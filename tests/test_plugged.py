@@ -14,8 +14,8 @@ import torch
 import tiny
 from clouds import cli, pipeline
 from clouds.assemble import backends
-from clouds.config import load_recipe
-from clouds.dry_run import dry_run
+from clouds.check.dry_run import dry_run
+from clouds.config.load import load_recipe
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.clip import build_vision
 from clouds.foundation.diffusion import StreetsGenerator

@@ -8,7 +8,7 @@ import pytest
 from chat_server import chat_server
 from clouds.base.files import read_jsonl
 from clouds.cli import run
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.language import Grammar
@@ -235,7 +235,7 @@ def test_a_file_that_is_none_is_refused_before_work(tmp_path, content, said, kin
 def test_a_run_older_than_these_settings_goes_on(tmp_path):
     import yaml
 
-    from clouds.runs import open_run
+    from clouds.config.runs import open_run
 
     open_run(load_recipe("demo"), tmp_path)
     told = yaml.safe_load((tmp_path / "recipe.yaml").read_text())

@@ -7,13 +7,13 @@ from safetensors.torch import save_file
 import tiny_clip
 import tiny_vit
 from clouds.assemble import build_model
-from clouds.config import load_recipe, recipe_names
+from clouds.check.dry_run import random_model
+from clouds.config.load import load_recipe, recipe_names
 from clouds.foundation import sources
 from clouds.foundation.adapt import adapter_parameters
 from clouds.foundation.clip import check_adapter
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
-from clouds.train.stand_ins import random_model
 
 STAND_INS = {
     "timm/vit_large_patch14_dinov2.lvd142m": "timm/tiny_dinov2",

@@ -18,6 +18,7 @@ import tiny_sam
 from clouds import assemble, cli
 from clouds.base.shards import Shard
 from clouds.classes import IGNORE
+from clouds.config.recipe import SelfTrain
 from clouds.data.decode import decode_image
 from clouds.data.loaders import Batches
 from clouds.errors import CloudsError, DataError, UsageError
@@ -30,7 +31,6 @@ from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.region_files import identity_of, make_regions, mean_regions, read_regions, save_regions
 from clouds.selftrain.regions import nested, overlay, vote
 from clouds.selftrain.teacher import Teacher
-from clouds.settings import SelfTrain
 from clouds.train.loop import train_stage
 from test_superpixels import scene
 

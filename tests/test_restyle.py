@@ -18,7 +18,8 @@ import tiny
 from clouds import assemble, cli, pipeline
 from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.runs import load_run
 from clouds.data.decode import decode_image
 from clouds.data.encode import write_png
 from clouds.data.loaders import Batches
@@ -31,7 +32,6 @@ from clouds.generate.images import draw
 from clouds.generate.looks import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.model import vocabulary
-from clouds.runs import load_run
 from test_pipeline import SMALL as RUN
 from test_shards import digests
 from tiny_diffusion import save_pipeline

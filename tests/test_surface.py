@@ -13,9 +13,9 @@ import typer
 
 import clouds
 from clouds.cli import app
-from clouds.config import recipe_names
-from clouds.runs import flat
-from clouds.settings import Recipe
+from clouds.config.load import recipe_names
+from clouds.config.recipe import Recipe
+from clouds.config.runs import flat
 
 KEPT = Path(__file__).with_name("surface.txt")
 

@@ -13,10 +13,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds import cli, pipeline, runs
+from clouds import cli, pipeline
 from clouds import sweep as sweeping
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.shards import locked
+from clouds.config import runs
 from clouds.domains import RENDERED
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.model import vocabulary

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Recipe
 from clouds.data.datasets import open_dataset
 from clouds.data.encode import write_png
 from clouds.data.source import Source
-from clouds.settings import Recipe
 from clouds.testing.models import CLASSES as CLASSES
 from clouds.testing.models import PALETTE
 from clouds.testing.models import SYNONYMS as SYNONYMS

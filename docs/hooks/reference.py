@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from clouds.cli import app
-from clouds.config import recipe_names
-from clouds.settings import LabelledSet, Recipe
+from clouds.config.load import recipe_names
+from clouds.config.recipe import LabelledSet, Recipe
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:

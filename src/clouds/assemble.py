@@ -8,7 +8,8 @@ from clouds.base.files import make_folder
 from clouds.base.machine import usable_device
 from clouds.base.shards import parse_shard
 from clouds.classes import COLORS, NAMES, SYNONYMS
-from clouds.config import is_recipe, load_recipe, set_recipe
+from clouds.config.load import is_recipe, load_recipe, set_recipe
+from clouds.config.recipe import Recipe
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.clip import build_text
@@ -20,7 +21,6 @@ from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 from clouds.selftrain.region_files import make_regions, mean_regions, read_regions
 from clouds.selftrain.regions import Regions
-from clouds.settings import Recipe
 
 
 def backends(recipe: Recipe) -> dict[str, str]:

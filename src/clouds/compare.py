@@ -11,7 +11,9 @@ import numpy as np
 from clouds.base.files import make_folder, write_json
 from clouds.base.machine import commit, usable_device
 from clouds.base.processes import Processes, meet, part
-from clouds.config import is_recipe, load_recipe, recipe_names
+from clouds.config.load import is_recipe, load_recipe, recipe_names
+from clouds.config.recipe import Recipe
+from clouds.config.runs import load_run
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.domains import RENDERED, Found, find_domains
 from clouds.errors import DataError, UsageError
@@ -22,9 +24,7 @@ from clouds.metrics import bootstrap_means
 from clouds.model.hub import is_hub_id, model_folder
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
-from clouds.runs import load_run
 from clouds.score_tables import write_csv, write_latex
-from clouds.settings import Recipe
 
 
 class Request(NamedTuple):

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.recipe import Recipe
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.missing import MissingSplitError
 from clouds.errors import DataError, UsageError
-from clouds.settings import Recipe
 
 RENDERED = ("town", "fog", "night", "rain", "snow")
 TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used

@@ -6,12 +6,12 @@ from typing import Any
 
 from clouds.base.files import read_json, write_json
 from clouds.base.progress import track
+from clouds.config.recipe import Recipe
 from clouds.data.encode import write_png
 from clouds.domains import Domain
 from clouds.evaluate import class_table
 from clouds.model.inference import Inference
 from clouds.predict import load
-from clouds.settings import Recipe
 
 EACH = 3  # of a kind and domain
 STAGES = {"warmup": "warmup", "joint": "model"}  # stage: its model's folder in the run

@@ -12,7 +12,9 @@ import torch
 from clouds.assemble import backends, build_model, build_segmenter, has_model, regions_of_set
 from clouds.base.files import write_json
 from clouds.base.machine import usable_device
-from clouds.config import check, load_recipe
+from clouds.config.load import check, load_recipe
+from clouds.config.recipe import Recipe
+from clouds.config.runs import open_run
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
@@ -31,12 +33,10 @@ from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.segmenter import Segmenter
 from clouds.report import write_report
-from clouds.runs import open_run
 from clouds.scoring import score_run
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import told
-from clouds.settings import Recipe
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
 from clouds.train.validate import Validation

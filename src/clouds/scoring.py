@@ -8,13 +8,13 @@ from clouds.assemble import backends, has_model
 from clouds.base.files import read_json, write_json
 from clouds.base.machine import commit
 from clouds.base.progress import clock
+from clouds.config.recipe import Recipe
 from clouds.domains import Domain, missing_photos
 from clouds.errors import UsageError
 from clouds.evaluate import Score, evaluate, results
 from clouds.examples import drop_examples, write_examples
 from clouds.model.inference import Inference
 from clouds.predict import load
-from clouds.settings import Recipe
 
 
 def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:

@@ -65,9 +65,9 @@ def train(
     if dry_run:
         _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
         return
-    from clouds.config import load_recipe
+    from clouds.config.load import load_recipe
+    from clouds.config.runs import load_run
     from clouds.pipeline import train as train_run
-    from clouds.runs import load_run
 
     if resume:
         if overrides or out:
@@ -84,8 +84,8 @@ def train(
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
     if more:
         raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
-    from clouds.config import load_recipe
-    from clouds.dry_run import dry_run, dry_run_text
+    from clouds.check.dry_run import dry_run, dry_run_text
+    from clouds.config.load import load_recipe
 
     result = dry_run(load_recipe(recipe, overrides))
     tell(result, as_json, dry_run_text(result))

@@ -51,8 +51,8 @@ def check(
       clouds check camvid --root data/camvid
       clouds check demo data.root=data --full
     """
-    from clouds.check import check as look
-    from clouds.check import check_table
+    from clouds.check.data import check as look
+    from clouds.check.data import check_table
 
     result = look(what, overrides or [], root, full, out)
     tell(result, as_json, check_table(result))
@@ -191,7 +191,7 @@ def audit(
       clouds audit generated --model runs/demo --source demo audit.radius=8
       clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
     """
-    from clouds.auditing import audit as look_through
+    from clouds.check.audit import audit as look_through
     from clouds.generate.told import audit_text
 
     result = look_through(folder, overrides or [], model, clip, weights, source, out)

@@ -313,7 +313,7 @@ def doctor(
       clouds doctor
       clouds doctor gta-convnext-l train.device=cuda
     """
-    from clouds.doctor import doctor_text, examine
+    from clouds.check.doctor import doctor_text, examine
 
     result = examine(recipe, overrides)
     tell(result, as_json, doctor_text(result))

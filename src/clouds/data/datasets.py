@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
+from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.decode import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.encodings import LabelReader
 from clouds.data.folder import folder_spec
@@ -23,7 +24,6 @@ from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec
 from clouds.data.pairing import Sample, Scan, scan
 from clouds.errors import DataError, UsageError
-from clouds.plugged import OWN, is_plugged, plugged
 
 FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {"folder": "folder"}
 # the photos that models are scored on, and their split

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from clouds.base.progress import clock, say
 from clouds.classes import IGNORE
+from clouds.config.recipe import Recipe
 from clouds.data.augment import distort, hide, jitter, paste, scale_crop
 from clouds.data.bad import BadFiles
 from clouds.data.decode import decode_image
@@ -23,7 +24,6 @@ from clouds.data.rare import RareClasses
 from clouds.data.restyled import Restyled
 from clouds.data.source import Source
 from clouds.errors import DataError
-from clouds.settings import Recipe
 
 TRIES = 100  # samples in a row that may be bad
 PATIENCE = 60.0  # seconds without a batch before somebody is told

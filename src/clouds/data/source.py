@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
+from clouds.config.recipe import Data, LabelledSet, Recipe
 from clouds.data import streets
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
@@ -22,7 +23,6 @@ from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.own_car import LOOKED_AT, find_own_car, without
 from clouds.errors import DataError, UsageError
-from clouds.settings import Data, LabelledSet, Recipe
 
 Picture = NDArray[np.uint8] | LazyImage
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from clouds.base.files import make_folder
 from clouds.base.progress import say
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.domains import Domain, all_domains
 from clouds.errors import CloudsError
 from clouds.evaluate import class_table

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from clouds.plugged import is_plugged
+from clouds.config.plugins import is_plugged
 
 BACKENDS = {
     "efficientnet-lite0": "efficientnet-lite0 (ImageNet)",

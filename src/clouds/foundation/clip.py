@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from clouds.config.plugins import is_plugged, make
 from clouds.foundation.adapt import adapt
 from clouds.foundation.openclip import OpenClipText, OpenClipVision, clip_tensors, clip_vit
 from clouds.foundation.packaged import MiniLM, efficientnet_lite0
@@ -30,7 +31,6 @@ from clouds.foundation.sources import (
 from clouds.foundation.timm_vision import STRIDES as STRIDES
 from clouds.foundation.timm_vision import TimmVision, statistics, timm_tensors
 from clouds.foundation.weights import read_weights
-from clouds.plugged import is_plugged, make
 
 
 class Vision(Protocol):

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.plugins import OWN, is_plugged, make, plugged
+from clouds.config.recipe import Generate
 from clouds.data import streets
 from clouds.errors import UsageError
-from clouds.plugged import OWN, is_plugged, make, plugged
-from clouds.settings import Generate
 
 STREETS, DIFFUSERS = "streets", "diffusers/"
 

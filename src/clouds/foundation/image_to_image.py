@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clouds.config.recipe import Restyle
 from clouds.foundation.pipelines import Pipeline
 from clouds.foundation.styles import DIFFUSERS, Image, Style, at_most, resized
-from clouds.settings import Restyle
 
 STEP = 16  # sides are brought to multiples of it: enough for the pipelines there are
 

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
+from clouds.config.plugins import OWN, is_plugged, make, plugged
+from clouds.config.recipe import Prompts
 from clouds.data.streets import VOCABULARY
 from clouds.errors import UsageError
-from clouds.plugged import OWN, is_plugged, make, plugged
-from clouds.settings import Prompts
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 

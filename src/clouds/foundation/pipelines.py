@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.recipe import Diffusion, Generate
 from clouds.errors import BackendError, UsageError, cause
-from clouds.settings import Diffusion, Generate
 
 INDEX = "model_index.json"
 

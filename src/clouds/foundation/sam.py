@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from clouds.config.plugins import OWN, code_of, is_plugged, make, plugged
 from clouds.errors import UsageError
 from clouds.foundation import SAM_FAMILIES, backend_name
-from clouds.plugged import OWN, code_of, is_plugged, make, plugged
 
 TEXT = "sam3-text"  # asked with class names, so for regions only
 MOBILE = "mobile-sam"  # read from the published checkpoint, a file; the other families are folders of transformers

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import sha256
+from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.errors import UsageError
 from clouds.foundation import PAPER_WEIGHTS
 from clouds.foundation.clip_tokenizer import clip_tokenizer
 from clouds.foundation.weights import HUB, hub_file, listed, place_of, revision_of
-from clouds.plugged import OWN, is_plugged, plugged
 
 CLIP, TIMM = "open_clip/", "timm/"
 VISION, TEXT = "efficientnet-lite0", "all-minilm-l6-v2"  # the embedded defaults: weights come in packages

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clouds.config.recipe import Restyle
 from clouds.errors import BackendError
 from clouds.foundation.styles import LEAST, PACKAGE, Image, Style, add_change, at_most, resized
-from clouds.settings import Restyle
 
 SEES = 384  # pixels of the longer side
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.recipe import Restyle
 from clouds.errors import BackendError
-from clouds.settings import Restyle
 
 Image = NDArray[np.uint8]
 Style = Image | str

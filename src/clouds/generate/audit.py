@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from clouds.base.files import write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held, locked
+from clouds.config.recipe import Audit
 from clouds.data.decode import decode_image
 from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
 from clouds.generate.duplicates import twins
 from clouds.generate.manifest import read_manifest, strays
 from clouds.generate.measure import Measures, Values, look, pixels_key
 from clouds.generate.request import lacking
-from clouds.settings import Audit
 
 Pixels = NDArray[np.uint8]
 Row = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
 from clouds.generate import prompts
 from clouds.generate.prompts import Request, Written
 from clouds.generate.request import read_request

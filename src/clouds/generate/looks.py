@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clouds.base.progress import track
 from clouds.classes import NAMES
+from clouds.config.recipe import Recipe, Restyle
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.decode import ENDINGS, decode_image, image_size
@@ -21,7 +22,6 @@ from clouds.errors import UsageError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler
 from clouds.foundation.weights import package_file
-from clouds.settings import Recipe, Restyle
 
 DRAWN = (256, 512)  # height, width of a drawn style
 # Photographs of no street inside the package scikit-image, in the public domain or CC0 as its documentation says

@@ -16,13 +16,13 @@ import numpy as np
 from clouds.base.files import read_jsonl, write_jsonl
 from clouds.base.progress import say
 from clouds.classes import NAMES
+from clouds.config.recipe import Recipe
 from clouds.data.streets import attributes
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.language import EXAMPLES, Grammar, build_writer, check_writer
 from clouds.generate.answers import Answers, answers_file
 from clouds.generate.checks import Sieve, parse_list
 from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even
-from clouds.settings import Recipe
 
 FORMAT = 1  # of briefs, checks and rows: another number asks anew
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from clouds.base.files import read_jsonl, write_json, write_jsonl
 from clouds.base.shards import MANIFEST, Shard, parse_shard
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Recipe
 from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.generate.adopt import adopt as adopt_set
@@ -16,7 +17,6 @@ from clouds.generate.looks import check_looks
 from clouds.generate.manifest import set_folder
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import asked_for, restyle_source
-from clouds.settings import Recipe
 
 AUDIT = "audit"  # a folder inside the set
 

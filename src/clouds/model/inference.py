@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clouds.config.recipe import Evaluate
 from clouds.errors import UsageError
-from clouds.settings import Evaluate
 
 Size = tuple[int, int]  # height, width
 See = Callable[[Tensor], Tensor]  # images (B, 3, h, w) -> raw semantic maps (B, C, h, w)

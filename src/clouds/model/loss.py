@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from clouds.classes import IGNORE
+from clouds.config.recipe import Loss as LossSettings
 from clouds.model.decoder import Prediction
-from clouds.settings import Loss as LossSettings
 
 BLOCK = 64  # matched masks whose candidate points are looked at together, to bound memory
 

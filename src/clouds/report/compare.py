@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.config.runs import flat
 from clouds.report.read import Run
 from clouds.report.records import Results
-from clouds.runs import flat
 
 STAGES = {"joint": "Joint model", "warmup": "Warm-up model"}
 

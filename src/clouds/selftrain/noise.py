@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clouds.classes import IGNORE
-from clouds.settings import SelfTrain
+from clouds.config.recipe import SelfTrain
 
 Map = npt.NDArray[np.uint8]
 Confidence = npt.NDArray[np.float32]

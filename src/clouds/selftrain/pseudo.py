@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clouds.classes import IGNORE
+from clouds.config.recipe import SelfTrain
 from clouds.data.loaders import Batch
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
@@ -22,7 +23,6 @@ from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import Counts, Work, count
-from clouds.settings import SelfTrain
 
 
 @dataclass

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clouds.config import load_recipe
+from clouds.config.load import load_recipe
+from clouds.config.recipe import Recipe
+from clouds.config.runs import RUNNING, SCORING, differences
 from clouds.errors import UsageError
 from clouds.pipeline import scaled
-from clouds.runs import RUNNING, SCORING, differences
-from clouds.settings import Recipe
 from clouds.sweep.grid import combinations
 from clouds.sweep.shared import FOLDER
 

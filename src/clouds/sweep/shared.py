@@ -14,9 +14,9 @@ from filelock import FileLock
 from clouds.assemble import has_model
 from clouds.base.files import make_folder
 from clouds.base.progress import say
+from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
+from clouds.config.runs import RUNNING, flat
 from clouds.pipeline import train
-from clouds.runs import RUNNING, flat
-from clouds.settings import Audit, Generate, Prompts, Recipe, SelfTrain
 
 JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.", "train.joint_learning_rate")
 FOLDER = "warmup-"  # no job's name begins so: that is a key or seed

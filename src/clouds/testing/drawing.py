@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clouds.config.recipe import Generate
 from clouds.foundation.diffusion import ImageGenerator, build_generator
-from clouds.settings import Generate
 from clouds.testing.shared import undisturbed
 
 PROMPTS = ["A photo of a city street in fog, cars.", "A photo of a motorway at night.", "A photo of a village, sheep."]

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clouds.classes import COLORS
+from clouds.config.recipe import Loss
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter
-from clouds.settings import Loss
 
 SYNONYMS = [["road", "street", "lane"], ["sky"], ["car", "cars"], ["tree", "bush"]]
 CLASSES = [group[0] for group in SYNONYMS]

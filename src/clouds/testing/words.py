@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from clouds.config.recipe import Prompts
 from clouds.foundation.clip import Text, build_text
 from clouds.foundation.language import PromptWriter, build_writer
 from clouds.foundation.sources import check_text
-from clouds.settings import Prompts
 from clouds.testing.shared import undisturbed
 
 REQUEST = ["a village street, in fog", "a motorway, at night, lorries", "a suburban road, in snow"]

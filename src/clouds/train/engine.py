@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from clouds.base.progress import say
+from clouds.config.recipe import Recipe, Train
+from clouds.config.runs import flat
 from clouds.errors import UsageError
 from clouds.model.segmenter import Segmenter
-from clouds.runs import flat
-from clouds.settings import Recipe, Train
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from clouds.base.files import write_json
 from clouds.base.progress import say, track
+from clouds.config.recipe import Recipe
 from clouds.data.loaders import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped, cause
 from clouds.foundation.adapt import Rein
@@ -20,7 +21,6 @@ from clouds.model.loss import Totals, criterion, totals
 from clouds.model.segmenter import Segmenter
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.work import Work
-from clouds.settings import Recipe
 from clouds.train.engine import Engine
 from clouds.train.log import MetricsLog, save_panel
 from clouds.train.state import load_state, save_state, sum_work

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from clouds.base.progress import say
+from clouds.config.recipe import Recipe
 from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
 from clouds.domains import Domain, all_domains
@@ -14,7 +15,6 @@ from clouds.model.checkpoint import save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict import Predictor
-from clouds.settings import Recipe
 from clouds.train.engine import Engine
 from clouds.train.state import Progress
 

@@ -4,17 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from clouds.plugged import OWN
-from clouds.settings.kinds import (
-    Count,
-    Float,
-    Int,
-    Positive,
-    Settings,
-    Share,
-    Weight,
-    one_of,
-)
+from clouds.config.kinds import Count, Float, Int, Positive, Settings, Share, Weight, one_of
+from clouds.config.plugins import OWN
 
 
 class Lora(Settings):

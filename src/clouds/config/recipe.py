@@ -2,12 +2,12 @@
 
 from pydantic import model_validator
 
-from clouds.plugged import is_plugged
-from clouds.settings.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
-from clouds.settings.kinds import Settings, Whole
-from clouds.settings.learning import Evaluate, SelfTrain, Train
-from clouds.settings.network import Lora, Loss, Model, ReinSettings
-from clouds.settings.sources import Augment, Data, LabelledSet
+from clouds.config.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
+from clouds.config.kinds import Settings, Whole
+from clouds.config.learning import Evaluate, SelfTrain, Train
+from clouds.config.network import Lora, Loss, Model, ReinSettings
+from clouds.config.plugins import is_plugged
+from clouds.config.sources import Augment, Data, LabelledSet
 
 __all__ = [
     "Audit", "Augment", "Data", "Diffusion", "Evaluate", "Generate", "LabelledSet", "Lora", "Loss", "Model", "Prompts",

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.files import make_folder
+from clouds.check.contact import contact_sheet
+from clouds.check.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.classes import IGNORE, NAMES
-from clouds.config import dataset_recipe, is_recipe, load_recipe, recipe_names
+from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
+from clouds.config.recipe import LabelledSet, Recipe
 from clouds.data import streets
-from clouds.data.contact import contact_sheet
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
 from clouds.data.encode import write_png
-from clouds.data.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import learned_from, set_root
 from clouds.errors import UsageError
-from clouds.settings import LabelledSet, Recipe
 
 SCENES = 8  # rendered to look at
 RENDERED = "rendered"  # in place of a root

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clouds.assemble import build_segmenter
@@ -12,20 +13,23 @@ from clouds.base.files import sha256
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
 from clouds.classes import NAMES
-from clouds.config import is_recipe, load_recipe
+from clouds.config.load import is_recipe, load_recipe
+from clouds.config.recipe import Recipe, SelfTrain
 from clouds.data.decode import ENDINGS
 from clouds.data.loaders import read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
 from clouds.foundation.pictures import Clip, Embedded
+from clouds.foundation.sam import PromptableSegmenter
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
 from clouds.model.hub import model_folder
+from clouds.model.segmenter import Segmenter
 from clouds.predict import load
 from clouds.report.audit import write_audit_page
-from clouds.selftrain.judge import judge
-from clouds.settings import Recipe
+from clouds.selftrain.refine import refine_map
+from clouds.selftrain.teacher import predictions
 
 
 def audit(
@@ -93,3 +97,37 @@ def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callab
         raise IndexError(k)
 
     return source, sum(lengths), read
+
+
+SEED = 0  # of the prompt points: an audit that is run again sees the same
+
+
+def judge(
+    model: Segmenter, segmenter: PromptableSegmenter, settings: SelfTrain
+) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
+    """-> see(image (H, W, 3) uint8): {"classes": share of the pixels of each of the model's classes,
+    "confidence": mean over the pixels, "decided": share of pixels that refinement decided, "agreement": share of those
+    that it gave the teacher's class, None where it decided none}."""
+
+    def see(image: NDArray[np.uint8]) -> dict[str, Any]:
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).to(model.mean.device)
+        labels, confidence = (found[0].cpu().numpy() for found in predictions(model, batch))
+        refined = refine_map(
+            labels,
+            segmenter.encode(image),
+            segmenter,
+            seed=SEED,
+            points=settings.points,
+            floor=settings.floor,
+            strategy=settings.strategy,
+            max_swallow=settings.max_swallow,
+        )
+        shares = np.bincount(labels.ravel(), minlength=len(model.classes)) / labels.size
+        return {
+            "classes": [round(float(share), 5) for share in shares],
+            "confidence": round(float(confidence.mean()), 4),
+            "decided": round(refined.decided, 4),
+            "agreement": round(1 - refined.changed / refined.decided, 4) if refined.decided else None,
+        }
+
+    return see

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from clouds.plugged import OWN, is_plugged
+from clouds.config.plugins import OWN, is_plugged
 
 
 def _no_switch(value: Any) -> Any:

@@ -5,14 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from clouds.settings.drawing import RestyledSource
-from clouds.settings.kinds import (
-    Count,
-    Positive,
-    Settings,
-    Share,
-    Side,
-)
+from clouds.config.drawing import RestyledSource
+from clouds.config.kinds import Count, Positive, Settings, Share, Side
 
 
 class LabelledSet(Settings):

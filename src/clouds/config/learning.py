@@ -5,18 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from clouds.plugged import OWN
-from clouds.settings.kinds import (
-    Count,
-    Device,
-    Float,
-    Int,
-    Positive,
-    Settings,
-    Share,
-    Whole,
-    one_of,
-)
+from clouds.config.kinds import Count, Device, Float, Int, Positive, Settings, Share, Whole, one_of
+from clouds.config.plugins import OWN
 
 
 class SelfTrain(Settings):

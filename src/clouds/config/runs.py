@@ -7,9 +7,9 @@ import yaml
 
 from clouds.base.files import write_text
 from clouds.base.machine import commit, hardware, versions
-from clouds.config import check
+from clouds.config.load import check
+from clouds.config.recipe import Recipe
 from clouds.errors import DataError, UsageError
-from clouds.settings import Recipe
 
 # settings that may change between two calls on one run folder
 SCORING = ("evaluate.", "data.root")

@@ -14,27 +14,33 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
 from clouds.base.files import read_jsonl
 from clouds.base.machine import usable_device
-from clouds.config import check
+from clouds.classes import COLORS, NAMES, SYNONYMS
+from clouds.config.load import check
+from clouds.config.recipe import Recipe
 from clouds.data.datasets import open_dataset
 from clouds.data.encode import write_png
 from clouds.data.labels import find_label_set
-from clouds.data.loaders import Batches
+from clouds.data.loaders import Batch, Batches
 from clouds.data.source import Source
 from clouds.domains import Domain
 from clouds.errors import UsageError
 from clouds.evaluate import evaluate
+from clouds.foundation.sam import PromptableSegmenter, load_segmenter, segmenter_place
+from clouds.foundation.sources import CLIP, clip_config
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict import Predictor
+from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.region_files import make_regions, read_regions
 from clouds.selftrain.teacher import Teacher
-from clouds.settings import Recipe
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
-from clouds.train.stand_ins import SQUARES, TimedLabeller, label_squares, local_segmenter, random_model
 
 STEPS = 2
 IDLE = 0.6  # of its threads a step keeps at least so many busy, where nothing else runs
@@ -162,7 +168,7 @@ def _train(
 
 def _labeller(
     model: Segmenter, recipe: Recipe, images: list[Path], folder: Path, stand_ins: list[str]
-) -> TimedLabeller:
+) -> "TimedLabeller":
     chosen, regions = recipe.selftrain, None
     stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's, which is computed too")
     segmenter = local_segmenter(recipe, stand_ins)
@@ -191,3 +197,64 @@ def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:
         told.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is that "
                     "of one image at a time")  # fmt: skip
     return told
+
+
+SQUARES = 6  # a side, each a component of the stand-in for the teacher's map
+MINILM = 384  # numbers of an embedding of the text tower that is no CLIP's
+
+
+class TimedLabeller(PseudoLabeller):
+    """Pseudo-labels as always, by a teacher whose map is replaced by squares: a random one sees no component."""
+
+    def prepare(self, squares: NDArray[np.uint8]) -> None:
+        self.seconds: list[float] = []
+        predict, fixed = self.teacher.predict, torch.from_numpy(squares)
+
+        def see(images: Tensor) -> tuple[Tensor, Tensor]:
+            maps, sure = predict(images)
+            return fixed.to(maps.device).expand_as(maps), sure
+
+        self.teacher.predict = see  # type: ignore[method-assign]
+
+    def __call__(self, batch: Batch, step: int) -> Lesson:
+        began = time.monotonic()
+        lesson = super().__call__(batch, step)
+        self.seconds.append(time.monotonic() - began)
+        return lesson
+
+
+def random_model(recipe: Recipe) -> Segmenter:
+    """The recipe's network at a random start; its class names are random vectors."""
+    chosen = recipe.model
+    text_dim = clip_config(chosen.text)["embed_dim"] if chosen.text.startswith(CLIP) else MINILM
+    model = Segmenter(
+        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein"}),
+        adapt=chosen.adapter,
+        text_dim=text_dim,
+        classes=list(NAMES),
+        synonyms=[list(group) for group in SYNONYMS],
+        colors=[list(color) for color in COLORS],
+        shorter_side=recipe.evaluate.shorter_side,
+    )
+    model.vocabulary.copy_(F.normalize(torch.randn(model.vocabulary.shape), dim=-1))
+    return model
+
+
+def local_segmenter(recipe: Recipe, stand_ins: list[str]) -> PromptableSegmenter:
+    """The recipe's own if it is a local file, or needs none; else superpixels."""
+    chosen = recipe.selftrain
+    try:
+        place = segmenter_place(chosen.segmenter, chosen.segmenter_revision)
+    except UsageError:
+        place = "nowhere"
+    if not isinstance(place, str):
+        return load_segmenter(chosen.segmenter, recipe.train.device, chosen.segmenter_dtype,
+                              second_pass=chosen.second_pass)  # fmt: skip
+    stand_ins.append(f"superpixels in place of {chosen.segmenter}, which is no local file")
+    return load_segmenter("superpixels")
+
+
+def label_squares(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) uint8: squares of which neighbours have different classes."""
+    rows, columns = (np.arange(side) * SQUARES // side for side in size)
+    return ((rows[:, None] * 5 + columns * 2) % len(NAMES)).astype(np.uint8)

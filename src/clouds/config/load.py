@@ -10,9 +10,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from clouds.config.plugins import ROLES, is_plugged, plugged
+from clouds.config.recipe import LabelledSet, Recipe
 from clouds.errors import UsageError
-from clouds.plugged import ROLES, is_plugged, plugged
-from clouds.settings import LabelledSet, Recipe
 
 
 def recipe_names() -> list[str]:
