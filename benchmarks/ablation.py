@@ -23,7 +23,8 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.data import streets
 from clouds.data.datasets import open_dataset
-from clouds.data.loaders import Batches, read_image
+from clouds.data.images import read_image
+from clouds.data.loaders import Batches
 from clouds.data.source import make_source, open_sets
 from clouds.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate import evaluate

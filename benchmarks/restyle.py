@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from clouds.classes import NAMES
 from clouds.config.recipe import Restyle
 from clouds.data import streets
-from clouds.data.encode import write_png
-from clouds.data.loaders import read_image
+from clouds.data.images import read_image, write_png
 from clouds.errors import BackendError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, build_restyler

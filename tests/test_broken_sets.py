@@ -9,8 +9,7 @@ import pytest
 
 from clouds.data import open_dataset
 from clouds.data.datasets import DATASETS, FOLDERS, dataset_names
-from clouds.data.missing import MissingSplitError
-from clouds.data.pairing import scan
+from clouds.data.pairing import MissingSplitError, scan
 from clouds.errors import DataError, UsageError
 from fabricate import SIZE, as_folder, as_zip, jpg, make, picture, png, png16, polygons
 

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from clouds.data.cache import DAY, DecodedCache
 from clouds.data.datasets import Segmentation
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.data.source import Source
 from clouds.errors import DataError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clouds.data.decode import LazyImage, decode_image
+from clouds.data.images import LazyImage, decode_image
 from clouds.errors import DataError
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import tiny
 from clouds.data.augment import GREY, distort, hide, jitter, paste, resized_window, scale_crop
-from clouds.data.encode import write_png
-from clouds.data.loaders import Batches, batches, read_image
+from clouds.data.images import read_image, write_png
+from clouds.data.loaders import Batches, batches
 from clouds.errors import DataError
 
 AUGMENT = ()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tiny
 from clouds.data import rare
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.data.loaders import Batches
 from clouds.data.order import BLOCK, Order
 from clouds.data.rare import RareClasses, class_pixels

@@ -24,7 +24,7 @@ from clouds.base.files import read_json, read_jsonl
 from clouds.config import runs
 from clouds.config.load import load_recipe
 from clouds.config.runs import load_run, open_run
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.data.source import make_source, open_sets
 from clouds.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.errors import CloudsError, DataError, UsageError

@@ -26,7 +26,7 @@ from clouds.annotations import polygons, rle
 from clouds.base.files import read_jsonl
 from clouds.classes import COLORS, NAMES
 from clouds.cli import run as command
-from clouds.data.decode import decode_polygons
+from clouds.data.encodings import decode_polygons
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.inputs import gather
 from clouds.predict import Predictor

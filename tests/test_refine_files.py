@@ -12,7 +12,7 @@ import tiny
 import tiny_sam
 from clouds import cli
 from clouds import refine_files as module
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.errors import UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import Superpixels

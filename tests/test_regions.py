@@ -19,7 +19,7 @@ from clouds import assemble, cli
 from clouds.base.shards import Shard
 from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
-from clouds.data.decode import decode_image
+from clouds.data.images import decode_image
 from clouds.data.loaders import Batches
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.sam import load_segmenter

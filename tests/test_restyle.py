@@ -20,12 +20,10 @@ from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard
 from clouds.config.load import load_recipe
 from clouds.config.runs import load_run
-from clouds.data.decode import decode_image
-from clouds.data.encode import write_png
+from clouds.data.images import decode_image, write_png
 from clouds.data.loaders import Batches
 from clouds.data.rare import RareClasses, class_pixels
-from clouds.data.restyled import Restyled
-from clouds.data.source import make_source, open_sets
+from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
 from clouds.foundation.colours import ColourStatistics
 from clouds.generate.images import draw

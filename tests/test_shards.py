@@ -18,7 +18,7 @@ from clouds import cli
 from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard, held, parse_shard
 from clouds.config.load import load_recipe
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.diffusion import StreetsGenerator
 from clouds.generate.adopt import adopt

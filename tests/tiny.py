@@ -9,7 +9,7 @@ import torch
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.datasets import open_dataset
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.data.source import Source
 from clouds.testing.models import CLASSES as CLASSES
 from clouds.testing.models import PALETTE

@@ -12,7 +12,7 @@ from clouds.config.recipe import Recipe
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
 from clouds.data.labels import LabelSet, find_label_set
-from clouds.data.missing import MissingSplitError
+from clouds.data.pairing import MissingSplitError
 from clouds.errors import DataError, UsageError
 
 RENDERED = ("town", "fog", "night", "rain", "snow")

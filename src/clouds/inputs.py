@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from clouds.base.progress import say
-from clouds.data.decode import ENDINGS
+from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
 from clouds.pictures import Pixels, read_upright, upright_image
 from clouds.result import ending_of

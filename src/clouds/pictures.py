@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from clouds.data.decode import decode_image, orientation
+from clouds.data.images import decode_image, orientation
 from clouds.errors import DataError
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB

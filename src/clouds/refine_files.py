@@ -16,8 +16,8 @@ from clouds.base.files import make_folder, read_jsonl, write_jsonl
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
 from clouds.base.shards import locked
-from clouds.data.decode import ENDINGS, decode_image, decode_label
-from clouds.data.encode import write_png
+from clouds.data.encodings import decode_label
+from clouds.data.images import ENDINGS, decode_image, write_png
 from clouds.errors import DataError, UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.sam import (

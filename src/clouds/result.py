@@ -13,7 +13,7 @@ from clouds.annotations import coco_annotations, coco_categories, polygons
 from clouds.base.files import whole_file, write_json
 from clouds.classes import NAMES
 from clouds.data.codes import CITYSCAPES_IDS
-from clouds.data.encode import encode_image
+from clouds.data.images import encode_image
 from clouds.errors import UsageError
 
 PHOTO_ENDINGS = (".jpg", ".jpeg")

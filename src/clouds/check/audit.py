@@ -15,8 +15,7 @@ from clouds.base.progress import say
 from clouds.classes import NAMES
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
-from clouds.data.decode import ENDINGS
-from clouds.data.loaders import read_image
+from clouds.data.images import ENDINGS, read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
 from clouds.foundation.pictures import Clip, Embedded

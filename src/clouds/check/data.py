@@ -16,7 +16,7 @@ from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_na
 from clouds.config.recipe import LabelledSet, Recipe
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import learned_from, set_root

@@ -15,8 +15,7 @@ from clouds.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
-from clouds.data.missing import MissingSplitError, NoFilesError
-from clouds.data.pairing import Problem, fill, scan
+from clouds.data.pairing import MissingSplitError, NoFilesError, Problem, fill, scan
 from clouds.errors import DataError
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are

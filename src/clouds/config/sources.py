@@ -15,7 +15,7 @@ class LabelledSet(Settings):
     ``root``: the dataset's own folder or archive; without it the dataset's folder below ``data.root``. ``weight``: its
     share of the draws against the other sets'. ``own_car``: "ignore" takes the recording car's own bonnet, a vehicle at
     the bottom of every label map, out of the labels. ``version`` where several exist (mapillary, carla). The keys from
-    ``images`` on tell the dataset "folder" its layout, see ``clouds.data.folder.folder_spec``; ``label_set`` may be a
+    ``images`` on tell the dataset "folder" its layout, see ``clouds.data.layouts.folder_spec``; ``label_set`` may be a
     set of one's own: class -> the Cityscapes classes it holds.
     """
 

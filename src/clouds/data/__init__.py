@@ -4,8 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clouds.data.datasets import ACDC as ACDC
+    from clouds.data.datasets import BDD100K as BDD100K
+    from clouds.data.datasets import CARLA as CARLA
     from clouds.data.datasets import FOLDERS as FOLDERS
+    from clouds.data.datasets import GTA5 as GTA5
+    from clouds.data.datasets import IDD as IDD
+    from clouds.data.datasets import CamVid as CamVid
+    from clouds.data.datasets import Cityscapes as Cityscapes
+    from clouds.data.datasets import DarkZurich as DarkZurich
+    from clouds.data.datasets import Folder as Folder
+    from clouds.data.datasets import Generated as Generated
+    from clouds.data.datasets import IDDLite as IDDLite
+    from clouds.data.datasets import Mapillary as Mapillary
     from clouds.data.datasets import Segmentation as Segmentation
+    from clouds.data.datasets import Synthia as Synthia
+    from clouds.data.datasets import UrbanSyn as UrbanSyn
     from clouds.data.datasets import dataset_names as dataset_names
     from clouds.data.datasets import open_dataset as open_dataset
     from clouds.data.labels import LABEL_SETS as LABEL_SETS
@@ -14,48 +28,6 @@ if TYPE_CHECKING:
     from clouds.data.labels import folding as folding
     from clouds.data.labels import make_label_set as make_label_set
     from clouds.data.labels import train_ids as train_ids
-    from clouds.data.named import (
-        ACDC as ACDC,
-    )
-    from clouds.data.named import (
-        BDD100K as BDD100K,
-    )
-    from clouds.data.named import (
-        CARLA as CARLA,
-    )
-    from clouds.data.named import (
-        GTA5 as GTA5,
-    )
-    from clouds.data.named import (
-        IDD as IDD,
-    )
-    from clouds.data.named import (
-        CamVid as CamVid,
-    )
-    from clouds.data.named import (
-        Cityscapes as Cityscapes,
-    )
-    from clouds.data.named import (
-        DarkZurich as DarkZurich,
-    )
-    from clouds.data.named import (
-        Folder as Folder,
-    )
-    from clouds.data.named import (
-        Generated as Generated,
-    )
-    from clouds.data.named import (
-        IDDLite as IDDLite,
-    )
-    from clouds.data.named import (
-        Mapillary as Mapillary,
-    )
-    from clouds.data.named import (
-        Synthia as Synthia,
-    )
-    from clouds.data.named import (
-        UrbanSyn as UrbanSyn,
-    )
 
 _HOME = {
     "labels": ("LABEL_SETS", "LabelSet", "colorize", "folding", "make_label_set", "train_ids"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from clouds.classes import IGNORE
-from clouds.data.decode import LazyImage
+from clouds.data.images import LazyImage
 
 Image = NDArray[np.uint8]
 Picture = Image | LazyImage

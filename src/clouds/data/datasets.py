@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from torch.utils.data import Dataset
 
 from clouds.classes import IGNORE
 from clouds.config.plugins import OWN, is_plugged, plugged
-from clouds.data.decode import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.encodings import LabelReader
-from clouds.data.folder import folder_spec
+from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
-from clouds.data.layouts import DATASETS, Spec
+from clouds.data.layouts import DATASETS, Spec, folder_spec
 from clouds.data.pairing import Sample, Scan, scan
 from clouds.errors import DataError, UsageError
 
@@ -172,3 +171,95 @@ def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any]
     if options:
         raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is told its layout")
     return spec
+
+
+class _Named(Segmentation):
+    dataset: ClassVar[str]
+
+    def __init__(self, root: str | Path, split: str | None = None, **options: Any) -> None:
+        """``root``: the dataset's own folder, or an archive of it. Options as in ``Segmentation``."""
+        super().__init__(self.dataset, root, split, **options)
+
+
+class ACDC(_Named):
+    """Adverse conditions, all four of them; ``open_dataset("acdc-fog", ...)`` for one."""
+
+    dataset = "acdc"
+
+
+class BDD100K(_Named):
+    """The 10k images with semantic masks. Splits train, val, all."""
+
+    dataset = "bdd100k"
+
+
+class CamVid(_Named):
+    """Cambridge streets, 11 classes."""
+
+    dataset = "camvid"
+
+
+class CARLA(_Named):
+    """Captures of the simulator's camera and semantic camera, in images/ and labels/."""
+
+    dataset = "carla"
+
+
+class Cityscapes(_Named):
+    """The fine annotations, 19 classes."""
+
+    dataset = "cityscapes"
+
+
+class DarkZurich(_Named):
+    """Night in Zurich; the 50 validation images have labels."""
+
+    dataset = "dark-zurich"
+
+
+class Folder(_Named):
+    """Any images and labels: say where they are and what the values mean (``clouds.data.layouts.folder_spec``)."""
+
+    dataset = "folder"
+
+
+class Generated(_Named):
+    """A generated set: images and ``metadata.jsonl``, no labels."""
+
+    dataset = "generated"
+
+
+class GTA5(_Named):
+    """Playing for Data: frames of a game, labelled with Cityscapes ids."""
+
+    dataset = "gta5"
+
+
+class IDD(_Named):
+    """India Driving Dataset, segmentation, read from its polygons."""
+
+    dataset = "idd"
+
+
+class IDDLite(_Named):
+    """The small India Driving Dataset, 7 groups."""
+
+    dataset = "idd-lite"
+
+
+class Mapillary(_Named):
+    """Mapillary Vistas v1.2 or v2.0."""
+
+    dataset = "mapillary"
+
+
+class Synthia(_Named):
+    """SYNTHIA-RAND-CITYSCAPES, 16 classes."""
+
+    dataset = "synthia"
+
+
+class UrbanSyn(_Named):
+    """Synthetic streets, 19 classes."""
+
+    dataset = "urbansyn"

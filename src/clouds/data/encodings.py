@@ -1,13 +1,17 @@
 """From a label file as published to indices of a label set, by table look-up; one way of reading per encoding."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
-from clouds.data.decode import MAX_PIXELS, apply_table, decode_label, decode_polygons
+from clouds.classes import IGNORE
+from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow
 from clouds.data.labels import UNKNOWN, LabelSet, class_index, value_table
-from clouds.data.layouts import Layout
+from clouds.data.layouts import ENCODINGS, Layout
 from clouds.errors import DataError, UsageError
 
 Raw = NDArray[np.uint8] | NDArray[np.uint16]
@@ -66,4 +70,77 @@ class LabelReader:
     }
 
 
-ENCODINGS = ("index", "red", "colour", "polygons")
+def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Bytes of a label PNG -> its stored values: (H, W), or (H, W, 3) where it has colour channels (R first).
+
+    A palette image gives indices, not colours. 16-bit files keep their 16 bits.
+    """
+    opened = _header(data, where, max_pixels)
+    if opened.format != "PNG":
+        raise DataError(f"{where}: a label as {opened.format}; expected PNG, lossy compression changes class values")
+    if data[24] == 16:
+        stored = _opencv(data, where, cv2.IMREAD_UNCHANGED)
+        return stored if stored.ndim == 2 else np.ascontiguousarray(stored[..., 2::-1])  # BGR(A) -> RGB
+    values = _pillow(opened, where, {"P": "P", "L": "L", "1": "L", "LA": "L"}.get(opened.mode, "RGB"))
+    if data[24] < 8 and opened.mode != "P":  # Pillow stretches grey of 1, 2 or 4 bits over 0..255: undo it
+        values //= np.uint8(255 // (2 ** data[24] - 1))
+    return values
+
+
+def decode_polygons(
+    data: bytes, where: str, names: Mapping[str, int], max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """A Cityscapes-style polygon file -> (H, W) uint8 indices: ``names[label]`` painted in order, later over earlier.
+
+    Pixels under no polygon are 255. A label that ``names`` lacks is an error; so is one that is not such a file.
+    """
+    try:
+        content = json.loads(data)
+        width, height = int(content["imgWidth"]), int(content["imgHeight"])
+        shapes = [
+            (str(each["label"]), [(float(x), float(y)) for x, y in each["polygon"]])
+            for each in content["objects"]
+            if not each.get("deleted", 0)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where}: not a polygon label file ({error!r}); fetch it again") from error
+    if not 0 < width * height <= max_pixels:
+        raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
+    if strange := sorted({name for name, _ in shapes if _base(name, names) not in names}):
+        raise DataError(f"{where}: labels {', '.join(strange)} are outside this dataset's label map")
+    canvas = Image.new("L", (width, height), IGNORE)
+    draw = ImageDraw.Draw(canvas)
+    for name, corners in shapes:
+        if len(corners) > 2:
+            draw.polygon(corners, fill=names[_base(name, names)])
+    return np.array(canvas)
+
+
+def _base(name: str, names: Mapping[str, int]) -> str:
+    """A crowd of a class is labelled "<class>group"."""
+    return name.removesuffix("group") if name not in names else name
+
+
+def apply_table(
+    raw: NDArray[np.uint8] | NDArray[np.uint16], table: NDArray[np.uint8], where: str
+) -> NDArray[np.uint8]:
+    """(H, W) stored values -> (H, W) uint8 indices; DataError naming ``where`` and the values ``table`` leaves out."""
+    if raw.dtype != np.uint8:
+        if raw.size and int(raw.max()) > 255:
+            raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
+        raw = raw.astype(np.uint8)
+    label: NDArray[np.uint8] = cv2.LUT(np.ascontiguousarray(raw), table)
+    if (label == UNKNOWN).any():
+        strange = np.unique(raw[label == UNKNOWN])
+        some = ", ".join(map(str, strange[:12])) + (", ..." if len(strange) > 12 else "")
+        raise DataError(
+            f"{where}: label values {some} are outside this dataset's label map "
+            f"(it defines {_ranges(np.flatnonzero(table != UNKNOWN))}); wrong kind of label file, or a wrong label map"
+        )
+    return label
+
+
+def _ranges(values: NDArray[np.intp]) -> str:
+    """Sorted integers as text, runs joined: 0-11, 255."""
+    runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs if len(run))

@@ -18,11 +18,10 @@ from clouds.classes import IGNORE
 from clouds.config.recipe import Recipe
 from clouds.data.augment import distort, hide, jitter, paste, scale_crop
 from clouds.data.bad import BadFiles
-from clouds.data.decode import decode_image
+from clouds.data.images import read_image
 from clouds.data.order import Order
 from clouds.data.rare import RareClasses
-from clouds.data.restyled import Restyled
-from clouds.data.source import Source
+from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
 TRIES = 100  # samples in a row that may be bad
@@ -43,21 +42,6 @@ class Batch(TypedDict):
     ids: Tensor
     flipped: Tensor
     clean: Tensor
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """RGB uint8 (H, W, 3); raises DataError naming the file."""
-    return decode_image(_bytes(path), str(path))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
-        raise DataError(f"{path}: an empty file; delete it to have it made again, or restore it")
-    return data
 
 
 class Sample(NamedTuple):

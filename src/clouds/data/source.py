@@ -4,7 +4,7 @@ The embedded one is rendered: street scenes of one clean town, drawn once into t
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
+from clouds.classes import IGNORE, NAMES
 from clouds.config.recipe import Data, LabelledSet, Recipe
 from clouds.data import streets
+from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
-from clouds.data.decode import LazyImage
-from clouds.data.encode import write_png
+from clouds.data.images import LazyImage, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
-from clouds.data.own_car import LOOKED_AT, find_own_car, without
+from clouds.data.pairing import Place
 from clouds.errors import DataError, UsageError
 
 Picture = NDArray[np.uint8] | LazyImage
@@ -180,3 +181,63 @@ def render_source(recipe: Recipe, folder: Path) -> Segmentation:
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):
         pass
     return Segmentation("folder", folder, images="images/{key}.png", labels="labels/{key}.png")
+
+
+LOOKED_AT = 60  # label maps of a set, evenly spaced
+ALWAYS = 0.9  # the share of them that shows a vehicle at the pixel
+VEHICLES = [NAMES.index(name) for name in ("car", "truck", "bus", "train", "motorcycle")]
+
+
+def find_own_car(labels: list[NDArray[np.uint8]]) -> NDArray[np.bool_] | None:
+    """Train ids (H, W) of images of one recording -> where its own car is, bool (H, W); None where none is seen.
+
+    It is what is a vehicle in nearly all of them and touches the bottom edge, with a rim of 1 % of the height. A few
+    images, or such of different sizes, tell nothing.
+    """
+    if len(labels) < 5 or len({label.shape for label in labels}) > 1:
+        return None
+    share = np.mean([np.isin(label, VEHICLES) for label in labels], axis=0)
+    _, pieces = cv2.connectedComponents((share >= ALWAYS).astype(np.uint8))
+    own = np.isin(pieces, np.setdiff1d(pieces[-1], 0))
+    if not own.any():
+        return None
+    rim = 2 * max(round(0.01 * len(own)), 1) + 1
+    grown: NDArray[np.bool_] = cv2.dilate(own.astype(np.uint8), np.ones((rim, rim), np.uint8)).astype(np.bool_)
+    return grown
+
+
+def without(label: NDArray[np.uint8], own: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """The label (H, W) with 255 where the own car is; as it is where that has another size."""
+    if own is None or own.shape != label.shape:
+        return label
+    return np.where(own, np.uint8(IGNORE), label)
+
+
+class Restyled:
+    """The variants of a source's images. ``pair(index, rng)`` is a sample of the source, restyled or not."""
+
+    def __init__(self, source: Source, folder: Path, variants: Mapping[int, list[str]], share: float) -> None:
+        """variants: index in the source -> files in ``folder``; share: how often a draw shows one of them."""
+        self.source, self.folder, self.variants, self.share = source, Folder(folder), variants, share
+
+    def pair(self, index: int, rng: np.random.Generator) -> tuple[Picture, NDArray[np.uint8]]:
+        """Image (H, W, 3) to be sliced, and label (H, W) of train ids, uint8, as ``Source`` gives them.
+
+        An image without variants is shown as it is. DataError names a file that cannot be read or has another size.
+        """
+        chosen = rng.random() < self.share
+        names = self.variants.get(index)
+        if not (chosen and names):
+            return self.source[index]
+        place, label = Place(self.folder, names[int(rng.integers(len(names)))]), self.source.label(index)
+        image = self._image(place)
+        if image.shape[:2] != label.shape:
+            (h, w), (lh, lw) = image.shape[:2], label.shape
+            raise DataError(f"{place}: is {w}x{h} but the label of its source {lw}x{lh}; delete it, then train again")
+        return image, label
+
+    def _image(self, place: Place) -> Picture:
+        cache = self.source.cache
+        if cache is None:
+            return LazyImage(place.read(), str(place))
+        return cache.get(identity(place), lambda: np.asarray(LazyImage(place.read(), str(place))))

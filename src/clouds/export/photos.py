@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 
 from clouds.data import streets
-from clouds.data.decode import ENDINGS
+from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 from clouds.model.inference import Size
 from clouds.pictures import Pixels, as_rgb

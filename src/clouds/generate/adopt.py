@@ -8,7 +8,7 @@ from typing import Any
 from clouds.base.files import decode, make_folder, read_jsonl, sha256, write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST
-from clouds.data.decode import ENDINGS, image_size
+from clouds.data.images import ENDINGS, image_size
 from clouds.errors import DataError, UsageError
 from clouds.generate.images import read_set
 

@@ -20,7 +20,7 @@ from clouds.base.files import write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held, locked
 from clouds.config.recipe import Audit
-from clouds.data.decode import decode_image
+from clouds.data.images import decode_image
 from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
 from clouds.generate.duplicates import twins
 from clouds.generate.manifest import read_manifest, strays

@@ -16,7 +16,7 @@ from clouds.base.files import read_jsonl, write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
 from clouds.config.recipe import Recipe
-from clouds.data.encode import write_png
+from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.diffusion import build_generator
 from clouds.generate.looks import look_of

@@ -17,7 +17,7 @@ from clouds.classes import NAMES
 from clouds.config.recipe import Recipe, Restyle
 from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS
-from clouds.data.decode import ENDINGS, decode_image, image_size
+from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.errors import UsageError
 from clouds.foundation.language import Grammar
 from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler

@@ -6,7 +6,7 @@ from typing import Any
 
 from clouds.base.files import decode
 from clouds.base.shards import MANIFEST, PARTS
-from clouds.data.decode import ENDINGS
+from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
 
 DAMAGED = "metadata.damaged.jsonl"  # a copy of the manifest as it was, kept when lines of it were lost

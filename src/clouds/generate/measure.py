@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import make_folder
 from clouds.base.progress import track
-from clouds.data.decode import decode_image
+from clouds.data.images import decode_image
 from clouds.errors import DataError
 from clouds.generate.duplicates import perceptual_hash
 

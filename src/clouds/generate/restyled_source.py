@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from clouds.base.files import read_jsonl
 from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.config.recipe import Recipe, RestyledSource
-from clouds.data.restyled import Restyled
-from clouds.data.source import Source
+from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.styles import DIFFUSERS, build_restyler
 from clouds.generate.images import Row, kept, make_set

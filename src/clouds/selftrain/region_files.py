@@ -20,7 +20,7 @@ from clouds.base.files import whole_file
 from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, locked
 from clouds.config.recipe import SelfTrain
-from clouds.data.decode import decode_image
+from clouds.data.images import decode_image
 from clouds.errors import DataError
 from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
 from clouds.selftrain.everything import find_regions

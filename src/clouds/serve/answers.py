@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from clouds.data.encode import encode_image
+from clouds.data.images import encode_image
 from clouds.result import PICTURES, Result
 from clouds.serve.batching import Done, Served
 

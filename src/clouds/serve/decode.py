@@ -5,7 +5,7 @@ The pixels are those that ``clouds predict`` sees of the same file, upright.
 
 import re
 
-from clouds.data.decode import decode_image, image_size, orientation
+from clouds.data.images import decode_image, image_size, orientation
 from clouds.errors import DataError
 from clouds.pictures import Pixels, turned
 from clouds.serve.service import Refused

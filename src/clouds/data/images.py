@@ -5,20 +5,19 @@ checks the stream), JPEG and 16-bit PNG through OpenCV (twice as fast, and Pillo
 not applied, because labels are drawn on the stored pixels; ``orientation`` tells it to who wants it.
 """
 
-import json
+import hashlib
 import warnings
 import zlib
-from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, JpegImagePlugin, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from clouds.classes import IGNORE
-from clouds.data.labels import UNKNOWN
+from clouds.base.files import whole_file
 from clouds.errors import DataError
 
 MAX_PIXELS = 200_000_000  # images above are refused unread: nothing in this field is larger than 30 million
@@ -116,82 +115,6 @@ def _shorter_png(data: bytes, rows: int) -> bytes:
     return b"".join((data[:12], header, zlib.crc32(header).to_bytes(4, "big"), data[33:]))
 
 
-def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Bytes of a label PNG -> its stored values: (H, W), or (H, W, 3) where it has colour channels (R first).
-
-    A palette image gives indices, not colours. 16-bit files keep their 16 bits.
-    """
-    opened = _header(data, where, max_pixels)
-    if opened.format != "PNG":
-        raise DataError(f"{where}: a label as {opened.format}; expected PNG, lossy compression changes class values")
-    if data[24] == 16:
-        stored = _opencv(data, where, cv2.IMREAD_UNCHANGED)
-        return stored if stored.ndim == 2 else np.ascontiguousarray(stored[..., 2::-1])  # BGR(A) -> RGB
-    values = _pillow(opened, where, {"P": "P", "L": "L", "1": "L", "LA": "L"}.get(opened.mode, "RGB"))
-    if data[24] < 8 and opened.mode != "P":  # Pillow stretches grey of 1, 2 or 4 bits over 0..255: undo it
-        values //= np.uint8(255 // (2 ** data[24] - 1))
-    return values
-
-
-def decode_polygons(
-    data: bytes, where: str, names: Mapping[str, int], max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
-    """A Cityscapes-style polygon file -> (H, W) uint8 indices: ``names[label]`` painted in order, later over earlier.
-
-    Pixels under no polygon are 255. A label that ``names`` lacks is an error; so is one that is not such a file.
-    """
-    try:
-        content = json.loads(data)
-        width, height = int(content["imgWidth"]), int(content["imgHeight"])
-        shapes = [
-            (str(each["label"]), [(float(x), float(y)) for x, y in each["polygon"]])
-            for each in content["objects"]
-            if not each.get("deleted", 0)
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{where}: not a polygon label file ({error!r}); fetch it again") from error
-    if not 0 < width * height <= max_pixels:
-        raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
-    if strange := sorted({name for name, _ in shapes if _base(name, names) not in names}):
-        raise DataError(f"{where}: labels {', '.join(strange)} are outside this dataset's label map")
-    canvas = Image.new("L", (width, height), IGNORE)
-    draw = ImageDraw.Draw(canvas)
-    for name, corners in shapes:
-        if len(corners) > 2:
-            draw.polygon(corners, fill=names[_base(name, names)])
-    return np.array(canvas)
-
-
-def _base(name: str, names: Mapping[str, int]) -> str:
-    """A crowd of a class is labelled "<class>group"."""
-    return name.removesuffix("group") if name not in names else name
-
-
-def apply_table(
-    raw: NDArray[np.uint8] | NDArray[np.uint16], table: NDArray[np.uint8], where: str
-) -> NDArray[np.uint8]:
-    """(H, W) stored values -> (H, W) uint8 indices; DataError naming ``where`` and the values ``table`` leaves out."""
-    if raw.dtype != np.uint8:
-        if raw.size and int(raw.max()) > 255:
-            raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
-        raw = raw.astype(np.uint8)
-    label: NDArray[np.uint8] = cv2.LUT(np.ascontiguousarray(raw), table)
-    if (label == UNKNOWN).any():
-        strange = np.unique(raw[label == UNKNOWN])
-        some = ", ".join(map(str, strange[:12])) + (", ..." if len(strange) > 12 else "")
-        raise DataError(
-            f"{where}: label values {some} are outside this dataset's label map "
-            f"(it defines {_ranges(np.flatnonzero(table != UNKNOWN))}); wrong kind of label file, or a wrong label map"
-        )
-    return label
-
-
-def _ranges(values: NDArray[np.intp]) -> str:
-    """Sorted integers as text, runs joined: 0-11, 255."""
-    runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs if len(run))
-
-
 def _pillow(opened: Image.Image, where: str, mode: str) -> NDArray[np.uint8]:
     try:
         if opened.mode == mode:
@@ -212,3 +135,37 @@ def _opencv(data: bytes, where: str, flags: int) -> NDArray[np.uint8]:
         raise DataError(f"{where}: cannot be decoded; truncated or damaged, fetch it again")
     decoded: NDArray[np.uint8] = pixels
     return decoded
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """RGB uint8 (H, W, 3); raises DataError naming the file."""
+    return decode_image(_bytes(path), str(path))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise DataError(f"{path}: an empty file; delete it to have it made again, or restore it")
+    return data
+
+
+def encode_image(picture: NDArray[np.uint8], where: str | Path, ending: str = ".png") -> bytes:
+    """RGB (H, W, 3) or grey (H, W) uint8 as PNG or, by its ending, JPEG. DataError names ``where`` it was to go."""
+    ok, data = cv2.imencode(ending, picture[..., ::-1] if picture.ndim == 3 else picture)
+    if not ok:
+        raise DataError(f"{where}: OpenCV could not encode a {ending} of shape {picture.shape}")
+    return bytes(data.tobytes())
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> str:
+    """Write RGB (H, W, 3) or grey (H, W) uint8 as PNG, whole or not at all; returns the file's SHA-256.
+
+    Encoded first, because cv2.imwrite is silent on a full disk.
+    """
+    data = encode_image(picture, path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
