@@ -22,9 +22,9 @@ from clouds.classes import IGNORE
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.data import streets
+from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import read_image
-from clouds.data.loaders import Batches
 from clouds.data.source import make_source, open_sets
 from clouds.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate import evaluate

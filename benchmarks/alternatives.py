@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from clouds.classes import COLORS, IGNORE, NAMES
-from clouds.data.loaders import Batches, batches
+from clouds.data.batches.batches import Batches, batches
 from clouds.foundation.packaged import efficientnet_lite0
 
 MEAN, STD = 127.0, 128.0

@@ -23,8 +23,8 @@ import torch
 import clouds
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.data import streets
-from clouds.export.onnx_file import onnx_model
-from clouds.export.runtimes import open_file
+from clouds.deploy.export.onnx_file import onnx_model
+from clouds.deploy.export.runtimes import open_file
 from clouds.model.segmenter import Segmenter
 from clouds.predict import Predictor
 

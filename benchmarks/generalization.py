@@ -40,8 +40,8 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import open_run
 from clouds.data import streets
+from clouds.data.batches.batches import Batches
 from clouds.data.datasets import FOLDERS, open_dataset
-from clouds.data.loaders import Batches
 from clouds.data.source import Source, make_source, open_sets
 from clouds.domains import Domain, photo_domain
 from clouds.evaluate import evaluate

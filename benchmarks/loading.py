@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 from clouds.base.files import whole_file
 from clouds.config.recipe import Recipe
 from clouds.data import streets
-from clouds.data.augment import jitter, scale_crop
+from clouds.data.batches.augment import jitter, scale_crop
 from clouds.data.cache import DecodedCache
 from clouds.data.datasets import open_dataset
 from clouds.data.source import Source

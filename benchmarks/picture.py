@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clouds.classes import IGNORE
+from clouds.data.batches.batches import read_label
 from clouds.data.images import read_image
 from clouds.data.labels import colorize
-from clouds.data.loaders import read_label
 
 TILE, GAP, HEAD, LEFT = 232, 10, 26, 64
 INK, PAPER = (32, 36, 44), (255, 255, 255)

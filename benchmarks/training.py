@@ -21,9 +21,9 @@ import torch
 from clouds.check.dry_run import TimedLabeller, label_squares, random_model
 from clouds.config.load import load_recipe
 from clouds.data import streets
+from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
-from clouds.data.loaders import Batches
 from clouds.data.source import Source
 from clouds.foundation.sam import load_segmenter
 from clouds.selftrain.teacher import Teacher

@@ -13,7 +13,7 @@ import tiny_vit
 from clouds.assemble import build_model
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Model
-from clouds.data.loaders import Batches
+from clouds.data.batches.batches import Batches
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.adapt import Rein, adapter_parameters
 from clouds.foundation.clip import check_adapter

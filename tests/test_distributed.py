@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from clouds.data.loaders import Batches
+from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.selftrain.pseudo import PseudoLabeller

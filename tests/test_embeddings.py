@@ -166,7 +166,7 @@ def test_masks_from_kept_embeddings_are_those_of_the_model(tmp_path):
 
 def test_training_from_kept_embeddings_equals_training_that_made_them(tmp_path):
     """A joint stage with SAM's architecture, then again in a run that may not encode at all."""
-    from clouds.data.loaders import Batches
+    from clouds.data.batches.batches import Batches
     from clouds.selftrain.pseudo import PseudoLabeller
     from clouds.selftrain.teacher import Teacher
     from clouds.train.loop import train_stage

@@ -16,10 +16,10 @@ from PIL import Image
 import tiny
 import tiny_clip
 from clouds.cli import run
+from clouds.deploy.export.photos import photos, variants
+from clouds.deploy.export.request import request
+from clouds.deploy.export.runtimes import LEAST, compare, demand
 from clouds.errors import BackendError, UsageError
-from clouds.export.photos import photos, variants
-from clouds.export.request import request
-from clouds.export.verify import LEAST, compare, demand
 from clouds.model.checkpoint import save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import merge
@@ -50,7 +50,7 @@ def picture(height, width, seed=0):
     (64, 96), (128, 256), (97, 61), (500, 333), (31, 50), (40, 63), (129, 65), (64, 64), (1, 300), (20, 9000),
 ])  # fmt: skip
 def test_the_first_end_is_predicts_resizing(size):
-    from clouds.export.ends import before
+    from clouds.deploy.export.graph_ends import before
 
     image = picture(*size)
     inner = Inference(64).sizes(size)[0]
@@ -68,7 +68,7 @@ def test_the_first_end_is_predicts_resizing(size):
 
 
 def test_the_first_end_leaves_images_alone_where_the_model_does():
-    from clouds.export.ends import before
+    from clouds.deploy.export.graph_ends import before
 
     image = picture(45, 70)
     padded, _, found = opened(before(0, MEAN, STD, None)).run(None, {"image": image.transpose(2, 0, 1)[None]})
@@ -79,7 +79,7 @@ def test_the_first_end_leaves_images_alone_where_the_model_does():
 
 @pytest.mark.parametrize(("inner", "size"), [((64, 96), (64, 96)), ((50, 70), (131, 180)), ((64, 33), (40, 20))])
 def test_the_last_end_is_predicts_merging(inner, size):
-    from clouds.export.ends import after
+    from clouds.deploy.export.graph_ends import after
 
     torch.manual_seed(0)
     logits = 3 * torch.randn(1, 7, 6)
@@ -96,14 +96,14 @@ def test_the_last_end_is_predicts_merging(inner, size):
 @pytest.fixture(scope="module")
 def traced(model_folder):
     """What one tracing of the small model gives, as the rest takes a blink."""
-    from clouds.export.network import network
+    from clouds.deploy.export.onnx_file import network
 
     return network(load(model_folder).model, None).SerializeToString()
 
 
 @pytest.fixture
 def quick(traced, monkeypatch):
-    from clouds.export import onnx_file
+    from clouds.deploy.export import onnx_file
 
     monkeypatch.setattr(onnx_file, "network", lambda model, padded: onnx.load_from_string(traced))
 

@@ -11,8 +11,8 @@ import yaml
 
 import tiny
 from clouds.cli import run as cli
-from clouds.data import loaders
-from clouds.data.loaders import Batches
+from clouds.data.batches import batches as loaders
+from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError, DataError
 from clouds.model.checkpoint import latest_checkpoint
 from clouds.model.loss import criterion

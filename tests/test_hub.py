@@ -21,9 +21,9 @@ from clouds.card import origin, without_places, write_card
 from clouds.cli import run as command
 from clouds.config.recipe import Recipe
 from clouds.config.runs import load_run, open_run
+from clouds.deploy.push import push
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.model.hub import is_hub_id, model_folder
-from clouds.publish import push
 from hub_server import TOKEN, hub_server
 
 

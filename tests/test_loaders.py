@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny
-from clouds.data.augment import GREY, distort, hide, jitter, paste, resized_window, scale_crop
+from clouds.data.batches.augment import GREY, distort, hide, jitter, paste, resized_window, scale_crop
+from clouds.data.batches.batches import Batches, batches
 from clouds.data.images import read_image, write_png
-from clouds.data.loaders import Batches, batches
 from clouds.errors import DataError
 
 AUGMENT = ()

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from clouds.data import rare
+from clouds.data.batches import rare
+from clouds.data.batches.batches import Batches
+from clouds.data.batches.order import BLOCK, Order
+from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.images import write_png
-from clouds.data.loaders import Batches
-from clouds.data.order import BLOCK, Order
-from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import Source
 from clouds.errors import UsageError
 

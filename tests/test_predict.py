@@ -376,7 +376,8 @@ def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
 
 
 def test_the_packages_names_are_there_on_first_use():
-    from clouds import predict, publish, result
+    from clouds import predict, result
+    from clouds.deploy import push as publish
     from clouds.selftrain.refine import refine
 
     assert clouds.Predictor is predict.Predictor

@@ -11,12 +11,12 @@ from PIL import Image
 import tiny
 import tiny_sam
 from clouds import cli
-from clouds import refine_files as module
 from clouds.data.images import write_png
+from clouds.deploy import refine as module
+from clouds.deploy.refine import refine_files
 from clouds.errors import UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import Superpixels
-from clouds.refine_files import refine_files
 from clouds.selftrain.refine import refine_map
 
 

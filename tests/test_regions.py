@@ -19,8 +19,8 @@ from clouds import assemble, cli
 from clouds.base.shards import Shard
 from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
+from clouds.data.batches.batches import Batches
 from clouds.data.images import decode_image
-from clouds.data.loaders import Batches
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.sam import load_segmenter
 from clouds.foundation.superpixels import Superpixels

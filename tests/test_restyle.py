@@ -20,9 +20,9 @@ from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard
 from clouds.config.load import load_recipe
 from clouds.config.runs import load_run
+from clouds.data.batches.batches import Batches
+from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.images import decode_image, write_png
-from clouds.data.loaders import Batches
-from clouds.data.rare import RareClasses, class_pixels
 from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
 from clouds.foundation.colours import ColourStatistics

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny
-from clouds.data.loaders import Batches
+from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError
 from clouds.foundation.sam import load_segmenter
 from clouds.model.checkpoint import latest_checkpoint

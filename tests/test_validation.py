@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import conftest
 import tiny
-from clouds.data.loaders import Batches
+from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
 from clouds.model.checkpoint import load_model
 from clouds.pipeline import keep_model

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clouds.deploy.push import push as push
     from clouds.predict import Predictor as Predictor
     from clouds.predict import load as load
-    from clouds.publish import push as push
     from clouds.result import Result as Result
     from clouds.selftrain.refine import refine as refine
 

@@ -15,8 +15,8 @@ from clouds.base.machine import usable_device
 from clouds.config.load import check, load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import open_run
-from clouds.data.loaders import Batches
-from clouds.data.rare import RareClasses, class_pixels
+from clouds.data.batches.batches import Batches
+from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
 from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, UsageError

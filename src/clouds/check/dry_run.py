@@ -23,10 +23,10 @@ from clouds.base.machine import usable_device
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config.load import check
 from clouds.config.recipe import Recipe
+from clouds.data.batches.batches import Batch, Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.labels import find_label_set
-from clouds.data.loaders import Batch, Batches
 from clouds.data.source import Source
 from clouds.domains import Domain
 from clouds.errors import UsageError

@@ -132,8 +132,8 @@ def push(
       clouds push runs/demo owner/name --dry-run
       clouds push runs/demo/warmup owner/name --private --license cc-by-nc-4.0
     """
-    from clouds.publish import push as send
-    from clouds.publish import push_text
+    from clouds.deploy.push import push as send
+    from clouds.deploy.push import push_text
 
     result = send(model, repository, private, dry_run, out, licence)
     tell(result, as_json, push_text(result))
@@ -186,12 +186,12 @@ def export(
       clouds export runs/demo --format torch-export --size 720x1280 --out clouds.pt2
       clouds export runs/demo --int8 --calibrate photos/ --score camvid-day data.root=../data
     """
-    from clouds.export.request import request
+    from clouds.deploy.export.request import request
 
     tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
     wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
-    from clouds.export import export as write
-    from clouds.export import result_text
+    from clouds.deploy.export import export as write
+    from clouds.deploy.export import result_text
 
     result = write(model, wanted, photos, calibrate, score, settings)
     tell(result, as_json, "" if as_json else result_text(result))
@@ -284,8 +284,8 @@ def refine(
       clouds refine photos/ labels/ --out refined --strategy central
       clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
     """
+    from clouds.deploy.refine import refine_files, result_text
     from clouds.predict_files import failure_text
-    from clouds.refine_files import refine_files, result_text
 
     result = refine_files(
         images, labels, out, segmenter, revision, device, dtype, second_pass, strategy, points, floor, max_swallow,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
-from clouds.data.loaders import Batch
+from clouds.data.batches.batches import Batch
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.sam import PromptableSegmenter
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders

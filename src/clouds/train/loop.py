@@ -13,7 +13,7 @@ from torch import nn
 from clouds.base.files import write_json
 from clouds.base.progress import say, track
 from clouds.config.recipe import Recipe
-from clouds.data.loaders import Batch, Batches, batches
+from clouds.data.batches.batches import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped, cause
 from clouds.foundation.adapt import Rein
 from clouds.model.decoder import Prediction

@@ -1,6 +1,7 @@
 """Training batches: the batch of a step depends on (seed, step) only, so any worker can make it and a run can go on
 from any step."""
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,10 @@ from torch.utils.data import Dataset
 from clouds.base.progress import clock, say
 from clouds.classes import IGNORE
 from clouds.config.recipe import Recipe
-from clouds.data.augment import distort, hide, jitter, paste, scale_crop
-from clouds.data.bad import BadFiles
+from clouds.data.batches.augment import distort, hide, jitter, paste, scale_crop
+from clouds.data.batches.order import Order
+from clouds.data.batches.rare import RareClasses
 from clouds.data.images import read_image
-from clouds.data.order import Order
-from clouds.data.rare import RareClasses
 from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
@@ -214,3 +214,30 @@ def _patiently(batch: Future[Batch], step: int) -> Batch:
                 raise
             waited += PATIENCE
             say(f"no batch for {clock(waited)} (steps before {step}): the data's disk may hang; Ctrl-C ends the run")
+
+
+class BadFiles:
+    """What a stage of training could not read."""
+
+    def __init__(self, total: int, share: float) -> None:
+        """total: samples there are; share: more than this part of them bad is an error."""
+        self.total, self.share = total, share
+        self.found: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def note(self, index: int, error: DataError) -> None:
+        """Warn once of sample ``index``; DataError where that makes too many."""
+        with self._lock:
+            new = index not in self.found
+            self.found[index] = str(error)
+            if len(self.found) > self.share * self.total:
+                listed = "\n  ".join(list(self.found.values())[:10])
+                raise DataError(
+                    f"{len(self.found)} of {self.total} samples cannot be read, more than data.max_bad allows "
+                    f"({100 * self.share:g} %); `clouds check --full` lists all:\n  {listed}"
+                ) from error
+        if new:
+            say(f"skipped: {error}")

@@ -11,14 +11,13 @@ from typing import Any
 from clouds.base.files import make_folder
 from clouds.base.progress import say
 from clouds.config.load import load_recipe
+from clouds.deploy.export.onnx_file import onnx_model, properties
+from clouds.deploy.export.photos import calibration, photos, variants
+from clouds.deploy.export.request import Request
+from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
 from clouds.domains import Domain, all_domains
 from clouds.errors import CloudsError
 from clouds.evaluate import class_table
-from clouds.export.onnx_file import onnx_model, properties
-from clouds.export.photos import calibration, photos, variants
-from clouds.export.request import Request
-from clouds.export.runtimes import open_file
-from clouds.export.verify import LEAST, compare, demand, score
 from clouds.pictures import Pixels
 from clouds.predict import Predictor, load
 
@@ -67,11 +66,11 @@ def export(
 def write(predictor: Predictor, wanted: Request, file: Path, learned: list[Pixels]) -> None:
     """The file, unchecked. learned: images that int8's ranges are taken from."""
     if wanted.format == "torch-export":
-        from clouds.export.program import write_program
+        from clouds.deploy.export.program import write_program
 
         assert wanted.size
         return write_program(predictor.model, wanted.size, wanted.half, file)
-    from clouds.export.numbers import halved, quantised
+    from clouds.deploy.export.precision import halved, quantised
 
     openvino = wanted.format == "openvino"
     change = quantised(learned) if wanted.int8 else halved if wanted.half and not openvino else None

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clouds.deploy.export.onnx_file import Core, properties
 from clouds.errors import BackendError, cause
-from clouds.export.network import Core
-from clouds.export.onnx_file import properties
 from clouds.model.inference import Inference, Size
 from clouds.model.segmenter import Segmenter, merge
 
