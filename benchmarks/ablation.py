@@ -26,10 +26,10 @@ from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import read_image
 from clouds.data.source import make_source, open_sets
-from clouds.domains import RENDERED, Domain, rendered_domain
-from clouds.evaluate import evaluate
+from clouds.evaluate.domains import RENDERED, Domain, rendered_domain
+from clouds.evaluate.metrics import confusion, mean_iou
+from clouds.evaluate.scores import evaluate
 from clouds.generate.sets import generated_set
-from clouds.metrics import confusion, mean_iou
 from clouds.model.checkpoint import load_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter

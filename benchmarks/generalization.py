@@ -43,8 +43,8 @@ from clouds.data import streets
 from clouds.data.batches.batches import Batches
 from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.source import Source, make_source, open_sets
-from clouds.domains import Domain, photo_domain
-from clouds.evaluate import evaluate
+from clouds.evaluate.domains import Domain, photo_domain
+from clouds.evaluate.scores import evaluate
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set

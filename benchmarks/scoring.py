@@ -22,7 +22,7 @@ from clouds.assemble import build_model
 from clouds.classes import IGNORE
 from clouds.config.load import load_recipe
 from clouds.data import streets
-from clouds.metrics import BOUNDARY, boundary_parts, calibration, confusion
+from clouds.evaluate.metrics import BOUNDARY, boundary_parts, calibration, confusion
 from clouds.predict import Predictor, load
 
 SIZE = (1024, 2048)

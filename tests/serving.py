@@ -18,9 +18,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from clouds.deploy.serve.batching import Served
 from clouds.pictures import Pixels
 from clouds.result import Result
-from clouds.serve.batching import Served
 
 RGB = np.random.default_rng(3).integers(0, 256, (48, 80, 3), np.uint8)
 
@@ -104,8 +104,8 @@ def live(*command: str) -> Iterator[Live]:
 
 
 if __name__ == "__main__":  # serving.py SECONDS KEY=VALUE...: the model that sleeps, behind the true server
-    from clouds.serve.server import listen, run
-    from clouds.serve.service import Service
+    from clouds.deploy.serve.limits import Service
+    from clouds.deploy.serve.server import listen, run
 
     limits = Service(port=0, **{key: float(value) if "." in value else int(value)
                                 for key, value in (word.split("=") for word in sys.argv[2:])})  # type: ignore[arg-type]

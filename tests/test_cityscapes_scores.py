@@ -6,8 +6,8 @@ from PIL import Image
 
 import fabricate
 from clouds.classes import IGNORE, NAMES
-from clouds.domains import photo_domain
-from clouds.evaluate import evaluate
+from clouds.evaluate.domains import photo_domain
+from clouds.evaluate.scores import evaluate
 
 theirs = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
 
@@ -87,6 +87,6 @@ def test_a_class_that_is_predicted_but_never_there_is_zero_to_cityscapes_and_lef
     assert (found[7], found[8]) == (0.75, 0)
     assert np.isnan(found[11])
     assert theirs.getScoreAverage(found, theirs.args) == 0.375
-    from clouds.metrics import mean_iou
+    from clouds.evaluate.metrics import mean_iou
 
     assert mean_iou(np.pad(counts[np.ix_([7, 8], [7, 8])], ((0, 0), (0, 1))).astype(np.int64)) == 0.75

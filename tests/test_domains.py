@@ -7,8 +7,8 @@ import pytest
 import fabricate
 from clouds.classes import IGNORE
 from clouds.config.load import load_recipe
-from clouds.domains import RENDERED, all_domains, find_domains, photo_domain, rendered_domain, unseen_domains
 from clouds.errors import DataError, UsageError
+from clouds.evaluate.domains import RENDERED, all_domains, find_domains, photo_domain, rendered_domain, unseen_domains
 
 
 def recipe(*overrides: str):

@@ -11,11 +11,11 @@ import pytest
 from clouds.base.processes import Processes
 from clouds.classes import IGNORE, NAMES
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
-from clouds.domains import Domain
 from clouds.errors import DataError, UsageError
-from clouds.evaluate import evaluate, results
+from clouds.evaluate.domains import Domain
+from clouds.evaluate.scores import evaluate, results
+from clouds.evaluate.tables import results_table
 from clouds.model.inference import Inference
-from clouds.score_tables import results_table
 
 RESULTS = {"model", "commit", "seed", "protocol", "backends", "domains", "missing", "mean_miou"}
 ROW = {

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.examples import EACH, choose
+from clouds.evaluate.examples import EACH, choose
 
 
 def images(*scores):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from clouds.classes import IGNORE
 from clouds.errors import DataError
-from clouds.metrics import (
+from clouds.evaluate.metrics import (
     accuracy,
     bootstrap_interval,
     bootstrap_means,

@@ -19,15 +19,16 @@ from PIL import Image
 
 import fabricate
 import tiny
-from clouds import assemble, cli, pipeline, scoring
+from clouds import assemble, cli, pipeline
 from clouds.base.files import read_json, read_jsonl
 from clouds.config import runs
 from clouds.config.load import load_recipe
 from clouds.config.runs import load_run, open_run
 from clouds.data.images import write_png
 from clouds.data.source import make_source, open_sets
-from clouds.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.errors import CloudsError, DataError, UsageError
+from clouds.evaluate import run as scoring
+from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.model import vocabulary
 from clouds.model.checkpoint import save_model
 

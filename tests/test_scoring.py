@@ -4,8 +4,8 @@ import shutil
 
 from clouds.base.files import read_json, write_json
 from clouds.config.load import load_recipe
-from clouds.domains import missing_photos, rendered_domain, unseen_domains
-from clouds.scoring import score_run
+from clouds.evaluate.domains import missing_photos, rendered_domain, unseen_domains
+from clouds.evaluate.run import score_run
 
 
 def test_a_runs_results_list_the_photos_that_are_not_there(model_folder, root, tmp_path):

@@ -14,13 +14,11 @@ from starlette.testclient import TestClient
 
 from clouds.classes import NAMES
 from clouds.cli import run
+from clouds.deploy.serve.app import make_app
+from clouds.deploy.serve.batching import Batcher, Served, Warmth, served
+from clouds.deploy.serve.limits import Refused, Room, Service
+from clouds.deploy.serve.server import names_of
 from clouds.errors import UsageError
-from clouds.serve.app import make_app
-from clouds.serve.batching import Batcher, Served, served
-from clouds.serve.server import names_of
-from clouds.serve.service import Refused, Service
-from clouds.serve.uploads import Room
-from clouds.serve.warm import Warmth
 from serving import RGB, encoded, sleeper
 
 PNG = {"Content-Type": "image/png"}

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from clouds.deploy.serve import decode as module
+from clouds.deploy.serve.limits import Refused, decode, pixel_count
 from clouds.pictures import as_rgb
-from clouds.serve import decode as module
-from clouds.serve.decode import decode, pixel_count
-from clouds.serve.service import Refused
 from serving import RGB, encoded
 
 MOST = 10_000

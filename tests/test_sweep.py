@@ -18,8 +18,8 @@ from clouds import sweep as sweeping
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.shards import locked
 from clouds.config import runs
-from clouds.domains import RENDERED
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
+from clouds.evaluate.domains import RENDERED
 from clouds.model import vocabulary
 from clouds.sweep import shared, work
 from clouds.sweep.grid import combinations, parse_seeds, split_word

@@ -18,8 +18,9 @@ from clouds.config.runs import open_run
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.source import make_source, open_sets
-from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, UsageError
+from clouds.evaluate.domains import unseen_domains
+from clouds.evaluate.run import score_run
 from clouds.foundation.clip import check_adapter
 from clouds.foundation.diffusion import check_generator
 from clouds.foundation.embeddings import open_store
@@ -33,7 +34,6 @@ from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model, save_model
 from clouds.model.segmenter import Segmenter
 from clouds.report import write_report
-from clouds.scoring import score_run
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import told

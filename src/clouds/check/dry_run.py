@@ -28,9 +28,9 @@ from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.labels import find_label_set
 from clouds.data.source import Source
-from clouds.domains import Domain
 from clouds.errors import UsageError
-from clouds.evaluate import evaluate
+from clouds.evaluate.domains import Domain
+from clouds.evaluate.scores import evaluate
 from clouds.foundation.sam import PromptableSegmenter, load_segmenter, segmenter_place
 from clouds.foundation.sources import CLIP, clip_config
 from clouds.model.inference import Inference

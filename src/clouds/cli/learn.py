@@ -29,8 +29,8 @@ def demo(
       clouds demo --minutes 2
       clouds demo data.root=../shared/data
     """
+    from clouds.evaluate.run import comparison_table
     from clouds.pipeline import demo as run_demo
-    from clouds.scoring import comparison_table
 
     result = run_demo(overrides or [], out, minutes)
     tell(result, as_json, comparison_table(result))
@@ -173,8 +173,8 @@ def evaluate(
       clouds evaluate runs/demo town night camvid-day data.root=../shared/data
       clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
     """
-    from clouds.compare import evaluate_models
-    from clouds.score_tables import evaluation_text
+    from clouds.evaluate.models import evaluate_models
+    from clouds.evaluate.tables import evaluation_text
 
     result = evaluate_models(words, out, csv, latex)
     if result:  # the main process alone has it

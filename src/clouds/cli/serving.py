@@ -57,8 +57,8 @@ def serve(
       CLOUDS_TOKEN=... clouds serve runs/demo --host 0.0.0.0
       curl -H "Content-Type: image/jpeg" --data-binary @street.jpg "localhost:8000/v1/segment?format=overlay"
     """
-    from clouds.serve import start
-    from clouds.serve.service import Service
+    from clouds.deploy.serve import start
+    from clouds.deploy.serve.limits import Service
 
     limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
     start(models, limits, device, lambda told: tell(told, as_json, f"{', '.join(told['models'])} on {told['url']}"))

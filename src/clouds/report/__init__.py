@@ -1,7 +1,7 @@
 """The report: a run folder in, one self-contained HTML page out.
 
 `read.py` checks what the run wrote against `records.py`, `scores.py`, `sections.py` and `examples.py` arrange it,
-`figures.py` draws pictures and curves, and `../templates/` lays them out. No network, no clock: the same run gives the
+`figures.py` draws pictures and curves, and `templates/` lays them out. No network, no clock: the same run gives the
 same bytes. All can be read without the script, which draws pictures when they come near and ties numbers to images.
 """
 
@@ -54,7 +54,7 @@ def write_report(run: Path, others: Sequence[Path] = (), out: Path | None = None
 def environment() -> jinja2.Environment:
     """Where templates come from, and how they print numbers; they are compiled once."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("clouds", "templates"),
+        loader=jinja2.PackageLoader("clouds.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -67,7 +67,7 @@ def environment() -> jinja2.Environment:
 @cache
 def script() -> dict[str, Any]:
     """The page's script, and its hash for the page's content security policy, which lets no other script run."""
-    text = (Path(__file__).parents[1] / "templates" / "report.js").read_text("utf-8")
+    text = (Path(__file__).parent / "templates" / "report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return {"script": markupsafe.Markup(text), "script_hash": f"sha256-{digest}"}
 

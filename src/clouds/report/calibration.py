@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clouds.metrics import expected_calibration_error
+from clouds.evaluate.metrics import expected_calibration_error
 from clouds.report.records import Calibration, Confusion
 
 SIDE = 200  # of the diagram, from (0, 0) at the top left

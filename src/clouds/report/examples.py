@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
-from clouds.metrics import confusion, mean_iou
+from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.report import figures
 from clouds.report.read import Run, read_example
 from clouds.report.scores import palette

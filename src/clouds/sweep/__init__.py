@@ -12,8 +12,8 @@ from clouds.base.files import make_folder
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
 from clouds.base.shards import parse_shard
-from clouds.domains import unseen_domains
 from clouds.errors import UsageError
+from clouds.evaluate.domains import unseen_domains
 from clouds.sweep.grid import parse_seeds
 from clouds.sweep.plan import Job, check_fits, plan
 from clouds.sweep.state import check_same, gather, read_sweep, write_sweep

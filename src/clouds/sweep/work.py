@@ -17,11 +17,11 @@ from clouds.base.files import make_folder
 from clouds.base.progress import clock, say
 from clouds.base.shards import locked
 from clouds.config.runs import RUNNING, differences, open_run
-from clouds.domains import unseen_domains
 from clouds.errors import CloudsError, Stopped
+from clouds.evaluate.domains import unseen_domains
+from clouds.evaluate.run import score_run
 from clouds.pipeline import train
 from clouds.report import write_report
-from clouds.scoring import score_run
 from clouds.sweep.plan import Job
 from clouds.sweep.shared import share_warmup
 from clouds.sweep.state import RESULTS, read_record, write_record

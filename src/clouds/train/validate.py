@@ -8,9 +8,9 @@ from clouds.base.progress import say
 from clouds.config.recipe import Recipe
 from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
-from clouds.domains import Domain, all_domains
 from clouds.errors import UsageError
-from clouds.evaluate import evaluate
+from clouds.evaluate.domains import Domain, all_domains
+from clouds.evaluate.scores import evaluate
 from clouds.model.checkpoint import save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter

@@ -15,9 +15,9 @@ from clouds.deploy.export.onnx_file import onnx_model, properties
 from clouds.deploy.export.photos import calibration, photos, variants
 from clouds.deploy.export.request import Request
 from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
-from clouds.domains import Domain, all_domains
 from clouds.errors import CloudsError
-from clouds.evaluate import class_table
+from clouds.evaluate.domains import Domain, all_domains
+from clouds.evaluate.scores import class_table
 from clouds.pictures import Pixels
 from clouds.predict import Predictor, load
 

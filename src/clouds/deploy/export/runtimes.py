@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
-from clouds.domains import Domain
 from clouds.errors import BackendError
-from clouds.evaluate import class_table
-from clouds.metrics import confusion, mean_iou
+from clouds.evaluate.domains import Domain
+from clouds.evaluate.metrics import confusion, mean_iou
+from clouds.evaluate.scores import class_table
 from clouds.pictures import Pixels
 from clouds.predict import Predictor
 

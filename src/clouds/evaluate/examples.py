@@ -8,8 +8,8 @@ from clouds.base.files import read_json, write_json
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe
 from clouds.data.images import write_png
-from clouds.domains import Domain
-from clouds.evaluate import class_table
+from clouds.evaluate.domains import Domain
+from clouds.evaluate.scores import class_table
 from clouds.model.inference import Inference
 from clouds.predict import load
 

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from clouds.deploy.serve.limits import Service
 from clouds.errors import BackendError
-from clouds.serve.service import Service
 
 NEEDED = {
     "fastapi": "fastapi",
@@ -27,6 +27,6 @@ def start(models: Sequence[str | Path], service: Service, device: str, tell: Cal
     """
     if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
         raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
-    from clouds.serve.server import serve
+    from clouds.deploy.serve.server import serve
 
     serve(models, service, device, tell)

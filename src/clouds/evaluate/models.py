@@ -15,16 +15,16 @@ from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.config.runs import load_run
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
-from clouds.domains import RENDERED, Found, find_domains
 from clouds.errors import DataError, UsageError
-from clouds.evaluate import Score, class_tables, evaluate, results
+from clouds.evaluate.domains import RENDERED, Found, find_domains
+from clouds.evaluate.metrics import bootstrap_means
+from clouds.evaluate.scores import Score, class_tables, evaluate, results
+from clouds.evaluate.tables import write_csv, write_latex
 from clouds.foundation import backend_name
 from clouds.foundation.sources import default_weights
-from clouds.metrics import bootstrap_means
 from clouds.model.hub import is_hub_id, model_folder
 from clouds.model.inference import Inference
 from clouds.predict import Predictor, load
-from clouds.score_tables import write_csv, write_latex
 
 
 class Request(NamedTuple):

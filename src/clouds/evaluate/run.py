@@ -9,10 +9,10 @@ from clouds.base.files import read_json, write_json
 from clouds.base.machine import commit
 from clouds.base.progress import clock
 from clouds.config.recipe import Recipe
-from clouds.domains import Domain, missing_photos
 from clouds.errors import UsageError
-from clouds.evaluate import Score, evaluate, results
-from clouds.examples import drop_examples, write_examples
+from clouds.evaluate.domains import Domain, missing_photos
+from clouds.evaluate.examples import drop_examples, write_examples
+from clouds.evaluate.scores import Score, evaluate, results
 from clouds.model.inference import Inference
 from clouds.predict import load
 

@@ -12,18 +12,15 @@ import torch
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from clouds.serve.answers import Found, Wish, answer
-from clouds.serve.batching import Batcher, Done, Served
-from clouds.serve.counters import Counters, Counting
-from clouds.serve.decode import decode, pixel_count
-from clouds.serve.page import page
-from clouds.serve.problems import answer_in_json, problems
-from clouds.serve.schema import BODY, BYTES, Names, State, names
-from clouds.serve.service import Refused, Service
-from clouds.serve.uploads import Room, check_type, image_of, read_body
-from clouds.serve.warm import Warmth
+from clouds.deploy.serve.answers import Found, Wish, answer, hex_color
+from clouds.deploy.serve.batching import Batcher, Done, Served, Warmth
+from clouds.deploy.serve.counters import Counters, Counting
+from clouds.deploy.serve.limits import Refused, Room, Service, check_type, decode, image_of, pixel_count, read_body
+from clouds.deploy.serve.page import page
+from clouds.deploy.serve.problems import answer_in_json, problems
 
 T = TypeVar("T")
 
@@ -177,3 +174,50 @@ def _guard(token: str) -> Callable[..., None]:
             )
 
     return guard
+
+
+class ClassName(BaseModel):
+    id: int
+    name: str
+    color: str
+
+
+class ModelNames(BaseModel):
+    name: str
+    classes: list[ClassName]
+
+
+class Names(BaseModel):
+    """What is served, and what is taken."""
+
+    models: list[ModelNames]
+    max_bytes: int
+    max_pixels: int
+
+
+class State(BaseModel):
+    status: str
+
+
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A PNG or JPEG file, by itself or as the part `image` of a form.",
+        "content": {"image/png": BYTES, "image/jpeg": BYTES, "multipart/form-data": {"schema": _FORM}},
+    }
+}
+
+
+def names(models: Sequence[Served], service: Service) -> Names:
+    listed = [
+        ModelNames(
+            name=model.name,
+            classes=[
+                ClassName(id=i, name=name, color=hex_color(model.colors[i])) for i, name in enumerate(model.classes)
+            ],
+        )
+        for model in models
+    ]
+    return Names(models=listed, max_bytes=service.max_bytes, max_pixels=service.max_pixels)

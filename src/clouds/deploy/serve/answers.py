@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from clouds.data.images import encode_image
+from clouds.deploy.serve.batching import Done, Served
 from clouds.result import PICTURES, Result
-from clouds.serve.batching import Done, Served
 
 Format = Literal["labels", "overlay", "json"]
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from clouds.serve.counters import Counters
-from clouds.serve.service import Refused
+from clouds.deploy.serve.counters import Counters
+from clouds.deploy.serve.limits import Refused
 
 GONE = 499  # the client left: nobody reads this answer
 

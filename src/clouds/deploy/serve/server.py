@@ -13,12 +13,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
+from clouds.deploy.serve.app import make_app
+from clouds.deploy.serve.batching import Served, Warmth, served
+from clouds.deploy.serve.limits import Service
 from clouds.errors import BackendError, UsageError
 from clouds.predict import load
-from clouds.serve.app import make_app
-from clouds.serve.batching import Served, served
-from clouds.serve.service import Service
-from clouds.serve.warm import Warmth
 
 BACKLOG = 256
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

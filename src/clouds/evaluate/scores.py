@@ -16,9 +16,9 @@ from clouds.base.processes import ALONE, Processes
 from clouds.base.progress import track
 from clouds.classes import IGNORE, NAMES
 from clouds.data.labels import folding
-from clouds.domains import Domain
 from clouds.errors import DataError, UsageError
-from clouds.metrics import (
+from clouds.evaluate.domains import Domain
+from clouds.evaluate.metrics import (
     BINS,
     accuracy,
     bootstrap_interval,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import jinja2
 
-from clouds.serve.answers import hex_color
-from clouds.serve.batching import Served
-from clouds.serve.service import Service
+from clouds.deploy.serve.answers import hex_color
+from clouds.deploy.serve.batching import Served
+from clouds.deploy.serve.limits import Service
 
 POLICY = (
     "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src 'self' blob: data:; "
@@ -19,7 +19,7 @@ POLICY = (
 def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str]]:
     """-> (HTML, headers to send with it)."""
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("clouds", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("clouds.deploy.serve"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     parts = {name: _source(templates, f"serve.{ending}") for name, ending in (("script", "js"), ("style", "css"))}
     told = {
