@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from clouds.assemble import build_segmenter
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
 from clouds.classes import IGNORE
@@ -29,6 +28,7 @@ from clouds.data.source import make_source, open_sets
 from clouds.evaluate.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import evaluate
+from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.sets import generated_set
 from clouds.model.checkpoint import load_model
 from clouds.model.inference import Inference

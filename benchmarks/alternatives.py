@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from clouds.classes import COLORS, IGNORE, NAMES
 from clouds.data.batches.batches import Batches, batches
-from clouds.foundation.packaged import efficientnet_lite0
+from clouds.foundation.backbones.packaged import efficientnet_lite0
 
 MEAN, STD = 127.0, 128.0
 SMP = {"unet": "Unet", "deeplabv3+": "DeepLabV3Plus", "fpn": "FPN", "segformer": "Segformer"}

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clouds.check.dry_run import random_model
 from clouds.config.load import load_recipe
-from clouds.foundation.mobile_sam import build
+from clouds.foundation.segmenters.mobile_sam import build
 
 RECIPES = ("gta-rn50", "gta-rn101", "gta-convnext-l")
 CROP, BATCH, IMAGES, STEPS, VALIDATION = 768, 8, 5000, 40000, (1024, 2048)

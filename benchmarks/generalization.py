@@ -33,7 +33,7 @@ import torch
 
 from alternatives import MASK2FORMER, SMP, Alternative, fit
 from clouds import pipeline
-from clouds.assemble import build_model, build_segmenter
+from clouds.assemble import build_model
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
 from clouds.config.load import load_recipe
@@ -45,6 +45,7 @@ from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.source import Source, make_source, open_sets
 from clouds.evaluate.domains import Domain, photo_domain
 from clouds.evaluate.scores import evaluate
+from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set

@@ -23,8 +23,8 @@ import numpy as np
 
 from clouds.base.shards import MANIFEST
 from clouds.config.recipe import Audit
-from clouds.foundation.language import Grammar
-from clouds.foundation.pictures import Embedded
+from clouds.foundation.backbones.image_vectors import Embedded
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import audit_set
 from clouds.generate.checks import Sieve
 from clouds.generate.duplicates import Hashes, distances, near_pairs

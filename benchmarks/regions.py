@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clouds.classes import IGNORE
 from clouds.data import streets
-from clouds.foundation.superpixels import Superpixels
+from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import refine_map
 from clouds.selftrain.region_files import read_regions, save_regions

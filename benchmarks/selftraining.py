@@ -27,7 +27,7 @@ from torch import Tensor
 
 import peer
 from clouds.config.recipe import Loss, SelfTrain
-from clouds.foundation.sam_transformers import FAMILIES, TransformersSegmenter
+from clouds.foundation.segmenters.sam import FAMILIES, TransformersSegmenter
 from clouds.model.loss import criterion
 from clouds.selftrain.points import components, draw
 from clouds.selftrain.pseudo import PseudoLabeller

@@ -25,7 +25,7 @@ from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.source import Source
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.segmenter import load_segmenter
 from clouds.selftrain.teacher import Teacher
 from clouds.train import loop
 from clouds.train.engine import Engine

@@ -15,9 +15,9 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Model
 from clouds.data.batches.batches import Batches
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation.adapt import Rein, adapter_parameters
-from clouds.foundation.clip import check_adapter
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.backbone import check_adapter
+from clouds.foundation.backbones.adapters import Rein, adapter_parameters
+from clouds.foundation.segmenter import load_segmenter
 from clouds.model import vocabulary
 from clouds.model.checkpoint import latest_checkpoint, load_model, save_model
 from clouds.model.loss import criterion

@@ -20,8 +20,8 @@ from clouds.classes import NAMES
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Audit
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
-from clouds.foundation.language import Grammar
-from clouds.foundation.pictures import Clip, Embedded
+from clouds.foundation.backbones.image_vectors import Clip, Embedded
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.coverage import mentions, most_even
 from clouds.generate.images import draw, kept, read_set

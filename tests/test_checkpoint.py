@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from clouds.errors import DataError
-from clouds.foundation import packaged
+from clouds.foundation.backbones import packaged
 from clouds.model import checkpoint
 from clouds.model.checkpoint import Checkpoint, latest_checkpoint, load_model, save_checkpoint, save_model
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clouds.classes import NAMES
 from clouds.data.streets import VOCABULARY
-from clouds.foundation.language import Grammar
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.coverage import briefs, counted, distinct, evenness, mentions, most_even, summary, vendi
 
 FOG = "A photo of a village street in fog at night, cyclists."
@@ -88,7 +88,7 @@ def test_a_summary_tells_a_varied_set_from_a_dull_one():
 
 
 def test_real_embeddings_call_the_grammar_more_varied_than_one_street():
-    from clouds.foundation.packaged import MiniLM
+    from clouds.foundation.backbones.packaged import MiniLM
 
     embed = MiniLM().embed
     dull = [f"A photo of a village street in fog at night, {n} cyclists." for n in range(12)]

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.segmenter import load_segmenter
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.train.engine import Engine

@@ -68,7 +68,7 @@ def of(*languages: str) -> list:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """The working folder."""
-    from clouds.foundation.clip import build_text
+    from clouds.foundation.backbone import build_text
     from clouds.model.checkpoint import save_model
     from clouds.model.vocabulary import text_classifier
 

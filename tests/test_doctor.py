@@ -9,7 +9,7 @@ import pytest
 from clouds.check import doctor
 from clouds.check.doctor import FETCH, MISSING, READY, doctor_text, examine
 from clouds.cli import run
-from clouds.foundation import packaged
+from clouds.foundation.backbones import packaged
 
 
 @pytest.fixture(autouse=True)

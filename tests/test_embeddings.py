@@ -10,9 +10,9 @@ import tiny
 import tiny_sam
 from clouds import assemble
 from clouds.errors import UsageError
-from clouds.foundation.embeddings import Cached, Recent, key_of, nbytes
-from clouds.foundation.sam import load_segmenter
-from clouds.foundation.superpixels import Superpixels
+from clouds.foundation.segmenter import load_segmenter
+from clouds.foundation.segmenters.embeddings import Cached, Recent, key_of, nbytes
+from clouds.foundation.segmenters.superpixels import Superpixels
 
 
 class Counting:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import tiny_clip
 from clouds.errors import UsageError
-from clouds.foundation.openclip import OpenClipVision
+from clouds.foundation.backbones.openclip import OpenClipVision
 from clouds.model.ensemble import geometric_ensemble
 from clouds.model.segmenter import Segmenter, merge
 from clouds.model.vocabulary import synonym_index

@@ -17,8 +17,9 @@ from clouds.config.recipe import Generate, Prompts
 from clouds.data.source import render_source
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
-from clouds.foundation.diffusion import StreetsGenerator, build_generator
-from clouds.foundation.language import Grammar, build_writer
+from clouds.foundation.generator import StreetsGenerator, build_generator
+from clouds.foundation.writer import build_writer
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate import images as images_module
 from clouds.generate.images import draw, image_seed
 from clouds.generate.prompts import prompts_of
@@ -103,7 +104,7 @@ def test_the_renderer_understands_each_part_of_each_sentence():
 def test_more_prompts_than_there_are_sentences_is_refused(monkeypatch):
     few = {"place": {"a road": {}}, "weather": {"in fog": {}}, "light": {"at noon": {}}, "season": {"in winter": {}},
            "camera": {"blurred": {}}, "actors": {"cars": {}}}  # fmt: skip
-    monkeypatch.setattr("clouds.foundation.language.VOCABULARY", few)
+    monkeypatch.setattr("clouds.foundation.writer.VOCABULARY", few)
     assert len(Grammar().write(NAMES, 4, 0)) == 4
     with pytest.raises(UsageError, match=r"prompts\.count.* 5 different prompts; ask for fewer"):
         Grammar().write(NAMES, 5, 0)

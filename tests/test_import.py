@@ -13,7 +13,7 @@ import tiny_clip
 from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.cli import run
 from clouds.errors import UsageError
-from clouds.foundation.openclip import OpenClipText
+from clouds.foundation.backbones.openclip import OpenClipText
 from clouds.model import imported, vocabulary
 from clouds.model.segmenter import Segmenter
 

@@ -8,8 +8,8 @@ import torch
 
 import tiny_mobile
 from clouds.errors import DataError, UsageError
-from clouds.foundation.mobile_sam import build, load_mobile_sam, renamed
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.segmenter import load_segmenter
+from clouds.foundation.segmenters.mobile_sam import build, load_mobile_sam, renamed
 from clouds.selftrain.refine import refine
 
 

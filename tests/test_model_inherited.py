@@ -5,7 +5,7 @@ import pytest
 import tiny
 import tiny_clip
 import tiny_vit
-from clouds.foundation.clip import build_vision
+from clouds.foundation.backbone import build_vision
 from clouds.testing import BackboneContract, ModelContract, TextContract
 
 tiny_vit.register()

@@ -10,8 +10,8 @@ from chat_server import chat_server
 from clouds.config.load import check
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
-from clouds.foundation import openai_api
-from clouds.foundation.language import build_writer
+from clouds.foundation.writer import build_writer
+from clouds.foundation.writers import server as openai_api
 
 KEY = "sk-very-secret-0123456789"
 REFUSED = (401, {}, b'{"error": {"message": "Incorrect key: ' + KEY.encode() + b'"}}')

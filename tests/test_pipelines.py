@@ -13,7 +13,7 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate
 from clouds.errors import BackendError, UsageError
 from clouds.foundation import backend_name
-from clouds.foundation.diffusion import build_generator
+from clouds.foundation.generator import build_generator
 from clouds.generate.images import draw
 from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline

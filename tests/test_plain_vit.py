@@ -10,13 +10,15 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_clip
 import tiny_vit
-from clouds.assemble import backends, build_model
+from clouds.assemble import build_model
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation import backend_name, sources
-from clouds.foundation.clip import STRIDES, build_text, build_vision
-from clouds.foundation.plain_vit import PlainVit
+from clouds.foundation import backend_name
+from clouds.foundation.backbone import STRIDES, build_text, build_vision
+from clouds.foundation.backbones import sources
+from clouds.foundation.backbones.timm_vit import PlainVit
+from clouds.foundation.registry import backends
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
 

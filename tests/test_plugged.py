@@ -13,15 +13,15 @@ import torch
 
 import tiny
 from clouds import cli, pipeline
-from clouds.assemble import backends
 from clouds.check.dry_run import dry_run
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, UsageError
-from clouds.foundation.clip import build_vision
-from clouds.foundation.diffusion import StreetsGenerator
-from clouds.foundation.embeddings import Cached
-from clouds.foundation.sam import load_segmenter, segmenter_identity
-from clouds.foundation.superpixels import Superpixels
+from clouds.foundation.backbone import build_vision
+from clouds.foundation.generator import StreetsGenerator
+from clouds.foundation.registry import backends
+from clouds.foundation.segmenter import load_segmenter, segmenter_identity
+from clouds.foundation.segmenters.embeddings import Cached
+from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.generate.images import draw
 from clouds.model.checkpoint import load_model, save_model
 from clouds.testing import BackboneContract, GeneratorContract, SegmenterContract
@@ -150,7 +150,7 @@ def test_of_imported_modules_only_a_backbone_is_made(folder, name):
 
 
 def test_class_names_of_one_s_own_need_the_text_tower_that_a_folder_names(here, folder):
-    from clouds.foundation.clip import build_text
+    from clouds.foundation.backbone import build_text
 
     with pytest.raises(BackendError, match="CLOUDS_TRUST=my_text"):
         build_text("my_text:Tower")

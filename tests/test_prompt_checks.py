@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.foundation.language import Grammar
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.checks import ALIKE, REASONS, Sieve, fault, jaccard, parse_list, shingles
 
 GOOD = "A photo of a wide boulevard in the rain at dusk, with buses and cyclists."

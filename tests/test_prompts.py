@@ -11,7 +11,7 @@ from clouds.cli import run
 from clouds.config.load import load_recipe
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation.language import Grammar
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.answers import answers_file
 from clouds.generate.checks import fault
 from clouds.generate.prompts import prompts_of, write_prompts

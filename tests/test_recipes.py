@@ -9,9 +9,9 @@ import tiny_vit
 from clouds.assemble import build_model
 from clouds.check.dry_run import random_model
 from clouds.config.load import load_recipe, recipe_names
-from clouds.foundation import sources
-from clouds.foundation.adapt import adapter_parameters
-from clouds.foundation.clip import check_adapter
+from clouds.foundation.backbone import check_adapter
+from clouds.foundation.backbones import sources
+from clouds.foundation.backbones.adapters import adapter_parameters
 from clouds.model import vocabulary
 from clouds.model.checkpoint import load_model, save_model
 

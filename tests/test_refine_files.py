@@ -15,8 +15,8 @@ from clouds.data.images import write_png
 from clouds.deploy import refine as module
 from clouds.deploy.refine import refine_files
 from clouds.errors import UsageError
-from clouds.foundation.sam import load_segmenter
-from clouds.foundation.superpixels import Superpixels
+from clouds.foundation.segmenter import load_segmenter
+from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.selftrain.refine import refine_map
 
 

@@ -22,8 +22,8 @@ from clouds.config.recipe import SelfTrain
 from clouds.data.batches.batches import Batches
 from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.foundation.sam import load_segmenter
-from clouds.foundation.superpixels import Superpixels
+from clouds.foundation.segmenter import load_segmenter
+from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.selftrain import everything
 from clouds.selftrain.everything import find_regions, grid_points
 from clouds.selftrain.points import components

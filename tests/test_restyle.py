@@ -25,7 +25,7 @@ from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.images import decode_image, write_png
 from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
-from clouds.foundation.colours import ColourStatistics
+from clouds.foundation.restylers.colours import ColourStatistics
 from clouds.generate.images import draw
 from clouds.generate.looks import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source

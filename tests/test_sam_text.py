@@ -13,9 +13,9 @@ from clouds import assemble
 from clouds.classes import SYNONYMS
 from clouds.config.recipe import SelfTrain
 from clouds.errors import DataError, UsageError
-from clouds.foundation import sam_text
-from clouds.foundation.sam import check_segmenter, load_segmenter
-from clouds.foundation.sam_text import load_sam_text
+from clouds.foundation.segmenter import check_segmenter, load_segmenter
+from clouds.foundation.segmenters import sam_text
+from clouds.foundation.segmenters.sam_text import load_sam_text
 from clouds.selftrain.everything import find_regions
 from clouds.selftrain.region_files import identity_of
 

@@ -15,8 +15,8 @@ from clouds import pipeline
 from clouds.config.recipe import SelfTrain
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation import SAM_FAMILIES, backend_name
-from clouds.foundation.sam import SEGMENTERS, check_segmenter, load_segmenter
-from clouds.foundation.sam_transformers import FAMILIES, quiet
+from clouds.foundation.segmenter import SEGMENTERS, check_segmenter, load_segmenter
+from clouds.foundation.segmenters.sam import FAMILIES, quiet
 from clouds.testing import SegmenterContract
 from clouds.testing.segmenters import asked as prompts
 from clouds.testing.segmenters import blocks as picture

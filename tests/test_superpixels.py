@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from clouds.errors import UsageError
-from clouds.foundation.sam import load_segmenter
-from clouds.foundation.superpixels import SCALES, Superpixels
+from clouds.foundation.segmenter import load_segmenter
+from clouds.foundation.segmenters.superpixels import SCALES, Superpixels
 from clouds.selftrain.refine import refine_map
 from clouds.testing import SegmenterContract
 

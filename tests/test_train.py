@@ -10,7 +10,7 @@ import torch
 import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError
-from clouds.foundation.sam import load_segmenter
+from clouds.foundation.segmenter import load_segmenter
 from clouds.model.checkpoint import latest_checkpoint
 from clouds.model.loss import criterion
 from clouds.selftrain.pseudo import PseudoLabeller

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import tiny  # noqa: F401 - sets the number of threads
 from clouds.classes import SYNONYMS
 from clouds.errors import BackendError, UsageError
-from clouds.foundation import clip, packaged
+from clouds.foundation import backbone as clip
+from clouds.foundation.backbones import packaged
 from clouds.foundation.weights import package_file
 from clouds.model.vocabulary import TEMPLATES, max_over_synonyms, synonym_index, text_classifier
 

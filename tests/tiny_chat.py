@@ -14,7 +14,8 @@ def save_chat_model(folder: Path, template: str | None = TEMPLATE, seed: int = 0
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from clouds.foundation.language import Grammar, conversation
+    from clouds.foundation.writers.conversation import conversation
+    from clouds.foundation.writers.grammar import Grammar
 
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

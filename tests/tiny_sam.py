@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from clouds.foundation.sam_transformers import quiet
+from clouds.foundation.segmenters.sam import quiet
 
 SIDE = {"sam": 64, "sam-hq": 64, "sam2": 64, "edgetam": 64, "sam3": 56}
 DECODER = {
@@ -60,7 +60,7 @@ def model(family: str, seed: int = 0) -> Any:
     """Random weights large enough that masks have both sides and candidates differ."""
     import transformers as t
 
-    from clouds.foundation.sam_transformers import FAMILIES
+    from clouds.foundation.segmenters.sam import FAMILIES
 
     torch.manual_seed(seed)
     with quiet():

@@ -11,32 +11,16 @@ from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.foundation import backend_name
-from clouds.foundation.clip import build_text
-from clouds.foundation.embeddings import Cached
-from clouds.foundation.sam import PromptableSegmenter, check_segmenter, load_segmenter
-from clouds.foundation.sources import default_weights, weights_record
+from clouds.foundation.backbone import build_text
+from clouds.foundation.backbones.sources import weights_record
+from clouds.foundation.registry import backends
+from clouds.foundation.segmenter import check_segmenter
+from clouds.foundation.segmenters.embeddings import plain_segmenter
 from clouds.generate.images import read_set
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 from clouds.selftrain.region_files import make_regions, mean_regions, read_regions
 from clouds.selftrain.regions import Regions
-
-
-def backends(recipe: Recipe) -> dict[str, str]:
-    """Which backend plays which role."""
-    model = recipe.model
-    chosen = {
-        "vision": (model.vision, model.weights),
-        "text": (model.text, model.weights if model.text == model.vision else None),
-        "prompts": (recipe.prompts.writer, None),
-        "images": (recipe.generate.generator, None),
-        "segmenter": (recipe.selftrain.segmenter, recipe.selftrain.segmenter_revision),
-    }
-    for role, restyle in (("restyled images", recipe.generate.restyle), ("restyled source", recipe.data.restyle)):
-        if restyle:
-            chosen[role] = (restyle.backend, None)
-    return {role: backend_name(name, weights or default_weights(name)) for role, (name, weights) in chosen.items()}
 
 
 def build_model(recipe: Recipe) -> Segmenter:
@@ -108,20 +92,6 @@ def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Pa
         "segmenter": backends(recipe)["segmenter"],
         "folder": str(out.resolve()),
     }
-
-
-def plain_segmenter(recipe: Recipe) -> PromptableSegmenter:
-    """The recipe's promptable segmenter."""
-    chosen = recipe.selftrain
-    return load_segmenter(
-        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision, chosen.second_pass
-    )
-
-
-def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
-    """The recipe's promptable segmenter, behind its cache of embeddings where it has one."""
-    chosen, segmenter = recipe.selftrain, plain_segmenter(recipe)
-    return Cached(segmenter, chosen.cache, int(chosen.cache_gb * 2**30)) if chosen.cache else segmenter
 
 
 def has_model(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from clouds.base.files import read_json
 from clouds.data.layouts import DATASETS
 from clouds.errors import DataError, UsageError
 from clouds.foundation import backend_name
-from clouds.foundation.sources import default_weights
+from clouds.foundation.backbones.sources import default_weights
 from clouds.model.checkpoint import CONFIG
 from clouds.model.hub import model_folder
 from clouds.model.inference import protocol_text

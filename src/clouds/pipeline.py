@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from clouds.assemble import backends, build_model, build_segmenter, has_model, regions_of_set
+from clouds.assemble import build_model, has_model, regions_of_set
 from clouds.base.files import write_json
 from clouds.base.machine import usable_device
 from clouds.config.load import check, load_recipe
@@ -21,12 +21,13 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.evaluate.run import score_run
-from clouds.foundation.clip import check_adapter
-from clouds.foundation.diffusion import check_generator
-from clouds.foundation.embeddings import open_store
-from clouds.foundation.language import check_writer
-from clouds.foundation.sam import check_segmenter
-from clouds.foundation.sources import check_backends
+from clouds.foundation.backbone import check_adapter
+from clouds.foundation.backbones.sources import check_backends
+from clouds.foundation.generator import check_generator
+from clouds.foundation.registry import backends
+from clouds.foundation.segmenter import check_segmenter
+from clouds.foundation.segmenters.embeddings import build_segmenter, open_store
+from clouds.foundation.writer import check_writer
 from clouds.generate.looks import check_looks
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import begun, restyled_source

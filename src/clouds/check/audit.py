@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clouds.assemble import build_segmenter
 from clouds.base.files import sha256
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
@@ -18,8 +17,9 @@ from clouds.config.recipe import Recipe, SelfTrain
 from clouds.data.images import ENDINGS, read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
-from clouds.foundation.pictures import Clip, Embedded
-from clouds.foundation.sam import PromptableSegmenter
+from clouds.foundation.backbones.image_vectors import Clip, Embedded
+from clouds.foundation.segmenter import PromptableSegmenter
+from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit

@@ -15,19 +15,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clouds.assemble import backends
 from clouds.base.machine import usable_device, versions
 from clouds.config.load import load_recipe
 from clouds.config.plugins import is_plugged
 from clouds.config.recipe import Prompts, Recipe
 from clouds.errors import BackendError, CloudsError
-from clouds.foundation.diffusion import DIFFUSERS, check_generator
-from clouds.foundation.language import check_writer
-from clouds.foundation.packaged import EMBEDDED_WEIGHTS
-from clouds.foundation.sam import segmenter_place
-from clouds.foundation.sources import check_text, check_vision, place
-from clouds.foundation.styles import PACKAGE
+from clouds.foundation.backbones.packaged import EMBEDDED_WEIGHTS
+from clouds.foundation.backbones.sources import check_text, check_vision, place
+from clouds.foundation.generator import DIFFUSERS, check_generator
+from clouds.foundation.registry import backends
+from clouds.foundation.restylers.pixels import PACKAGE
+from clouds.foundation.segmenter import segmenter_place
 from clouds.foundation.weights import package_file
+from clouds.foundation.writer import check_writer
 
 SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
 READY, FETCH, MISSING = "ready", "to be fetched", "missing"

@@ -20,7 +20,7 @@ from clouds.data.encodings import decode_label
 from clouds.data.images import ENDINGS, decode_image, write_png
 from clouds.errors import DataError, UsageError
 from clouds.foundation import backend_name
-from clouds.foundation.sam import (
+from clouds.foundation.segmenter import (
     PromptableSegmenter,
     check_second_pass,
     check_segmenter,

@@ -18,7 +18,7 @@ from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
 from clouds.config.recipe import Recipe
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
-from clouds.foundation.diffusion import build_generator
+from clouds.foundation.generator import build_generator
 from clouds.generate.looks import look_of
 
 Row = dict[str, Any]

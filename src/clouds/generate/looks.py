@@ -19,9 +19,10 @@ from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.errors import UsageError
-from clouds.foundation.language import Grammar
-from clouds.foundation.styles import Restyler, Style, build_restyler, check_restyler
+from clouds.foundation.restyler import build_restyler, check_restyler
+from clouds.foundation.restylers.pixels import Restyler, Style
 from clouds.foundation.weights import package_file
+from clouds.foundation.writers.grammar import Grammar
 
 DRAWN = (256, 512)  # height, width of a drawn style
 # Photographs of no street inside the package scikit-image, in the public domain or CC0 as its documentation says

@@ -19,7 +19,9 @@ from clouds.classes import NAMES
 from clouds.config.recipe import Recipe
 from clouds.data.streets import attributes
 from clouds.errors import BackendError, UsageError
-from clouds.foundation.language import EXAMPLES, Grammar, build_writer, check_writer
+from clouds.foundation.writer import build_writer, check_writer
+from clouds.foundation.writers.conversation import EXAMPLES
+from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.answers import Answers, answers_file
 from clouds.generate.checks import Sieve, parse_list
 from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even

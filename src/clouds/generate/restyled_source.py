@@ -14,7 +14,8 @@ from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.config.recipe import Recipe, RestyledSource
 from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
-from clouds.foundation.styles import DIFFUSERS, build_restyler
+from clouds.foundation.restyler import build_restyler
+from clouds.foundation.restylers.pixels import DIFFUSERS
 from clouds.generate.images import Row, kept, make_set
 from clouds.generate.looks import look_of
 

@@ -10,7 +10,7 @@ from clouds.generate.prompts import Written
 def prompts_result(written: Written, path: Path) -> dict[str, Any]:
     """The verb's JSON object. ``acceptance``: lines used over lines read, null where no model was asked; ``before`` is
     of the lines as they were answered, ``after`` of the rows."""
-    from clouds.foundation.packaged import MiniLM
+    from clouds.foundation.backbones.packaged import MiniLM
 
     embed = MiniLM().embed
     read, used = len(written.lines), len(written.lines) - sum(written.rejected.values())

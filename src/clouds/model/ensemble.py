@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clouds.errors import UsageError
-from clouds.foundation.openclip import OpenClipVision
+from clouds.foundation.backbones.openclip import OpenClipVision
 from clouds.model.vocabulary import max_over_synonyms
 
 SEEN, UNSEEN = 0.4, 0.8  # CLIP's share, the exponent a

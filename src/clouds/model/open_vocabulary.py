@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from clouds.classes import COLORS, NAMES
 from clouds.errors import BackendError, UsageError
-from clouds.foundation.clip import build_text
+from clouds.foundation.backbone import build_text
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import synonym_index, text_classifier
 

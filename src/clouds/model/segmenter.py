@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from clouds.foundation.adapt import adapt as put_adapter
-from clouds.foundation.adapt import adapter_parameters
-from clouds.foundation.clip import build_vision
+from clouds.foundation.backbone import build_vision
+from clouds.foundation.backbones.adapters import adapt as put_adapter
+from clouds.foundation.backbones.adapters import adapter_parameters
 from clouds.model.decoder import Prediction, TransformerDecoder
 from clouds.model.ensemble import clip_of, geometric_ensemble
 from clouds.model.pixel_decoder import PixelDecoder
@@ -43,7 +43,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
     """Images in, class and mask per query out. Every argument is plain data and stands in ``config.json``.
 
     classes, synonyms, colors: C names, C groups of synonyms (N in all), C RGB triples.
-    adapt: what is trained inside the frozen backbone, see ``clouds.foundation.adapt.adapt``; None for nothing.
+    adapt: what is trained inside the frozen backbone, see ``clouds.foundation.backbones.adapters.adapt``; None for nothing.
     weights: where the frozen weights came from: {"source", "revision", "sha256"}, None for a package's.
     seen: which classes were trained, by default all (the geometric ensemble trusts CLIP more on the others).
     shorter_side: the size images are brought to at inference, in pixels; 0 keeps their own.

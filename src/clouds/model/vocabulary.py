@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clouds.foundation.clip import Text
+from clouds.foundation.backbone import Text
 
 TEMPLATES = (
     "a photo of a {}.",

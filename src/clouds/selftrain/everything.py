@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE
-from clouds.foundation.sam import PromptableSegmenter
+from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.refine import MASK_BYTES
 from clouds.selftrain.regions import Regions, nested, overlay
 

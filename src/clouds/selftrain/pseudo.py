@@ -16,8 +16,8 @@ from torch import Tensor
 from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
 from clouds.data.batches.batches import Batch
-from clouds.foundation.embeddings import Recent
-from clouds.foundation.sam import PromptableSegmenter
+from clouds.foundation.segmenter import PromptableSegmenter
+from clouds.foundation.segmenters.embeddings import Recent
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.regions import Regions, vote

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from clouds.classes import IGNORE
 from clouds.errors import DataError, UsageError
-from clouds.foundation.sam import PromptableSegmenter
+from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.points import FLOOR, Prompts, Strategy, components, draw
 
 Overlaps = Literal["ignore", "reference"]

@@ -22,7 +22,7 @@ from clouds.base.shards import WHOLE, Shard, locked
 from clouds.config.recipe import SelfTrain
 from clouds.data.images import decode_image
 from clouds.errors import DataError
-from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
+from clouds.foundation.segmenter import PromptableSegmenter, segmenter_identity
 from clouds.selftrain.everything import find_regions
 from clouds.selftrain.regions import Regions
 

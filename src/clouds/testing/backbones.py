@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clouds.foundation.clip import STRIDES, OwnVision, build_vision
-from clouds.foundation.sources import check_vision
+from clouds.foundation.backbone import STRIDES, OwnVision, build_vision
+from clouds.foundation.backbones.sources import check_vision
 from clouds.model.segmenter import Segmenter
 from clouds.testing.models import ModelContract, pictures, small_segmenter
 
@@ -15,7 +15,7 @@ SIZES = [(64, 64), (32, 96), (160, 64)]
 
 
 class BackboneContract(ModelContract):
-    """Of ``clouds.foundation.clip.Vision``, with random weights. A subclass says ``vision``, as a recipe does."""
+    """Of ``clouds.foundation.backbone.Vision``, with random weights. A subclass says ``vision``, as a recipe does."""
 
     vision: ClassVar[str]
 

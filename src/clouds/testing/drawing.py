@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clouds.config.recipe import Generate
-from clouds.foundation.diffusion import ImageGenerator, build_generator
+from clouds.foundation.generator import ImageGenerator, build_generator
 from clouds.testing.shared import undisturbed
 
 PROMPTS = ["A photo of a city street in fog, cars.", "A photo of a motorway at night.", "A photo of a village, sheep."]
@@ -16,7 +16,7 @@ ROW = {"file_name", "prompt", "seed", "size", "sha256", "restyle", "failed", "ke
 
 
 class GeneratorContract:
-    """Of ``clouds.foundation.diffusion.ImageGenerator``. A subclass says ``generator_name``, as a recipe does;
+    """Of ``clouds.foundation.generator.ImageGenerator``. A subclass says ``generator_name``, as a recipe does;
     ``settings`` are more keys of ``generate``. ``tolerance``: grey levels by which an image may differ in a batch."""
 
     generator_name: ClassVar[str]

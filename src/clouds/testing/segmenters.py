@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clouds.foundation.embeddings import Cached
-from clouds.foundation.sam import PromptableSegmenter, load_segmenter, segmenter_identity
+from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_identity
+from clouds.foundation.segmenters.embeddings import Cached
 from clouds.selftrain.refine import refine
 from clouds.testing.shared import undisturbed
 
@@ -29,7 +29,7 @@ def asked(count: int, height: int = 45, width: int = 83, points: int = 5) -> NDA
 
 
 class SegmenterContract:
-    """Of ``clouds.foundation.sam.PromptableSegmenter``. A subclass says ``segmenter_name``, as a recipe does, or has a
+    """Of ``clouds.foundation.segmenter.PromptableSegmenter``. A subclass says ``segmenter_name``, as a recipe does, or has a
     fixture ``segmenter`` of its own."""
 
     segmenter_name: ClassVar[str]

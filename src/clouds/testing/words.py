@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from clouds.config.recipe import Prompts
-from clouds.foundation.clip import Text, build_text
-from clouds.foundation.language import PromptWriter, build_writer
-from clouds.foundation.sources import check_text
+from clouds.foundation.backbone import Text, build_text
+from clouds.foundation.backbones.sources import check_text
+from clouds.foundation.writer import PromptWriter, build_writer
 from clouds.testing.shared import undisturbed
 
 REQUEST = ["a village street, in fog", "a motorway, at night, lorries", "a suburban road, in snow"]
 
 
 class WriterContract:
-    """Of ``clouds.foundation.language.PromptWriter``. A subclass says ``writer_name``, as a recipe does; ``settings``
+    """Of ``clouds.foundation.writer.PromptWriter``. A subclass says ``writer_name``, as a recipe does; ``settings``
     are more keys of ``prompts``."""
 
     writer_name: ClassVar[str]
@@ -45,7 +45,7 @@ class WriterContract:
 
 
 class TextContract:
-    """Of ``clouds.foundation.clip.Text``. A subclass says ``text``, as a recipe does."""
+    """Of ``clouds.foundation.backbone.Text``. A subclass says ``text``, as a recipe does."""
 
     text: ClassVar[str]
 

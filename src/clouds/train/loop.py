@@ -15,7 +15,7 @@ from clouds.base.progress import say, track
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped, cause
-from clouds.foundation.adapt import Rein
+from clouds.foundation.backbones.adapters import Rein
 from clouds.model.decoder import Prediction
 from clouds.model.loss import Totals, criterion, totals
 from clouds.model.segmenter import Segmenter

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clouds.errors import DataError
-from clouds.foundation.sam_transformers import SAM, TransformersSegmenter
+from clouds.foundation.segmenters.sam import SAM, TransformersSegmenter
 from clouds.foundation.weights import load_strictly, read_weights, tensors_in
 
 SIDE, PATCH = 1024, 16  # pixels of the input and of an output cell

@@ -12,9 +12,9 @@ from PIL import Image
 
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation import backend_name
-from clouds.foundation.clip import build_text, build_vision
-from clouds.foundation.openclip import OpenClipVision
-from clouds.foundation.sources import CLIP, VISION, clip_config, weights_record
+from clouds.foundation.backbone import build_text, build_vision
+from clouds.foundation.backbones.openclip import OpenClipVision
+from clouds.foundation.backbones.sources import CLIP, VISION, clip_config, weights_record
 
 SIDE = 224  # what ImageNet networks are shown
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from clouds.config.plugins import is_plugged, make
-from clouds.foundation.adapt import adapt
-from clouds.foundation.openclip import OpenClipText, OpenClipVision, clip_tensors, clip_vit
-from clouds.foundation.packaged import MiniLM, efficientnet_lite0
-from clouds.foundation.plain_vit import PlainVit
-from clouds.foundation.sources import (
+from clouds.foundation.backbones.adapters import adapt
+from clouds.foundation.backbones.openclip import OpenClipText, OpenClipVision, clip_tensors, clip_vit
+from clouds.foundation.backbones.packaged import MiniLM, efficientnet_lite0
+from clouds.foundation.backbones.sources import (
     CLIP,
     TIMM,
     VISION,
@@ -28,8 +27,9 @@ from clouds.foundation.sources import (
     timm_config,
     weight_file,
 )
-from clouds.foundation.timm_vision import STRIDES as STRIDES
-from clouds.foundation.timm_vision import TimmVision, statistics, timm_tensors
+from clouds.foundation.backbones.timm_pyramid import STRIDES as STRIDES
+from clouds.foundation.backbones.timm_pyramid import TimmVision, statistics, timm_tensors
+from clouds.foundation.backbones.timm_vit import PlainVit
 from clouds.foundation.weights import read_weights
 
 

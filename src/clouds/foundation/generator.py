@@ -75,6 +75,6 @@ def build_generator(settings: Generate) -> ImageGenerator:
         return generator
     if settings.generator == STREETS:
         return StreetsGenerator(settings.size)
-    from clouds.foundation.pipelines import DiffusersGenerator
+    from clouds.foundation.generators.diffusers import DiffusersGenerator
 
     return DiffusersGenerator(settings.generator.removeprefix(DIFFUSERS), settings)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clouds.errors import DataError
-from clouds.foundation.clip_tokenizer import clip_tokenizer
-from clouds.foundation.plain_vit import PlainVit
-from clouds.foundation.sources import CLIP, TIMM, timm_config
-from clouds.foundation.timm_vision import STRIDES, Triple, on_bytes, statistics
+from clouds.foundation.backbones.clip_tokenizer import clip_tokenizer
+from clouds.foundation.backbones.sources import CLIP, TIMM, timm_config
+from clouds.foundation.backbones.timm_pyramid import STRIDES, Triple, on_bytes, statistics
+from clouds.foundation.backbones.timm_vit import PlainVit
 from clouds.foundation.weights import load_strictly, tensors_in
 
 # What stands in for the tower that is not wanted: the smallest one open_clip can build, thrown away at once

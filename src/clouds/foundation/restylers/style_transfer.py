@@ -14,7 +14,7 @@ import numpy as np
 
 from clouds.config.recipe import Restyle
 from clouds.errors import BackendError
-from clouds.foundation.styles import LEAST, PACKAGE, Image, Style, add_change, at_most, resized
+from clouds.foundation.restylers.pixels import LEAST, PACKAGE, Image, Style, add_change, at_most, resized
 
 SEES = 384  # pixels of the longer side
 

@@ -69,20 +69,20 @@ def load_segmenter(
         own: PromptableSegmenter = make(name, "selftrain.segmenter", device)
         return own
     if place is None:
-        from clouds.foundation.superpixels import Superpixels
+        from clouds.foundation.segmenters.superpixels import Superpixels
 
         return Superpixels()
     family = name.partition("/")[0]
     shown = backend_name(name, revision)
     if family == MOBILE:
-        from clouds.foundation.mobile_sam import load_mobile_sam
+        from clouds.foundation.segmenters.mobile_sam import load_mobile_sam
 
         return load_mobile_sam(Path(place), shown, device, dtype, second_pass=second_pass)
     if family == TEXT:
-        from clouds.foundation.sam_text import load_sam_text
+        from clouds.foundation.segmenters.sam_text import load_sam_text
 
         return load_sam_text(_folder(name, place, revision), shown, device, dtype)
-    from clouds.foundation.sam_transformers import load_sam
+    from clouds.foundation.segmenters.sam import load_sam
 
     return load_sam(family, _folder(name, place, revision), shown, device, dtype, second_pass)
 
@@ -100,7 +100,7 @@ def check_segmenter(name: str, revision: str | None = None, fetch: bool = False)
     if fetch and place is not None:
         folder = _folder(name, place, revision)
         if name.startswith(f"{TEXT}/"):
-            from clouds.foundation.sam_text import check_tokenizer
+            from clouds.foundation.segmenters.sam_text import check_tokenizer
 
             check_tokenizer(folder)
 

@@ -20,7 +20,7 @@ from typing import Any
 from clouds.base.progress import say
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
-from clouds.foundation.language import conversation
+from clouds.foundation.writers.conversation import conversation
 
 KEYS = ("CLOUDS_API_KEY", "OPENAI_API_KEY")
 SCENES_PER_ANSWER = 10

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clouds.errors import DataError, UsageError, cause
-from clouds.foundation.adapt import Rein
-from clouds.foundation.timm_vision import STRIDES, Triple, timm_says
+from clouds.foundation.backbones.adapters import Rein
+from clouds.foundation.backbones.timm_pyramid import STRIDES, Triple, timm_says
 
 SHARES = (1 / 3, 1 / 2, 2 / 3, 1)  # of the depth, for strides 4, 8, 16, 32
 PATCHES = {8: 8, 14: 16, 16: 16, 32: 32}  # pixels of a patch as trained -> as used here

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clouds.base.files import sha256
 from clouds.classes import SYNONYMS
 from clouds.errors import DataError, UsageError, cause
-from clouds.foundation.sam_transformers import FAMILIES, image_processor, quiet, read_model
+from clouds.foundation.segmenters.sam import FAMILIES, image_processor, quiet, read_model
 
 SCORE = 0.5  # of a proposal: as in transformers' documentation of the model
 MASK = 0.5  # of a pixel, as a probability

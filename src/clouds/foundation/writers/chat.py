@@ -8,8 +8,8 @@ from typing import Any
 
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, cause
-from clouds.foundation.language import conversation
 from clouds.foundation.weights import package_file
+from clouds.foundation.writers.conversation import conversation
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 TOKENS = 100  # no sentence that passes the checks has more; a model that rambles is cut off

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from clouds.config.recipe import Restyle
-from clouds.foundation.pipelines import Pipeline
-from clouds.foundation.styles import DIFFUSERS, Image, Style, at_most, resized
+from clouds.foundation.generators.diffusers import Pipeline
+from clouds.foundation.restylers.pixels import DIFFUSERS, Image, Style, at_most, resized
 
 STEP = 16  # sides are brought to multiples of it: enough for the pipelines there are
 

@@ -18,8 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from clouds.base.bounded import BoundedFolder, Codec
+from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
-from clouds.foundation.sam import PromptableSegmenter, segmenter_identity
+from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_identity
 
 _FORMAT = "1"
 ARRAY = "array"  # the name of an embedding that is one numpy array
@@ -130,3 +131,17 @@ def nbytes(embedding: Any) -> int:
     if isinstance(embedding, list | tuple):
         return sum(nbytes(each) for each in embedding)
     return int(getattr(embedding, "nbytes", UNKNOWN_BYTES))
+
+
+def plain_segmenter(recipe: Recipe) -> PromptableSegmenter:
+    """The recipe's promptable segmenter."""
+    chosen = recipe.selftrain
+    return load_segmenter(
+        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision, chosen.second_pass
+    )
+
+
+def build_segmenter(recipe: Recipe) -> PromptableSegmenter:
+    """The recipe's promptable segmenter, behind its cache of embeddings where it has one."""
+    chosen, segmenter = recipe.selftrain, plain_segmenter(recipe)
+    return Cached(segmenter, chosen.cache, int(chosen.cache_gb * 2**30)) if chosen.cache else segmenter

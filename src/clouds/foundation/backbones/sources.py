@@ -12,7 +12,7 @@ from clouds.base.files import sha256
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.errors import UsageError
 from clouds.foundation import PAPER_WEIGHTS
-from clouds.foundation.clip_tokenizer import clip_tokenizer
+from clouds.foundation.backbones.clip_tokenizer import clip_tokenizer
 from clouds.foundation.weights import HUB, hub_file, listed, place_of, revision_of
 
 CLIP, TIMM = "open_clip/", "timm/"

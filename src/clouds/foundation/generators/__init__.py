@@ -1,0 +1,1 @@
+"""Image generators with weights, each a file."""

@@ -1,0 +1,1 @@
+"""Promptable segmenters, each a file: masks from points, from boxes of a grid or from class names."""

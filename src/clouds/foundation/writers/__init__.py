@@ -1,0 +1,1 @@
+"""Prompt writers, each a file: scenes as sentences."""
