@@ -30,11 +30,11 @@ from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import evaluate
 from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.sets import generated_set
-from clouds.model.checkpoint import load_model
+from clouds.model.folder import load_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.pipeline import train
-from clouds.predict import Predictor
+from clouds.predict.predictor import Predictor
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.train.loop import train_stage

@@ -28,7 +28,7 @@ STRONG = v2.Compose([  # SimCLR's colour distortion at full strength, as it is c
 
 
 class Alternative(nn.Module):
-    """A network behind the calls that ``clouds.predict.Predictor`` makes; ``scores(x)`` -> (B, 19, H, W) of a batch."""
+    """A network behind the calls that ``clouds.Predictor`` makes; ``scores(x)`` -> (B, 19, H, W) of a batch."""
 
     def __init__(self, name: str, sizes: dict[str, Any], shorter_side: int) -> None:
         super().__init__()

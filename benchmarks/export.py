@@ -26,7 +26,7 @@ from clouds.data import streets
 from clouds.deploy.export.onnx_file import onnx_model
 from clouds.deploy.export.runtimes import open_file
 from clouds.model.segmenter import Segmenter
-from clouds.predict import Predictor
+from clouds.predict.predictor import Predictor
 
 SEED = 0
 DEMO = {"vision": "efficientnet-lite0", "text_dim": 384, "hidden": 128, "queries": 50, "pixel_layers": 2, "layers": 3,

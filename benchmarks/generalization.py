@@ -33,7 +33,6 @@ import torch
 
 from alternatives import MASK2FORMER, SMP, Alternative, fit
 from clouds import pipeline
-from clouds.assemble import build_model
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
 from clouds.config.load import load_recipe
@@ -49,8 +48,9 @@ from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import generated_set
+from clouds.model.build import build_model
 from clouds.model.inference import Inference
-from clouds.predict import Predictor, load
+from clouds.predict.predictor import Predictor, load
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import Teacher

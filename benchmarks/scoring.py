@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clouds.assemble import build_model
 from clouds.classes import IGNORE
 from clouds.config.load import load_recipe
 from clouds.data import streets
 from clouds.evaluate.metrics import BOUNDARY, boundary_parts, calibration, confusion
-from clouds.predict import Predictor, load
+from clouds.model.build import build_model
+from clouds.predict.predictor import Predictor, load
 
 SIZE = (1024, 2048)
 CLASSES = 19

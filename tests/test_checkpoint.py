@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 import tiny
 from clouds.errors import DataError
 from clouds.foundation.backbones import packaged
-from clouds.model import checkpoint
-from clouds.model.checkpoint import Checkpoint, latest_checkpoint, load_model, save_checkpoint, save_model
+from clouds.model import folder as checkpoint
+from clouds.model.folder import Checkpoint, latest_checkpoint, load_model, save_checkpoint, save_model
 
 
 @pytest.fixture(scope="module")

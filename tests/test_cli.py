@@ -285,7 +285,7 @@ def test_an_unwritable_folder_is_one_line(capsys, tmp_path, monkeypatch):
 
 def test_a_full_disk_while_saving_weights_is_one_line(capsys, tmp_path, monkeypatch):
     from clouds.errors import CloudsError
-    from clouds.model import checkpoint
+    from clouds.model import folder as checkpoint
     from conftest import small_model
 
     def full(*_, **__):

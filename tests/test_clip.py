@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 import clouds
 import tiny_clip
-from clouds.assemble import build_model
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
@@ -21,7 +20,8 @@ from clouds.foundation.backbone import STRIDES, build_text, build_vision
 from clouds.foundation.backbones import sources
 from clouds.foundation.registry import backends
 from clouds.model import vocabulary
-from clouds.model.checkpoint import load_model, save_model
+from clouds.model.build import build_model
+from clouds.model.folder import load_model, save_model
 from clouds.pipeline import train
 
 WORDS = ["a photo of a car.", "There is a very long freight train in the scene", "sky", "!! Straße!!a, 2 bikes!!"]

@@ -18,7 +18,7 @@ from clouds.errors import DataError, UsageError
 from clouds.evaluate.models import evaluate_models, short_names
 from clouds.evaluate.scores import evaluate
 from clouds.evaluate.tables import WIDTH, escape, evaluation_text, grid, results_table, write_csv, write_latex
-from clouds.model.checkpoint import save_model
+from clouds.model.folder import save_model
 from clouds.model.inference import Inference
 from conftest import small_model
 

@@ -69,7 +69,7 @@ def of(*languages: str) -> list:
 def world(tmp_path_factory) -> Path:
     """The working folder."""
     from clouds.foundation.backbone import build_text
-    from clouds.model.checkpoint import save_model
+    from clouds.model.folder import save_model
     from clouds.model.vocabulary import text_classifier
 
     folder = tmp_path_factory.mktemp("world")

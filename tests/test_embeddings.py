@@ -8,11 +8,11 @@ import torch
 
 import tiny
 import tiny_sam
-from clouds import assemble
 from clouds.errors import UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.embeddings import Cached, Recent, key_of, nbytes
 from clouds.foundation.segmenters.superpixels import Superpixels
+from clouds.model import build as assemble
 
 
 class Counting:

@@ -20,11 +20,11 @@ from clouds.deploy.export.photos import photos, variants
 from clouds.deploy.export.request import request
 from clouds.deploy.export.runtimes import LEAST, compare, demand
 from clouds.errors import BackendError, UsageError
-from clouds.model.checkpoint import save_model
+from clouds.model.folder import save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import merge
-from clouds.predict import Predictor, load
-from clouds.predict import _resize as resize
+from clouds.predict.predictor import Predictor, load
+from clouds.predict.predictor import _resize as resize
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -14,7 +14,7 @@ from clouds.cli import run as cli
 from clouds.data.batches import batches as loaders
 from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError, DataError
-from clouds.model.checkpoint import latest_checkpoint
+from clouds.model.folder import latest_checkpoint
 from clouds.model.loss import criterion
 from clouds.train import loop
 from clouds.train.engine import Engine

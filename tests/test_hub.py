@@ -17,13 +17,13 @@ from PIL import Image
 
 import clouds
 import fabricated_run
-from clouds.card import origin, without_places, write_card
 from clouds.cli import run as command
 from clouds.config.recipe import Recipe
 from clouds.config.runs import load_run, open_run
 from clouds.deploy.push import push
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.model.hub import is_hub_id, model_folder
+from clouds.model.folder import is_hub_id, model_folder
+from clouds.report.card import origin, without_places, write_card
 from hub_server import TOKEN, hub_server
 
 

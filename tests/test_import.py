@@ -14,7 +14,8 @@ from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.cli import run
 from clouds.errors import UsageError
 from clouds.foundation.backbones.openclip import OpenClipText
-from clouds.model import imported, vocabulary
+from clouds.model import published as imported
+from clouds.model import vocabulary
 from clouds.model.segmenter import Segmenter
 
 NAMED = "road|street|lane,sky,car|cars,tree|bush"

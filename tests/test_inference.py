@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clouds.config.load import load_recipe
 from clouds.errors import UsageError
 from clouds.model.inference import LONGEST, Inference, look, places, resized
-from clouds.predict import Predictor
+from clouds.predict.predictor import Predictor
 from conftest import small_model
 
 RNG = np.random.default_rng(5)
@@ -270,7 +270,7 @@ def test_looking_otherwise_leaves_the_predictor_as_it_was(predictor):
 
 
 def test_other_names_are_looked_for_by_the_same_protocol(monkeypatch):
-    monkeypatch.setattr("clouds.predict.with_classes", lambda model, classes, weights: model)
+    monkeypatch.setattr("clouds.predict.predictor.with_classes", lambda model, classes, weights: model)
     predictor, image = Predictor(small_model()), picture(70, 90)
     plain, through = predictor.predict(image), predictor.with_inference(window=48).predict(image)
     assert not np.array_equal(plain.scores, through.scores)

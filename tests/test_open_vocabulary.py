@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 
 import clouds
 import tiny_clip
-from clouds.assemble import build_model
 from clouds.classes import COLORS, NAMES
 from clouds.cli import run
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, UsageError
 from clouds.model import open_vocabulary, vocabulary
-from clouds.model.checkpoint import load_model, save_model
+from clouds.model.build import build_model
+from clouds.model.folder import load_model, save_model
 from clouds.model.open_vocabulary import colors_of, parse_names
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

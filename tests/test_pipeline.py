@@ -19,7 +19,7 @@ from PIL import Image
 
 import fabricate
 import tiny
-from clouds import assemble, cli, pipeline
+from clouds import cli, pipeline
 from clouds.base.files import read_json, read_jsonl
 from clouds.config import runs
 from clouds.config.load import load_recipe
@@ -29,8 +29,9 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
+from clouds.model import build as assemble
 from clouds.model import vocabulary
-from clouds.model.checkpoint import save_model
+from clouds.model.folder import save_model
 
 # Enough training that the teacher tells classes apart (on seeds 0 to 4): else refinement has nothing to change.
 SMALL = [

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 import tiny
 import tiny_clip
 import tiny_vit
-from clouds.assemble import build_model
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
@@ -20,7 +19,8 @@ from clouds.foundation.backbones import sources
 from clouds.foundation.backbones.timm_vit import PlainVit
 from clouds.foundation.registry import backends
 from clouds.model import vocabulary
-from clouds.model.checkpoint import load_model, save_model
+from clouds.model.build import build_model
+from clouds.model.folder import load_model, save_model
 
 BLOCKS = [1, 2, 3, 5]  # of six: a third, a half, two thirds, all
 

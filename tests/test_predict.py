@@ -17,12 +17,12 @@ import tiny
 from clouds.classes import COLORS, NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
-from clouds.model.checkpoint import save_model
+from clouds.model.folder import save_model
 from clouds.model.inference import resized
-from clouds.pictures import as_rgb
-from clouds.predict import Predictor, _resize
-from clouds.predict_files import predict_files
-from clouds.result import KINDS, Result
+from clouds.predict.files import predict_files
+from clouds.predict.pictures import as_rgb
+from clouds.predict.predictor import Predictor, _resize
+from clouds.predict.result import KINDS, Result
 from conftest import small_model
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
@@ -324,7 +324,7 @@ def test_bands_of_a_large_picture_join_without_a_seam(predictor, monkeypatch, sc
     large = cv2.resize(PHOTO, (333, 215))
     several = predictor.with_inference(scales=scales)
     whole = several.predict(large)
-    monkeypatch.setattr("clouds.predict.BAND", 333 * 7)
+    monkeypatch.setattr("clouds.predict.predictor.BAND", 333 * 7)
     banded = several.predict(large)
     assert np.abs(whole.scores - banded.scores).max() < 1e-5
     assert np.mean(whole.labels == banded.labels) > 0.9999
@@ -376,8 +376,9 @@ def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
 
 
 def test_the_packages_names_are_there_on_first_use():
-    from clouds import predict, result
     from clouds.deploy import push as publish
+    from clouds.predict import predictor as predict
+    from clouds.predict import result
     from clouds.selftrain.refine import refine
 
     assert clouds.Predictor is predict.Predictor

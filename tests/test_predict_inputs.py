@@ -22,17 +22,17 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import clouds
-from clouds.annotations import polygons, rle
 from clouds.base.files import read_jsonl
 from clouds.classes import COLORS, NAMES
 from clouds.cli import run as command
 from clouds.data.encodings import decode_polygons
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.inputs import gather
-from clouds.predict import Predictor
-from clouds.predict_files import predict_files
-from clouds.result import Result
-from clouds.video import Pick, frame_count, frames, video_writer
+from clouds.predict.annotations import polygons, rle
+from clouds.predict.files import predict_files
+from clouds.predict.inputs import gather
+from clouds.predict.predictor import Predictor
+from clouds.predict.result import Result
+from clouds.predict.video import Pick, frame_count, frames, video_writer
 
 av = pytest.importorskip("av")
 
@@ -218,7 +218,7 @@ def test_a_video_that_breaks_off_keeps_its_frames_and_leaves_no_half_film(model_
         raise DataError("a.mp4: damaged")
 
     path = video(tmp_path / "a.mp4")
-    monkeypatch.setattr("clouds.segmenting.frames", breaking)
+    monkeypatch.setattr("clouds.predict.files.frames", breaking)
     done = predict_files(model_folder, [path], tmp_path / "out")
     assert [failure["what"] for failure in done.failed] == ["a.mp4: damaged"]
     assert listing(tmp_path / "out") == ["a/000000.png", "a/000001.png"]

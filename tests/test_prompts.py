@@ -12,10 +12,8 @@ from clouds.config.load import load_recipe
 from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writers.grammar import Grammar
-from clouds.generate.answers import answers_file
 from clouds.generate.checks import fault
-from clouds.generate.prompts import prompts_of, write_prompts
-from clouds.generate.told import prompts_result
+from clouds.generate.prompts import answers_file, prompts_of, prompts_result, write_prompts
 
 KEY = "sk-very-secret-0123456789"
 SCENES = "Show in each photo:\n"

@@ -6,14 +6,14 @@ from safetensors.torch import save_file
 
 import tiny_clip
 import tiny_vit
-from clouds.assemble import build_model
 from clouds.check.dry_run import random_model
 from clouds.config.load import load_recipe, recipe_names
 from clouds.foundation.backbone import check_adapter
 from clouds.foundation.backbones import sources
 from clouds.foundation.backbones.adapters import adapter_parameters
 from clouds.model import vocabulary
-from clouds.model.checkpoint import load_model, save_model
+from clouds.model.build import build_model
+from clouds.model.folder import load_model, save_model
 
 STAND_INS = {
     "timm/vit_large_patch14_dinov2.lvd142m": "timm/tiny_dinov2",

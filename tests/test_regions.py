@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 import tiny
 import tiny_sam
-from clouds import assemble, cli
+from clouds import cli
 from clouds.base.shards import Shard
 from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
@@ -24,6 +24,7 @@ from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.superpixels import Superpixels
+from clouds.model import build as assemble
 from clouds.selftrain import everything
 from clouds.selftrain.everything import find_regions, grid_points
 from clouds.selftrain.points import components

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from clouds import cli
 from clouds.errors import DataError, UsageError
 from clouds.report import write_report
-from clouds.report.calibration import error, reliability
 from clouds.report.compare import comparison
-from clouds.report.confusions import matrix
+from clouds.report.domain import error, images, matrix, reliability
 from clouds.report.examples import pictured
-from clouds.report.images import images
 from clouds.report.read import read_run, read_sweep
 from clouds.report.records import Calibration, Confusion
 from clouds.report.sweep import sweep_tables

@@ -15,7 +15,7 @@ import torch
 
 import fabricate
 import tiny
-from clouds import assemble, cli, pipeline
+from clouds import cli, pipeline
 from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard
 from clouds.config.load import load_recipe
@@ -27,8 +27,9 @@ from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
 from clouds.foundation.restylers.colours import ColourStatistics
 from clouds.generate.images import draw
-from clouds.generate.looks import PUBLIC_PHOTOS, look_of
+from clouds.generate.restyle import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
+from clouds.model import build as assemble
 from clouds.model import vocabulary
 from test_pipeline import SMALL as RUN
 from test_shards import digests

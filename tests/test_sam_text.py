@@ -9,13 +9,13 @@ import torch
 import clouds
 import tiny
 import tiny_sam
-from clouds import assemble
 from clouds.classes import SYNONYMS
 from clouds.config.recipe import SelfTrain
 from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters import sam_text
 from clouds.foundation.segmenters.sam_text import load_sam_text
+from clouds.model import build as assemble
 from clouds.selftrain.everything import find_regions
 from clouds.selftrain.region_files import identity_of
 

@@ -386,7 +386,7 @@ def test_a_model_that_cannot_be_run_ends_the_server(capsys, model_folder, monkey
     def broken(*_):
         raise RuntimeError("no kernel for this device")
 
-    monkeypatch.setattr("clouds.predict.Predictor.predict_batch", broken)
+    monkeypatch.setattr("clouds.predict.predictor.Predictor.predict_batch", broken)
     code, err = outcome(capsys, "serve", model_folder, "--port", 0)
     assert (code, err) == (1, "clouds: the model cannot be run (no kernel for this device)\n")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from clouds.deploy.serve import decode as module
 from clouds.deploy.serve.limits import Refused, decode, pixel_count
-from clouds.pictures import as_rgb
+from clouds.predict.pictures import as_rgb
 from serving import RGB, encoded
 
 MOST = 10_000

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from browser import CHROMIUM, Browser, browser  # noqa: F401 - browser is a fixture
-from clouds.model.checkpoint import save_model
-from clouds.predict import load
+from clouds.model.folder import save_model
+from clouds.predict.predictor import load
 from conftest import small_model
 from serving import Live, live
 from test_report_browser import CONTRAST

@@ -11,7 +11,7 @@ import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError
 from clouds.foundation.segmenter import load_segmenter
-from clouds.model.checkpoint import latest_checkpoint
+from clouds.model.folder import latest_checkpoint
 from clouds.model.loss import criterion
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher

@@ -11,7 +11,7 @@ import conftest
 import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
-from clouds.model.checkpoint import load_model
+from clouds.model.folder import load_model
 from clouds.pipeline import keep_model
 from clouds.train import loop, validate
 from clouds.train.engine import Engine

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clouds.deploy.push import push as push
-    from clouds.predict import Predictor as Predictor
-    from clouds.predict import load as load
-    from clouds.result import Result as Result
+    from clouds.predict.predictor import Predictor as Predictor
+    from clouds.predict.predictor import load as load
+    from clouds.predict.result import Result as Result
     from clouds.selftrain.refine import refine as refine
 
 __version__ = "0.1.0"

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from clouds.assemble import build_model, has_model, regions_of_set
 from clouds.base.files import write_json
 from clouds.base.machine import usable_device
 from clouds.config.load import check, load_recipe
@@ -28,11 +27,12 @@ from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import check_segmenter
 from clouds.foundation.segmenters.embeddings import build_segmenter, open_store
 from clouds.foundation.writer import check_writer
-from clouds.generate.looks import check_looks
 from clouds.generate.prompts import prompts_of
+from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun, restyled_source
 from clouds.generate.sets import generated_set
-from clouds.model.checkpoint import load_model, save_model
+from clouds.model.build import build_model, regions_of_set
+from clouds.model.folder import has_model, load_model, save_model
 from clouds.model.segmenter import Segmenter
 from clouds.report import write_report
 from clouds.selftrain.pseudo import PseudoLabeller

@@ -23,9 +23,9 @@ from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
-from clouds.model.hub import model_folder
+from clouds.model.folder import model_folder
 from clouds.model.segmenter import Segmenter
-from clouds.predict import load
+from clouds.predict.predictor import load
 from clouds.report.audit import write_audit_page
 from clouds.selftrain.refine import refine_map
 from clouds.selftrain.teacher import predictions

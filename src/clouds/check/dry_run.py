@@ -35,7 +35,7 @@ from clouds.foundation.backbones.sources import CLIP, clip_config
 from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_place
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
-from clouds.predict import Predictor
+from clouds.predict.predictor import Predictor
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.region_files import make_regions, read_regions
 from clouds.selftrain.teacher import Teacher

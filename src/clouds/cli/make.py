@@ -83,8 +83,8 @@ def prompts(
       clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
       clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
     """
-    from clouds.generate.fill import prompts_for
-    from clouds.generate.told import prompts_result, result_text
+    from clouds.generate.prompts import prompts_result, result_text
+    from clouds.generate.requests import prompts_for
 
     written = prompts_for(recipe, overrides or [], out, fill)
     if written is None:
@@ -153,7 +153,7 @@ def regions(
       clouds regions generated selftrain.segmenter=sam/facebook/sam-vit-base --out regions --shard 0/4
       clouds train demo selftrain.refinement=regions selftrain.regions_folder=regions
     """
-    from clouds.assemble import find_set_regions
+    from clouds.model.build import find_set_regions
 
     result = find_set_regions(what, overrides or [], shard, out)
     text = f"{result['images']} images in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
@@ -192,7 +192,7 @@ def audit(
       clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
     """
     from clouds.check.audit import audit as look_through
-    from clouds.generate.told import audit_text
+    from clouds.generate.audit import audit_text
 
     result = look_through(folder, overrides or [], model, clip, weights, source, out)
     tell(result, as_json, audit_text(result))

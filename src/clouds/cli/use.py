@@ -84,9 +84,9 @@ def predict(
       find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
       clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
-    from clouds.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
-    from clouds.predict_files import result_text as told
-    from clouds.video import Pick
+    from clouds.predict.files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
+    from clouds.predict.files import result_text as told
+    from clouds.predict.video import Pick
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
     how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
@@ -223,8 +223,8 @@ def import_(
     Examples:
       clouds import clouds_convnext_large.pth --out models/convnext-l
     """
-    from clouds.model.imported import import_checkpoint
     from clouds.model.open_vocabulary import parse_names
+    from clouds.model.published import import_checkpoint
 
     named = {"synonyms": parse_names(classes)} if classes is not None else {}
     found = import_checkpoint(checkpoint, out, clip, weights, **named)
@@ -285,7 +285,7 @@ def refine(
       clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
     """
     from clouds.deploy.refine import refine_files, result_text
-    from clouds.predict_files import failure_text
+    from clouds.predict.files import failure_text
 
     result = refine_files(
         images, labels, out, segmenter, revision, device, dtype, second_pass, strategy, points, floor, max_swallow,

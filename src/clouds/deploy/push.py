@@ -7,10 +7,9 @@ from typing import Any
 import yaml
 
 from clouds.base.files import whole_file
-from clouds.card import origin, without_places, write_card
 from clouds.errors import BackendError, UsageError, cause
-from clouds.model.checkpoint import CONFIG, WEIGHTS, load_model
-from clouds.model.hub import HUB_ID
+from clouds.model.folder import CONFIG, HUB_ID, WEIGHTS, load_model
+from clouds.report.card import origin, without_places, write_card
 
 DRY_OUT = Path("card")
 

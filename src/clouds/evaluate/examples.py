@@ -11,7 +11,7 @@ from clouds.data.images import write_png
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import class_table
 from clouds.model.inference import Inference
-from clouds.predict import load
+from clouds.predict.predictor import load
 
 EACH = 3  # of a kind and domain
 STAGES = {"warmup": "warmup", "joint": "model"}  # stage: its model's folder in the run

@@ -22,9 +22,9 @@ from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
 from clouds.foundation import backend_name
 from clouds.foundation.backbones.sources import default_weights
-from clouds.model.hub import is_hub_id, model_folder
+from clouds.model.folder import is_hub_id, model_folder
 from clouds.model.inference import Inference
-from clouds.predict import Predictor, load
+from clouds.predict.predictor import Predictor, load
 
 
 class Request(NamedTuple):

@@ -4,7 +4,6 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from clouds.assemble import has_model
 from clouds.base.files import read_json, write_json
 from clouds.base.machine import commit
 from clouds.base.progress import clock
@@ -14,8 +13,9 @@ from clouds.evaluate.domains import Domain, missing_photos
 from clouds.evaluate.examples import drop_examples, write_examples
 from clouds.evaluate.scores import Score, evaluate, results
 from clouds.foundation.registry import backends
+from clouds.model.folder import has_model
 from clouds.model.inference import Inference
-from clouds.predict import load
+from clouds.predict.predictor import load
 
 
 def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from clouds.evaluate.metrics import (
     parts,
 )
 from clouds.model.inference import Inference
-from clouds.predict import Predictor
+from clouds.predict.predictor import Predictor
 
 
 @dataclass

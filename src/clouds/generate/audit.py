@@ -6,31 +6,42 @@ What needs a network comes in from outside, and is left out where it does not: a
 
 import base64
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.base.files import write_jsonl
+from clouds.base.files import make_folder, write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held, locked
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
+from clouds.errors import DataError
 from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
-from clouds.generate.duplicates import twins
+from clouds.generate.duplicates import perceptual_hash, twins
 from clouds.generate.manifest import read_manifest, strays
-from clouds.generate.measure import Measures, Values, look, pixels_key
-from clouds.generate.request import lacking
+from clouds.generate.requests import lacking
 
 Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
 TOLD = 5  # names of files in one message
+
+
+Values = dict[str, Any]
+
+
+CACHE = ".audit"  # a folder inside the set
+
+
+FORMAT = 1  # of what is measured: another number measures anew
 
 
 class Embedder(Protocol):
@@ -287,3 +298,96 @@ def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
+
+
+def audit_text(result: dict[str, Any]) -> str:
+    """What ``clouds audit`` tells a person."""
+    failed = f", {result['failed']} failed" if result["failed"] else ""
+    lines = [f"{result['kept']} of {result['images']} images kept, {result['dropped']} dropped{failed}"]
+    lines += [f"  {n:>6} {reason}" for reason, n in result["reasons"].items()]
+    if result["files"]["strays"]:
+        lines.append(f"{len(result['files']['strays'])} images without a row, listed in audit.json")
+    scores = result["numbers"].get("clip")
+    fits = f"CLIP score {scores['mean']:.1f} on average ({result['clip']})" if scores else "not measured (no --clip)"
+    lines.append(f"image and prompt: {fits}")
+    if teacher := result["teacher"]:
+        sure, agrees = (result["numbers"].get(key, {}).get("mean") for key in ("confidence", "agreement"))
+        agreement = f"{agrees:.0%} of refined pixels agree" if agrees is not None else "refinement decided nothing"
+        missing = [name for name, each in teacher["classes"].items() if not each["images"]]
+        lines.append(f"teacher: confidence {sure or 0:.2f}, {agreement}; never seen: {', '.join(missing) or 'none'}")
+    if found := result["diversity"]:
+        source = found["source"]
+        beside = f", {source['name']} {source['vendi']:.2f}" if source else ""
+        lines.append(f"Vendi score of {found['images']} images ({found['embedding']}): {found['vendi']:.2f}{beside}")
+    request = result["request"]
+    kinds = ", ".join(f"{name} {len(each)}" for name, each in request["wanted"].items())
+    remedy = f"; {request['count']} prompts would fill it" if kinds else ""
+    lines.append(f"under-covered: {kinds or 'nothing'}{remedy}")
+    return "\n".join([*lines, result["page"]])
+
+
+class Measures:
+    """Values by key, each appended to a file of the set as it is measured; ``settings`` tell the files apart."""
+
+    def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+        told = json.dumps([FORMAT, settings], sort_keys=True, default=str)
+        self.path = folder / CACHE / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.jsonl"
+        self._known: dict[str, Values] = {}
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:  # a kill cut the last line
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        for line in whole.splitlines():
+            try:
+                key, values = json.loads(line)
+                self._known[key] = dict(values)
+            except (ValueError, TypeError):
+                continue  # measured again
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
+    def get(self, key: str, measure: Callable[[], Values]) -> Values:
+        """What is known of ``key``, else measured now, and on disk when this returns."""
+        if key not in self._known:
+            self._known[key] = measure()
+            make_folder(self.path.parent)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, self._known[key]]) + "\n")
+        return self._known[key]
+
+    def each(self, what: str, wanted: Mapping[Hashable, tuple[str, Callable[[], Values]]]) -> dict[Any, Values]:
+        """{item: values} for {item: (key, how to measure it)}, with progress of those that are new."""
+        found = {item: self._known[key] for item, (key, _) in wanted.items() if key in self._known}
+        left = [item for item in wanted if item not in found]
+        for item in track(left, what, len(wanted), len(found), "images"):
+            key, measure = wanted[item]
+            found[item] = self.get(key, measure)
+        return found
+
+
+def look(data: bytes, name: str) -> Values:
+    """What needs no model, of an image file's bytes: "size" [height, width], "spread" (standard deviation of the grey
+    values, 0..255), "contrast" (1st to 99th percentile, a share of 255), "sharpness" (variance of the Laplacian of the
+    image at 256 pixels a side), "hash" (perceptual, 16 hex digits) and "pixels" (SHA-256); or "broken": why."""
+    try:
+        pixels = decode_image(data, name)
+    except DataError as error:
+        return {"broken": str(error).removeprefix(f"{name}: ").removesuffix(", fetch it again")}
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    dark, bright = np.percentile(grey, (1, 99))
+    small = cv2.resize(grey, (256, 256), interpolation=cv2.INTER_AREA)
+    return {
+        "size": list(grey.shape),
+        "spread": round(float(grey.std()), 3),
+        "contrast": round(float(bright - dark) / 255, 4),
+        "sharpness": round(float(cv2.Laplacian(small, cv2.CV_32F).var()), 2),
+        "hash": f"{perceptual_hash(grey):016x}",
+        "pixels": pixels_key(pixels),
+    }
+
+
+def pixels_key(pixels: NDArray[np.uint8]) -> str:
+    """SHA-256 of an image's pixels and shape."""
+    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()

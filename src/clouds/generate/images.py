@@ -19,7 +19,7 @@ from clouds.config.recipe import Recipe
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.generator import build_generator
-from clouds.generate.looks import look_of
+from clouds.generate.restyle import look_of
 
 Row = dict[str, Any]
 Maker = Callable[[list[Row]], list[NDArray[np.uint8]]]  # the images of a batch's rows

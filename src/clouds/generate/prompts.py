@@ -13,20 +13,72 @@ from typing import Any
 
 import numpy as np
 
-from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.files import make_folder, read_jsonl, write_jsonl
 from clouds.base.progress import say
 from clouds.classes import NAMES
 from clouds.config.recipe import Recipe
 from clouds.data.streets import attributes
-from clouds.errors import BackendError, UsageError
+from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writer import build_writer, check_writer
 from clouds.foundation.writers.conversation import EXAMPLES
 from clouds.foundation.writers.grammar import Grammar
-from clouds.generate.answers import Answers, answers_file
 from clouds.generate.checks import Sieve, parse_list
-from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even
+from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even, summary
 
 FORMAT = 1  # of briefs, checks and rows: another number asks anew
+
+
+KEYS = {"recipe", "n", "model", "revision", "answers"}
+
+
+class Answers:
+    """The calls of one recipe in order. ``next`` gives the stored ones first, then None: ask and ``add``."""
+
+    def __init__(self, path: Path, recipe: str) -> None:
+        self.path, self.recipe = path, recipe
+        self._stored = _read(path, recipe)
+        self._told = 0
+
+    def next(self) -> dict[str, Any] | None:
+        """The next call on disk: {"recipe", "n", "model", "revision", "answers": [text]}."""
+        if self._told == len(self._stored):
+            return None
+        self._told += 1
+        return self._stored[self._told - 1]
+
+    def add(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Append a call, on disk when this returns; the call as stored."""
+        call = {"recipe": self.recipe, **call}
+        make_folder(self.path.parent)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(call) + "\n")  # ASCII: a model may answer half a surrogate pair
+        self._stored.append(call)
+        self._told += 1
+        return call
+
+
+def answers_file(prompts: Path) -> Path:
+    """Beside ``prompts.jsonl``: ``prompts.answers.jsonl``."""
+    return prompts.with_name(f"{prompts.stem}.answers.jsonl")
+
+
+def _read(path: Path, recipe: str) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        say(f"{path}: its last line was cut when the run was stopped; that call is asked again")
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    rows = read_jsonl(path)
+    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in rows):
+        raise DataError(f"{path}: holds lines that are no answers of a prompt writer; delete it to ask anew")
+    if any(row["recipe"] != recipe for row in rows):
+        say(f"{path}: holds answers to other settings; asking anew")
+        path.unlink()
+        return []
+    return rows
 
 
 @dataclass
@@ -203,3 +255,43 @@ def _filled(
     best = most_even(spare, missing, [row["prompt"] for row in pool], request.wanted)
     how: dict[str, Any] = {} if chosen else {"writer": "grammar", "filled": True}
     return [_row(spare[k], origin, **how) for k in best]
+
+
+def prompts_result(written: Written, path: Path) -> dict[str, Any]:
+    """The verb's JSON object. ``acceptance``: lines used over lines read, null where no model was asked; ``before`` is
+    of the lines as they were answered, ``after`` of the rows."""
+    from clouds.foundation.backbones.packaged import MiniLM
+
+    embed = MiniLM().embed
+    read, used = len(written.lines), len(written.lines) - sum(written.rejected.values())
+    return {
+        "prompts": len(written.rows),
+        "file": str(path.resolve()),
+        "writers": sorted({row["writer"] for row in written.rows}),
+        "lines": read,
+        "acceptance": round(used / read, 4) if read else None,
+        "rejected": dict(written.rejected.most_common()),
+        "filled": sum(bool(row.get("filled")) for row in written.rows),
+        "before": summary(written.lines, embed) if read else None,
+        "after": summary([row["prompt"] for row in written.rows], embed),
+    }
+
+
+def result_text(result: dict[str, Any], path: Path) -> str:
+    """The same for a person: one line, what was rejected and why, a table."""
+    lines = [f"{result['prompts']} prompts in {path}"]
+    if result["lines"]:
+        why = ", ".join(f"{n} {reason}" for reason, n in result["rejected"].items())
+        why = f" (not: {why})" if why else ""
+        lines.append(f"{result['lines']} lines read, {result['acceptance']:.0%} usable{why}")
+    if result["filled"]:
+        lines.append(f"{result['filled']} prompts were written by the grammar, marked filled")
+    both = [each for each in (result["before"], result["after"]) if each]
+    heads = ("answered", "kept") if len(both) == 2 else ("",)
+    lines.append(f"{'coverage / evenness':<20}" + "".join(f"{head:>14}" for head in heads).rstrip())
+    for name in result["after"]["coverage"]:
+        cells = (f"{each['coverage'][name]:.0%} / {each['evenness'][name]:.2f}" for each in both)
+        lines.append(f"{name:<20}" + "".join(f"{cell:>14}" for cell in cells))
+    for key, name in (("distinct_1", "distinct words"), ("distinct_2", "distinct pairs"), ("vendi", "Vendi score")):
+        lines.append(f"{name:<20}" + "".join(f"{each[key]:>14.2f}" for each in both))
+    return "\n".join(line.rstrip() for line in lines)

@@ -13,9 +13,9 @@ from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
 from clouds.generate.audit import audit_set
 from clouds.generate.images import Row, draw, kept, read_set
-from clouds.generate.looks import check_looks
 from clouds.generate.manifest import set_folder
 from clouds.generate.prompts import prompts_of
+from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import asked_for, restyle_source
 
 AUDIT = "audit"  # a folder inside the set

@@ -43,7 +43,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
     """Images in, class and mask per query out. Every argument is plain data and stands in ``config.json``.
 
     classes, synonyms, colors: C names, C groups of synonyms (N in all), C RGB triples.
-    adapt: what is trained inside the frozen backbone, see ``clouds.foundation.backbones.adapters.adapt``; None for nothing.
+    adapt: what is trained inside the frozen backbone, see ``foundation.backbones.adapters.adapt``; None for nothing.
     weights: where the frozen weights came from: {"source", "revision", "sha256"}, None for a package's.
     seen: which classes were trained, by default all (the geometric ensemble trusts CLIP more on the others).
     shorter_side: the size images are brought to at inference, in pixels; 0 keeps their own.

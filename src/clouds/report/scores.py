@@ -8,9 +8,7 @@ from typing import Any
 
 from clouds import classes
 from clouds.data.labels import LABEL_SETS, Color
-from clouds.report.calibration import reliability
-from clouds.report.confusions import matrix
-from clouds.report.images import images
+from clouds.report.domain import images, matrix, reliability
 from clouds.report.read import Run
 from clouds.report.records import Domain, Results
 

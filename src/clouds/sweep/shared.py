@@ -11,11 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from clouds.assemble import has_model
 from clouds.base.files import make_folder
 from clouds.base.progress import say
 from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
 from clouds.config.runs import RUNNING, flat
+from clouds.model.folder import has_model
 from clouds.pipeline import train
 
 JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.", "train.joint_learning_rate")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clouds.classes import COLORS
 from clouds.config.recipe import Loss
-from clouds.model.checkpoint import load_model, save_model
+from clouds.model.folder import load_model, save_model
 from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter
 

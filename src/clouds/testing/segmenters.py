@@ -29,7 +29,7 @@ def asked(count: int, height: int = 45, width: int = 83, points: int = 5) -> NDA
 
 
 class SegmenterContract:
-    """Of ``clouds.foundation.segmenter.PromptableSegmenter``. A subclass says ``segmenter_name``, as a recipe does, or has a
+    """Of ``foundation.segmenter.PromptableSegmenter``. A subclass says ``segmenter_name``, as a recipe does, or has a
     fixture ``segmenter`` of its own."""
 
     segmenter_name: ClassVar[str]

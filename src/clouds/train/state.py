@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clouds.base.progress import say
 from clouds.errors import DataError
-from clouds.model.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from clouds.model.folder import Checkpoint, latest_checkpoint, save_checkpoint
 from clouds.model.segmenter import Segmenter
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.work import Work

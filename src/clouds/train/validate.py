@@ -11,10 +11,10 @@ from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import evaluate
-from clouds.model.checkpoint import save_model
+from clouds.model.folder import save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
-from clouds.predict import Predictor
+from clouds.predict.predictor import Predictor
 from clouds.train.engine import Engine
 from clouds.train.state import Progress
 

@@ -18,8 +18,8 @@ from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, sco
 from clouds.errors import CloudsError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import class_table
-from clouds.pictures import Pixels
-from clouds.predict import Predictor, load
+from clouds.predict.pictures import Pixels
+from clouds.predict.predictor import Predictor, load
 
 CALIBRATION = 24  # images
 

@@ -9,7 +9,7 @@ from clouds.data import streets
 from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 from clouds.model.inference import Size
-from clouds.pictures import Pixels, as_rgb
+from clouds.predict.pictures import Pixels, as_rgb
 
 NAMES = ("rocket.jpg", "coffee.png", "astronaut.png", "chelsea.png", "motorcycle_left.png")  # of scikit-image
 SCENES = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.errors import UsageError
-from clouds.model.hub import is_hub_id
+from clouds.model.folder import is_hub_id
 from clouds.model.inference import LEAST_SIDE, LONGEST, Size
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}

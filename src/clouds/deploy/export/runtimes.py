@@ -13,8 +13,8 @@ from clouds.errors import BackendError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import class_table
-from clouds.pictures import Pixels
-from clouds.predict import Predictor
+from clouds.predict.pictures import Pixels
+from clouds.predict.predictor import Predictor
 
 Label = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # image (H, W, 3) RGB -> labels (H, W)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clouds.data.images import encode_image
 from clouds.deploy.serve.batching import Done, Served
-from clouds.result import PICTURES, Result
+from clouds.predict.result import PICTURES, Result
 
 Format = Literal["labels", "overlay", "json"]
 

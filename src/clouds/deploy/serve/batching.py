@@ -12,9 +12,9 @@ from time import perf_counter
 
 import numpy as np
 
-from clouds.pictures import Pixels
-from clouds.predict import Predictor
-from clouds.result import Result
+from clouds.predict.pictures import Pixels
+from clouds.predict.predictor import Predictor
+from clouds.predict.result import Result
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from clouds.data.images import decode_image, image_size, orientation
 from clouds.errors import DataError, UsageError
-from clouds.pictures import Pixels, turned
+from clouds.predict.pictures import Pixels, turned
 
 
 @dataclass(frozen=True)

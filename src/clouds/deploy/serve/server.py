@@ -17,7 +17,7 @@ from clouds.deploy.serve.app import make_app
 from clouds.deploy.serve.batching import Served, Warmth, served
 from clouds.deploy.serve.limits import Service
 from clouds.errors import BackendError, UsageError
-from clouds.predict import load
+from clouds.predict.predictor import load
 
 BACKLOG = 256
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

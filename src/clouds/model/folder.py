@@ -3,6 +3,7 @@ checkpoints for going on. Written whole or not at all, read strictly, safetensor
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from clouds.base.files import read_json, sha256, whole_folder, write_json
 from clouds.base.progress import say
-from clouds.errors import BackendError, CloudsError, DataError
+from clouds.errors import BackendError, CloudsError, DataError, cause
 from clouds.model.segmenter import Segmenter
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -121,3 +122,43 @@ def _of_stage(folder: Path, stage: str) -> list[Path]:
 
 def _digest(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a model was saved there whole."""
+    return (folder / "config.json").exists() and (folder / "model.safetensors").exists()
+
+
+FILES = ("config.json", "model.safetensors", "recipe.yaml")
+HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]*\w)(@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+def is_hub_id(word: str | Path) -> bool:
+    """Whether a word names a repository on the hub: ``owner/name`` or ``owner/name@revision``, and nothing here."""
+    return isinstance(word, str) and bool(HUB_ID.fullmatch(word)) and not Path(word).exists()
+
+
+def model_folder(word: str | Path) -> Path:
+    """The folder with the model that a word stands for: that folder, a run's final ``model/``, or the downloaded files
+    of a hub repository.
+
+    ``Path`` objects are never hub ids. What is no model is given back as it is. Raises
+    BackendError where the hub has no such model, or cannot be reached and the cache holds none.
+    """
+    if not is_hub_id(word):
+        folder = Path(word)
+        return folder if (folder / FILES[0]).exists() or not (folder / "model").is_dir() else folder / "model"
+    from huggingface_hub import snapshot_download
+
+    match = HUB_ID.fullmatch(str(word))
+    assert match  # is_hub_id
+    try:
+        folder = Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(FILES)))
+    except Exception as error:  # the client's own kinds and those of its HTTP library alike
+        raise BackendError(
+            f"{word}: no such folder here, and the hub gave no model of that name ({cause(error)}). "
+            "Check the path or the hub id; without a network only what was downloaded before can be used"
+        ) from error
+    if lacking := [name for name in FILES[:2] if not (folder / name).is_file()]:
+        raise BackendError(f"{word}: the hub's repository holds no {' and no '.join(lacking)}: no CLOUDS model")
+    return folder

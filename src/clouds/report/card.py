@@ -14,8 +14,7 @@ from clouds.data.layouts import DATASETS
 from clouds.errors import DataError, UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.backbones.sources import default_weights
-from clouds.model.checkpoint import CONFIG
-from clouds.model.hub import model_folder
+from clouds.model.folder import CONFIG, model_folder
 from clouds.model.inference import protocol_text
 
 HOME = "https://arxiv.org/abs/2312.09788"

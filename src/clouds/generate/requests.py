@@ -10,8 +10,11 @@ from typing import Any
 from clouds.base.files import read_json, read_jsonl
 from clouds.base.shards import MANIFEST
 from clouds.classes import NAMES
+from clouds.config.load import load_recipe
 from clouds.errors import DataError, UsageError
+from clouds.generate import prompts
 from clouds.generate.coverage import ATTRIBUTES, SOMETIMES, counted, phrases
+from clouds.generate.prompts import Request, Written
 
 Wanted = dict[str, dict[str, int]]  # {attribute: {phrase: how many prompts are missing}}
 
@@ -59,3 +62,17 @@ def _counts(attribute: str, each: Mapping[str, Any]) -> dict[str, int]:
     if attribute not in ATTRIBUTES or not set(each) <= set(phrases(attribute)):
         raise ValueError(f"{attribute}: {', '.join(each)}")
     return {name: int(n) for name, n in each.items()}
+
+
+def prompts_for(name: str, overrides: list[str], out: Path, fill: Path | None) -> Written | None:
+    """The prompts of a recipe, written to ``out``; with ``fill``, an ``audit.json``, as many as it asks for unless
+    ``prompts.count`` is given. None where it asks for nothing and no count is given."""
+    if fill is None:
+        return prompts.write_prompts(load_recipe(name, overrides), out)
+    count, wanted, known, digest = read_request(fill)
+    if not any(each.startswith("prompts.count=") for each in overrides):
+        if not count:
+            load_recipe(name, overrides)  # which may be wrong all the same
+            return None
+        overrides = [*overrides, f"prompts.count={count}"]
+    return prompts.write_prompts(load_recipe(name, overrides), out, Request(wanted, known, digest))

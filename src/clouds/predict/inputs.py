@@ -11,9 +11,9 @@ from typing import BinaryIO, Literal
 from clouds.base.progress import say
 from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
-from clouds.pictures import Pixels, read_upright, upright_image
-from clouds.result import ending_of
-from clouds.video import CAMERA, VIDEO_ENDINGS
+from clouds.predict.pictures import Pixels, read_upright, upright_image
+from clouds.predict.result import ending_of
+from clouds.predict.video import CAMERA, VIDEO_ENDINGS
 
 FILMED = ("color", "overlay")  # kinds that a video gives as a video
 STDIN = "-"

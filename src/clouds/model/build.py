@@ -94,6 +94,3 @@ def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Pa
     }
 
 
-def has_model(folder: Path) -> bool:
-    """Whether a model was saved there whole."""
-    return (folder / "config.json").exists() and (folder / "model.safetensors").exists()

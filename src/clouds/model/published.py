@@ -17,7 +17,7 @@ from clouds.errors import DataError, UsageError
 from clouds.foundation.backbones.openclip import NOT_WEIGHTS, REFERENCE, OpenClipText, clip_tensors
 from clouds.foundation.backbones.sources import CLIP, clip_config, published, weight_file, weights_record
 from clouds.foundation.weights import listed, load_strictly, read_weights, tensors_in
-from clouds.model.checkpoint import CONFIG, save_model
+from clouds.model.folder import CONFIG, save_model
 from clouds.model.open_vocabulary import colors_of
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier

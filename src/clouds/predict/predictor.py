@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clouds.errors import UsageError
-from clouds.model.checkpoint import load_model
-from clouds.model.hub import model_folder
+from clouds.model.folder import load_model, model_folder
 from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
-from clouds.pictures import Picture, Pixels, as_rgb
-from clouds.result import Result
+from clouds.predict.pictures import Picture, Pixels, as_rgb
+from clouds.predict.result import Result
 
 BAND = 2**20  # pixels that are brought to an image's own size at a time
 
@@ -193,7 +192,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
     """The predictor of a model folder, or of a run folder's final ``model/``; needs no hub, text tower or recipe.
 
     A string that is no folder here may be a hub id, ``"owner/name"`` or ``"owner/name@revision"`` (see
-    ``clouds.model.hub``): its files are downloaded once, and kept in the hub's cache. ``device`` is torch's, as "cuda".
+    ``clouds.model.folder``): its files are downloaded once, and kept in the hub's cache. ``device`` is torch's, as "cuda".
 
     Raises DataError naming the file that is missing, damaged or does not fit, BackendError where the hub has no such
     model or cannot be reached.

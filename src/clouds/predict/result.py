@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.annotations import coco_annotations, coco_categories, polygons
 from clouds.base.files import whole_file, write_json
 from clouds.classes import NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.data.images import encode_image
 from clouds.errors import UsageError
+from clouds.predict.annotations import coco_annotations, coco_categories, polygons
 
 PHOTO_ENDINGS = (".jpg", ".jpeg")
 NOTEBOOK_SIDE = 1024  # pixels: the longer side of what a notebook shows

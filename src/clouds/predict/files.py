@@ -1,0 +1,270 @@
+"""Pictures and videos in, label files out: in batches, to be interrupted at any moment and to go on when run again."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO, NamedTuple
+
+from clouds.base.files import read_json, sha256, whole_file, write_json
+from clouds.base.machine import usable_device
+from clouds.base.progress import track
+from clouds.errors import DataError, UsageError
+from clouds.model.folder import model_folder
+from clouds.model.inference import Inference
+from clouds.predict.annotations import join_coco
+from clouds.predict.inputs import Item, check_targets, gather
+from clouds.predict.ledger import Ledger
+from clouds.predict.pictures import Pixels
+from clouds.predict.predictor import Predictor, load
+from clouds.predict.result import PICTURES, Result, check_kinds
+from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
+
+DEFAULT_KINDS = ("labels", "overlay")
+COCO = "coco.json"  # all images in one
+
+
+Failure = dict[str, str]  # {"path", "what"}
+
+
+class Predicted(NamedTuple):
+    """``done``: images that are segmented, ``made`` of them now; ``frames`` of ``videos`` and cameras, now."""
+
+    done: list[Path | str]
+    failed: list[Failure]
+    made: int = 0
+    frames: int = 0
+    videos: int = 0
+
+    @property
+    def total(self) -> int:
+        """Inputs in all."""
+        return len(self.done) + self.videos + len(self.failed)
+
+    def as_record(self, out: Path) -> dict[str, Any]:
+        """The object of ``--json``."""
+        counts = {"images": len(self.done), "made": self.made, "videos": self.videos, "frames": self.frames}
+        return {**counts, "folder": str(out.resolve()), "failed": self.failed}
+
+
+def predict_files(
+    model: str | Path,
+    inputs: Sequence[str | Path],
+    out: Path,
+    kinds: Sequence[str] = DEFAULT_KINDS,
+    batch_size: int = 1,
+    classes: str | None = None,
+    weights: str | None = None,
+    device: str = "cpu",
+    pick: Pick = Pick(),  # noqa: B008 - a tuple of plain values
+    film: bool = True,
+    stdin: BinaryIO | None = None,
+    **inference: Any,
+) -> Predicted:
+    """Segment what ``inputs`` name (see ``clouds.predict.inputs.gather``) with a model folder, a run or a model of the hub.
+
+    Writes NAME.png for kind "labels", NAME_KIND.png or .json for the others of ``result.KINDS``, below ``out`` as they
+    lie in the folder or glob given, and for "coco" also ``coco.json`` of all. Of a video, the frames of ``pick``:
+    overlay and colours as a video each (``film``), all else as files NAME/NUMBER. ``batch_size`` images are read at a
+    time, and those of equal size segmented together. ``inference``: fields of ``Inference`` that are to differ from the
+    model's own; None leaves one as it is. ``classes`` (and ``weights``) as in ``Predictor.with_classes``: labels are
+    then positions in that list.
+
+    What cannot be read is named in ``failed`` and does not stop the others. What ``out`` holds already, of the same
+    input, model and settings, is not made again. UsageError before any work for values that cannot be, for two inputs
+    of one output, and where an input would be overwritten.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
+    if weights is not None and classes is None:
+        raise UsageError(f"--weights: got {weights!r} without --classes; only new names need the text tower's weights")
+    changes = {field: value for field, value in inference.items() if value is not None}
+    Inference(**changes)  # what cannot be is refused before the model is read
+    pick.check()
+    check_kinds(kinds)
+    usable_device(device, "--device")
+    items = gather(inputs, out, stdin)
+    check_targets(items, out, kinds, film)
+    if any(item.kind != "image" for item in items):
+        pyav()
+    folder = model_folder(model)
+    predictor = load(folder, device).with_inference(**changes)
+    if classes is not None:
+        predictor = predictor.with_classes(classes, weights)
+    check_kinds(kinds, predictor.classes)
+    work = Work(predictor, out, tuple(kinds), batch_size, Ledger(out, _settings(folder, predictor, classes, weights)))
+    done: list[Path | str] = []
+    made = frames = videos = 0
+    with work.ledger.kept():
+        for item, now in segment_images(work, [item for item in items if item.kind == "image"]):
+            done.append(item.source if isinstance(item.source, Path) else item.shown)
+            made += now
+        for item in items:
+            if item.kind != "image":
+                count, whole = segment_frames(work, item, pick, film)
+                frames, videos = frames + count, videos + whole
+    if work.parts:
+        with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
+            join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
+    return Predicted(done, work.failed, made, frames, videos)
+
+
+def _settings(folder: Path, predictor: Predictor, classes: str | None, weights: str | None) -> str:
+    """All that a prediction follows from beside its image, as text."""
+    own = [sha256(folder / name) for name in ("model.safetensors", "config.json")]
+    return json.dumps([own, predictor.inference.as_record(), classes, weights])
+
+
+def result_text(result: Predicted, out: Path) -> str:
+    """The result for a person."""
+    old = len(result.done) - result.made
+    parts = [f"{len(result.done)} images segmented in {out}"] if result.done or not result.videos else []
+    parts += [f"{old} of them by an earlier call"] if old else []
+    parts += [f"{result.frames} frames of {result.videos} videos segmented in {out}"] if result.videos else []
+    return ", ".join(parts)
+
+
+def failure_text(failed: list[Failure], total: int) -> str:
+    """What could not be read, a line each, for a person."""
+    lines = [f"{len(failed)} of {total} images could not be read, the others are done:"]
+    return "\n  ".join([*lines, *(f"{failure['path']}: {failure['what']}" for failure in failed)])
+
+
+def split_kinds(words: list[str]) -> list[str]:
+    """Words ["labels,ids", "color"] -> ["labels", "ids", "color"], each once."""
+    return list(dict.fromkeys(kind.strip() for word in words for kind in word.split(",")))
+
+
+def split_scales(text: str) -> tuple[float, ...]:
+    """Text "0.75,1,1.25" -> (0.75, 1.0, 1.25); UsageError for what is no number."""
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"--scales: got {text!r}; expected numbers with commas between, such as 0.75,1,1.25") from None
+
+
+@dataclass
+class Work:
+    """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json."""
+
+    predictor: Predictor
+    out: Path
+    kinds: tuple[str, ...]
+    batch_size: int
+    ledger: Ledger
+    failed: list[Failure] = field(default_factory=list)
+    parts: list[Path] = field(default_factory=list)
+
+    def has(self, targets: dict[str, Path], key: str | None) -> bool:
+        """Whether these files are made already."""
+        made = self.ledger.has(targets.values(), key)
+        if made and "coco" in targets:
+            self.parts.append(targets["coco"])
+        return made
+
+    def save(self, result: Result, targets: dict[str, Path], shown: str, key: str | None) -> None:
+        for kind, target in targets.items():
+            if kind == "coco":
+                write_json(target, result.coco(shown))
+                self.parts.append(target)
+            else:
+                result.save(target, kind)
+        self.ledger.add(targets.values(), shown, key)
+
+    def fail(self, item: Item, error: DataError) -> None:
+        self.failed.append({"path": item.where, "what": str(error).removeprefix(f"{item.where}: ")})
+
+
+def segment_images(work: Work, items: list[Item]) -> Iterator[tuple[Item, bool]]:
+    """Segment images: each that is done, and whether it was now."""
+    keys = {item.name: work.ledger.key(item.source) for item in items}
+    todo = [item for item in items if not work.has(item.targets(work.out, work.kinds), keys[item.name])]
+    waiting = {item.name for item in todo}
+    yield from ((item, False) for item in items if item.name not in waiting)
+
+    def segment() -> Iterator[Item | None]:
+        """Image by image, or None where one could not be read."""
+        rest = iter(todo)
+        while batch := list(islice(rest, work.batch_size)):
+            readable: list[tuple[Item, Pixels]] = []
+            for item in batch:
+                try:
+                    readable.append((item, item.pixels()))
+                except DataError as error:
+                    work.fail(item, error)
+                    yield None
+            results = work.predictor.predict_batch([pixels for _, pixels in readable], work.batch_size)
+            for (item, _), result in zip(readable, results, strict=True):
+                work.save(result, item.targets(work.out, work.kinds), item.shown, keys[item.name])
+                yield item
+
+    for item in track(segment(), "segmenting", len(items), len(items) - len(todo), unit="images"):
+        if item:
+            yield item, True
+
+
+def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int, bool]:
+    """Segment a video's or a camera's frames -> how many were segmented now, and whether it was read to its end."""
+    films = item.films(work.out, work.kinds) if film else {}
+    singles = [kind for kind in work.kinds if kind not in films]
+    key = work.ledger.key(item.source)
+    film_key = key and f"{key} {pick.every} {pick.fps} {pick.limit}"  # a single frame is the same by any pick
+    filming = bool(films) and not work.ledger.has(films.values(), film_key)
+    if not filming and not singles:
+        return 0, True
+
+    def segment() -> Iterator[None]:
+        with ExitStack() as stack:
+            stopped = stack.enter_context(stop_by_signal()) if item.kind == "camera" else lambda: False
+            writers = {k: stack.enter_context(video_writer(path)) for k, path in films.items()} if filming else {}
+            coming = frames(item.source, *pick)  # type: ignore[arg-type]
+            while not stopped() and (batch := list(islice(coming, 1 if item.kind == "camera" else work.batch_size))):
+                targets = [item.frame_targets(work.out, singles, frame.number) for frame in batch]
+                made = [bool(singles) and work.has(each, key) for each in targets]
+                todo = [i for i, is_made in enumerate(made) if writers or not is_made]
+                results = work.predictor.predict_batch([batch[i].pixels for i in todo], work.batch_size)
+                for i, result in zip(todo, results, strict=True):
+                    for kind, write in writers.items():
+                        write(PICTURES[kind](result), batch[i].seconds)
+                    if not made[i]:
+                        work.save(result, targets[i], f"{item.shown}/{batch[i].number:06d}", key)
+                    yield
+        if filming:
+            work.ledger.add(films.values(), item.shown, film_key)
+
+    count = 0
+    try:
+        total = frame_count(item.source, pick) if isinstance(item.source, Path) else pick.limit
+        for _ in track(segment(), f"segmenting {item.shown}", total, unit="images"):
+            count += 1
+    except DataError as error:
+        work.fail(item, error)
+        return count, False
+    return count, True
+
+
+@contextmanager
+def stop_by_signal() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C was pressed: the way to end a camera, whose video is then finished.
+
+    Pressed again, it interrupts as ever.
+    """
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
