@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from clouds.classes import COLORS
-from clouds.data.streets import DISTRIBUTIONS, from_prompt, render, sample
+from clouds.streets import DISTRIBUTIONS, from_prompt, render, sample
 
 PROMPTS = (
     "A photo of a narrow street in an old town at golden hour, with parked bicycles",

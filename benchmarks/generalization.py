@@ -32,13 +32,12 @@ import numpy as np
 import torch
 
 from alternatives import MASK2FORMER, SMP, Alternative, fit
-from clouds import pipeline
+from clouds import pipeline, streets
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import open_run
-from clouds.data import streets
 from clouds.data.batches.batches import Batches
 from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.source import Source, make_source, open_sets

@@ -22,9 +22,9 @@ import torch
 from PIL import Image, ImageEnhance
 from torchvision.transforms import v2
 
+from clouds import streets
 from clouds.base.files import whole_file
 from clouds.config.recipe import Recipe
-from clouds.data import streets
 from clouds.data.batches.augment import jitter, scale_crop
 from clouds.data.cache import DecodedCache
 from clouds.data.datasets import open_dataset

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clouds import streets
 from clouds.base.progress import track
 from clouds.classes import NAMES
-from clouds.data import streets
 from clouds.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

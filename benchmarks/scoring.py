@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clouds import streets
 from clouds.classes import IGNORE
 from clouds.config.load import load_recipe
-from clouds.data import streets
 from clouds.evaluate.metrics import BOUNDARY, boundary_parts, calibration, confusion
 from clouds.model.build import build_model
 from clouds.predict.predictor import Predictor, load

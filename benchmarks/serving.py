@@ -29,8 +29,8 @@ import httpx
 import numpy as np
 import torch
 
+from clouds import streets
 from clouds.config.load import load_recipe
-from clouds.data import streets
 from clouds.model.build import build_model
 from clouds.model.folder import save_model
 from clouds.predict.predictor import Predictor, load

@@ -9,7 +9,7 @@ import time
 import cv2
 import numpy as np
 
-from clouds.data.streets import DISTRIBUTIONS, render, sample
+from clouds.streets import DISTRIBUTIONS, render, sample
 
 SIZE = (256, 512)
 

@@ -18,9 +18,9 @@ import accelerate
 import numpy as np
 import torch
 
+from clouds import streets
 from clouds.check.dry_run import TimedLabeller, label_squares, random_model
 from clouds.config.load import load_recipe
-from clouds.data import streets
 from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png

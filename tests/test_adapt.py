@@ -19,13 +19,14 @@ from clouds.foundation.backbones.adapters import Rein, adapter_parameters
 from clouds.foundation.segmenter import load_segmenter
 from clouds.model import vocabulary
 from clouds.model.build import build_model
-from clouds.model.folder import latest_checkpoint, load_model, save_model
+from clouds.model.folder import load_model, save_model
 from clouds.model.loss import criterion
 from clouds.pipeline import train
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.train import loop as train_module
 from clouds.train.loop import build_optimizer, train_stage
+from clouds.train.state import latest_checkpoint
 
 REIN = {"kind": "rein", "tokens": 6, "rank": 4, "link": True}
 LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.layers)}

@@ -11,7 +11,8 @@ import tiny
 from clouds.errors import DataError
 from clouds.foundation.backbones import packaged
 from clouds.model import folder as checkpoint
-from clouds.model.folder import Checkpoint, latest_checkpoint, load_model, save_checkpoint, save_model
+from clouds.model.folder import load_model, save_model
+from clouds.train.state import Checkpoint, latest_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")

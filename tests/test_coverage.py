@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clouds.classes import NAMES
-from clouds.data.streets import VOCABULARY
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.coverage import briefs, counted, distinct, evenness, mentions, most_even, summary, vendi
+from clouds.streets import VOCABULARY
 
 FOG = "A photo of a village street in fog at night, cyclists."
 

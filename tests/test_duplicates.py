@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds import streets
 from clouds.config.recipe import Audit
-from clouds.data import streets
 from clouds.generate import duplicates
 from clouds.generate.duplicates import distances, near_pairs, perceptual_hash, twins
 

@@ -15,7 +15,6 @@ from clouds.classes import IGNORE, NAMES
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate, Prompts
 from clouds.data.source import render_source
-from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import DataError, UsageError
 from clouds.foundation.generator import StreetsGenerator, build_generator
 from clouds.foundation.writer import build_writer
@@ -23,6 +22,7 @@ from clouds.foundation.writers.grammar import Grammar
 from clouds.generate import images as images_module
 from clouds.generate.images import draw, image_seed
 from clouds.generate.prompts import prompts_of
+from clouds.streets import VOCABULARY, attributes
 from clouds.testing import GeneratorContract, WriterContract
 
 CONTRACT = {"file_name", "prompt", "seed", "generator", "revision", "steps", "guidance", "sha256"}

@@ -14,12 +14,12 @@ from clouds.cli import run as cli
 from clouds.data.batches import batches as loaders
 from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError, DataError
-from clouds.model.folder import latest_checkpoint
 from clouds.model.loss import criterion
 from clouds.train import loop
 from clouds.train.engine import Engine
 from clouds.train.log import LEAST, MetricsLog
 from clouds.train.loop import out_of_memory, train_stage
+from clouds.train.state import latest_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from clouds import streets
 from clouds.classes import IGNORE, NAMES
-from clouds.data import streets
 from clouds.selftrain import refine as refine_module
-from clouds.selftrain.everything import find_regions
+from clouds.selftrain.find_regions import find_regions
 from clouds.selftrain.points import Prompts, components, draw
 from clouds.selftrain.refine import Refinement, refine, refine_map
 from clouds.selftrain.regions import Regions, overlay, vote

@@ -9,11 +9,11 @@ from chat_server import chat_server
 from clouds.base.files import read_jsonl
 from clouds.cli import run
 from clouds.config.load import load_recipe
-from clouds.data.streets import VOCABULARY, attributes
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.checks import fault
 from clouds.generate.prompts import answers_file, prompts_of, prompts_result, write_prompts
+from clouds.streets import VOCABULARY, attributes
 
 KEY = "sk-very-secret-0123456789"
 SCENES = "Show in each photo:\n"

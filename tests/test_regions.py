@@ -25,11 +25,18 @@ from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.model import build as assemble
-from clouds.selftrain import everything
-from clouds.selftrain.everything import find_regions, grid_points
+from clouds.selftrain import find_regions as everything
+from clouds.selftrain.find_regions import (
+    find_regions,
+    grid_points,
+    identity_of,
+    make_regions,
+    mean_regions,
+    read_regions,
+    save_regions,
+)
 from clouds.selftrain.points import components
 from clouds.selftrain.pseudo import PseudoLabeller
-from clouds.selftrain.region_files import identity_of, make_regions, mean_regions, read_regions, save_regions
 from clouds.selftrain.regions import nested, overlay, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.train.loop import train_stage

@@ -16,8 +16,7 @@ from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters import sam_text
 from clouds.foundation.segmenters.sam_text import load_sam_text
 from clouds.model import build as assemble
-from clouds.selftrain.everything import find_regions
-from clouds.selftrain.region_files import identity_of
+from clouds.selftrain.find_regions import find_regions, identity_of
 
 
 def picture(seed: int = 0) -> np.ndarray:

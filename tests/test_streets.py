@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from clouds.classes import IGNORE, NAMES
-from clouds.data.streets import DISTRIBUTIONS, VOCABULARY, Scene, attributes, from_prompt, render, sample
-from clouds.data.streets.camera import Camera
-from clouds.data.streets.render import camera_of
-from clouds.data.streets.scene import FIELDS, WIDE
-from clouds.data.streets.street import street_of
-from clouds.data.streets.words import SYNONYMS
 from clouds.errors import UsageError
+from clouds.streets import DISTRIBUTIONS, VOCABULARY, Scene, attributes, from_prompt, render, sample
+from clouds.streets.camera import Camera
+from clouds.streets.render import camera_of
+from clouds.streets.scene import FIELDS, WIDE
+from clouds.streets.street import street_of
+from clouds.streets.words import SYNONYMS
 
 SMALL = (96, 192)
 STYLE = FIELDS[FIELDS.index("palette"):]

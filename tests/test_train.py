@@ -11,13 +11,13 @@ import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError
 from clouds.foundation.segmenter import load_segmenter
-from clouds.model.folder import latest_checkpoint
 from clouds.model.loss import criterion
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.train import loop as train_module
 from clouds.train.log import MetricsLog
 from clouds.train.loop import build_optimizer, learning_rate, train_stage
+from clouds.train.state import latest_checkpoint
 
 STEPS = 10
 NORMS = ("LayerNorm", "GroupNorm", "BatchNorm2d", "BatchNormAct2d")

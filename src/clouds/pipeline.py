@@ -31,10 +31,11 @@ from clouds.generate.prompts import prompts_of
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun, restyled_source
 from clouds.generate.sets import generated_set
-from clouds.model.build import build_model, regions_of_set
+from clouds.model.build import build_model
 from clouds.model.folder import has_model, load_model, save_model
 from clouds.model.segmenter import Segmenter
 from clouds.report import write_report
+from clouds.selftrain.find_regions import regions_of_set
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import told

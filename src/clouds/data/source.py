@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds import streets
 from clouds.base.progress import track
 from clouds.classes import IGNORE, NAMES
 from clouds.config.recipe import Data, LabelledSet, Recipe
-from clouds.data import streets
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset

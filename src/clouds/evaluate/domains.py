@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds import streets
 from clouds.config.recipe import Recipe
-from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.pairing import MissingSplitError

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds import streets
 from clouds.config.plugins import OWN, is_plugged, make, plugged
 from clouds.config.recipe import Generate
-from clouds.data import streets
 from clouds.errors import UsageError
 
 STREETS, DIFFUSERS = "streets", "diffusers/"

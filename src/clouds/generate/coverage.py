@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES, SYNONYMS
-from clouds.data.streets import VOCABULARY, attributes
 from clouds.generate.checks import words_of
+from clouds.streets import VOCABULARY, attributes
 
 # how prompts speak of a class, beyond its synonyms
 SPOKEN = {

@@ -17,13 +17,13 @@ from clouds.base.files import make_folder, read_jsonl, write_jsonl
 from clouds.base.progress import say
 from clouds.classes import NAMES
 from clouds.config.recipe import Recipe
-from clouds.data.streets import attributes
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writer import build_writer, check_writer
 from clouds.foundation.writers.conversation import EXAMPLES
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.checks import Sieve, parse_list
 from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even, summary
+from clouds.streets import attributes
 
 FORMAT = 1  # of briefs, checks and rows: another number asks anew
 

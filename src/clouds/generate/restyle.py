@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds import streets
 from clouds.base.progress import track
 from clouds.classes import NAMES
 from clouds.config.recipe import Recipe, Restyle
-from clouds.data import streets
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.errors import UsageError

@@ -1,22 +1,17 @@
 """What is kept on disk of a model: the model folder (``config.json``, ``model.safetensors``) for use, and training
 checkpoints for going on. Written whole or not at all, read strictly, safetensors only."""
 
-import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from clouds.base.files import read_json, sha256, whole_folder, write_json
-from clouds.base.progress import say
+from clouds.base.files import whole_folder
 from clouds.errors import BackendError, CloudsError, DataError, cause
 from clouds.model.segmenter import Segmenter
 
@@ -68,60 +63,6 @@ def _said_plainly(folder: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise CloudsError(f"{folder}: cannot be written ({error}); finished work is kept, run again") from error
-
-
-@dataclass
-class Checkpoint:
-    """What evolves at a step: ``tensors`` by group ("student", "optimizer", "teacher"), and plain ``counts``."""
-
-    stage: str
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    counts: dict[str, Any]
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write ``folder/STAGE-STEP`` whole, then drop all but the last ``keep`` of the stage."""
-    path = folder / f"{checkpoint.stage}-{checkpoint.step:06d}"
-    with whole_folder(path) as temporary, _said_plainly(path):
-        digests = {}
-        for group, tensors in checkpoint.tensors.items():
-            file = temporary / f"{group}.safetensors"
-            save_file({name: t.contiguous() for name, t in tensors.items()}, file)
-            digests[group] = sha256(file)
-        state = {"stage": checkpoint.stage, "step": checkpoint.step, "sha256": digests, "counts": checkpoint.counts}
-        write_json(temporary / "state.json", {**state, "digest": _digest(state)})
-    for old in _of_stage(folder, checkpoint.stage)[:-keep]:
-        shutil.rmtree(old)
-    return path
-
-
-def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
-    """The newest whole checkpoint of a stage; a damaged one is named and the one before it taken."""
-    for path in reversed(_of_stage(folder, stage)):
-        try:
-            state = read_json(path / "state.json")
-            if state.pop("digest") != _digest(state):
-                raise DataError(f"{path / 'state.json'}: its content is not what was written")
-            tensors = {}
-            for group, digest in state["sha256"].items():
-                file = path / f"{group}.safetensors"
-                if sha256(file) != digest:
-                    raise DataError(f"{file}: its content is not what was written")
-                tensors[group] = load_file(file)
-            return Checkpoint(state["stage"], state["step"], tensors, state["counts"])
-        except (DataError, OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            say(f"checkpoint {path} is damaged ({error}); trying the one before it")
-    return None
-
-
-def _of_stage(folder: Path, stage: str) -> list[Path]:
-    """The stage's checkpoints, oldest first."""
-    return sorted(folder.glob(f"{stage}-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def _digest(state: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def has_model(folder: Path) -> bool:

@@ -66,7 +66,7 @@ def predict_files(
     stdin: BinaryIO | None = None,
     **inference: Any,
 ) -> Predicted:
-    """Segment what ``inputs`` name (see ``clouds.predict.inputs.gather``) with a model folder, a run or a model of the hub.
+    """Segment what ``inputs`` name (see ``predict.inputs.gather``) with a model folder, a run or a model of the hub.
 
     Writes NAME.png for kind "labels", NAME_KIND.png or .json for the others of ``result.KINDS``, below ``out`` as they
     lie in the folder or glob given, and for "coco" also ``coco.json`` of all. Of a video, the frames of ``pick``:

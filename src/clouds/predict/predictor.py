@@ -192,7 +192,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
     """The predictor of a model folder, or of a run folder's final ``model/``; needs no hub, text tower or recipe.
 
     A string that is no folder here may be a hub id, ``"owner/name"`` or ``"owner/name@revision"`` (see
-    ``clouds.model.folder``): its files are downloaded once, and kept in the hub's cache. ``device`` is torch's, as "cuda".
+    ``model.folder``): its files are downloaded once, and kept in the hub's cache. ``device`` is torch's, as "cuda".
 
     Raises DataError naming the file that is missing, damaged or does not fit, BackendError where the hub has no such
     model or cannot be reached.

@@ -1,6 +1,9 @@
 """Doing a sweep's jobs: one after the other here, or a process each, several at a time."""
 
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,19 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from clouds.base.files import make_folder
 from clouds.base.progress import clock, say
 from clouds.base.shards import locked
-from clouds.config.runs import RUNNING, differences, open_run
+from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
+from clouds.config.runs import RUNNING, differences, flat, open_run
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
 from clouds.evaluate.run import score_run
+from clouds.model.folder import has_model
 from clouds.pipeline import train
 from clouds.report import write_report
-from clouds.sweep.plan import Job
-from clouds.sweep.shared import share_warmup
+from clouds.sweep.plan import FOLDER, Job
 from clouds.sweep.state import RESULTS, read_record, write_record
 from clouds.sweep.table import last_line
 
@@ -184,3 +188,52 @@ def _noted() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.", "train.joint_learning_rate")
+
+
+def warmup_recipe(recipe: Recipe) -> Recipe | None:
+    """The recipe of a job's warm-up, the same for all jobs that can share it: ``JOINT_ONLY`` at their defaults.
+
+    None where the warm-up may depend on more: restyled source images can take the generated ones as their styles.
+    """
+    if recipe.data.restyle is not None:
+        return None
+    return recipe.model_copy(update={
+        "prompts": Prompts(),
+        "generate": Generate(size=recipe.augment.crop),
+        "audit": Audit(),
+        "selftrain": SelfTrain(),
+        "train": recipe.train.model_copy(update={"stage": "warmup", "joint_learning_rate": None}),
+    })  # fmt: skip
+
+
+def warmup_folder(recipe: Recipe, out: Path) -> Path:
+    """Where the warm-up of this recipe stands: a name that follows from every setting that can change it."""
+    settings = {key: value for key, value in flat(recipe.model_dump(mode="json")).items() if key not in RUNNING}
+    return out / f"{FOLDER}{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+def share_warmup(recipe: Recipe, run: Path, out: Path) -> None:
+    """Give a run that has not begun its warm-up the sweep's, trained now if it is the first to ask.
+
+    Several processes may ask: one trains, the others wait for it.
+    """
+    shared = warmup_recipe(recipe)
+    if shared is None or has_model(run / "warmup") or (run / "checkpoints").exists():
+        return
+    folder = warmup_folder(shared, out)
+    make_folder(out)
+    with FileLock(out / f".{folder.name}.lock"):  # stays: who waits for a lock must not get one that was deleted
+        if not has_model(folder / "warmup"):
+            say(f"{folder}: the warm-up that jobs of these settings share")
+            train(shared, folder)
+    for name in ("metrics.jsonl", "class_pixels.npz"):
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, run / name)
+    if (folder / "source").exists():
+        shutil.copytree(folder / "source", run / "source", dirs_exist_ok=True)
+    # last, and whole: with it the run counts as warmed up
+    shutil.copytree(folder / "warmup", run / ".warmup", dirs_exist_ok=True)
+    (run / ".warmup").rename(run / "warmup")

@@ -4,16 +4,22 @@ Draws need no state: they follow from (seed, step, sample). What one process kno
 thresholds, is kept by process.
 """
 
+import hashlib
+import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clouds.base.files import read_json, sha256, whole_folder, write_json
 from clouds.base.progress import say
 from clouds.errors import DataError
-from clouds.model.folder import Checkpoint, latest_checkpoint, save_checkpoint
+from clouds.model.folder import _said_plainly
 from clouds.model.segmenter import Segmenter
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.work import Work
@@ -150,3 +156,57 @@ def sum_work(works: list[Work]) -> Work:
     for work in works:
         total.merge(work)
     return total
+
+
+@dataclass
+class Checkpoint:
+    """What evolves at a step: ``tensors`` by group ("student", "optimizer", "teacher"), and plain ``counts``."""
+
+    stage: str
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    counts: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write ``folder/STAGE-STEP`` whole, then drop all but the last ``keep`` of the stage."""
+    path = folder / f"{checkpoint.stage}-{checkpoint.step:06d}"
+    with whole_folder(path) as temporary, _said_plainly(path):
+        digests = {}
+        for group, tensors in checkpoint.tensors.items():
+            file = temporary / f"{group}.safetensors"
+            save_file({name: t.contiguous() for name, t in tensors.items()}, file)
+            digests[group] = sha256(file)
+        state = {"stage": checkpoint.stage, "step": checkpoint.step, "sha256": digests, "counts": checkpoint.counts}
+        write_json(temporary / "state.json", {**state, "digest": _digest(state)})
+    for old in _of_stage(folder, checkpoint.stage)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
+    """The newest whole checkpoint of a stage; a damaged one is named and the one before it taken."""
+    for path in reversed(_of_stage(folder, stage)):
+        try:
+            state = read_json(path / "state.json")
+            if state.pop("digest") != _digest(state):
+                raise DataError(f"{path / 'state.json'}: its content is not what was written")
+            tensors = {}
+            for group, digest in state["sha256"].items():
+                file = path / f"{group}.safetensors"
+                if sha256(file) != digest:
+                    raise DataError(f"{file}: its content is not what was written")
+                tensors[group] = load_file(file)
+            return Checkpoint(state["stage"], state["step"], tensors, state["counts"])
+        except (DataError, OSError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            say(f"checkpoint {path} is damaged ({error}); trying the one before it")
+    return None
+
+
+def _of_stage(folder: Path, stage: str) -> list[Path]:
+    """The stage's checkpoints, oldest first."""
+    return sorted(folder.glob(f"{stage}-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 
-from clouds.data import streets
+from clouds import streets
 from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 from clouds.model.inference import Size

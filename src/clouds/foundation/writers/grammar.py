@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clouds.data.streets import VOCABULARY
 from clouds.errors import UsageError
+from clouds.streets import VOCABULARY
 
 
 class Grammar:

@@ -3,8 +3,8 @@
 ``render(sample("fog", seed=3))`` gives a picture and its label; ``from_prompt`` makes the scene a sentence describes.
 """
 
-from clouds.data.streets.render import render
-from clouds.data.streets.scene import DISTRIBUTIONS, Scene, sample
-from clouds.data.streets.words import VOCABULARY, attributes, from_prompt
+from clouds.streets.render import render
+from clouds.streets.scene import DISTRIBUTIONS, Scene, sample
+from clouds.streets.words import VOCABULARY, attributes, from_prompt
 
 __all__ = ["DISTRIBUTIONS", "VOCABULARY", "Scene", "attributes", "from_prompt", "render", "sample"]

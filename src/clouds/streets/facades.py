@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.streets.light import Rgb
-from clouds.data.streets.scene import Scene
-from clouds.data.streets.surfaces import WALL_PPM, coloured, f32, ramp, wall_crop
+from clouds.streets.light import Rgb
+from clouds.streets.scene import Scene
+from clouds.streets.surfaces import WALL_PPM, coloured, f32, ramp, wall_crop
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

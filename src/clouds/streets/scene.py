@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from clouds.data.streets.dice import Dice
 from clouds.errors import UsageError
+from clouds.streets.dice import Dice
 
 Value = float | int | str
 Recipe = Value | tuple[float, float] | list[float] | list[int] | list[str]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clouds.data.streets.scene import Scene
+from clouds.streets.scene import Scene
 
 FAR = 110.0  # metres: where the street's own things end
 PARK = 2.2  # width of a parking lane

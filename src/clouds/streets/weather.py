@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.streets.scene import Scene
-from clouds.data.streets.surfaces import TILE, fractal, three, window
+from clouds.streets.scene import Scene
+from clouds.streets.surfaces import TILE, fractal, three, window
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.brush import Brush, code_of
-from clouds.data.streets.light import Rgb, mix
-from clouds.data.streets.street import Thing
+from clouds.streets.brush import Brush, code_of
+from clouds.streets.light import Rgb, mix
+from clouds.streets.street import Thing
 
 F64 = NDArray[np.float64]
 

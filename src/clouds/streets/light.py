@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.streets.scene import Scene
+from clouds.streets.scene import Scene
 
 F32 = NDArray[np.float32]
 Rgb = tuple[float, float, float]

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.brush import Brush, code_of, write_code
-from clouds.data.streets.light import Rgb
-from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import f32, fractal
+from clouds.streets.brush import Brush, code_of, write_code
+from clouds.streets.light import Rgb
+from clouds.streets.street import Thing
+from clouds.streets.surfaces import f32, fractal
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.brush import Brush, code_of
-from clouds.data.streets.facades import PALETTES
-from clouds.data.streets.light import LAMP, Rgb
-from clouds.data.streets.plants import LEAF, NEEDLE
-from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import WALL_PPM, ramp, wall_crop
+from clouds.streets.brush import Brush, code_of
+from clouds.streets.facades import PALETTES
+from clouds.streets.light import LAMP, Rgb
+from clouds.streets.plants import LEAF, NEEDLE
+from clouds.streets.street import Thing
+from clouds.streets.surfaces import WALL_PPM, ramp, wall_crop
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.brush import Brush, code_of
-from clouds.data.streets.cars import _Local
-from clouds.data.streets.light import Rgb
-from clouds.data.streets.street import Thing
+from clouds.streets.brush import Brush, code_of
+from clouds.streets.cars import _Local
+from clouds.streets.light import Rgb
+from clouds.streets.street import Thing
 
 F64 = NDArray[np.float64]
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.camera import Camera
-from clouds.data.streets.light import Light
-from clouds.data.streets.sky import SKY, SUN
-from clouds.data.streets.street import KERB, PARK, Street
-from clouds.data.streets.surfaces import GROUND_TEXEL, GROUNDS, TILE, ground_atlas, noise_tile
+from clouds.streets.camera import Camera
+from clouds.streets.light import Light
+from clouds.streets.sky import SKY, SUN
+from clouds.streets.street import KERB, PARK, Street
+from clouds.streets.surfaces import GROUND_TEXEL, GROUNDS, TILE, ground_atlas, noise_tile
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 import math
 
-from clouds.data.streets.street import FAR, KERB, PARK, Pen
+from clouds.streets.street import FAR, KERB, PARK, Pen
 
 
 class Actors(Pen):

@@ -7,8 +7,8 @@
 import re
 from functools import cache
 
-from clouds.data.streets.scene import WIDE, Recipe, Scene, build
 from clouds.errors import UsageError
+from clouds.streets.scene import WIDE, Recipe, Scene, build
 
 SERIES = 100  # the series of prompted scenes: their streets are none of the distributions'
 Phrases = dict[str, dict[str, Recipe]]

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.streets.camera import NEAR, Camera
-from clouds.data.streets.dice import Dice
-from clouds.data.streets.light import Light, Rgb
-from clouds.data.streets.scene import Scene
+from clouds.streets.camera import NEAR, Camera
+from clouds.streets.dice import Dice
+from clouds.streets.light import Light, Rgb
+from clouds.streets.scene import Scene
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

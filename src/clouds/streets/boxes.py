@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import NAMES
-from clouds.data.streets.brush import Brush, code_of
-from clouds.data.streets.cars import PAINTS, _Local, wheel
-from clouds.data.streets.light import Rgb
-from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import TILE, noise_tile, ramp
+from clouds.streets.brush import Brush, code_of
+from clouds.streets.cars import PAINTS, _Local, wheel
+from clouds.streets.light import Rgb
+from clouds.streets.street import Thing
+from clouds.streets.surfaces import TILE, noise_tile, ramp
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]

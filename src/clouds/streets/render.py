@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.classes import IGNORE, NAMES
-from clouds.data.streets import boxes, buildings, cars, furniture, ground, people, plants, sky, weather
-from clouds.data.streets.brush import CODES, NOTHING, SCALE, STEPS, Brush, step_depth
-from clouds.data.streets.camera import NEAR, Camera
-from clouds.data.streets.dice import Dice
-from clouds.data.streets.layout import plan
-from clouds.data.streets.light import light_of
-from clouds.data.streets.scene import Scene
-from clouds.data.streets.street import Street, Thing
-from clouds.data.streets.surfaces import noise_window, three
+from clouds.streets import boxes, buildings, cars, furniture, ground, people, plants, sky, weather
+from clouds.streets.brush import CODES, NOTHING, SCALE, STEPS, Brush, step_depth
+from clouds.streets.camera import NEAR, Camera
+from clouds.streets.dice import Dice
+from clouds.streets.layout import plan
+from clouds.streets.light import light_of
+from clouds.streets.scene import Scene
+from clouds.streets.street import Street, Thing
+from clouds.streets.surfaces import noise_window, three
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.streets.camera import NEAR, Camera
-from clouds.data.streets.light import Light
-from clouds.data.streets.scene import Scene
-from clouds.data.streets.street import Thing
-from clouds.data.streets.surfaces import TILE, f32, noise_tile
+from clouds.streets.camera import NEAR, Camera
+from clouds.streets.light import Light
+from clouds.streets.scene import Scene
+from clouds.streets.street import Thing
+from clouds.streets.surfaces import TILE, f32, noise_tile
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]

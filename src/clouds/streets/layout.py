@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from clouds.data.streets.scene import Scene
-from clouds.data.streets.street import FAR, KERB, Street, Thing
-from clouds.data.streets.traffic import Actors
+from clouds.streets.scene import Scene
+from clouds.streets.street import FAR, KERB, Street, Thing
+from clouds.streets.traffic import Actors
 
 
 class _Planner(Actors):

@@ -1,0 +1,337 @@
+"""Regions of a generated set as files: found ahead, by one process or many, and read by training.
+
+An entry is named by what it depends on: the image file's content, the segmenter with its weights, and how it was
+asked. So a folder may serve several sets and runs, a finished entry is never made again, and processes that meet share
+the work.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import Timeout
+from numpy.typing import NDArray
+
+from clouds.base.files import make_folder, whole_file
+from clouds.base.machine import usable_device
+from clouds.base.progress import say, track
+from clouds.base.shards import WHOLE, Shard, locked, parse_shard
+from clouds.classes import IGNORE
+from clouds.config.load import is_recipe, load_recipe, set_recipe
+from clouds.config.recipe import Recipe, SelfTrain
+from clouds.data.images import decode_image
+from clouds.errors import CloudsError, DataError, UsageError
+from clouds.foundation.registry import backends
+from clouds.foundation.segmenter import PromptableSegmenter, check_segmenter, segmenter_identity
+from clouds.foundation.segmenters.embeddings import plain_segmenter
+from clouds.generate.images import read_set
+from clouds.selftrain.refine import MASK_BYTES
+from clouds.selftrain.regions import Regions, nested, overlay
+
+_FORMAT = "1"
+LOOKED_AT = 50
+
+
+def save_regions(path: Path, regions: Regions) -> None:
+    """Write one image's regions, whole or not at all: the map of atoms as runs along its rows, everything packed."""
+    height, width = regions.atoms.shape
+    new = np.ones((height, width), np.bool_)  # runs end at a row's end: no length needs more than 16 bits
+    new[:, 1:] = regions.atoms[:, 1:] != regions.atoms[:, :-1]
+    begins = np.flatnonzero(new)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            size=np.array([height, width]),
+            atoms=regions.atoms.ravel()[begins],
+            runs=np.diff(begins, append=height * width).astype(np.uint16 if width < 2**16 else np.uint32),
+            members=regions.members,
+            starts=regions.starts,
+            quality=regions.quality,
+            classes=regions.classes,
+        )
+
+
+def read_regions(path: Path) -> Regions:
+    """What ``save_regions`` wrote; DataError where it is gone or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            atoms: NDArray[Any] = np.repeat(stored["atoms"], stored["runs"]).reshape(stored["size"])
+            return Regions(atoms, *(stored[name] for name in ("members", "starts", "quality", "classes")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); run the same command again to have it made anew") from error
+
+
+def identity_of(segmenter: PromptableSegmenter, settings: SelfTrain) -> str:
+    """What regions depend on beside the image."""
+    known = segmenter_identity(segmenter)
+    if hasattr(segmenter, "levels") or hasattr(segmenter, "propose"):
+        return known
+    asked = (settings.regions_grid, settings.regions_quality, settings.regions_stability, settings.second_pass)
+    return f"{known} {asked}"
+
+
+def make_regions(
+    images: Sequence[Path], segmenter: PromptableSegmenter, settings: SelfTrain, folder: Path, shard: Shard = WHOLE
+) -> tuple[list[Path | None], int]:
+    """Find what is missing of the regions of ``images``, or of this shard of them, below ``folder``.
+
+    -> (each image's file, None for an image that cannot be read, how many were made). Damaged entries are made anew.
+    """
+    identity = identity_of(segmenter, settings)
+    mine = images[shard.index :: shard.count]
+    files: dict[Path, Path | None] = {}
+    made = 0
+
+    def work() -> Iterator[None]:
+        nonlocal made
+        waiting = []  # entries that another process is at
+        for image in mine:
+            try:
+                done = _make(image, files, segmenter, identity, settings, folder, wait=False)
+            except Timeout:
+                waiting.append(image)
+                continue
+            made += done
+            yield
+        for image in waiting:
+            made += _make(image, files, segmenter, identity, settings, folder, wait=True)
+            yield
+
+    what = "finding regions" if shard.count == 1 else f"regions of {shard}"
+    for _ in track(work(), what, len(mine), unit="images"):
+        pass
+    return [files[image] for image in mine], made
+
+
+def mean_regions(files: Sequence[Path | None]) -> float:
+    """How many regions an image has, over up to ``LOOKED_AT`` of them, evenly spaced."""
+    found = [file for file in files if file]
+    chosen = found[:: max(1, len(found) // LOOKED_AT)]
+    return float(np.mean([len(read_regions(file)) for file in chosen])) if chosen else 0.0
+
+
+def _make(
+    image: Path,
+    files: dict[Path, Path | None],
+    segmenter: PromptableSegmenter,
+    identity: str,
+    settings: SelfTrain,
+    folder: Path,
+    wait: bool,
+) -> bool:
+    """Have the regions of one image; whether they had to be made."""
+    try:
+        data = image.read_bytes()
+        key = hashlib.sha256(f"{_FORMAT}\0{identity}\0".encode() + data).hexdigest()
+        path = files[image] = folder / key[:2] / f"{key}.npz"
+        if _whole(path):
+            return False
+        pixels = decode_image(data, str(image))
+    except (OSError, DataError) as error:  # training leaves out what it cannot read, and counts it
+        files[image] = None
+        say(f"{image}: no regions found, it cannot be read ({error})")
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock"), blocking=wait):
+        if _whole(path):
+            return False
+        asked = (settings.regions_grid, settings.regions_quality, settings.regions_stability)
+        save_regions(path, find_regions(pixels, segmenter, *asked))
+    return True
+
+
+def _whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        read_regions(path)
+    except DataError:
+        return False
+    return True
+
+
+def regions_of_set(recipe: Recipe, images: list[Path], out: Path) -> Callable[[int], Regions]:
+    """The regions of a generated image by its index, all on disk by now: training calls no segmenter."""
+    chosen = recipe.selftrain
+    files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / "regions")
+    if not mean_regions(files):
+        raise CloudsError(
+            f"no regions were found in {len(files)} images by {chosen.segmenter}: selftrain.regions_quality "
+            f"({chosen.regions_quality:g}) or regions_stability ({chosen.regions_stability:g}) may be too high for it"
+        )
+
+    def read(index: int) -> Regions:
+        file = files[index]
+        if file is None:
+            raise DataError(f"{images[index]}: has no regions, as it could not be read; run again once it is mended")
+        return read_regions(file)
+
+    return read
+
+
+def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Path) -> dict[str, Any]:
+    """Find the regions of a set ahead of training; the object that ``clouds regions --json`` prints.
+
+    ``name``: a folder that holds a set, or a recipe that names one as ``generate.folder``.
+    """
+    overrides = ["selftrain.refinement=regions", *overrides]
+    if not Path(name).is_dir() and not is_recipe(name):
+        raise UsageError(f"{name}: no such folder, and no recipe; name a generated set's folder, or a recipe with one")
+    recipe = set_recipe(Path(name), overrides) if Path(name).is_dir() else load_recipe(name, overrides)
+    if recipe.generate.folder is None:
+        raise UsageError(
+            f"generate.folder: not set in {name}; regions are found of images that are there: name the set's folder, "
+            "as `clouds regions generated`, or generate.folder=DIR"
+        )
+    chosen, part = recipe.selftrain, parse_shard(shard)
+    usable_device(recipe.train.device)
+    check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=True)
+    images = [recipe.generate.folder / row["file_name"] for row in read_set(recipe.generate.folder)]
+    make_folder(out)
+    files, made = make_regions(images, plain_segmenter(recipe), chosen, out, part)
+    done = [file for file in files if file]
+    return {
+        "images": len(done),
+        "made": made,
+        "failed": len(files) - len(done),
+        "regions": round(mean_regions(files), 1),
+        "bytes": sum(file.stat().st_size for file in set(done)),
+        "segmenter": backends(recipe)["segmenter"],
+        "folder": str(out.resolve()),
+    }
+
+
+LEAST = 2e-4  # of the image: smaller masks are specks; 118 pixels of 768 x 768
+SAME = 0.7  # masks of at least this intersection over union are one thing; SAM's own value, which compares boxes
+HELD_BYTES = 2**27  # what masks on hold may occupy, a bit a pixel
+
+BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int32)  # set in a byte
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask, a bit a pixel: bits (N,) uint8, area in pixels, box (top, bottom, left, right), its ends outside;
+    ``of``: the class it was proposed for."""
+
+    bits: NDArray[np.uint8]
+    area: int
+    box: tuple[int, int, int, int]
+    quality: float
+    of: int = IGNORE
+
+
+def find_regions(
+    image: NDArray[np.uint8],
+    segmenter: PromptableSegmenter,
+    grid: int,
+    quality: float,
+    stability: float,
+    mask_bytes: int = MASK_BYTES,
+) -> Regions:
+    """The regions of ``image`` (H, W, 3) uint8.
+
+    grid: points a side; quality and stability: least ones, for candidates of points. ``mask_bytes`` bounds the
+    candidates held at once, not the result. Masks on hold take ``HELD_BYTES`` more.
+    """
+    shape = (image.shape[0], image.shape[1])
+    if hasattr(segmenter, "propose"):
+        proposals = (
+            Mask(*_outline(mask), float(score), of)
+            for mask, score, of in segmenter.propose(image)
+            if mask.sum() >= LEAST * mask.size
+        )
+        return _regions(shape, _distinct(list(proposals)))
+    embedding = segmenter.encode(image)
+    if hasattr(segmenter, "levels"):
+        return nested(segmenter.levels(embedding))
+    most = max(16, HELD_BYTES // (image.shape[0] * image.shape[1] // 8 + 1))
+    held: list[Mask] = []
+    for mask, score in _candidates(shape, segmenter, embedding, grid, quality, stability, mask_bytes):
+        held.append(Mask(*_outline(mask), score))
+        if len(held) == most:
+            held = _distinct(held)[: most // 2]
+    return _regions(shape, _distinct(held))
+
+
+def _regions(shape: tuple[int, int], kept: list[Mask]) -> Regions:
+    return overlay(shape, _Unpacked(kept, shape), [m.quality for m in kept], [m.of for m in kept])
+
+
+def grid_points(shape: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """Points (side * side, 1, 2), x then y in pixels, in the middles of equal cells of an image of ``shape``."""
+    middles = (np.arange(side) + 0.5) / side
+    x, y = np.meshgrid(middles * shape[1] - 0.5, middles * shape[0] - 0.5)
+    return np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)[:, None]
+
+
+def _candidates(
+    shape: tuple[int, int],
+    segmenter: PromptableSegmenter,
+    embedding: Any,
+    grid: int,
+    quality: float,
+    stability: float,
+    mask_bytes: int,
+) -> Iterator[tuple[NDArray[np.bool_], float]]:
+    """(mask, quality) of what passes, point by point."""
+    points = grid_points(shape, grid)
+    batch = max(1, mask_bytes // (3 * shape[0] * shape[1]))
+    for start in range(0, len(points), batch):
+        asked = points[start : start + batch]
+        if hasattr(segmenter, "stable_masks"):
+            masks, rated, stable = segmenter.stable_masks(embedding, asked)
+        else:
+            masks, rated = segmenter.masks(embedding, asked)
+            stable = np.ones_like(rated)
+        good = (rated >= quality) & (stable >= stability)  # NaN is not good
+        for prompt, candidate in np.argwhere(good):
+            mask = masks[prompt, candidate]
+            if np.count_nonzero(mask) >= max(1, LEAST * mask.size):
+                yield mask, float(rated[prompt, candidate])
+
+
+def _outline(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], int, tuple[int, int, int, int]]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    return np.packbits(mask), int(np.count_nonzero(mask)), box
+
+
+def _distinct(masks: list[Mask]) -> list[Mask]:
+    """The best of each group of masks that are one thing, by falling quality; of different classes nothing is one."""
+    order = sorted(range(len(masks)), key=lambda i: -masks[i].quality)  # stable: of equals the first stays
+    bits = [masks[i].bits for i in order]
+    areas = np.array([masks[i].area for i in order])
+    boxes = np.array([masks[i].box for i in order]).reshape(-1, 4)
+    of = np.array([masks[i].of for i in order])
+    left = np.ones(len(order), np.bool_)
+    kept = []
+    for place, i in enumerate(order):
+        if not left[place]:
+            continue
+        kept.append(masks[i])
+        top, bottom, west, east = boxes[place]
+        # masks whose areas differ too much, or whose boxes do not meet, cannot be the same
+        close = left & (of == of[place]) & (areas >= SAME * areas[place]) & (areas * SAME <= areas[place])
+        close &= (boxes[:, 0] < bottom) & (boxes[:, 1] > top) & (boxes[:, 2] < east) & (boxes[:, 3] > west)
+        close[: place + 1] = False
+        rivals = np.flatnonzero(close)
+        both = np.array([BITS[bits[place] & bits[rival]].sum() for rival in rivals], np.int64)
+        left[rivals[both >= SAME * (areas[place] + areas[rivals] - both)]] = False
+    return kept
+
+
+class _Unpacked:
+    """Masks (H, W) bool, one at a time, as often as they are asked for."""
+
+    def __init__(self, masks: list[Mask], shape: tuple[int, int]) -> None:
+        self.masks, self.shape = masks, shape
+
+    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
+        count = self.shape[0] * self.shape[1]
+        for mask in self.masks:
+            yield np.unpackbits(mask.bits, count=count).reshape(self.shape).view(np.bool_)
