@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from clouds.classes import COLORS, IGNORE, NAMES
 from clouds.data.batches.batches import Batches, batches
+from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.foundation.backbones.packaged import efficientnet_lite0
 
 MEAN, STD = 127.0, 128.0

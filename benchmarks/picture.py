@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from clouds.classes import IGNORE
 from clouds.data.batches.batches import read_label
+from clouds.data.classes import IGNORE
 from clouds.data.images import read_image
 from clouds.data.labels import colorize
 

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.data.labels import LABEL_SETS
 
 HOSTILE = "<script>alert('x')</script> \"q\" & {{ 7*7 }} </style></title> \u202eevil " + "long" * 60

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import fabricate
-from clouds.classes import IGNORE, NAMES
+from clouds.data.classes import IGNORE, NAMES
 from clouds.evaluate.domains import photo_domain
 from clouds.evaluate.scores import evaluate
 

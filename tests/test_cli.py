@@ -285,11 +285,12 @@ def test_an_unwritable_folder_is_one_line(capsys, tmp_path, monkeypatch):
 
 def test_a_full_disk_while_saving_weights_is_one_line(capsys, tmp_path, monkeypatch):
     from clouds.errors import CloudsError
-    from clouds.model import folder as checkpoint
+    from clouds.model import folder
+    from clouds.train import state as checkpoint
     from conftest import small_model
 
     def full(*_, **__):
-        raise checkpoint.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise folder.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     state = checkpoint.Checkpoint("warmup", 1, {"student": {}}, {})
@@ -299,7 +300,7 @@ def test_a_full_disk_while_saving_weights_is_one_line(capsys, tmp_path, monkeypa
     model = small_model()
     monkeypatch.setattr(model, "save_pretrained", full)
     with pytest.raises(CloudsError, match=r"model: cannot be written .*No space left on device"):
-        checkpoint.save_model(model, tmp_path / "model")
+        folder.save_model(model, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.coverage import briefs, counted, distinct, evenness, mentions, most_even, summary, vendi
 from clouds.streets import VOCABULARY

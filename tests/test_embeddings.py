@@ -10,9 +10,8 @@ import tiny
 import tiny_sam
 from clouds.errors import UsageError
 from clouds.foundation.segmenter import load_segmenter
-from clouds.foundation.segmenters.embeddings import Cached, Recent, key_of, nbytes
+from clouds.foundation.segmenters.embeddings import Cached, Recent, build_segmenter, key_of, nbytes
 from clouds.foundation.segmenters.superpixels import Superpixels
-from clouds.model import build as assemble
 
 
 class Counting:
@@ -146,11 +145,11 @@ def test_masks_from_kept_embeddings_are_those_of_the_model(tmp_path):
     for family in ("sam", "sam-hq", "sam2"):
         folder = tiny_sam.save(family, tmp_path / family)
         made = tiny.recipe(f"selftrain.segmenter={family}/{folder}", f"selftrain.cache={tmp_path / 'kept'}")
-        cached, plain = assemble.build_segmenter(made), load_segmenter(f"{family}/{folder}")
+        cached, plain = build_segmenter(made), load_segmenter(f"{family}/{folder}")
         assert cached.name == plain.name
         image, points = picture(0, 45, 83), np.random.default_rng(0).uniform(0, 40, (6, 5, 2)).astype(np.float32)
         first, quality = cached.masks(cached.encode(image), points)
-        again = assemble.build_segmenter(made)
+        again = build_segmenter(made)
         again.segmenter.encode = None  # it must come from the disk
         second, same = again.masks(again.encode(image), points)
         assert np.array_equal(first, second)
@@ -179,7 +178,7 @@ def test_training_from_kept_embeddings_equals_training_that_made_them(tmp_path):
     runs = []
     for name in ("making", "reading"):
         (tmp_path / name).mkdir()
-        model, segmenter = tiny.segmenter(), assemble.build_segmenter(made)
+        model, segmenter = tiny.segmenter(), build_segmenter(made)
         if name == "reading":
             segmenter.segmenter.encode = None
         pseudo = PseudoLabeller(Teacher(model, made.selftrain.decay), segmenter, made.selftrain, 0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clouds.base.processes import Processes
-from clouds.classes import IGNORE, NAMES
+from clouds.data.classes import IGNORE, NAMES
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from clouds.base.files import read_jsonl
-from clouds.classes import IGNORE, NAMES
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate, Prompts
+from clouds.data.classes import IGNORE, NAMES
 from clouds.data.source import render_source
 from clouds.errors import DataError, UsageError
 from clouds.foundation.generator import StreetsGenerator, build_generator
@@ -104,7 +104,7 @@ def test_the_renderer_understands_each_part_of_each_sentence():
 def test_more_prompts_than_there_are_sentences_is_refused(monkeypatch):
     few = {"place": {"a road": {}}, "weather": {"in fog": {}}, "light": {"at noon": {}}, "season": {"in winter": {}},
            "camera": {"blurred": {}}, "actors": {"cars": {}}}  # fmt: skip
-    monkeypatch.setattr("clouds.foundation.writer.VOCABULARY", few)
+    monkeypatch.setattr("clouds.foundation.writers.grammar.VOCABULARY", few)
     assert len(Grammar().write(NAMES, 4, 0)) == 4
     with pytest.raises(UsageError, match=r"prompts\.count.* 5 different prompts; ask for fewer"):
         Grammar().write(NAMES, 5, 0)

@@ -10,8 +10,8 @@ import torch
 
 import clouds
 import tiny_clip
-from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.cli import run
+from clouds.data.classes import COLORS, NAMES, SYNONYMS
 from clouds.errors import UsageError
 from clouds.foundation.backbones.openclip import OpenClipText
 from clouds.model import published as imported

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 import clouds
 import tiny_clip
-from clouds.classes import COLORS, NAMES
 from clouds.cli import run
 from clouds.config.load import load_recipe
+from clouds.data.classes import COLORS, NAMES
 from clouds.errors import BackendError, UsageError
 from clouds.model import open_vocabulary, vocabulary
 from clouds.model.build import build_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clouds import streets
-from clouds.classes import IGNORE, NAMES
+from clouds.data.classes import IGNORE, NAMES
 from clouds.selftrain import refine as refine_module
 from clouds.selftrain.find_regions import find_regions
 from clouds.selftrain.points import Prompts, components, draw

@@ -20,8 +20,8 @@ from PIL import Image
 import fabricate
 import tiny
 from clouds import cli, pipeline
+from clouds.base import machine
 from clouds.base.files import read_json, read_jsonl
-from clouds.config import runs
 from clouds.config.load import load_recipe
 from clouds.config.runs import load_run, open_run
 from clouds.data.images import write_png
@@ -29,9 +29,8 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
-from clouds.model import build as assemble
 from clouds.model import vocabulary
-from clouds.model.folder import save_model
+from clouds.model.folder import has_model, save_model
 
 # Enough training that the teacher tells classes apart (on seeds 0 to 4): else refinement has nothing to change.
 SMALL = [
@@ -138,7 +137,7 @@ def test_the_recipe_of_a_run_is_resolved_and_says_where_it_came_from(finished):
     kept = yaml.safe_load((finished[0] / "recipe.yaml").read_text())
     assert kept["settings"] == recipe().model_dump(mode="json")
     assert (kept["recipe"], kept["seed"]) == ("demo", 0)
-    assert kept["commit"] == runs.commit()
+    assert kept["commit"] == machine.commit()
     assert kept["versions"]["torch"] == metadata.version("torch")
     assert kept["versions"]["python"] == sys.version.split()[0]
     assert kept["hardware"]["cores"] == os.cpu_count()
@@ -476,9 +475,9 @@ def test_the_demo_looks_for_the_photos_before_any_work(tmp_path):
 
 
 def test_the_commit_of_an_installed_package_is_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert runs.commit() is None
+    assert machine.commit() is None
 
 
 # -- killed
@@ -555,7 +554,7 @@ def test_a_recipe_learns_from_any_labelled_folder_beside_a_known_set(own, tmp_pa
     assert source.sizes == [3, 3]
     assert set(np.unique(source.label(0))) == {0, 10, 13, 255}, "street, sky and machine as train ids"
     pipeline.train(settings, tmp_path / "run")
-    assert assemble.has_model(tmp_path / "run" / "warmup")
+    assert has_model(tmp_path / "run" / "warmup")
     assert 6 < len(list((tmp_path / "cache").rglob("*.npy"))) <= 12, "six labels, counted, and what was drawn"
     assert not (tmp_path / "nothing").exists()
     assert not (tmp_path / "run" / "source").exists()

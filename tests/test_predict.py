@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 import clouds
 import tiny
-from clouds.classes import COLORS, NAMES
+from clouds.data.classes import COLORS, NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
 from clouds.model.folder import save_model

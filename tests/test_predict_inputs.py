@@ -23,8 +23,8 @@ from pycocotools.coco import COCO
 
 import clouds
 from clouds.base.files import read_jsonl
-from clouds.classes import COLORS, NAMES
 from clouds.cli import run as command
+from clouds.data.classes import COLORS, NAMES
 from clouds.data.encodings import decode_polygons
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.predict.annotations import polygons, rle

@@ -25,12 +25,13 @@ from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.images import decode_image, write_png
 from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
+from clouds.foundation.registry import backends
 from clouds.foundation.restylers.colours import ColourStatistics
 from clouds.generate.images import draw
 from clouds.generate.restyle import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
-from clouds.model import build as assemble
 from clouds.model import vocabulary
+from clouds.model.folder import has_model
 from test_pipeline import SMALL as RUN
 from test_shards import digests
 from tiny_diffusion import save_pipeline
@@ -326,10 +327,10 @@ def test_a_whole_run_with_both(tmp_path, few_sentences):
              "generate.restyle.backend=amplitude-mixing"]  # fmt: skip
     settings = load_recipe("demo", [*RUN, *words])
     pipeline.train(settings, tmp_path / "run")
-    assert assemble.has_model(tmp_path / "run" / "model")
+    assert has_model(tmp_path / "run" / "model")
     rows = read_jsonl(tmp_path / "run" / "restyled" / "metadata.jsonl")
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
-    assert assemble.backends(settings)["restyled source"] == "colour statistics in Lab (after Reinhard)"
+    assert backends(settings)["restyled source"] == "colour statistics in Lab (after Reinhard)"
     with pytest.raises(UsageError, match=r"data\.restyle\.strength \(0\.5 there, 0\.7 now\)"):
         pipeline.train(load_recipe("demo", [*RUN, *words, "data.restyle.strength=0.7"]), tmp_path / "run")
 

@@ -9,14 +9,13 @@ import torch
 import clouds
 import tiny
 import tiny_sam
-from clouds.classes import SYNONYMS
 from clouds.config.recipe import SelfTrain
+from clouds.data.classes import SYNONYMS
 from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters import sam_text
 from clouds.foundation.segmenters.sam_text import load_sam_text
-from clouds.model import build as assemble
-from clouds.selftrain.find_regions import find_regions, identity_of
+from clouds.selftrain.find_regions import find_regions, identity_of, regions_of_set
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -98,7 +97,7 @@ def test_points_are_refused_wherever_they_would_be_asked(folder, segmenter):
 def test_regions_of_a_set_are_found_with_it(folder, tmp_path):
     images = tiny.generated_set(tmp_path / "set", 2)
     made = tiny.recipe(f"selftrain.segmenter=sam3-text/{folder}", "selftrain.refinement=regions")
-    regions = assemble.regions_of_set(made, images, tmp_path)
+    regions = regions_of_set(made, images, tmp_path)
     assert len(regions(0)) > 0
     assert (regions(0).classes < 19).all()
 

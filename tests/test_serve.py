@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from clouds.classes import NAMES
 from clouds.cli import run
+from clouds.data.classes import NAMES
 from clouds.deploy.serve.app import make_app
 from clouds.deploy.serve.batching import Batcher, Served, Warmth, served
 from clouds.deploy.serve.limits import Refused, Room, Service
@@ -392,7 +392,7 @@ def test_a_model_that_cannot_be_run_ends_the_server(capsys, model_folder, monkey
 
 
 def test_without_the_extra_it_says_what_to_install(capsys, monkeypatch, model_folder):
-    import clouds.serve as package
+    import clouds.deploy.serve as package
 
     monkeypatch.setattr(package, "find_spec", lambda name: None if name in ("fastapi", "python_multipart") else 1)
     code, err = outcome(capsys, "serve", model_folder)

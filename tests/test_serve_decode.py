@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clouds.deploy.serve import decode as module
+from clouds.deploy.serve import limits as module
 from clouds.deploy.serve.limits import Refused, decode, pixel_count
 from clouds.predict.pictures import as_rgb
 from serving import RGB, encoded

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from clouds.classes import IGNORE, NAMES
+from clouds.data.classes import IGNORE, NAMES
 from clouds.errors import UsageError
 from clouds.streets import DISTRIBUTIONS, VOCABULARY, Scene, attributes, from_prompt, render, sample
 from clouds.streets.camera import Camera
@@ -47,7 +47,7 @@ def test_a_seed_fixes_image_and_label_in_this_process():
 
 
 def test_a_seed_fixes_image_and_label_across_processes():
-    code = ("import hashlib; from clouds.data.streets import sample, render\n"
+    code = ("import hashlib; from clouds.streets import sample, render\n"
             "for n in ('rain', 'source'):\n"
             "    i, l = render(sample(n, 5), (96, 192))\n"
             "    print(hashlib.sha256(i.tobytes() + l.tobytes()).hexdigest())")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from clouds import cli
-from clouds.classes import NAMES
 from clouds.data import LABEL_SETS, folding
+from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, dataset_names
 from clouds.data.tables import class_tables, tables_text
 

@@ -8,6 +8,8 @@ quick.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clouds.base import former
+
 if TYPE_CHECKING:
     from clouds.deploy.push import push as push
     from clouds.predict.predictor import Predictor as Predictor
@@ -15,10 +17,18 @@ if TYPE_CHECKING:
     from clouds.predict.result import Result as Result
     from clouds.selftrain.refine import refine as refine
 
+former.install()
+
 __version__ = "0.1.0"
 __all__ = ["Predictor", "Result", "load", "push", "refine"]
 
-_HOME = {"Predictor": "predict", "Result": "result", "load": "predict", "push": "publish", "refine": "selftrain.refine"}
+_HOME = {
+    "Predictor": "predict.predictor",
+    "Result": "predict.result",
+    "load": "predict.predictor",
+    "push": "deploy.push",
+    "refine": "selftrain.refine",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from clouds.base.files import sha256
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
-from clouds.classes import NAMES
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
+from clouds.data.classes import NAMES
 from clouds.data.images import ENDINGS, read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError

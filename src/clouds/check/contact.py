@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from clouds.check.inspect import THUMBNAIL, Example
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.data.labels import LabelSet, colorize
 
 COLUMNS, MARGIN, CAPTION, LINE = 2, 16, 24, 26

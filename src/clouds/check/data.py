@@ -12,9 +12,9 @@ from clouds import streets
 from clouds.base.files import make_folder
 from clouds.check.contact import contact_sheet
 from clouds.check.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
-from clouds.classes import IGNORE, NAMES
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import LabelledSet, Recipe
+from clouds.data.classes import IGNORE, NAMES
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
 from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS, train_ids

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from clouds.base.files import read_jsonl
 from clouds.base.machine import usable_device
-from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config.load import check
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
+from clouds.data.classes import COLORS, NAMES, SYNONYMS
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.labels import find_label_set

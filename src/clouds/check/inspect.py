@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec

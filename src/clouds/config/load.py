@@ -17,7 +17,7 @@ from clouds.errors import UsageError
 
 def recipe_names() -> list[str]:
     """The recipes shipped with the package."""
-    folder = resources.files("clouds") / "recipes"
+    folder = resources.files("clouds.config") / "recipes"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
@@ -55,7 +55,7 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
     origin = recipe if shipped else str(path.resolve())
     if origin in below:
         raise UsageError(f"recipe {below[0]}: extends itself: {' -> '.join([*below, origin])}; one has to stand alone")
-    place: Any = resources.files("clouds") / "recipes" / f"{recipe}.yaml" if shipped else path
+    place: Any = resources.files("clouds.config") / "recipes" / f"{recipe}.yaml" if shipped else path
     try:
         values = yaml.safe_load(place.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "labels": ("LABEL_SETS", "LabelSet", "colorize", "folding", "make_label_set", "train_ids"),
-    "datasets": ("FOLDERS", "Segmentation", "dataset_names", "open_dataset"),
-    "named": (
-        *("ACDC", "BDD100K", "CARLA", "CamVid", "Cityscapes", "DarkZurich", "Folder", "GTA5", "Generated", "IDD"),
-        *("IDDLite", "Mapillary", "Synthia", "UrbanSyn"),
+    "datasets": (
+        *("ACDC", "BDD100K", "CARLA", "CamVid", "Cityscapes", "DarkZurich", "FOLDERS", "Folder", "GTA5", "Generated"),
+        *("IDD", "IDDLite", "Mapillary", "Segmentation", "Synthia", "UrbanSyn", "dataset_names", "open_dataset"),
     ),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

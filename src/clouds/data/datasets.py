@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from clouds.classes import IGNORE
 from clouds.config.plugins import OWN, is_plugged, plugged
+from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
 from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set

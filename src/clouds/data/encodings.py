@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow
 from clouds.data.labels import UNKNOWN, LabelSet, class_index, value_table
 from clouds.data.layouts import ENCODINGS, Layout

@@ -1,7 +1,7 @@
 """Label sets, and how one folds into another.
 
 A *label set* is a list of classes a dataset or a benchmark scores. Inside CLOUDS a map of train ids is the common
-language (0..18 in the order of ``clouds.classes``); every label set says which of those 19 classes each of its own
+language (0..18 in the order of ``clouds.data.classes``); every label set says which of those 19 classes each of its own
 classes holds. Folding is then one table look-up: ``folding(target)[train_id_map]``. 255 is the ignore index everywhere.
 
 A class that a label set lacks folds to 255: it is outside that set's score, it is never counted as zero.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import COLORS, IGNORE, NAMES
+from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.errors import UsageError
 
 UNKNOWN = 254  # in a value table: a stored value that the dataset does not define, always an error where it occurs

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.progress import track
-from clouds.classes import IGNORE, NAMES
 from clouds.config.recipe import Data, LabelledSet, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
+from clouds.data.classes import IGNORE, NAMES
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
 from clouds.data.images import LazyImage, write_png
 from clouds.data.labels import train_ids

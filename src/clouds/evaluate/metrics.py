@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.errors import DataError
 
 BINS = 15  # of confidence, equally wide, as in Guo et al. 2017

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clouds.base.processes import ALONE, Processes
 from clouds.base.progress import track
-from clouds.classes import IGNORE, NAMES
+from clouds.data.classes import IGNORE, NAMES
 from clouds.data.labels import folding
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain

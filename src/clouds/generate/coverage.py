@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import NAMES, SYNONYMS
+from clouds.data.classes import NAMES, SYNONYMS
 from clouds.generate.checks import words_of
 from clouds.streets import VOCABULARY, attributes
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from clouds.base.files import make_folder, read_jsonl, write_jsonl
 from clouds.base.progress import say
-from clouds.classes import NAMES
 from clouds.config.recipe import Recipe
+from clouds.data.classes import NAMES
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writer import build_writer, check_writer
 from clouds.foundation.writers.conversation import EXAMPLES

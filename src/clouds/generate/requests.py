@@ -9,8 +9,8 @@ from typing import Any
 
 from clouds.base.files import read_json, read_jsonl
 from clouds.base.shards import MANIFEST
-from clouds.classes import NAMES
 from clouds.config.load import load_recipe
+from clouds.data.classes import NAMES
 from clouds.errors import DataError, UsageError
 from clouds.generate import prompts
 from clouds.generate.coverage import ATTRIBUTES, SOMETIMES, counted, phrases

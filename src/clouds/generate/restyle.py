@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.progress import track
-from clouds.classes import NAMES
 from clouds.config.recipe import Recipe, Restyle
+from clouds.data.classes import NAMES
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.errors import UsageError

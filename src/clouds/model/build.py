@@ -1,8 +1,8 @@
 """A recipe's parts, put together: the model, the segmenter, regions; and the names of who plays which role."""
 
 
-from clouds.classes import COLORS, NAMES, SYNONYMS
 from clouds.config.recipe import Recipe
+from clouds.data.classes import COLORS, NAMES, SYNONYMS
 from clouds.foundation.backbone import build_text
 from clouds.foundation.backbones.sources import weights_record
 from clouds.model.segmenter import Segmenter

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from clouds.classes import IGNORE
 from clouds.config.recipe import Loss as LossSettings
+from clouds.data.classes import IGNORE
 from clouds.model.decoder import Prediction
 
 BLOCK = 64  # matched masks whose candidate points are looked at together, to bound memory

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from clouds.classes import COLORS, NAMES
+from clouds.data.classes import COLORS, NAMES
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.backbone import build_text
 from clouds.model.segmenter import Segmenter

@@ -12,7 +12,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from clouds.base.files import sha256
-from clouds.classes import SYNONYMS
+from clouds.data.classes import SYNONYMS
 from clouds.errors import DataError, UsageError
 from clouds.foundation.backbones.openclip import NOT_WEIGHTS, REFERENCE, OpenClipText, clip_tensors
 from clouds.foundation.backbones.sources import CLIP, clip_config, published, weight_file, weights_record

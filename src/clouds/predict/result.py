@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.files import whole_file, write_json
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.data.images import encode_image
 from clouds.errors import UsageError

@@ -53,7 +53,11 @@ def origin(path: Path) -> Origin:
 def write_card(found: Origin, repository: str, licence: str | None = None) -> str:
     """The text of the card: YAML that the hub reads, then Markdown."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clouds"), trim_blocks=True, lstrip_blocks=True, autoescape=False, undefined=_Blank
+        loader=jinja2.PackageLoader("clouds.report"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+        undefined=_Blank,
     )
     environment.filters |= {"cell": _cell, "percent": lambda share: f"{100 * share:.1f}"}
     rows = found.results.get("domains", [])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.data.labels import Color
 from clouds.errors import DataError
 from clouds.report.records import Step

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clouds.base.files import whole_file
-from clouds.classes import COLORS, IGNORE, NAMES
+from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
 from clouds.report import environment, figures
 from clouds.report.scores import css

@@ -6,7 +6,7 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clouds import classes
+from clouds.data import classes
 from clouds.data.labels import LABEL_SETS, Color
 from clouds.report.domain import images, matrix, reliability
 from clouds.report.read import Run

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from clouds.classes import COLORS, IGNORE, NAMES
+from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
 from clouds.report import figures
 from clouds.report.read import Run, read_points

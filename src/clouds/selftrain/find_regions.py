@@ -21,9 +21,9 @@ from clouds.base.files import make_folder, whole_file
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, locked, parse_shard
-from clouds.classes import IGNORE
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe, SelfTrain
+from clouds.data.classes import IGNORE
 from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.registry import backends

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
+from clouds.data.classes import IGNORE
 
 Map = npt.NDArray[np.uint8]
 Confidence = npt.NDArray[np.float32]

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clouds.classes import IGNORE
 from clouds.config.recipe import SelfTrain
 from clouds.data.batches.batches import Batch
+from clouds.data.classes import IGNORE
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.foundation.segmenters.embeddings import Recent
 from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.points import FLOOR, Prompts, Strategy, components, draw

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.errors import DataError
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import SWALLOW, Refinement, checked

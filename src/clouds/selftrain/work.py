@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.selftrain.refine import Refinement
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.cars import PAINTS, _Local, wheel
 from clouds.streets.light import Rgb

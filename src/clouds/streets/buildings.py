@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.facades import facade, style_of
 from clouds.streets.light import Rgb

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.light import Rgb, mix
 from clouds.streets.street import Thing

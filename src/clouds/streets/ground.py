@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.streets.camera import Camera
 from clouds.streets.light import Light
 from clouds.streets.sky import SKY, SUN

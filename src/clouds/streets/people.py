@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.cars import _Local
 from clouds.streets.light import Rgb

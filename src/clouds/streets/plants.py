@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of, write_code
 from clouds.streets.light import Rgb
 from clouds.streets.street import Thing

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.classes import IGNORE, NAMES
+from clouds.data.classes import IGNORE, NAMES
 from clouds.streets import boxes, buildings, cars, furniture, ground, people, plants, sky, weather
 from clouds.streets.brush import CODES, NOTHING, SCALE, STEPS, Brush, step_depth
 from clouds.streets.camera import NEAR, Camera

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import write_json, write_jsonl
 from clouds.base.progress import say
-from clouds.classes import COLORS, IGNORE
+from clouds.data.classes import COLORS, IGNORE
 from clouds.data.images import write_png
 from clouds.selftrain.pseudo import Panel, panel_points
 

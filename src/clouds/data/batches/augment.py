@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from clouds.classes import IGNORE
+from clouds.data.classes import IGNORE
 from clouds.data.images import LazyImage
 
 Image = NDArray[np.uint8]

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clouds.base.progress import clock, say
-from clouds.classes import IGNORE
 from clouds.config.recipe import Recipe
 from clouds.data.batches.augment import distort, hide, jitter, paste, scale_crop
 from clouds.data.batches.order import Order
 from clouds.data.batches.rare import RareClasses
+from clouds.data.classes import IGNORE
 from clouds.data.images import read_image
 from clouds.data.source import Restyled, Source
 from clouds.errors import DataError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import whole_file
 from clouds.base.progress import track
-from clouds.classes import NAMES
+from clouds.data.classes import NAMES
 from clouds.data.source import Source
 from clouds.errors import DataError, UsageError
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.base.files import sha256
-from clouds.classes import SYNONYMS
+from clouds.data.classes import SYNONYMS
 from clouds.errors import DataError, UsageError, cause
 from clouds.foundation.segmenters.sam import FAMILIES, image_processor, quiet, read_model
 
