@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.cars import PAINTS, _Local, wheel
+from clouds.streets.labels import BUS, TRAIN, TRUCK
 from clouds.streets.light import Rgb
 from clouds.streets.street import Thing
 from clouds.streets.surfaces import TILE, noise_tile, ramp
@@ -16,7 +16,6 @@ from clouds.streets.surfaces import TILE, noise_tile, ramp
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 
-TRUCK, BUS, TRAIN = NAMES.index("truck"), NAMES.index("bus"), NAMES.index("train")
 PPM = 18  # texture pixels a metre
 LIVERIES: tuple[Rgb, ...] = ((196, 40, 38), (222, 184, 44), (38, 84, 150), (226, 226, 222), (58, 120, 78),
                              (120, 124, 130), (216, 122, 40), (92, 48, 96))

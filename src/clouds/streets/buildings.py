@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 
-from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.facades import facade, style_of
+from clouds.streets.labels import BUILDING
 from clouds.streets.light import Rgb
 from clouds.streets.street import Thing
 from clouds.streets.surfaces import WALL_PPM, coloured, wall_crop
 
-BUILDING = NAMES.index("building")
 ROOFS: tuple[Rgb, ...] = ((140, 82, 64), (112, 74, 62), (96, 94, 94), (74, 76, 82), (150, 104, 80))
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
+from clouds.streets.labels import CAR
 from clouds.streets.light import Rgb, mix
 from clouds.streets.street import Thing
 
 F64 = NDArray[np.float64]
 
-CAR = NAMES.index("car")
 PAINTS: tuple[Rgb, ...] = (
     (214, 216, 218),
     (186, 190, 194),

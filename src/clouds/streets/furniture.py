@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.facades import PALETTES
+from clouds.streets.labels import FENCE, LIGHT, POLE, SIGN, VEGETATION, WALL
 from clouds.streets.light import LAMP, Rgb
 from clouds.streets.plants import LEAF, NEEDLE
 from clouds.streets.street import Thing
@@ -17,8 +17,6 @@ from clouds.streets.surfaces import WALL_PPM, ramp, wall_crop
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 
-POLE, LIGHT, SIGN = NAMES.index("pole"), NAMES.index("traffic light"), NAMES.index("traffic sign")
-WALL, FENCE, VEGETATION = NAMES.index("wall"), NAMES.index("fence"), NAMES.index("vegetation")
 METAL: tuple[Rgb, ...] = ((112, 114, 114), (84, 88, 88), (60, 72, 66), (140, 142, 142), (48, 50, 52))
 ROUND = np.linspace(0, 2 * math.pi, 18, endpoint=False)
 DISC = np.stack([np.cos(ROUND), np.sin(ROUND)], axis=1)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES
 from clouds.streets.camera import Camera
+from clouds.streets.labels import ROAD, SIDEWALK, TERRAIN
 from clouds.streets.light import Light
 from clouds.streets.sky import SKY, SUN
 from clouds.streets.street import KERB, PARK, Street
@@ -16,7 +16,6 @@ from clouds.streets.surfaces import GROUND_TEXEL, GROUNDS, TILE, ground_atlas, n
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
-ROAD, SIDEWALK, TERRAIN = NAMES.index("road"), NAMES.index("sidewalk"), NAMES.index("terrain")
 LANE, KERB_ZONE, VERGE, WALK, PLOT, MEDIAN, BAY = range(7)
 _SOAKS = np.array([1, 1, 0, 1, 0, 0, 1], dtype=np.float32)  # zones that get wet
 ZONE_CLASS = np.array([ROAD, SIDEWALK, TERRAIN, SIDEWALK, TERRAIN, TERRAIN, ROAD], dtype=np.uint8)

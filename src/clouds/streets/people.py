@@ -5,16 +5,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of
 from clouds.streets.cars import _Local
+from clouds.streets.labels import BICYCLE, MOTORCYCLE, PERSON, RIDER
 from clouds.streets.light import Rgb
 from clouds.streets.street import Thing
 
 F64 = NDArray[np.float64]
 
-PERSON, RIDER = NAMES.index("person"), NAMES.index("rider")
-MOTORCYCLE, BICYCLE = NAMES.index("motorcycle"), NAMES.index("bicycle")
 TOPS: tuple[Rgb, ...] = (
     (40, 44, 54),
     (28, 28, 32),

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES
 from clouds.streets.brush import Brush, code_of, write_code
+from clouds.streets.labels import VEGETATION
 from clouds.streets.light import Rgb
 from clouds.streets.street import Thing
 from clouds.streets.surfaces import f32, fractal
@@ -16,7 +16,6 @@ from clouds.streets.surfaces import f32, fractal
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
-VEGETATION = NAMES.index("vegetation")
 SIZE = 224  # pixels of a sprite
 STEPS = np.arange(256, dtype=np.float32)[:, None] / 128 - 1  # what a sprite's tones do to its colour
 LEAF: dict[str, tuple[Rgb, ...]] = {

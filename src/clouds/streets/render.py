@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import IGNORE, NAMES
 from clouds.streets import boxes, buildings, cars, furniture, ground, people, plants, sky, weather
 from clouds.streets.brush import CODES, NOTHING, SCALE, STEPS, Brush, step_depth
 from clouds.streets.camera import NEAR, Camera
 from clouds.streets.dice import Dice
+from clouds.streets.labels import IGNORE, NAMES, PERSON, SKY
 from clouds.streets.layout import plan
 from clouds.streets.light import light_of
 from clouds.streets.scene import Scene
@@ -20,7 +20,6 @@ from clouds.streets.surfaces import noise_window, three
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
-SKY = NAMES.index("sky")
 _KERBSIDE = {"lamp": furniture.lamp, "sign": furniture.sign, "light": furniture.light, "bollard": furniture.bollard,
              "box": furniture.box, "wire_pole": furniture.wire_pole, "wall": furniture.boundary,
              "fence": furniture.boundary, "hedge": furniture.boundary, "person": people.person,
@@ -35,7 +34,7 @@ _STRIPS = ("building", "wall", "fence", "hedge")
 # code -> class, depth, and the share of screen-space unevenness its surfaces get
 _CLASS = np.array([min(c // CODES, len(NAMES) - 1) if c != NOTHING else IGNORE for c in range(256)], dtype=np.uint8)
 _DEPTH = np.array([step_depth(c % CODES) if c % CODES < STEPS else 0.0 for c in range(256)], dtype=np.float32)
-_UNEVEN = np.array([0.045 if c // CODES >= NAMES.index("person") else 0.0 for c in range(256)], dtype=np.float32)
+_UNEVEN = np.array([0.045 if c // CODES >= PERSON else 0.0 for c in range(256)], dtype=np.float32)
 
 
 def camera_of(scene: Scene, street: Street, size: tuple[int, int]) -> Camera:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from clouds.errors import UsageError
 from clouds.streets.dice import Dice
 
 Value = float | int | str
@@ -185,9 +184,9 @@ def build(seed: int, series: int, *layers: Recipes) -> Scene:
 
 
 def sample(distribution: str, seed: int) -> Scene:
-    """The scene of one seed (>= 0) in one of ``DISTRIBUTIONS``; UsageError for other names and seeds."""
+    """The scene of one seed (>= 0) in one of ``DISTRIBUTIONS``; ValueError for other names and seeds."""
     if distribution not in _CHANGES:
-        raise UsageError(f"unknown distribution {distribution!r}: allowed are {', '.join(DISTRIBUTIONS)}")
+        raise ValueError(f"unknown distribution {distribution!r}: allowed are {', '.join(DISTRIBUTIONS)}")
     if seed < 0:
-        raise UsageError(f"seed {seed} is negative: use 0 or above")
+        raise ValueError(f"seed {seed} is negative: use 0 or above")
     return build(seed, DISTRIBUTIONS.index(distribution), _CHANGES[distribution])

@@ -7,7 +7,6 @@
 import re
 from functools import cache
 
-from clouds.errors import UsageError
 from clouds.streets.scene import WIDE, Recipe, Scene, build
 
 SERIES = 100  # the series of prompted scenes: their streets are none of the distributions'
@@ -255,10 +254,10 @@ def from_prompt(prompt: str, seed: int) -> Scene:
     """The scene a prompt describes; what it leaves open is drawn from everything a street can be.
 
     Of several phrases that set the same field, the one later in the sentence counts, and actors over places.
-    UsageError for a seed below 0.
+    ValueError for a seed below 0.
     """
     if seed < 0:
-        raise UsageError(f"seed {seed} is negative: use 0 or above")
+        raise ValueError(f"seed {seed} is negative: use 0 or above")
     spoken = attributes(prompt)
     layers = [VOCABULARY[attribute][phrase] for attribute in VOCABULARY for phrase in spoken.get(attribute, [])]
     scene = build(seed, SERIES, WIDE, *layers)

@@ -17,7 +17,7 @@ from clouds.data import datasets
 from clouds.data.datasets import DATASETS, FOLDERS
 from fabricate import as_folder, as_tar, as_zip, make, picture, png
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def run(capsys, tmp_path, *words: str) -> tuple[int, dict]:

@@ -11,8 +11,8 @@ from browser import CHROMIUM, Browser, browser  # noqa: F401 - browser is a fixt
 from clouds.model.folder import save_model
 from clouds.predict.predictor import load
 from conftest import small_model
+from report.test_report_browser import CONTRAST
 from serving import Live, live
-from test_report_browser import CONTRAST
 
 TROUBLE = "document.getElementById('trouble').textContent"
 DONE = f"document.getElementById('status').textContent.startsWith('Done') || {TROUBLE}"

@@ -22,7 +22,7 @@ from PIL import Image
 
 from serving import RGB, Live, encoded, live
 
-SERVER = str(Path(__file__).with_name("serving.py"))
+SERVER = str(Path(__file__).parents[1] / "serving.py")
 REQUEST = b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -207,7 +207,7 @@ def test_a_second_signal_ends_it_at_once():
 
 @pytest.mark.parametrize("language", ["sh", "python"])
 def test_the_examples_of_the_documentation_run(server, tmp_path, language):
-    text = (Path(__file__).parents[1] / "docs" / "serve.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
     example = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1].replace("http://127.0.0.1:8000", server.url)
     (tmp_path / "street.jpg").write_bytes(encoded(kind="JPEG"))
     if language == "sh" and not shutil.which("curl"):

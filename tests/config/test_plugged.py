@@ -26,7 +26,7 @@ from clouds.generate.images import draw
 from clouds.model.folder import load_model, save_model
 from clouds.testing import BackboneContract, GeneratorContract, SegmenterContract
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BACKBONE = "my_backbone:ResNet18"
 
 

@@ -16,7 +16,7 @@ from clouds.cli import run as command
 pytest.importorskip("av")
 from test_predict_inputs import Camera, video
 
-PAGE = Path(__file__).parent.parent / "docs" / "predict.md"
+PAGE = Path(__file__).parents[2] / "docs" / "predict.md"
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^\n]*-->\n)?```(?P<kind>\w*)\n(?P<code>.*?)```", re.DOTALL)
 
 

@@ -15,7 +15,7 @@ PATHS = ("/v1/segment", "/v1/classes", "/health", "/ready", "/metrics")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Live]:
-    with live(str(Path(__file__).with_name("serving.py")), "0.0") as started:
+    with live(str(Path(__file__).parents[1] / "serving.py"), "0.0") as started:
         yield started
 
 

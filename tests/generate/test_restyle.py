@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_shards import digests
 
 import fabricate
 import tiny
@@ -33,7 +34,6 @@ from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.model import vocabulary
 from clouds.model.folder import has_model
 from test_pipeline import SMALL as RUN
-from test_shards import digests
 from tiny_diffusion import save_pipeline
 
 PROMPTS = ["A photo of a village street in fog at night, cyclists.", "A photo of a wide boulevard at noon, trams."]

@@ -30,7 +30,7 @@ from clouds.generate.prompts import Request, write_prompts
 from clouds.generate.requests import lacking
 from clouds.generate.sets import generated_set
 from conftest import small_model
-from test_report import Page
+from report.test_report import Page
 
 PROMPTS = Grammar().write([], 12, 0)
 SMALL = ["generate.size=[64,64]", "augment.crop=[64,64]", "prompts.count=12"]
@@ -389,8 +389,8 @@ def test_fill_writes_as_many_as_asked_for_of_what_is_lacking(folder, tmp_path, c
 
 def test_fill_tells_a_model_what_is_lacking(tmp_path):
     from chat_server import chat_server
-    from test_prompts import SCENES, obliging
-    from test_prompts import recipe as asking
+    from generate.test_prompts import SCENES, obliging
+    from generate.test_prompts import recipe as asking
 
     request = Request({"classes": {"train": 8}, "weather": {"in fog": 8}}, [], "abc")
     with chat_server(scenes=obliging) as server:

@@ -30,7 +30,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-DOCS = Path(__file__).parents[1] / "docs" / "export.md"
+DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 MEAN, STD = [123.0, 116.0, 103.0], [58.0, 57.0, 56.0]
 
 

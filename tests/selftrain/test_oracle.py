@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from test_refine import Oracle, iou
 
 from clouds import streets
 from clouds.data.classes import IGNORE, NAMES
@@ -14,7 +15,6 @@ from clouds.selftrain.find_regions import find_regions
 from clouds.selftrain.points import Prompts, components, draw
 from clouds.selftrain.refine import Refinement, refine, refine_map
 from clouds.selftrain.regions import Regions, overlay, vote
-from test_refine import Oracle, iou
 
 FLOOR = 2e-4  # 26 pixels of 256 x 512: most of what a scene shows
 SCENES = 6

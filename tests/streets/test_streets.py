@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from clouds.data.classes import IGNORE, NAMES
-from clouds.errors import UsageError
-from clouds.streets import DISTRIBUTIONS, VOCABULARY, Scene, attributes, from_prompt, render, sample
+from clouds.streets import DISTRIBUTIONS, VOCABULARY, Scene, attributes, from_prompt, labels, render, sample
 from clouds.streets.camera import Camera
 from clouds.streets.render import camera_of
 from clouds.streets.scene import FIELDS, WIDE
@@ -165,18 +164,22 @@ def test_the_camera_follows_the_scene():
     assert low.f == pytest.approx(512)
 
 
+def test_the_world_and_the_package_number_classes_alike():
+    assert (labels.NAMES, labels.IGNORE) == (NAMES, IGNORE)
+
+
 # -- distributions
 
 
 def test_an_unknown_distribution_names_the_allowed_ones():
-    with pytest.raises(UsageError, match="source, town, fog, night, rain, snow"):
+    with pytest.raises(ValueError, match="source, town, fog, night, rain, snow"):
         sample("mars", 0)
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(UsageError, match="-1"):
+    with pytest.raises(ValueError, match="-1"):
         sample("fog", -1)
-    with pytest.raises(UsageError, match="-1"):
+    with pytest.raises(ValueError, match="-1"):
         from_prompt("a road", -1)
 
 

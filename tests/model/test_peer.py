@@ -13,7 +13,7 @@ import torch
 @pytest.fixture(scope="module")
 def peer():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[1] / "benchmarks")])
+        patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2] / "benchmarks")])
         import peer
 
         yield peer

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from test_report import Page
 
 from clouds import cli
 from clouds.errors import DataError, UsageError
@@ -19,7 +20,6 @@ from clouds.report.read import read_run, read_sweep
 from clouds.report.records import Calibration, Confusion
 from clouds.report.sweep import sweep_tables
 from fabricated_run import lines, make_run, results, sweep
-from test_report import Page
 
 
 def confusion(counts: list[list[int]], **more: Any) -> Confusion:

@@ -9,7 +9,7 @@ import torch
 from clouds.model import loss as L
 from clouds.model.decoder import Prediction
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "official_loss.npz"
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "official_loss.npz"
 
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason=f"GOLDEN CASES MISSING: {GOLDEN}")

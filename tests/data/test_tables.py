@@ -12,7 +12,7 @@ from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, dataset_names
 from clouds.data.tables import class_tables, tables_text
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 
 
 def run(capsys, *words: str) -> dict:

@@ -33,7 +33,7 @@ from fabricate import (
     png16,
 )
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def real(name: str) -> Path:
