@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 NOW = {
-    "clouds.data.classes": "clouds.data.classes",
+    "clouds.classes": "clouds.data.classes",
     "clouds.data.folder": "clouds.data.layouts",
     "clouds.data.named": "clouds.data.datasets",
     "clouds.data.streets": "clouds.streets",
