@@ -29,7 +29,7 @@ from clouds.evaluate.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import evaluate
 from clouds.foundation.segmenters.embeddings import build_segmenter
-from clouds.generate.sets import generated_set
+from clouds.generate.sets import set_images, set_prompts
 from clouds.model.folder import load_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
@@ -107,7 +107,7 @@ def cell(recipe: Recipe, base: Path, out: Path, domains: list[Domain], what: str
     if what == WARM:
         return score(model, recipe, domains, what)
     model.thaw()
-    _, generated = generated_set(recipe, base)
+    generated = set_images(recipe, set_prompts(recipe, base), base)
     source = make_source(recipe, open_sets(recipe), base / "source")
     steps = recipe.train.steps - recipe.train.warmup_steps
     began = time.monotonic()

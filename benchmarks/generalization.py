@@ -46,7 +46,7 @@ from clouds.evaluate.scores import evaluate
 from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
-from clouds.generate.sets import generated_set
+from clouds.generate.sets import set_images, set_prompts
 from clouds.model.build import build_model
 from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load
@@ -130,7 +130,7 @@ def joint_parts(recipe: Recipe, model: Any, generated: list[Path], source: Sourc
 
 def rates(recipe: Recipe, out: Path) -> tuple[float, float]:
     """CPU seconds of a warm-up step and of a joint step on this machine."""
-    _, generated = generated_set(recipe, out)
+    generated = set_images(recipe, set_prompts(recipe, out), out)
     source = make_source(recipe, open_sets(recipe), out / "source")
     found = []
     for stage in ("warmup", "joint"):
@@ -184,7 +184,7 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
     warmup_only, made, run = recipe.train.stage == "warmup", out / "made", out / "run"
     source = make_source(recipe, open_sets(recipe), made / "source")
     began = time.process_time()
-    _, generated = generated_set(recipe, made)
+    generated = set_images(recipe, set_prompts(recipe, made), made)
     drawing = 0.0 if warmup_only else time.process_time() - began
     if recipe.data.restyle:
         began = time.process_time()

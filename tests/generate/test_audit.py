@@ -28,7 +28,7 @@ from clouds.generate.images import draw, kept, read_set
 from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import Request, write_prompts
 from clouds.generate.requests import lacking
-from clouds.generate.sets import generated_set
+from clouds.generate.sets import set_images, set_prompts
 from conftest import small_model
 from report.test_report import Page
 
@@ -434,9 +434,13 @@ def test_the_heap_chooses_as_looking_at_all_does():
 # -- training
 
 
+def trained_on(chosen, out):
+    return set_images(chosen, set_prompts(chosen, out), out)
+
+
 def test_training_leaves_out_what_was_dropped_and_says_how_many(folder, capsys):
     put(folder, 1, pixels(folder, 0))
-    _, images = generated_set(recipe(16, f"generate.folder={folder}", "generate.audit=true"), folder.parent)
+    images = trained_on(recipe(16, f"generate.folder={folder}", "generate.audit=true"), folder.parent)
     assert len(images) == 15
     assert "1 of 16 generated images are left out" in capsys.readouterr().err
     assert (folder / "audit" / "audit.json").exists()
@@ -444,17 +448,16 @@ def test_training_leaves_out_what_was_dropped_and_says_how_many(folder, capsys):
 
 
 def test_a_run_audits_its_own_set_before_training(tmp_path):
-    count, images = generated_set(recipe(6, "generate.audit=true"), tmp_path)
-    assert (count, len(images)) == (12, 6)
+    images = trained_on(recipe(6, "generate.audit=true"), tmp_path)
+    assert (len(read_jsonl(tmp_path / "prompts.jsonl")), len(images)) == (12, 6)
     assert {row["keep"] for row in read_jsonl(tmp_path / "generated" / "metadata.jsonl")} == {True}
-    again = generated_set(recipe(6, "generate.audit=true"), tmp_path)
-    assert again == (count, images)
+    assert trained_on(recipe(6, "generate.audit=true"), tmp_path) == images
 
 
 def test_an_audit_that_leaves_less_than_a_batch_is_an_error(folder):
     chosen = recipe(16, f"generate.folder={folder}", "generate.audit=true", "audit.contrast=1.0")
     with pytest.raises(CloudsError, match=r"left 0 of 16 images, fewer than train\.batch_size=4"):
-        generated_set(chosen, folder.parent)
+        trained_on(chosen, folder.parent)
 
 
 # -- the page

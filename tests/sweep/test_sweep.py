@@ -191,12 +191,10 @@ class Pretend:
     def __init__(self):
         self.trained, self.fail = [], {}
 
-    def train(self, recipe, run):
+    def train(self, recipe, run, domains):
         self.trained.append(run.name)
         if run.name in self.fail:
             raise self.fail[run.name]
-
-    def score_run(self, recipe, run, domains):
         found = results(recipe.train.learning_rate * 100 + recipe.seed / 100)
         write_json(run / "results.json", found["joint"])
         write_json(run / "results-warmup.json", found["warmup"])
@@ -206,8 +204,6 @@ class Pretend:
 def pretend(monkeypatch):
     made = Pretend()
     monkeypatch.setattr(work, "train", made.train)
-    monkeypatch.setattr(work, "score_run", made.score_run)
-    monkeypatch.setattr(work, "write_report", lambda run: None)
     return made
 
 

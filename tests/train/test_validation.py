@@ -12,11 +12,10 @@ import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
 from clouds.model.folder import load_model
-from clouds.pipeline import keep_model
 from clouds.train import loop, validate
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
-from clouds.train.validate import Validation
+from clouds.train.validate import Validation, keep_model
 
 EVERY = 2
 VALIDATED = (f"train.validate_every={EVERY}", "train.validate_images=1", "evaluate.shorter_side=64")

@@ -21,22 +21,27 @@ from clouds.generate.restyled_source import asked_for, restyle_source
 AUDIT = "audit"  # a folder inside the set
 
 
-def generated_set(recipe: Recipe, out: Path) -> tuple[int, list[Path]]:
-    """How many prompts, and the images to train on: the recipe's own set, or drawn into the run folder.
+def set_prompts(recipe: Recipe, out: Path) -> list[str]:
+    """The prompts of the set that a run trains on: its own, written where they are missing, or those of the set named
+    by ``generate.folder``."""
+    if recipe.generate.folder is None:
+        return prompts_of(recipe, out / "prompts.jsonl")
+    return list(dict.fromkeys(row["prompt"] for row in read_set(recipe.generate.folder)))
+
+
+def set_images(recipe: Recipe, prompts: list[str], out: Path) -> list[Path]:
+    """The generated images to train on: those of ``generate.folder``, or drawn from the prompts into the run folder.
 
     With ``generate.audit`` the set is looked through first. CloudsError where an audit leaves less than a batch.
     """
-    folder, prompts = recipe.generate.folder, list[str]()
-    if folder is None:
-        folder, prompts = out / "generated", prompts_of(recipe, out / "prompts.jsonl")
+    folder = recipe.generate.folder or out / "generated"
+    if recipe.generate.folder is None:
         rows = draw(recipe, prompts, folder)
         if not recipe.generate.audit:
-            return len(prompts), _enough(kept(rows), rows, folder, recipe.train.batch_size)
+            return _enough(kept(rows), rows, folder, recipe.train.batch_size)
     if recipe.generate.audit:
         write_audit(*audit_set(set_folder(folder), recipe.audit), folder / AUDIT)
-    rows = read_set(folder)
-    images = _enough(rows, read_jsonl(folder / MANIFEST), folder, recipe.train.batch_size)
-    return len(prompts or {row["prompt"] for row in rows}), images
+    return _enough(read_set(folder), read_jsonl(folder / MANIFEST), folder, recipe.train.batch_size)
 
 
 def _enough(rows: list[Row], whole: list[Row], folder: Path, batch: int) -> list[Path]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.data.classes import IGNORE
+from clouds.errors import CloudsError
 from clouds.selftrain.refine import Refinement
 
 
@@ -84,9 +85,20 @@ def count(
     return Counts(seen.tolist(), kept.tolist(), changed.tolist(), sure.tolist(), int((seen - ignored).sum()))
 
 
-def told(work: Work, names: list[str]) -> dict[str, Any]:
-    """The totals of a run, as results and report have them."""
+def work_of(work: Work, names: list[str], prompts: int, images: int) -> dict[str, Any]:
+    """What ``work.json`` holds: how many prompts and images there were, and the totals of self-training.
+
+    Raises CloudsError where self-training did nothing.
+    """
+    if not work.images or not work.pixels_changed:
+        raise CloudsError(
+            f"joint training saw {work.images} generated images and refinement changed {work.pixels_changed} pixels: "
+            "self-training did nothing. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's "
+            "quality"
+        )
     return {
+        "prompts_written": prompts,
+        "images_drawn": images,
         "images_trained_on": len(work.seen),
         "pseudo_labels_made": work.images,
         "components_refined": work.components,

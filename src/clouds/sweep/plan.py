@@ -13,8 +13,8 @@ import yaml
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import RUNNING, SCORING, differences
+from clouds.config.sizing import scaled
 from clouds.errors import UsageError
-from clouds.pipeline import scaled
 
 LONGEST_VALUE, LONGEST_NAME = 32, 160  # characters; file systems take 255 bytes
 

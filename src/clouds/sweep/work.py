@@ -23,10 +23,8 @@ from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
 from clouds.config.runs import RUNNING, differences, flat, open_run
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
-from clouds.evaluate.run import score_run
 from clouds.model.folder import has_model
 from clouds.pipeline import train
-from clouds.report import write_report
 from clouds.sweep.plan import FOLDER, Job
 from clouds.sweep.state import RESULTS, read_record, write_record
 from clouds.sweep.table import last_line
@@ -80,9 +78,7 @@ def _run(job: Job, out: Path, share: bool) -> None:
         domains = unseen_domains(job.recipe)
         if share:
             share_warmup(job.recipe, run, out)
-        train(job.recipe, run)
-        score_run(job.recipe, run, domains)
-        write_report(run)
+        train(job.recipe, run, domains=domains)
         state = "done"
     except Stopped as stopped:
         raise Stopped(

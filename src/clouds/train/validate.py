@@ -11,7 +11,7 @@ from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import evaluate
-from clouds.model.folder import save_model
+from clouds.model.folder import has_model, load_model, save_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import Predictor
@@ -95,3 +95,12 @@ def _few(domains: list[Domain], most: int) -> list[Domain]:
                 domain.indices = tuple(domain.indices[i] for i in chosen)
             domain.length = most
     return domains
+
+
+def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:
+    """Write a stage's model: as it ended, or the best on the source's validation split if the recipe chooses that."""
+    best = out / "best" / stage
+    chosen = load_model(best) if recipe.train.choose == "best" and has_model(best) else model
+    if engine.main:
+        save_model(chosen, out / ("model" if stage == "joint" else stage))
+    engine.wait()

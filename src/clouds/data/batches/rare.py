@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import whole_file
 from clouds.base.progress import track
+from clouds.config.recipe import Recipe
 from clouds.data.classes import NAMES
 from clouds.data.source import Source
 from clouds.errors import DataError, UsageError
@@ -46,6 +47,13 @@ def class_pixels(source: Source, file: Path, workers: int) -> NDArray[np.int64]:
     with whole_file(file) as temporary, temporary.open("wb") as opened:
         np.savez_compressed(opened, names=names, pixels=pixels)
     return pixels
+
+
+def rare_classes(recipe: Recipe, source: Source, file: Path) -> "RareClasses | None":
+    """How ``data.rare_classes`` draws images of the source; None where the recipe does not ask for it."""
+    if not recipe.data.rare_classes:
+        return None
+    return RareClasses(class_pixels(source, file, recipe.train.workers), recipe.data.rare_classes, recipe.augment.crop)
 
 
 class RareClasses:

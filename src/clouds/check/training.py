@@ -1,0 +1,66 @@
+"""All that can be found wrong with a run before any work of it, each looked for by the part that owns it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.base.machine import usable_device
+from clouds.config.recipe import Recipe
+from clouds.data.datasets import Segmentation
+from clouds.data.source import open_sets
+from clouds.errors import UsageError
+from clouds.foundation.backbone import check_adapter
+from clouds.foundation.backbones.sources import check_backends
+from clouds.foundation.generator import check_generator
+from clouds.foundation.segmenter import check_segmenter
+from clouds.foundation.segmenters.embeddings import open_store
+from clouds.foundation.writer import check_writer
+from clouds.generate.restyle import check_looks
+from clouds.generate.restyled_source import begun
+from clouds.model.folder import has_model
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """What a run still has to do.
+
+    stages: of "warmup" and "joint" those to train. draws: whether prompts and generated images are needed. regions:
+    whether the segmenter's regions are found ahead. restyled: the stages that show restyled source images. sets: the
+    labelled datasets, opened; None stands for the rendered one.
+    """
+
+    stages: tuple[str, ...]
+    draws: bool
+    regions: bool
+    restyled: tuple[str, ...]
+    sets: list[Segmentation | None]
+
+
+def check_training(recipe: Recipe, out: Path) -> ToDo:
+    """What is still to do in the run folder ``out``, once all of it can be done here. Loads no model.
+
+    Raises UsageError for what cannot be, BackendError or DataError for what is not here.
+    """
+    usable_device(recipe.train.device)
+    warm, stage = has_model(out / "warmup"), recipe.train.stage
+    if stage == "joint" and not warm:
+        raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
+    joint = stage != "warmup" and not has_model(out / "model")
+    stages = ("warmup",) * (not warm) + ("joint",) * joint
+
+    check_generator(recipe.generate.generator)
+    model, chosen = recipe.model, recipe.selftrain
+    if not warm:  # a warm-up model holds every weight
+        if model.adapter:
+            check_adapter(model.vision, model.adapter, model.hidden)
+        check_backends(model.vision, model.text, model.weights, model.revision)
+    check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=joint)
+    if joint and chosen.cache:
+        open_store(chosen.cache, int(chosen.cache_gb * 2**30))
+
+    restyle = recipe.data.restyle
+    restyled = tuple(each for each in stages if restyle and restyle.share and restyle.stage in ("both", each))
+    draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
+    check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / "restyled"))
+    if draws or restyled:
+        check_writer(recipe.prompts)
+    return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe))
