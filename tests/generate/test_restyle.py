@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_shards import digests
 
 import fabricate
 import tiny
+from base.test_shards import digests
 from clouds import cli, pipeline
 from clouds.base.files import read_jsonl
 from clouds.base.shards import WHOLE, Shard

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_superpixels import scene
 
 import tiny
 import tiny_sam
@@ -40,6 +39,7 @@ from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.regions import nested, overlay, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.train.loop import train_stage
+from foundation.test_superpixels import scene
 
 MAPS = arrays(np.uint8, (6, 9), elements=st.sampled_from([0, 1, 7, IGNORE]))
 MASKS = arrays(np.bool_, (5, 6, 9)).filter(lambda masks: masks.any(axis=(1, 2)).all())
