@@ -16,7 +16,7 @@ from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/*.md")])
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 KEYS = set(_keys(Recipe))
 GROUPS = {key.rpartition(".")[0] for key in KEYS} | set(Recipe.model_fields)

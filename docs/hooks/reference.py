@@ -116,7 +116,7 @@ def _values(kind: Any, metadata: Sequence[Any] = ()) -> str:
     if get_origin(kind) is list:
         return "a name, a set (below), or a list of those"
     metadata = [each for one in metadata for each in (one.metadata if isinstance(one, FieldInfo) else [one])]
-    for validator in metadata:  # settings.kinds.one_of says what it allows when asked for what it does not
+    for validator in metadata:  # config.kinds.one_of says what it allows when asked for what it does not
         if getattr(getattr(validator, "func", None), "__name__", "") == "known":
             try:
                 validator.func("?")
@@ -156,6 +156,6 @@ def _row(*cells: str) -> str:
 
 
 def recipes() -> str:
-    folder = resources.files("clouds") / "recipes"
+    folder = resources.files("clouds.config") / "recipes"
     texts = {name: (folder / f"{name}.yaml").read_text("utf-8") for name in recipe_names()}
     return "\n".join(f"### {name}\n\n```yaml\n{text.rstrip()}\n```\n" for name, text in texts.items())
