@@ -77,7 +77,7 @@ def faults(words: list[str]) -> list[str]:
 
 
 def lenient_faults(words: list[str]) -> list[str]:
-    """The same for a command told in part: its options and keys alone."""
+    """The same for a command written in part: its options and keys alone."""
     verb, rest = words[0], words[1:]
     known = {"--help", *(name for parameter in VERBS[verb].params for name in getattr(parameter, "opts", ()))}
     options = [found[1] for word in rest if (found := re.match(r"\[?(--[a-z0-9-]+)", word))]
@@ -103,7 +103,7 @@ def is_key(key: str) -> bool:
     return key in KEYS or key in GROUPS or any(k.startswith(f"{key}.") for k in KEYS)
 
 
-def told_keys(code: str) -> list[str]:
+def named_keys(code: str) -> list[str]:
     """The setting that an inline code names, if it looks like one: `train.steps=200`, `selftrain.max_swallow`."""
     found = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)+)(?:=.*|: .*)?", code, re.S)
     if not found or found[1].partition(".")[0] not in Recipe.model_fields:

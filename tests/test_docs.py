@@ -37,7 +37,7 @@ from documented import (
     inline_code,
     is_key,
     lenient_faults,
-    told_keys,
+    named_keys,
 )
 
 EVERY = [block for page in PAGES for block in blocks(page)]
@@ -118,7 +118,7 @@ def test_what_the_prose_names_exists(page: Path) -> None:
     for code in inline_code(page):
         for words in commands(code):
             wrong += lenient_faults(words) if words[0] in VERBS else [f"no verb {words[0]!r}"]
-        wrong += [f"no setting {key}" for key in told_keys(code) if not is_key(key)]
+        wrong += [f"no setting {key}" for key in named_keys(code) if not is_key(key)]
     assert not wrong
 
 
@@ -211,12 +211,12 @@ class Links(HTMLParser):
         self.feed(page.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        self.ids |= {value for name in ("id", "name") if (value := told.get(name))}
-        if tag == "a" and told.get("href"):
-            self.links.append(told["href"] or "")
+        values = dict(attrs)
+        self.ids |= {value for name in ("id", "name") if (value := values.get(name))}
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"] or "")
         elif tag in ("link", "script", "img", "iframe", "source", "use"):
-            self.loads += [value for name in ("src", "href") if (value := told.get(name))]
+            self.loads += [value for name in ("src", "href") if (value := values.get(name))]
 
 
 @pytest.fixture(scope="module")

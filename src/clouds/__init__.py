@@ -2,7 +2,7 @@
 
 ``clouds.load(MODEL)`` reads a model folder, a run or a model of the hub, ``clouds.push`` publishes one;
 ``clouds.refine(image, labels, segmenter)`` sharpens a label map. Names load on first use, so that ``import clouds`` is
-quick.
+quick. To read the code start with ``pipeline.py``, the method in its order.
 """
 
 from importlib import import_module

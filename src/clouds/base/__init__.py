@@ -1,1 +1,1 @@
-"""What the rest stands on: whole files, locks, progress, processes, this machine. Knows nothing of recipes."""
+"""What all rooms stand on: whole files, locks, progress, processes, this machine. Start with ``files``."""

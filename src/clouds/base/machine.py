@@ -1,4 +1,4 @@
-"""machine."""
+"""This machine and this checkout: devices, versions, hardware, commit."""
 
 import os
 import platform

@@ -1,1 +1,4 @@
-"""What is looked at before hours are spent: this machine, the data, a generated set, the recipe as a whole."""
+"""What is looked at before hours are spent: the data, this machine, a generated set, a recipe as a whole.
+
+``data`` is ``clouds check``, ``doctor`` and ``audit`` are called as their verbs, ``dry_run`` is ``train --dry-run``.
+"""

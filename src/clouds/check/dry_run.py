@@ -1,7 +1,7 @@
 """A recipe tried out before anything is at hand: its true networks take two steps on noise, and are timed.
 
 Time and memory of a step do not depend on what weights and pictures are, so weights are random and nothing is fetched;
-whatever stood in for the recipe's own is told. Everything is written to a temporary folder that goes away.
+the result names whatever stood in for the recipe's own. Everything is written to a temporary folder that goes away.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""The command line: one short function a verb, no logic. Heavy imports happen inside the verbs."""
+"""The command line: one short function a verb, no logic. Heavy imports happen inside the verbs.
+
+``learn``, ``make``, ``use`` and ``serving`` hold the verbs, ``options`` what they share.
+"""
 
 import os
 import sys

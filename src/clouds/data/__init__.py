@@ -1,4 +1,8 @@
-"""Datasets, label sets and rendered streets. Names load on first use, so that importing this package is free."""
+"""Datasets and label sets, read as their sites hand them out. Names load on first use, so that importing is free.
+
+``layouts`` is the table of datasets, start there; ``datasets`` reads them, ``labels`` folds label sets, ``source`` is
+what a recipe learns from, ``batches`` what a step takes.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,1 +1,4 @@
-"""What a model is taken out for: one file for another runtime, a server, the hub, better labels."""
+"""A model taken out of its run: ``export`` to one file, ``serve`` over HTTP, ``push`` to the hub.
+
+``refine`` is the segmenter taken out: it sharpens anybody's label files.
+"""

@@ -1,1 +1,4 @@
-"""Scores: how well a model does on domains, as numbers with an interval, as tables, as examples."""
+"""How well models do on domains: scores with intervals, tables, examples.
+
+``scores`` has the protocol, start there; ``metrics`` the numbers; ``run`` scores a run, ``models`` several models.
+"""

@@ -2,7 +2,7 @@
 
 The paper's choice is CLIP. Backends by name: ``open_clip/MODEL`` for both; ``timm/MODEL`` for vision; the embedded
 defaults, which need no hub; ``module:Class``, code of one's own. An adapter may train a little inside a frozen backbone
-(``adapt.py``). Each kind has a file of its own; this one says what a backend is and builds it by name.
+(``backbones/adapters.py``). Each kind has a file of its own; this one says what a backend is and builds it by name.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Images in, labels out: the predictor, what it is pointed at, and the files it writes."""
+"""Images in, labels out. Start with ``predictor``; ``files`` is ``clouds predict``, for folders and videos."""
 
 from clouds.predict.predictor import Predictor, load
 

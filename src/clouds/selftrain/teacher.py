@@ -1,7 +1,7 @@
 """The teacher: an exponential moving average of everything that is trained; what is frozen it shares with the student.
 
-The reference updates its teacher every 100 iterations at decay 0.999 (400 updates in 40 000 iterations). Here it moves
-each step; the decay ramps up as min(decay, (1 + t) / (10 + t)), so that a short run's teacher moves too.
+It moves each step, and its decay ramps up as min(decay, (1 + t) / (10 + t)), so that a short run's teacher moves too.
+docs/design/pseudo-labels.md compares the reference's, which moves every 100 steps.
 """
 
 import copy

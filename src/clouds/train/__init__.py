@@ -1,1 +1,1 @@
-"""Training: the loop, and what it stands on (processes, checkpoints, the log, validation)."""
+"""A stage of training. Start with ``loop``; ``engine``, ``state``, ``log`` and ``validate`` are what it stands on."""

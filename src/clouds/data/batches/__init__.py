@@ -1,1 +1,1 @@
-"""Batches for training: in which order, cut and changed how, rare classes oftener, bad files skipped."""
+"""Batches for training: their order, crops and changes, rare classes, bad files. Start with ``batches``."""

@@ -1,4 +1,7 @@
-"""A model as one file that labels images without this package: ``export``, what ``clouds export`` calls."""
+"""A model as one file that labels images without this package: ``export``, what ``clouds export`` calls.
+
+``onnx_file`` puts the network between the ends of ``graph_ends``; ``runtimes`` compares the file with PyTorch.
+"""
 
 import shutil
 import tempfile

@@ -1,7 +1,7 @@
 """A model behind HTTP: images in, label maps out, and a web page on the same port.
 
-`server.py` starts and stops it, `app.py` has the routes, `uploads.py` reads a request's image within limits,
-`decode.py` makes pixels of it, `batching.py` owns the model, `answers.py` writes what it found.
+``server`` starts and stops it, ``app`` has the routes, ``limits`` reads a request's image, ``batching`` owns the model,
+``answers`` writes what was found. Start with ``app``.
 """
 
 from collections.abc import Callable, Sequence

@@ -143,7 +143,7 @@ def unknown(what: str, name: str, allowed: Sequence[str]) -> str:
 
 
 def is_plain_vit(architecture: str) -> bool:
-    """Whether timm's ARCHITECTURE[.TAG] is a transformer of one stride, of the kinds that ``plain_vit.py`` reads."""
+    """Whether timm's ARCHITECTURE[.TAG] is a transformer of one stride, of the kinds that ``timm_vit.py`` reads."""
     from timm.models import is_model_in_modules
 
     return bool(is_model_in_modules(architecture, PLAIN_VITS))
