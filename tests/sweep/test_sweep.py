@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from clouds import cli, pipeline
 from clouds import sweep as sweeping
 from clouds.base.files import read_json, read_jsonl, write_json
-from clouds.base.shards import locked
+from clouds.base.locks import locked
 from clouds.config import runs
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED

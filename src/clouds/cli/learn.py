@@ -203,7 +203,9 @@ def report(
       clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
       clouds report sweeps/rate
     """
+    from clouds.base.locks import one_writer
     from clouds.report import write_report
 
-    page = write_report(run, others or (), out)
+    with one_writer(run if out is None and run.is_dir() else out or run.parent, "writing a report"):
+        page = write_report(run, others or (), out)
     tell({"report": str(page.resolve())}, as_json, str(page))

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.locks import locked
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
-from clouds.base.shards import locked
 from clouds.data.encodings import decode_label
 from clouds.data.images import ENDINGS, decode_image, write_png
 from clouds.errors import DataError, UsageError

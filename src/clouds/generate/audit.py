@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.files import make_folder, write_jsonl
+from clouds.base.locks import locked
 from clouds.base.progress import say, track
-from clouds.base.shards import MANIFEST, WHOLE, held, locked
+from clouds.base.shards import MANIFEST, WHOLE, held
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
 from clouds.errors import DataError

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.locks import locked
 from clouds.base.progress import say, track
-from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
+from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held
 from clouds.config.recipe import Recipe
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError

@@ -86,16 +86,7 @@ def count(
 
 
 def work_of(work: Work, names: list[str], prompts: int, images: int) -> dict[str, Any]:
-    """What ``work.json`` holds: how many prompts and images there were, and the totals of self-training.
-
-    Raises CloudsError where self-training did nothing.
-    """
-    if not work.images or not work.pixels_changed:
-        raise CloudsError(
-            f"joint training saw {work.images} generated images and refinement changed {work.pixels_changed} pixels: "
-            "self-training did nothing. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's "
-            "quality"
-        )
+    """What ``work.json`` holds: how many prompts and images there were, and the totals of self-training."""
     return {
         "prompts_written": prompts,
         "images_drawn": images,
@@ -109,6 +100,16 @@ def work_of(work: Work, names: list[str], prompts: int, images: int) -> dict[str
         "masks_rejected": work.rejected,
         "classes": by_class(work, names),
     }
+
+
+def check_work(work: dict[str, Any]) -> None:
+    """Raises CloudsError where self-training did nothing, as the run's ``work.json`` says."""
+    if not work["pseudo_labels_made"] or not work["pixels_changed"]:
+        raise CloudsError(
+            f"joint training saw {work['pseudo_labels_made']} generated images and refinement changed "
+            f"{work['pixels_changed']} pixels: self-training did nothing. The model is kept, but it is no better than "
+            "the warm-up's. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's quality"
+        )
 
 
 def by_class(work: Work, names: list[str]) -> dict[str, dict[str, float]]:

@@ -17,8 +17,8 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from clouds.base.files import make_folder
+from clouds.base.locks import BusyError, locked
 from clouds.base.progress import clock, say
-from clouds.base.shards import locked
 from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
 from clouds.config.runs import RUNNING, differences, flat, open_run
 from clouds.errors import CloudsError, Stopped
@@ -84,6 +84,8 @@ def _run(job: Job, out: Path, share: bool) -> None:
         raise Stopped(
             stopped.signal, f"{job.name}: stopped by a signal; all is saved, the same command goes on"
         ) from stopped
+    except BusyError as busy:  # trained by somebody who knows nothing of this sweep
+        say(str(busy))
     except CloudsError as failure:
         state, error = "failed", str(failure)
     except Exception:  # the other jobs of a night must not end with this one

@@ -9,7 +9,6 @@ import importlib.util
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from clouds.base.processes import meet
 from clouds.base.progress import say
 from clouds.config.recipe import Recipe, Train
 from clouds.config.runs import flat
@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # tracker: its package
-PATIENCE = timedelta(days=2)  # of a process that waits while the main one draws images or scores
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -38,10 +37,11 @@ class Engine:
     """
 
     def __init__(self, settings: Train, run: Path | None = None) -> None:
-        from accelerate import Accelerator, InitProcessGroupKwargs
+        from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
         check_trackers(settings)
+        meet("gloo" if settings.device == "cpu" else None)
         AcceleratorState._reset_state()  # the precision of a stage before, in this process, may have been another
         self.settings = settings
         self.accelerator = Accelerator(
@@ -49,7 +49,6 @@ class Engine:
             mixed_precision=PRECISION[settings.precision],
             log_with=list(settings.trackers) or None,
             project_dir=run,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
