@@ -1,5 +1,6 @@
 """Locks: one writer a folder at a time, and a second one is told who it is."""
 
+import fcntl
 import os
 import socket
 import time
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from clouds.base.files import make_folder, read_json, write_json
 from clouds.errors import DataError, UsageError
@@ -24,26 +25,40 @@ def one_writer(folder: Path, doing: str) -> Iterator[None]:
     """Keep all others out of ``folder`` while this process writes there; ``doing`` says what: "training".
 
     Raises BusyError where another process is at work on it, naming that one. The lock ends with its process, however
-    that ends; its file stays, because deleting it would let two processes in.
+    that ends, and leaves no file behind.
     """
     make_folder(folder)
-    lock = FileLock(folder / ".writer.lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
+    path, record = folder / ".writer.lock", folder / WRITER
+    descriptor = _acquired(path)
+    if descriptor is None:
         raise BusyError(
-            f"{folder}: another process is at work on it ({_who(folder / WRITER)}); wait for it, stop it, or choose "
-            "another folder"
-        ) from None
+            f"{folder}: another process is at work on it ({_who(record)}); wait for it, stop it, or choose another "
+            "folder"
+        )
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_json(
-            folder / WRITER, {"doing": doing, "pid": os.getpid(), "host": socket.gethostname(), "since": since}
-        )
+        write_json(record, {"doing": doing, "pid": os.getpid(), "host": socket.gethostname(), "since": since})
         yield
     finally:
-        (folder / WRITER).unlink(missing_ok=True)
-        lock.release()
+        record.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquired(path: Path) -> int | None:
+    """The open lock file, locked; None where another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # its holder deleted it meanwhile: this is nobody's lock any more
 
 
 def _who(record: Path) -> str:

@@ -114,7 +114,9 @@ def check_work(work: dict[str, Any]) -> None:
 
 def by_class(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
     """What became of the teacher's pixels of each class it saw: shares kept, changed, ignored, and its confidence."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
+    if not work.images:
+        return found
     for name, seen, kept, changed, sure in zip(
         names, work.teacher, work.kept, work.changed, work.confidence, strict=True
     ):
