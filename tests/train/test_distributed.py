@@ -24,7 +24,7 @@ SETTINGS = [
     "data.source_count=6", "data.source_size=[64,128]", "model.hidden=32", "model.queries=8", "model.heads=4",
     "model.pixel_layers=1", "model.pixel_ffn=32", "model.layers=2", "model.ffn=32", "loss.points=64",
     "train.batch_size=4", "train.log_every=1", "train.ramp_steps=0", "selftrain.floor=0.001",
-    "selftrain.max_swallow=null", "selftrain.weight_by=[confidence]", "model.head=linear", "train.clip=1",
+    "selftrain.max_swallow=null", "model.head=linear", "train.clip=1",
 ]  # fmt: skip
 HERE = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -56,7 +56,7 @@ def joint(sets, run, *overrides):
 def test_a_batch_in_parts_takes_the_same_steps(sets, tmp_path):
     for name, parts in (("whole", 1), ("halves", 2), ("singles", 4)):
         (tmp_path / name).mkdir()
-        joint(sets, tmp_path / name, f"train.accumulate={parts}", "selftrain.weight_by=[agreement]")
+        joint(sets, tmp_path / name, f"train.accumulate={parts}")
     whole = rows(tmp_path / "whole")
     assert len(whole) == 4
     for name in ("halves", "singles"):
@@ -124,7 +124,7 @@ def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path):
-    words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5", "train.joint_learning_rate=1.0e-4",
+    words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5",
              "train.checkpoint_every=100"]  # fmt: skip
     for processes in (1, 2):
         done = subprocess.run(

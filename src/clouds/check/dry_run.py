@@ -137,11 +137,11 @@ def _small(recipe: Recipe, device: str, folder: Path) -> Recipe:
     alone = device == "cpu" or recipe.train.batch_size == 1
     values["data"] = {"source": [{"dataset": "folder", "root": folder / "source"}]}
     values["train"] |= {
-        "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (), "keep": 1,
-        "validate_every": None, "choose": "last", "patience": None, "generated_repeat": 1, "generated_weight": None,
+        "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (),
+        "validate_every": None, "choose": "last", "generated_repeat": 1, "generated_weight": None,
     } | ({"batch_size": 2, "accumulate": 2} if alone else {})  # fmt: skip
     # all labels are trusted: an untrained teacher is sure of nothing, and refinement would have nothing to do
-    values["selftrain"] |= {"panels": 0, "cache": None, "threshold": "fixed", "confidence": 0.0}
+    values["selftrain"] |= {"panels": 0, "cache": None, "confidence": 0.0}
     return check(values, recipe.name)
 
 

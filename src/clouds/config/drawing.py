@@ -46,7 +46,6 @@ class Diffusion(Settings):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: Device = "cpu"
     offload: Literal["none", "model", "sequential"] = "none"
-    attention_slicing: bool = False
 
 
 class Restyle(Diffusion):
@@ -100,7 +99,7 @@ class Generate(Diffusion):
 
     ``generator``: "streets", "MODULE:NAME", or "diffusers/" and a hub id or folder of a text-to-image pipeline, which
     takes the keys of ``Diffusion``. ``folder``: a set that is there already, drawn or adopted, to train on instead of
-    drawing one. A batch that fails is tried ``retries`` times more, then recorded. ``restyle``: each drawn image is
+    drawing one. ``restyle``: each drawn image is
     restyled. ``audit``: before training, images that are broken, blank or nearly another one are left out, by the
     limits of ``audit``.
     """
@@ -110,27 +109,20 @@ class Generate(Diffusion):
     size: tuple[Side, Side] = (768, 768)
     folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     batch_size: Count = 1
-    retries: Whole = 2
     restyle: Restyle | None = None
     audit: bool = False
 
 
 class Audit(Settings):
-    """What ``clouds audit`` drops and what it calls under-covered (docs/generation.md says how these were chosen).
+    """What ``clouds audit`` drops (docs/generation.md says how these were chosen).
 
-    ``blank``: least standard deviation of an image's grey values (0..255). ``contrast``: least distance between the 1st
-    and 99th percentile of the grey values, a share of 255. ``radius``: two images are nearly one when their 64-bit
-    perceptual hashes differ in at most this many bits. ``clip``, ``confidence``, ``agreement``: least CLIP score, mean
-    confidence of the teacher and share of refined pixels that agree with it; null drops nothing for it. ``seen``: a
-    class is in an image when the teacher sees it on this share of the pixels. ``least``: what fewer images (or prompts)
-    show than this share of the mean over its kind is under-covered, and asked for.
+    ``blank``: least standard deviation of an image's grey values (0..255). ``radius``: two images are nearly one when
+    their 64-bit perceptual hashes differ in at most this many bits. ``clip``, ``confidence``, ``agreement``: least CLIP
+    score, mean confidence of the teacher and share of refined pixels that agree with it; null drops nothing for it.
     """
 
     blank: Annotated[Float, Field(ge=0)] = 2.0
-    contrast: Share = 0.05
     radius: Annotated[Int, Field(ge=0, le=16)] = 6
     clip: Annotated[Float, Field(ge=0, le=100)] | None = None
     confidence: Share | None = None
     agreement: Share | None = None
-    seen: Share = 0.002
-    least: Share = 0.5

@@ -22,7 +22,6 @@ Whole = Annotated[Int, Field(ge=0)]
 Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
-Weight = Annotated[Float, Field(ge=0)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 

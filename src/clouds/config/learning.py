@@ -24,14 +24,9 @@ class SelfTrain(Settings):
     ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
     ``memory_gb``: how many of them each process holds.
 
-    Noise, docs/selftraining.md: which of the teacher's pixels are trusted (``threshold``: fixed at ``confidence``;
-    class, the most confident ``portion`` of each; adaptive). ``max_swallow``: a mask is rejected when more than this
-    share of it was another class to the teacher. ``border``: a band of this share of the shorter side is left out where
-    classes meet. ``gate_confidence``, ``gate_agreement``: an image is left out below this mean confidence, or when
-    refinement agrees with the teacher on less of what it decided. ``weight_by``: each class's mask counts by the
-    teacher's confidence, its agreement with the refined mask, or both. ``mix``: the chance that source objects are
-    pasted onto a generated image. ``hide``: the share of its patches, ``hide_patch`` of the shorter side wide, that the
-    student does not see.
+    ``confidence``: the teacher's pixels below it have no label. ``max_swallow``: a mask is rejected when more than this
+    share of it was another class to the teacher. ``mix``: the chance that source objects are pasted onto a generated
+    image.
     """
 
     segmenter: Annotated[
@@ -58,17 +53,9 @@ class SelfTrain(Settings):
     decay: Share = 0.999
     undecided: Literal["ignore", "teacher"] = "ignore"
     panels: Whole = 6
-    threshold: Literal["fixed", "class", "adaptive"] = "fixed"
     confidence: Share = 0.0
-    portion: Share = 0.5
     max_swallow: Share | None = 0.3
-    border: Annotated[Float, Field(ge=0, le=0.1)] = 0.0
-    gate_confidence: Share = 0.0
-    gate_agreement: Share = 0.0
-    weight_by: tuple[Literal["confidence", "agreement"], ...] = ()
     mix: Share = 0.0
-    hide: Annotated[Float, Field(ge=0, lt=1)] = 0.0
-    hide_patch: Annotated[Float, Field(gt=0, le=0.5)] = 1 / 12
 
 
 class Train(Settings):
@@ -81,9 +68,8 @@ class Train(Settings):
     torch's. ``on_nonfinite``: a loss or gradient that is not finite ends the run, or its step is skipped.
 
     Every ``validate_every`` steps the domains ``validate_on`` are scored on ``validate_images`` images each; "source"
-    is the source's own validation split. ``choose: best`` takes the model of the best source score, and ``patience``
-    many validations without a better one end the stage. ``trackers`` get the log too. ``keep`` checkpoints of a stage
-    stay.
+    is the source's own validation split. ``choose: best`` takes the model of the best source score. ``trackers`` get
+    the log too.
 
     Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
     ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
@@ -94,7 +80,6 @@ class Train(Settings):
     stage: Literal["both", "warmup", "joint"] = "both"
     batch_size: Count = 8
     learning_rate: Positive = 1e-5
-    joint_learning_rate: Positive | None = None
     schedule: Literal["constant", "poly", "poly-run"] = "constant"
     ramp_steps: Whole = 0
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
@@ -112,9 +97,7 @@ class Train(Settings):
     validate_on: tuple[str, ...] = ("source",)
     validate_images: Count = 16
     choose: Literal["last", "best"] = "last"
-    patience: Count | None = None
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    keep: Count = 2
     checkpoint_every: Count = 1000
     log_every: Count = 20
     workers: Whole = 2

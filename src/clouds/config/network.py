@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from clouds.config.kinds import Count, Float, Int, Positive, Settings, Share, Weight, one_of
+from clouds.config.kinds import Count, Int, Positive, Settings, one_of
 from clouds.config.plugins import OWN
 
 
@@ -62,13 +62,7 @@ class Model(Settings):
 
 
 class Loss(Settings):
-    """Weights and point sampling of Mask2Former; ``ignore_is_negative`` reproduces the reference's treatment of 255."""
+    """Mask2Former's; ``ignore_is_negative`` reproduces the reference's treatment of 255."""
 
     points: Count = 12544
-    class_weight: Weight = 2.0
-    mask_weight: Weight = 5.0
-    dice_weight: Weight = 5.0
-    no_object: Positive = 0.1
-    oversample: Annotated[Float, Field(ge=1)] = 3.0
-    importance: Share = 0.75
     ignore_is_negative: bool = False

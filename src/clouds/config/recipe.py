@@ -65,11 +65,11 @@ class Recipe(Settings):
             faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
         if self.train.precision == "fp16" and self.train.device == "cpu":
             faults.append("train.precision: got 'fp16', which needs a GPU's loss scaling; on a CPU use fp32 or bf16")
-        wants_source = self.train.choose == "best" or self.train.patience
-        if wants_source and not (self.train.validate_every and "source" in self.train.validate_on):
+        validated = self.train.validate_every and "source" in self.train.validate_on
+        if self.train.choose == "best" and not validated:
             faults.append(
-                "train.choose: best, and train.patience, go by the source's validation split: set train.validate_every "
-                "and keep source in train.validate_on"
+                "train.choose: best goes by the source's validation split: set train.validate_every and keep source in "
+                "train.validate_on"
             )
         if not self.evaluate.scales:
             faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")

@@ -15,8 +15,8 @@ from clouds.errors import DataError, UsageError
 SCORING = ("evaluate.", "data.root")
 # settings that change no result: which stage to go on with, and how and where this machine works
 RUNNING = ("train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing",
-           "train.compile", "train.trackers", "train.keep", "data.cache", "data.cache_gb", "data.max_bad",
-           "prompts.timeout", "prompts.retries", "prompts.requests_per_minute", "generate.retries", "generate.device",
+           "train.compile", "train.trackers", "data.cache", "data.cache_gb", "data.max_bad",
+           "prompts.timeout", "prompts.retries", "prompts.requests_per_minute", "generate.device",
            "generate.offload", "generate.restyle.device", "generate.restyle.offload", "data.restyle.device",
            "data.restyle.offload", "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb",
            "selftrain.regions_folder")  # fmt: skip

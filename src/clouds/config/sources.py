@@ -81,4 +81,3 @@ class Augment(Settings):
     crop: tuple[Side, Side] = (768, 768)
     jitter: bool = True
     distort: Share = 0.0
-    flip: bool = True

@@ -1,6 +1,6 @@
 """What the student learns from the generated images of a batch (paper section 3.3).
 
-Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> judged -> flipped
+Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> flipped
 like the student's view, and written wherever no source object was pasted into it.
 """
 
@@ -18,7 +18,6 @@ from clouds.data.batches.batches import Batch
 from clouds.data.classes import IGNORE
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.foundation.segmenters.embeddings import Recent
-from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher
@@ -36,11 +35,9 @@ class Panel:
 
 
 class Lesson(NamedTuple):
-    """What the student learns: labels uint8 (B, H, W), how much each class's mask counts (B, C) or None for all the
-    same; what happened, as numbers for the log; one panel."""
+    """What the student learns: labels uint8 (B, H, W); what happened, as numbers for the log; one panel."""
 
     labels: Tensor
-    weights: Tensor | None
     told: dict[str, float]
     panel: Panel | None
 
@@ -63,40 +60,31 @@ class PseudoLabeller:
         self.classes: list[str] = teacher.model.classes
         self.regions = regions
         self.work = Work()
-        self.thresholds = Thresholds(settings, len(self.classes))
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
     def __call__(self, batch: Batch, step: int) -> Lesson:
         """The labels of ``batch``, every generated image's filled in."""
         labels = batch["labels"].clone()
         if not len(batch["slots"]):
-            return Lesson(labels, None, {}, None)
-        weights = torch.ones(len(labels), len(self.classes)) if self.settings.weight_by else None
+            return Lesson(labels, {}, None)
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
         panel, told = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
-            trusted = self.thresholds.trusted(teacher, confidence)
+            trusted = trust(teacher, confidence, self.settings.confidence)
             refinement = self._refine(index, batch["clean"][g], trusted, step, int(batch["places"][slot]))
             refined = refinement.labels
             if self.settings.undecided == "teacher":
                 refined = np.where(refined == IGNORE, trusted, refined)
-            refined = without_borders(refined, self.settings.border)
-            passed = passes_gate(teacher, confidence, refined, self.settings)
-            if not passed:
-                refined = np.full_like(refined, IGNORE)
             counts = count(teacher, confidence, refined, len(self.classes))
-            self.work.add(counts, refinement, index, not passed)
+            self.work.add(counts, refinement, index)
             told.append(self._told(counts, refinement, refined.size))
             panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             pasted = labels[slot] != IGNORE
             labels[slot] = torch.where(pasted, labels[slot], torch.from_numpy(np.ascontiguousarray(view)))
-            if weights is not None:
-                own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
-                weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
         means = {key: float(np.mean([row[key] for row in told if key in row])) for key in sorted(set().union(*told))}
-        return Lesson(labels, weights, means, panel)
+        return Lesson(labels, means, panel)
 
     def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
@@ -134,11 +122,9 @@ class PseudoLabeller:
         return told
 
 
-def _blend(weights: Tensor, label: Tensor, pasted: Tensor) -> Tensor:
-    """Weights (C,) of a mixed label (H, W): what was pasted, (H, W) bool, is true and counts fully."""
-    true = torch.bincount(label[pasted].flatten(), minlength=256)[: len(weights)]
-    every = torch.bincount(label.flatten(), minlength=256)[: len(weights)]
-    return (weights * (every - true) + true) / every.clamp(min=1)
+def trust(labels: NDArray[np.uint8], confidence: NDArray[np.float32], least: float) -> NDArray[np.uint8]:
+    """Labels (H, W) where the teacher's confidence (H, W) in [0, 1] is at least ``least``, 255 elsewhere."""
+    return np.where(confidence >= least, labels, np.uint8(IGNORE)) if least else labels
 
 
 def panel_points(refinement: Refinement) -> list[list[Any]]:

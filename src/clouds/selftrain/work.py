@@ -20,7 +20,6 @@ class Work:
     """
 
     images: int = 0
-    dropped: int = 0  # images that did not pass the gate
     components: int = 0
     rejected: int = 0  # masks thrown out by max_swallow
     pixels: int = 0
@@ -32,12 +31,11 @@ class Work:
     confidence: list[float] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
 
-    def add(self, counts: "Counts", refinement: Refinement, index: int, dropped: bool) -> None:
+    def add(self, counts: "Counts", refinement: Refinement, index: int) -> None:
         """One more image's."""
         self.merge(
             Work(
                 images=1,
-                dropped=int(dropped),
                 components=refinement.components,
                 rejected=int(refinement.rejected.sum()),
                 pixels=sum(counts.teacher),
@@ -96,7 +94,6 @@ def work_of(work: Work, names: list[str], prompts: int, images: int) -> dict[str
         "pixels_seen": work.pixels,
         "pixels_decided": work.pixels_decided,
         "pixels_changed": work.pixels_changed,
-        "images_dropped": work.dropped,
         "masks_rejected": work.rejected,
         "classes": by_class(work, names),
     }

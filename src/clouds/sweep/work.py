@@ -188,7 +188,7 @@ def _noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.", "train.joint_learning_rate")
+JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.")
 
 
 def warmup_recipe(recipe: Recipe) -> Recipe | None:
@@ -203,7 +203,7 @@ def warmup_recipe(recipe: Recipe) -> Recipe | None:
         "generate": Generate(size=recipe.augment.crop),
         "audit": Audit(),
         "selftrain": SelfTrain(),
-        "train": recipe.train.model_copy(update={"stage": "warmup", "joint_learning_rate": None}),
+        "train": recipe.train.model_copy(update={"stage": "warmup"}),
     })  # fmt: skip
 
 
