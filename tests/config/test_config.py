@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clouds.config.load import load_recipe, recipe_names
 from clouds.config.recipe import Prompts, Recipe
+from clouds.config.removed import REMOVED
+from clouds.config.runs import differences, load_run
 from clouds.errors import UsageError
 
 CONTRACT = ("seed", "prompts.count", "generate.count", "train.steps", "train.batch_size", "train.checkpoint_every",
@@ -232,6 +235,30 @@ def test_going_by_the_source_score_needs_one():
     with pytest.raises(UsageError, match=r"set train\.validate_every"):
         load_recipe("demo", ["train.choose=best"])
     assert load_recipe("demo", ["train.choose=best", "train.validate_every=10"]).train.validate_every == 10
+
+
+@pytest.mark.parametrize("key", ["loss.no_object", "train.patience", "generate.attention_slicing"])
+def test_a_removed_key_is_refused_with_what_is_built_in(key):
+    assert f"{key}: was removed; {REMOVED[key]!r} is built in" in refused(f"{key}=7")
+
+
+def test_a_run_of_before_goes_on_where_removed_keys_have_the_built_in_values(tmp_path):
+    old = load_recipe("demo").model_dump(mode="json")
+    for key, built_in in REMOVED.items():
+        group, name = key.split(".") if key.count(".") == 1 else (None, None)
+        if group:
+            old[group][name] = built_in
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"settings": old}))
+    assert load_run(tmp_path) == load_recipe("demo")
+    assert differences(load_recipe("demo"), tmp_path) == {}
+    old["train"]["patience"], old["selftrain"]["weight_by"] = 3, ["agreement"]
+    path.write_text(yaml.safe_dump({"settings": old}))
+    with pytest.raises(UsageError) as caught:
+        load_run(tmp_path)
+    for part in (str(path), "train.patience is 3 there and was removed since: None is built in now",
+                 "selftrain.weight_by is ['agreement'] there"):
+        assert part in str(caught.value)
 
 
 def test_a_recipe_builds_on_another(tmp_path):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from clouds.config.plugins import ROLES, is_plugged, plugged
 from clouds.config.recipe import LabelledSet, Recipe
+from clouds.config.removed import REMOVED
 from clouds.errors import UsageError
 
 
@@ -145,6 +146,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _explain(fault: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden" and key in REMOVED:
+        return f"{key}: was removed; {REMOVED[key]!r} is built in; leave it out"
     if fault["type"] == "extra_forbidden":
         group, dot, name = key.rpartition(".")
         keys = _keys(Recipe)

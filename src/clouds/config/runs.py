@@ -9,6 +9,7 @@ from clouds.base.files import write_text
 from clouds.base.machine import commit, hardware, versions
 from clouds.config.load import check
 from clouds.config.recipe import Recipe
+from clouds.config.removed import without_removed
 from clouds.errors import DataError, UsageError
 
 # settings that may change between two calls on one run folder
@@ -87,7 +88,7 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(path.read_text("utf-8"))["settings"]
         if isinstance(settings, dict):
-            return settings
+            return without_removed(settings, str(path))
         problem = "its settings are no keys and values"
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         problem = f"no settings can be read from it: {error!r}"
