@@ -11,14 +11,15 @@ import typer
 from markdown_it import MarkdownIt
 
 from clouds.cli import app
-from clouds.config.load import _keys, load_recipe, recipe_names
+from clouds.config.kinds import keys_of
+from clouds.config.load import load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/*.md")])
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-KEYS = set(_keys(Recipe))
+KEYS = set(keys_of(Recipe))
 GROUPS = {key.rpartition(".")[0] for key in KEYS} | set(Recipe.model_fields)
 SHELL = ("", "sh", "bash", "console")
 # verbs whose KEY=VALUE words are all the settings of a recipe that comes first

@@ -18,6 +18,8 @@ from clouds import sweep as sweeping
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.locks import locked
 from clouds.config import runs
+from clouds.config.kinds import Mark, keys_of
+from clouds.config.recipe import Recipe
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED
 from clouds.model import vocabulary
@@ -478,7 +480,7 @@ def test_only_settings_named_joint_only_are_forgotten_for_a_shared_warmup(tmp_pa
     )
     changed = {key for key, value in runs.flat(one.model_dump(mode="json")).items()
                if runs.flat(shared.warmup_recipe(one).model_dump(mode="json")).get(key) != value}  # fmt: skip
-    assert changed - {"train.stage"} == {key for key in changed if key.startswith(shared.JOINT_ONLY)}
+    assert changed - {"train.stage"} == changed & set(keys_of(Recipe, Mark.JOINT))
     for word in ("seed=1", "train.steps=50", "model.queries=10", "data.source_count=5", "train.generated_weight=1",
                  "loss.points=32", "augment.scale=[1,2]", "evaluate.flip=true", "train.warmup_share=0.5"):  # fmt: skip
         unlike = shared.warmup_recipe(pipeline.load_recipe("demo", [*SMALL, word]))

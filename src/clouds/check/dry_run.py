@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clouds.base.files import read_jsonl
 from clouds.base.machine import usable_device
-from clouds.config.load import check
+from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
 from clouds.data.classes import COLORS, NAMES, SYNONYMS
@@ -142,7 +142,7 @@ def _small(recipe: Recipe, device: str, folder: Path) -> Recipe:
     } | ({"batch_size": 2, "accumulate": 2} if alone else {})  # fmt: skip
     # all labels are trusted: an untrained teacher is sure of nothing, and refinement would have nothing to do
     values["selftrain"] |= {"panels": 0, "cache": None, "confidence": 0.0}
-    return check(values, recipe.name)
+    return as_recipe(values, recipe.name)
 
 
 def _train(

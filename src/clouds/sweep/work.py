@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from clouds.base.files import make_folder
 from clouds.base.locks import BusyError, locked
 from clouds.base.progress import clock, say
-from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
+from clouds.config.kinds import Mark
+from clouds.config.recipe import Generate, Recipe
 from clouds.config.runs import RUNNING, differences, flat, open_run
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
@@ -42,7 +43,7 @@ def is_done(job: Job, out: Path) -> bool:
     run = out / job.name
     if read_record(run).get("state") != "done" or not all((run / file).exists() for file in RESULTS.values()):
         return False
-    return set(differences(job.recipe, run)) <= set(RUNNING)
+    return differences(job.recipe, run).keys() <= RUNNING
 
 
 def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> None:
@@ -188,21 +189,18 @@ def _noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.")
-
-
 def warmup_recipe(recipe: Recipe) -> Recipe | None:
-    """The recipe of a job's warm-up, the same for all jobs that can share it: ``JOINT_ONLY`` at their defaults.
+    """The recipe of a job's warm-up, the same for all jobs that can share it: what only joint training reads is at its
+    defaults.
 
     None where the warm-up may depend on more: restyled source images can take the generated ones as their styles.
     """
     if recipe.data.restyle is not None:
         return None
+    joint = {name: field.default for name, field in Recipe.model_fields.items() if Mark.JOINT in field.metadata}
     return recipe.model_copy(update={
-        "prompts": Prompts(),
+        **joint,
         "generate": Generate(size=recipe.augment.crop),
-        "audit": Audit(),
-        "selftrain": SelfTrain(),
         "train": recipe.train.model_copy(update={"stage": "warmup"}),
     })  # fmt: skip
 
