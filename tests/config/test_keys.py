@@ -66,4 +66,5 @@ def used() -> set[str]:
 
 
 def test_each_key_is_of_use_somewhere(used):
-    assert [key for key in keys_of(Recipe) if key not in used and key not in ("name", "seed")] == []
+    used |= {key.replace("generate.restyle.", "data.restyle.") for key in used}  # a pipeline's keys, once more
+    assert [key for key in keys_of(Recipe) if key not in used and key != "name"] == []
