@@ -10,7 +10,7 @@ import yaml
 from clouds.config.kinds import Mark, Settings, group_of, keys_of
 from clouds.config.load import recipe_names
 from clouds.config.recipe import LabelledSet, Recipe
-from documented import PAGES, ROOT, SETTING, blocks, inline_code, told_keys
+from documented import PAGES, ROOT, SETTING, blocks, inline_code, named_keys
 
 
 def texts(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, str | None]]:
@@ -58,7 +58,7 @@ def used() -> set[str]:
     for page in PAGES:
         if page.parent.name == "reference":
             continue
-        found |= {key for code in inline_code(page) for key in [*told_keys(code), *SETTING.findall(code)]}
+        found |= {key for code in inline_code(page) for key in [*named_keys(code), *SETTING.findall(code)]}
         for block in blocks(page):
             found |= set(said(yaml.safe_load(block.text))) if block.language == "yaml" else set(
                 SETTING.findall(block.text))  # fmt: skip
