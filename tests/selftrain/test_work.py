@@ -1,5 +1,7 @@
 """Which of the teacher's pixels are trusted, and what is counted of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,9 +24,12 @@ def test_what_the_teacher_is_sure_enough_of_is_trusted(labels, confidence, least
 
 @given(teacher=maps, confidence=sures, refined=refineds)
 def test_every_pixel_of_the_teachers_is_counted_once(teacher, confidence, refined):
-    counts = count(teacher, confidence, refined, CLASSES)
-    assert sum(counts.teacher) == teacher.size
-    assert counts.decided == (refined != 255).sum()
+    refinement = SimpleNamespace(components=2, rejected=np.array([True, False]))
+    counts = count(teacher, confidence, refinement, refined, 7, CLASSES)
+    assert (counts.images, counts.components, counts.rejected, counts.seen) == (1, 2, 1, {7})
+    assert sum(counts.teacher) == counts.pixels == teacher.size
+    assert counts.pixels_decided == (refined != 255).sum()
+    assert counts.pixels_changed == sum(counts.changed)
     for class_ in range(CLASSES):
         mine = refined[teacher == class_]
         assert counts.teacher[class_] == len(mine)

@@ -1,4 +1,4 @@
-"""Settings as data: a recipe is a YAML file, checked against the types of ``settings`` before any work starts."""
+"""Settings as data: a recipe is a YAML file, checked against the types of ``recipe`` before any work starts."""
 
 import difflib
 import re

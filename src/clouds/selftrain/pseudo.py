@@ -21,7 +21,7 @@ from clouds.foundation.segmenters.embeddings import Recent
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher
-from clouds.selftrain.work import Counts, Work, count
+from clouds.selftrain.work import Work, count
 
 
 @dataclass
@@ -76,9 +76,9 @@ class PseudoLabeller:
             refined = refinement.labels
             if self.settings.undecided == "teacher":
                 refined = np.where(refined == IGNORE, trusted, refined)
-            counts = count(teacher, confidence, refined, len(self.classes))
-            self.work.add(counts, refinement, index)
-            told.append(self._told(counts, refinement, refined.size))
+            work = count(teacher, confidence, refinement, refined, index, len(self.classes))
+            self.work.merge(work)
+            told.append(self._told(work))
             panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             pasted = labels[slot] != IGNORE
@@ -105,17 +105,15 @@ class PseudoLabeller:
             max_swallow=s.max_swallow,
         )
 
-    def _told(self, counts: Counts, refinement: Refinement, size: int) -> dict[str, float]:
+    def _told(self, work: Work) -> dict[str, float]:
         """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""
         told = {
-            "teacher_confidence": sum(counts.confidence) / size,
-            "changed": sum(counts.changed) / size,
-            "decided": counts.decided / size,
-            "components": float(refinement.components),
+            "teacher_confidence": sum(work.confidence) / work.pixels,
+            "changed": work.pixels_changed / work.pixels,
+            "decided": work.pixels_decided / work.pixels,
+            "components": float(work.components),
         }
-        for name, seen, kept, changed in zip(
-            self.classes, counts.teacher, counts.kept, counts.changed, strict=True
-        ):
+        for name, seen, kept, changed in zip(self.classes, work.teacher, work.kept, work.changed, strict=True):
             if seen:
                 told |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
                 told[f"ignored/{name}"] = (seen - kept - changed) / seen

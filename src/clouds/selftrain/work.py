@@ -1,7 +1,7 @@
 """What self-training did, counted: of each image, over the run, and class by class."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +31,6 @@ class Work:
     confidence: list[float] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
 
-    def add(self, counts: "Counts", refinement: Refinement, index: int) -> None:
-        """One more image's."""
-        self.merge(
-            Work(
-                images=1,
-                components=refinement.components,
-                rejected=int(refinement.rejected.sum()),
-                pixels=sum(counts.teacher),
-                pixels_decided=counts.decided,
-                pixels_changed=sum(counts.changed),
-                teacher=counts.teacher,
-                kept=counts.kept,
-                changed=counts.changed,
-                confidence=counts.confidence,
-                seen={index},
-            )
-        )
-
     def merge(self, other: "Work") -> None:
         """Add another's totals to these."""
         for each in fields(self):
@@ -61,26 +43,33 @@ class Work:
                 setattr(self, each.name, [a + b for a, b in zip(mine or [0] * len(theirs), theirs, strict=True)])
 
 
-class Counts(NamedTuple):
-    """Pixels of one image by the teacher's class, each a list of C: see ``Work``; ``decided``: labelled in the end."""
-
-    teacher: list[int]
-    kept: list[int]
-    changed: list[int]
-    confidence: list[float]
-    decided: int
-
-
 def count(
-    teacher: NDArray[np.uint8], confidence: NDArray[np.float32], refined: NDArray[np.uint8], classes: int
-) -> Counts:
-    """What became of the teacher's labels (H, W), class by class."""
-    pairs = np.bincount(teacher.ravel().astype(np.intp) * 256 + refined.ravel(), minlength=classes * 256)
+    teacher: NDArray[np.uint8],
+    confidence: NDArray[np.float32],
+    refinement: Refinement,
+    learned: NDArray[np.uint8],
+    index: int,
+    classes: int,
+) -> Work:
+    """What became of the teacher's labels (H, W), of ``confidence`` (H, W), of generated image ``index``; ``learned``
+    (H, W): what is learned from, 255 for none."""
+    pairs = np.bincount(teacher.ravel().astype(np.intp) * 256 + learned.ravel(), minlength=classes * 256)
     pairs = pairs.reshape(classes, 256)  # (teacher's class, what is learned)
     seen, kept, ignored = pairs.sum(axis=1), pairs.diagonal(), pairs[:, IGNORE]
-    sure = np.bincount(teacher.ravel(), weights=confidence.ravel(), minlength=classes)
     changed = seen - kept - ignored
-    return Counts(seen.tolist(), kept.tolist(), changed.tolist(), sure.tolist(), int((seen - ignored).sum()))
+    return Work(
+        images=1,
+        components=refinement.components,
+        rejected=int(refinement.rejected.sum()),
+        pixels=int(seen.sum()),
+        pixels_decided=int((seen - ignored).sum()),
+        pixels_changed=int(changed.sum()),
+        teacher=seen.tolist(),
+        kept=kept.tolist(),
+        changed=changed.tolist(),
+        confidence=np.bincount(teacher.ravel(), weights=confidence.ravel(), minlength=classes).tolist(),
+        seen={index},
+    )
 
 
 def work_of(work: Work, names: list[str], prompts: int, images: int) -> dict[str, Any]:
