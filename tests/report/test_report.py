@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from clouds.errors import DataError
-from clouds.report import count, duration, percent, signed, write_report
+from clouds.report import write_report
+from clouds.report.templating import count, duration, percent, signed
 from fabricated_run import lines, make_run, results, save
 
 

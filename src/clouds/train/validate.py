@@ -44,7 +44,7 @@ class Validation:
             predictor = Predictor(model.eval())
             predictor.inference = self.inference
             for score in evaluate(predictor, [*self.sources, *self.targets], f"after step {progress.step}"):
-                scores[f"val/{score.row['name']}"] = score.row["miou"]
+                scores[f"val/{score.row.name}"] = score.row.miou or 0.0
             model.train(training)
             if self.sources:
                 scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
