@@ -270,7 +270,7 @@ def test_changed_scoring_settings_only_score_again(run):
     result = pipeline.demo([*SMALL, *changes], run, 10)
     touched = {name for name, age in ages(run).items() if before.get(name) != age}
     assert {name.split("/")[0] for name in touched} == {
-        "recipe.yaml", "results.json", "results-warmup.json", "evaluation", "report",
+        "recipe.yaml", "results.json", "results-warmup.json", "evaluation", "seconds.json", "report",
     }  # fmt: skip
     for stage in ("warmup", "joint"):
         assert {row["images"] for row in result[stage]["domains"]} == {2}
@@ -346,7 +346,7 @@ def test_warmup_alone_makes_no_prompts_images_or_joint_model(tmp_path):
     settings = recipe("train.stage=warmup", "train.steps=2")
     pipeline.train(settings, run)
     assert sorted(path.name for path in run.iterdir()) == [
-        "checkpoints", "metrics.jsonl", "recipe.yaml", "source", "warmup",
+        "checkpoints", "metrics.jsonl", "recipe.yaml", "seconds.json", "source", "warmup",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="holds no jointly trained model yet"):
         scoring.score_run(settings, run, [rendered_domain("fog", 1)])

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from clouds.base.files import write_json
+from clouds.base.files import write_json, write_text
 from clouds.errors import DataError
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -320,8 +320,11 @@ def as_json(record: Record) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record's file, whole or not at all."""
-    write_json(path, as_json(record))
+    """Write a record's file, JSON or YAML by its name, whole or not at all."""
+    if path.suffix == ".yaml":
+        write_text(path, yaml.safe_dump(as_json(record), sort_keys=False))
+    else:
+        write_json(path, as_json(record))
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:

@@ -11,11 +11,10 @@ from typing import Any
 
 import yaml
 
-from clouds.base.files import write_text
 from clouds.base.machine import commit, hardware, versions
 from clouds.config.load import check
 from clouds.config.recipe import Recipe
-from clouds.config.records import Change, Provenance, Seconds, Spent, as_json, read_record, write_record
+from clouds.config.records import Change, Provenance, Seconds, Spent, read_record, write_record
 from clouds.errors import DataError, UsageError
 
 RECIPE = "recipe.yaml"  # Provenance
@@ -91,7 +90,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         recipe=recipe.name, seed=recipe.seed, commit=commit(), versions=versions(), hardware=hardware(),
         settings=settings,
     )  # fmt: skip
-    write_text(path, yaml.safe_dump(as_json(made), sort_keys=False))
+    write_record(path, made)
 
 
 def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
