@@ -1,5 +1,9 @@
 """A run folder with every part a report shows: made-up numbers, written by what writes them in a true run."""
 
+import atexit
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +76,20 @@ def results(shift: float, **more: Any) -> Results:
 
 def make_run(run: Path, seed: int = 3) -> Path:
     """A run with every part in it."""
+    shutil.copytree(_whole_run(), run, dirs_exist_ok=True)
+    write_record(run / runs.RECIPE, Provenance(recipe="demo", seed=seed, commit="abc123", versions={"torch": "2.9"},
+                                               hardware={"cores": 2}, settings={"train": {"steps": 60}}))  # fmt: skip
+    return run
+
+
+@cache
+def _whole_run() -> Path:
+    """All of it but recipe.yaml, made once."""
+    run = Path(tempfile.mkdtemp(prefix="clouds-run-"))
+    atexit.register(shutil.rmtree, run)
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 255, (64, 128, 3), np.uint8)
     label = np.repeat(np.repeat(rng.integers(0, 19, (8, 16)), 8, 0), 8, 1).astype(np.uint8)
-    write_record(run / runs.RECIPE, Provenance(recipe="demo", seed=seed, commit="abc123", versions={"torch": "2.9"},
-                                               hardware={"cores": 2}, settings={"train": {"steps": 60}}))  # fmt: skip
     texts = ("A bay in rain.", HOSTILE, "A bay.")
     lines(run / runs.PROMPTS, [Prompt(prompt=text, attributes={"place": ["bay"], HOSTILE[:9]: "one"}, writer="grammar")
                                for text in texts])  # fmt: skip

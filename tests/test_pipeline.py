@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.model import vocabulary
 from clouds.model.folder import has_model, save_model
+from report.test_report import Page
 
 # Enough training that the teacher tells classes apart (on seeds 0 to 4): else refinement has nothing to change.
 SMALL = [
@@ -128,8 +130,6 @@ def test_a_run_folder_has_everything_of_the_contract(finished):
     for stage in ("warmup", "model"):
         assert {path.name for path in (run / stage).iterdir()} == {"config.json", "model.safetensors"}
     assert weights(run) != weights(run, "warmup")
-    page = (run / "report" / "index.html").read_text()
-    assert page.lstrip().lower().startswith("<!doctype html>")
     assert not list(run.rglob(".*"))
 
 
@@ -158,6 +158,32 @@ def test_results_count_each_roles_real_work(finished):
     assert kept == work
     assert sum(fate["pixels"] for fate in by_class.values()) == work["pixels_seen"]
     assert all(abs(fate["kept"] + fate["changed"] + fate["ignored"] - 1) < 1e-6 for fate in by_class.values())
+
+
+def test_the_report_of_a_true_run_has_every_section(finished):
+    page = Page(Path(finished[1]["report"]).read_text("utf-8"))
+    for said in (
+        "Domain by domain", "Mean, all domains", "Protocol: shorter side 64",
+        "Who played which role", "5 of 5 roles played by stand-ins", "prompts written 4", "images drawn 4",
+        "components refined", "pixels changed", "Of all pixels it looked at, refinement decided",
+        "Prompts and images", "4 prompts, 4 of them different, written by grammar", "4 of 4 images by streets renderer",
+        "The labelled source", "Read the prompts",
+        "Pseudo-labels, before and after refinement", "Before: the teacher", "The masks it answered with",
+        "After: refined", "What became of the teacher's labels", "changed to another class",
+        "Warm-up loss", "Joint loss", "on generated images", "Warm-up loss by part", "Teacher confidence",
+        "Pseudo-labels after refinement", "pixels decided",
+        "Class by class, image by image", "frequency-weighted IoU", "boundary IoU", "calibration error",
+        "Confusion matrix, joint model", "Calibration", "Image by image", "Example predictions", "typical 1",
+        "Provenance", "Peak memory", "Settings, fully resolved", "Versions", "Hardware",
+    ):  # fmt: skip
+        assert said in page.text, said
+    (spent,) = re.findall(r"Where ([\d.]+) s went (.*?) Prompts and images", page.text)
+    assert all(re.search(rf"\b{part} [\d.]+ s", spent[1]) for part in ("source", "warm-up", "joint", "scoring")), spent
+    assert "Not in this run folder" not in page.text
+    shown = [str(attributes["alt"]) for tag, attributes in page.tags if tag == "img"]
+    for start, many in (("Source image", 4), ("Its label", 4), ("Drawn image: A", 4), ("Masks of the segmenter", 3),
+                        ("Joint label map of", 5), ("Truth label map of", 5)):  # fmt: skip
+        assert sum(alt.startswith(start) for alt in shown) == many, start
 
 
 def test_examples_are_kept_of_every_domain(finished):

@@ -59,16 +59,17 @@ def roles(run: Run) -> dict[str, Any] | None:
         cast.append({"role": role, "duty": duty, "backend": backend, "what": what, "did": did})
     seen = work.pop("pixels_seen", None)
     colors = itertools.cycle(("third", "teal", "rose", "soft", "up"))
-    seconds = {stage: spent for stage, spent in results.seconds.items() if stage != "total" and spent > 0}
+    spent = {part: seconds for part, seconds in results.seconds.items() if seconds}
+    tones = {"warmup": "warm", "joint": "joint"}
     return {
         "cast": cast,
         "stand_ins": sum(member["what"] is not None for member in cast),
         "shares": [(results.work[key] / seen, key.removeprefix("pixels_"))
                    for key in ("pixels_decided", "pixels_changed") if seen and key in results.work],
         "other": [(key.replace("_", " "), value) for key, value in work.items()],
-        "seconds": [(stage.replace("_", " "), spent, {"warmup": "warm", "joint": "joint"}.get(stage) or next(colors))
-                    for stage, spent in seconds.items()],
-        "total_seconds": results.seconds.get("total", sum(seconds.values())),
+        "seconds": [(STAGE_NAMES.get(part, part).lower(), seconds, tones.get(part) or next(colors))
+                    for part, seconds in spent.items()],
+        "total_seconds": sum(spent.values()),
     }
 
 
