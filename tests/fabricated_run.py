@@ -12,28 +12,8 @@ import torch
 
 from clouds.base.files import write_jsonl
 from clouds.base.shards import MANIFEST
-from clouds.config import runs
+from clouds.config import records, runs
 from clouds.config.load import load_recipe
-from clouds.config.records import (
-    BothResults,
-    Calibration,
-    Confusion,
-    DomainScore,
-    Drawn,
-    Evaluation,
-    Example,
-    Fate,
-    ImageScore,
-    Prompt,
-    Provenance,
-    Record,
-    Results,
-    Sweep,
-    SweepJob,
-    WorkSummary,
-    as_json,
-    write_record,
-)  # fmt: skip
 from clouds.data.classes import NAMES
 from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS
@@ -44,22 +24,22 @@ from clouds.selftrain.refine import Refinement
 from clouds.train.log import MetricsLog, save_panel
 
 HOSTILE = "<script>alert('x')</script> \"q\" & {{ 7*7 }} </style></title> \u202eevil " + "long" * 60
-WORK = WorkSummary(prompts_written=3, images_drawn=3, images_trained_on=3, components_refined=21234,
+WORK = records.WorkSummary(prompts_written=3, images_drawn=3, images_trained_on=3, components_refined=21234,
                    pixels_seen=4_000_000, pixels_decided=3_000_000, pixels_changed=400_000)  # fmt: skip
 
 
-def lines(path: Path, rows: list[Record]) -> None:
-    write_jsonl(path, [as_json(row) for row in rows])
+def lines(path: Path, rows: list[records.Record]) -> None:
+    write_jsonl(path, [records.as_json(row) for row in rows])
 
 
-def results(shift: float, **more: Any) -> Results:
+def results(shift: float, **more: Any) -> records.Results:
     """Two rendered worlds and two sets of photos; ``shift`` is added where a domain should gain."""
     domains = []
     for name, label_set, miou in (("town", "cityscapes19", 0.4 + shift), ("fog", "cityscapes19", 0.3 + shift / 2),
                                   ("camvid-dusk", "camvid11", 0.25 - shift), ("<b>odd</b>", "my own", 0.2)):
         classes = LABEL_SETS[label_set].classes if label_set in LABEL_SETS else ("road", "<i>lava</i>")
         more_of = {"fwiou": 0.6, "accuracy": 0.7 + shift, "boundary_iou": 0.2, "ece": 0.1 - shift / 2}
-        domains.append(DomainScore(
+        domains.append(records.DomainScore(
             name=name, images=12, label_set=label_set, miou=miou, ci95=(miou - 0.01, miou + 0.01),
             iou=dict.fromkeys(classes, miou) | ({"train": None} if "train" in classes else {}),
             **(more_of if name == "town" else {}),
@@ -68,17 +48,19 @@ def results(shift: float, **more: Any) -> Results:
         "protocol": Inference(256, scales=(0.75, 1.0), flip=True).as_record(),
         "backends": {"vision": "efficientnet-lite0 (ImageNet)", "text": "all-MiniLM-L6-v2", "prompts": "grammar",
                      "images": "streets renderer", "segmenter": "superpixels"},
-        "work": as_json(WORK), "seconds": {"warmup": 100, "joint": 83.2},
+        "work": records.as_json(WORK), "seconds": {"warmup": 100, "joint": 83.2},
     }  # fmt: skip
     mean = sum(domain.miou or 0 for domain in domains) / len(domains)
-    return Results(model="model", commit=None, seed=3, domains=domains, mean_miou=mean, **{**made, **more})
+    return records.Results(model="model", commit=None, seed=3, domains=domains, mean_miou=mean, **{**made, **more})
 
 
 def make_run(run: Path, seed: int = 3) -> Path:
     """A run with every part in it."""
     shutil.copytree(_whole_run(), run, dirs_exist_ok=True)
-    write_record(run / runs.RECIPE, Provenance(recipe="demo", seed=seed, commit="abc123", versions={"torch": "2.9"},
-                                               hardware={"cores": 2}, settings={"train": {"steps": 60}}))  # fmt: skip
+    records.write_record(run / runs.RECIPE, records.Provenance(
+        recipe="demo", seed=seed, commit="abc123", versions={"torch": "2.9"}, hardware={"cores": 2},
+        settings={"train": {"steps": 60}},
+    ))  # fmt: skip
     return run
 
 
@@ -91,10 +73,10 @@ def _whole_run() -> Path:
     photo = rng.integers(0, 255, (64, 128, 3), np.uint8)
     label = np.repeat(np.repeat(rng.integers(0, 19, (8, 16)), 8, 0), 8, 1).astype(np.uint8)
     texts = ("A bay in rain.", HOSTILE, "A bay.")
-    lines(run / runs.PROMPTS, [Prompt(prompt=text, attributes={"place": ["bay"], HOSTILE[:9]: "one"}, writer="grammar")
-                               for text in texts])  # fmt: skip
+    about = {"place": ["bay"], HOSTILE[:9]: "one"}
+    lines(run / runs.PROMPTS, [records.Prompt(prompt=text, attributes=about, writer="grammar") for text in texts])
     lines(run / runs.GENERATED / MANIFEST, [
-        Drawn(file_name=f"{k}.png", prompt=text, seed=k, generator="streets renderer", keep=k != 1,
+        records.Drawn(file_name=f"{k}.png", prompt=text, seed=k, generator="streets renderer", keep=k != 1,
               why=["too <dark>"] if k == 1 else []) for k, text in enumerate(texts)])  # fmt: skip
     for k in range(3):
         write_png(run / runs.GENERATED / f"{k}.png", photo)
@@ -107,12 +89,12 @@ def _whole_run() -> Path:
             log.note(step - 1, parts | (own if stage == "joint" else {}))
         log.flush()
     save_panel(_panel(photo, label, rng), run / runs.PSEUDO / "000090-0")
-    fate = Fate(pixels=300, kept=0.61, changed=0.07, ignored=0.32, confidence=0.83)
+    fate = records.Fate(pixels=300, kept=0.61, changed=0.07, ignored=0.32, confidence=0.83)
     fates = {"road": fate, "<sky>": fate.model_copy(update={"pixels": 100})}
-    write_record(run / runs.WORK, WORK.model_copy(update={"classes": fates}))
+    records.write_record(run / runs.WORK, WORK.model_copy(update={"classes": fates}))
     for stage, right, shift in (("warmup", 0.5, 0.0), ("joint", 0.75, 0.05)):
-        write_record(run / runs.RESULTS[stage], results(shift))
-        write_record(run / runs.EVALUATION / f"{stage}.json", _evaluation(right))
+        records.write_record(run / runs.RESULTS[stage], results(shift))
+        records.write_record(run / runs.EVALUATION / f"{stage}.json", _evaluation(right))
     for domain, example in (("town", "worst-0"), ("town", "best-0"), ("camvid-dusk", "0")):
         folder = run / runs.EXAMPLES / domain / example
         truth = np.zeros_like(label) if example == "worst-0" else label % 11
@@ -123,7 +105,7 @@ def _whole_run() -> Path:
             wrong[:, :32] = 1  # a quarter of the road becomes sidewalk
             wrong[:, 32:40] = 2  # and a sixteenth building
             write_png(folder / "joint.png", wrong)
-            write_record(folder / runs.EXAMPLE, Example(name="town-011", warmup=0.225, joint=0.475))
+            records.write_record(folder / runs.EXAMPLE, records.Example(name="town-011", warmup=0.225, joint=0.475))
         write_png(folder / "photo.png", photo)
     return run
 
@@ -137,17 +119,18 @@ def _panel(photo: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pa
     return Panel(torch.from_numpy(photo).permute(2, 0, 1), label, refined, refinement)
 
 
-def _evaluation(right: float) -> Evaluation:
+def _evaluation(right: float) -> records.Evaluation:
     counts = np.eye(19, dtype=int) * 70 + np.eye(19, k=1, dtype=int) * 30
     counts[0, [0, 2]] = 65, 5
-    old = Confusion(label_set="cityscapes19", classes=list(NAMES), confusion=counts.tolist())  # of an older version
+    # as an older version wrote it
+    old = records.Confusion(label_set="cityscapes19", classes=list(NAMES), confusion=counts.tolist())
     more = {
-        "calibration": Calibration(pixels=[0] * 13 + [100, 300], confidence=[0] * 13 + [90, 300],
+        "calibration": records.Calibration(pixels=[0] * 13 + [100, 300], confidence=[0] * 13 + [90, 300],
                                    correct=[0] * 13 + [100 * right, 300 * right]),
-        "per_image": [ImageScore(name=f"town-{k:03d}", miou=None if k == 3 else right - k / 40, accuracy=0.5)
+        "per_image": [records.ImageScore(name=f"town-{k:03d}", miou=None if k == 3 else right - k / 40, accuracy=0.5)
                       for k in range(12)],
     }  # fmt: skip
-    return Evaluation(domains={"town": old.model_copy(update=more), "fog": old})
+    return records.Evaluation(domains={"town": old.model_copy(update=more), "fog": old})
 
 
 def sweep(folder: Path, keys: tuple[str, ...] = ("train.learning_rate",)) -> Path:
@@ -156,11 +139,11 @@ def sweep(folder: Path, keys: tuple[str, ...] = ("train.learning_rate",)) -> Pat
     for rate, shift in ((0.001, 0.0), (0.003, 0.02)):
         for seed in (0, 1):
             failed = (rate, seed) == (0.003, 1)
-            both = BothResults(warmup=results(0.0), joint=results(shift + seed / 100))
-            jobs.append(SweepJob(
+            both = records.BothResults(warmup=results(0.0), joint=results(shift + seed / 100))
+            jobs.append(records.SweepJob(
                 name=f"rate-{rate}-seed-{seed}", settings={"train.learning_rate": rate}, seed=seed,
                 run=f"runs/{rate}-{seed}", state="failed" if failed else "done",
-                error="out of memory" if failed else None, results=BothResults() if failed else both,
+                error="out of memory" if failed else None, results=records.BothResults() if failed else both,
             ))  # fmt: skip
-    write_record(folder / runs.SWEEP, Sweep(recipe="demo", keys=list(keys), seeds=[0, 1], jobs=jobs))
+    records.write_record(folder / runs.SWEEP, records.Sweep(recipe="demo", keys=list(keys), seeds=[0, 1], jobs=jobs))
     return folder

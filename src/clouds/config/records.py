@@ -7,7 +7,7 @@ names of the files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
@@ -56,7 +56,7 @@ class Prompt(Record):
     """
 
     prompt: str
-    attributes: dict[str, list[str] | str] = {}
+    attributes: Mapping[str, list[str] | str] = {}
     classes: list[str] = []
     model: str | None = None
     revision: str | None = None

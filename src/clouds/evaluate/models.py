@@ -14,7 +14,7 @@ from clouds.base.processes import Processes, meet, part
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.config.records import as_json
-from clouds.config.runs import RECIPE, RESULTS, load_run
+from clouds.config.runs import MODELS, RECIPE, RESULTS, load_run
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import RENDERED, Found, find_domains
@@ -151,7 +151,7 @@ def _is_model(word: str, hub: bool) -> bool:
 
 def _loadable(path: Path) -> bool:
     """Whether ``load`` would find a model there."""
-    return any((folder / "config.json").is_file() for folder in (path, path / "model"))
+    return any((folder / "config.json").is_file() for folder in (path, path / MODELS["joint"]))
 
 
 def short_names(paths: list[Path]) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from clouds.base.progress import say
 from clouds.config.recipe import Recipe
+from clouds.config.runs import BEST, MODELS
 from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
@@ -99,8 +100,8 @@ def _few(domains: list[Domain], most: int) -> list[Domain]:
 
 def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:
     """Write a stage's model: as it ended, or the best on the source's validation split if the recipe chooses that."""
-    best = out / "best" / stage
+    best = out / BEST / stage
     chosen = load_model(best) if recipe.train.choose == "best" and has_model(best) else model
     if engine.main:
-        save_model(chosen, out / ("model" if stage == "joint" else stage))
+        save_model(chosen, out / MODELS[stage])
     engine.wait()
