@@ -24,7 +24,7 @@ from clouds import cli, pipeline
 from clouds.base import machine
 from clouds.base.files import read_json, read_jsonl
 from clouds.config.load import load_recipe
-from clouds.config.runs import load_run, open_run
+from clouds.config.runs import add_seconds, load_run, open_run, spent_seconds, timed
 from clouds.data.images import write_png
 from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
@@ -184,6 +184,18 @@ def test_the_report_of_a_true_run_has_every_section(finished):
     for start, many in (("Source image", 4), ("Its label", 4), ("Drawn image: A", 4), ("Masks of the segmenter", 3),
                         ("Joint label map of", 5), ("Truth label map of", 5)):  # fmt: skip
         assert sum(alt.startswith(start) for alt in shown) == many, start
+
+
+def test_seconds_add_up_over_sessions_however_these_end(tmp_path):
+    add_seconds(tmp_path, "images", 1.5)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), timed(tmp_path, "images"):
+            time.sleep(0.06)
+            raise KeyboardInterrupt
+    with timed(tmp_path, "prompts"):
+        pass  # they were there already
+    assert spent_seconds(tmp_path) == {"images": pytest.approx(1.62, abs=0.1)}
+    assert spent_seconds(tmp_path)["images"] > 1.6
 
 
 def test_examples_are_kept_of_every_domain(finished):
