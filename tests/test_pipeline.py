@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -177,8 +178,8 @@ def test_the_report_of_a_true_run_has_every_section(finished):
         "Provenance", "Peak memory", "Settings, fully resolved", "Versions", "Hardware",
     ):  # fmt: skip
         assert said in page.text, said
-    (spent,) = re.findall(r"Where ([\d.]+) s went (.*?) Prompts and images", page.text)
-    assert all(re.search(rf"\b{part} [\d.]+ s", spent[1]) for part in ("source", "warm-up", "joint", "scoring")), spent
+    (spent,) = re.findall(r"Where \d[\d. a-z]+ went (.*?) Prompts and images", page.text)
+    assert all(re.search(rf"\b{part} \d", spent) for part in ("source", "warm-up", "joint", "scoring")), spent
     assert "Not in this run folder" not in page.text
     shown = [str(attributes["alt"]) for tag, attributes in page.tags if tag == "img"]
     for start, many in (("Source image", 4), ("Its label", 4), ("Drawn image: A", 4), ("Masks of the segmenter", 3),
@@ -189,13 +190,13 @@ def test_the_report_of_a_true_run_has_every_section(finished):
 def test_seconds_add_up_over_sessions_however_these_end(tmp_path):
     add_seconds(tmp_path, "images", 1.5)
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt), timed(tmp_path, "images"):
+        with suppress(KeyboardInterrupt), timed(tmp_path, "images"):
             time.sleep(0.06)
             raise KeyboardInterrupt
     with timed(tmp_path, "prompts"):
         pass  # they were there already
-    assert spent_seconds(tmp_path) == {"images": pytest.approx(1.62, abs=0.1)}
-    assert spent_seconds(tmp_path)["images"] > 1.6
+    assert list(spent_seconds(tmp_path)) == ["images"]
+    assert spent_seconds(tmp_path)["images"] >= 1.62
 
 
 def test_examples_are_kept_of_every_domain(finished):
