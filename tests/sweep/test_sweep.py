@@ -196,7 +196,7 @@ class Pretend:
         self.trained.append(run.name)
         if run.name in self.fail:
             raise self.fail[run.name]
-        found = results(recipe.train.learning_rate * 100 + recipe.seed / 100)
+        found = results(min(recipe.train.learning_rate * 100 + recipe.seed / 100, 1.0))
         write_json(run / "results.json", found["joint"])
         write_json(run / "results-warmup.json", found["warmup"])
 
