@@ -119,7 +119,7 @@ def check_work(path: Path) -> None:
 
 def by_class(work: Work, names: list[str]) -> dict[str, Fate]:
     """What became of the teacher's pixels of each class it saw: shares kept, changed, ignored, and its confidence."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Fate] = {}
     if not work.images:
         return found
     for name, seen, kept, changed, sure in zip(
