@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from clouds.base.files import read_json, write_json
 from clouds.base.locks import one_writer
 from clouds.check.training import check_training
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
-from clouds.config.runs import open_run
+from clouds.config.records import write_record
+from clouds.config.runs import CLASS_PIXELS, MODELS, PROMPTS, REPORT, RESTYLED, SOURCE, WORK, open_run, timed
 from clouds.config.sizing import MINUTES, scaled
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.rare import rare_classes
@@ -62,12 +62,14 @@ def train(
             prompts = set_prompts(recipe, out) if todo.draws else []
             images = set_images(recipe, prompts, out) if todo.draws else []
             regions = regions_of_set(recipe, images, out) if todo.regions else None
-            source = make_source(recipe, todo.sets, out / "source")
+            with timed(out, "source"):
+                source = make_source(recipe, todo.sets, out / SOURCE)
             restyled = None
             if todo.restyled:
-                ask = partial(prompts_of, recipe, out / "prompts.jsonl")  # by a restyler that takes prompts
-                restyled = restyled_source(recipe, source, out / "restyled", ask, images)
-            rare = rare_classes(recipe, source, out / "class_pixels.npz")
+                ask = partial(prompts_of, recipe, out / PROMPTS)  # by a restyler that takes prompts
+                with timed(out, "restyle"):
+                    restyled = restyled_source(recipe, source, out / RESTYLED, ask, images)
+            rare = rare_classes(recipe, source, out / CLASS_PIXELS)
 
         def batches(stage: str, generated: list[Path], steps: int, seed: int) -> Batches:
             shown = restyled if stage in todo.restyled else None
@@ -82,7 +84,7 @@ def train(
             train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
             keep_model(model, out, "warmup", recipe, engine)
         if "joint" in todo.stages:  # student and teacher both start as the warm-up model
-            model = load_model(out / "warmup").to(engine.device)
+            model = load_model(out / MODELS["warmup"]).to(engine.device)
             model.thaw()
             teacher = Teacher(model, recipe.selftrain.decay)
             segmenter = None if regions else build_segmenter(recipe)
@@ -90,12 +92,11 @@ def train(
             data = batches("joint", images, settings.steps - settings.warmup_steps, recipe.seed + 1)
             work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
             if engine.main:
-                record = work_of(work, model.classes, prompts=len(prompts), images=len(images))
-                write_json(out / "work.json", record)
+                write_record(out / WORK, work_of(work, model.classes, prompts=len(prompts), images=len(images)))
             keep_model(model, out, "joint", recipe, engine)
         engine.finish()
         if settings.stage != "warmup":
-            check_work(read_json(out / "work.json"))
+            check_work(out / WORK)
         if domains is None:
             return None
         scores = score_run(recipe, out, domains)
@@ -119,7 +120,7 @@ def demo(overrides: list[str], out: Path, minutes: float = MINUTES) -> dict[str,
     scores = train(recipe, out, domains=unseen_domains(recipe))  # a wrong data.root is found before anything is made
     return {
         "run": str(out.resolve()),
-        "report": str((out / "report" / "index.html").resolve()),
+        "report": str((out / REPORT / "index.html").resolve()),
         "seconds": round(time.monotonic() - began, 1),
         "backends": backends(recipe),
         **(scores or {}),

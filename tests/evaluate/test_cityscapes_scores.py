@@ -71,8 +71,8 @@ def test_scores_are_those_of_cityscapes_own_evaluation(tmp_path, count):
     assert sum(0 < value < 1 for value in official_iou.values()) == 19, "all classes occur, and none is perfect"
 
     score = ours(tmp_path, predictions)
-    assert score.row["iou"] == pytest.approx(official_iou, abs=1e-6)
-    assert score.row["miou"] == pytest.approx(official["averageScoreClasses"], abs=1e-6)
+    assert score.row.iou == pytest.approx(official_iou, abs=1e-6)
+    assert score.row.miou == pytest.approx(official["averageScoreClasses"], abs=1e-6)
     counted = np.array(official["confMatrix"], np.int64)[IDS]
     assert np.array_equal(score.counts[:, :19], counted[:, IDS])
     assert np.array_equal(score.counts[:, 19], counted[:, VOID].sum(1))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clouds.base.processes import Processes
+from clouds.config.records import as_json
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
 from clouds.errors import DataError, UsageError
@@ -59,8 +60,8 @@ def test_a_perfect_19_class_prediction_scores_one_on_every_label_set(label_set, 
             truth[shown == NAMES.index(member)] = index
     made = made_domain(label_set, [truth], monkeypatch)
     (scored,) = evaluate(Oracle([shown]), [made], "x")
-    assert scored.row["miou"] == 1
-    assert scored.row["iou"] == dict.fromkeys(target.classes, 1.0)
+    assert scored.row.miou == 1
+    assert scored.row.iou == dict.fromkeys(target.classes, 1.0)
 
 
 def test_classes_that_fold_together_may_be_taken_for_each_other(monkeypatch):
@@ -68,7 +69,7 @@ def test_classes_that_fold_together_may_be_taken_for_each_other(monkeypatch):
     vehicle = np.full((2, 2), LABEL_SETS["camvid11"].classes.index("car"), np.uint8)
     made = made_domain("camvid11", [vehicle] * 3, monkeypatch)
     (scored,) = evaluate(Oracle([truck, bus, person]), [made], "x")
-    assert [image["miou"] for image in scored.images] == [1, 1, 0]
+    assert [image.miou for image in scored.images] == [1, 1, 0]
 
 
 def test_a_class_that_the_domain_lacks_counts_as_a_miss(monkeypatch):
@@ -76,18 +77,18 @@ def test_a_class_that_the_domain_lacks_counts_as_a_miss(monkeypatch):
     sky = LABEL_SETS["synthia16"].classes.index("sky")
     made = made_domain("synthia16", [np.full((1, 2), sky, np.uint8)], monkeypatch)
     (scored,) = evaluate(Oracle([half]), [made], "x")
-    assert scored.row["iou"]["sky"] == pytest.approx(1 / 2)
+    assert scored.row.iou["sky"] == pytest.approx(1 / 2)
 
 
 def test_an_absent_class_is_null_and_outside_the_mean(monkeypatch):
     truth = np.array([[0, 0, 1, 1]], np.uint8)
     made = made_domain("cityscapes19", [truth], monkeypatch)
     (scored,) = evaluate(Oracle([np.array([[0, 0, 1, 0]], np.uint8)]), [made], "x")
-    assert scored.row["iou"]["road"] == pytest.approx(2 / 3)
-    assert scored.row["iou"]["sidewalk"] == pytest.approx(1 / 2)
-    assert [scored.row["iou"][name] for name in NAMES[2:]] == [None] * 17
-    assert scored.row["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
-    json.dumps(scored.row, allow_nan=False)
+    assert scored.row.iou["road"] == pytest.approx(2 / 3)
+    assert scored.row.iou["sidewalk"] == pytest.approx(1 / 2)
+    assert [scored.row.iou[name] for name in NAMES[2:]] == [None] * 17
+    assert scored.row.miou == pytest.approx((2 / 3 + 1 / 2) / 2)
+    json.dumps(as_json(scored.row), allow_nan=False)
 
 
 def test_a_domains_row_sums_its_images_before_dividing(monkeypatch):
@@ -96,13 +97,13 @@ def test_a_domains_row_sums_its_images_before_dividing(monkeypatch):
     sky = NAMES.index("sky")
     answers = [np.zeros((1, 10), np.uint8), np.full((1, 5), sky, np.uint8)]
     (scored,) = evaluate(Oracle(answers), [made], "x")
-    assert scored.row["miou"] == pytest.approx((9 / 10 + 5 / 6) / 2)
+    assert scored.row.miou == pytest.approx((9 / 10 + 5 / 6) / 2)
     assert scored.counts.tolist() == [[9, 0, 0], [1, 5, 0]]
-    assert (scored.row["images"], scored.row["label_set"]) == (2, "two")
-    assert scored.row["accuracy"] == pytest.approx(14 / 15)
-    assert scored.row["fwiou"] == pytest.approx(9 / 15 * 9 / 10 + 6 / 15 * 5 / 6)
-    assert scored.row["ece"] == pytest.approx(14 / 15 - 0.9)
-    assert scored.images == [
+    assert (scored.row.images, scored.row.label_set) == (2, "two")
+    assert scored.row.accuracy == pytest.approx(14 / 15)
+    assert scored.row.fwiou == pytest.approx(9 / 15 * 9 / 10 + 6 / 15 * 5 / 6)
+    assert scored.row.ece == pytest.approx(14 / 15 - 0.9)
+    assert [as_json(image) for image in scored.images] == [
         {"name": "0", "miou": pytest.approx(9 / 10 / 2), "accuracy": pytest.approx(9 / 10)},
         {"name": "1", "miou": 1, "accuracy": 1},
     ]
@@ -185,7 +186,7 @@ def test_processes_score_as_one_even_where_some_have_no_image(world, monkeypatch
         together = list(pool.map(lambda each: evaluate(Looker(), domains, "x", processes=each), ranks))
     for scores in together:
         for mine, theirs in zip(scores, alone, strict=True):
-            assert {**mine.row, "seconds": 0} == {**theirs.row, "seconds": 0}
+            assert mine.row.model_copy(update={"seconds": 0}) == theirs.row.model_copy(update={"seconds": 0})
             assert mine.images == theirs.images
             assert np.array_equal(mine.counts, theirs.counts)
             assert np.array_equal(mine.calibration, theirs.calibration)
@@ -195,11 +196,12 @@ def test_processes_score_as_one_even_where_some_have_no_image(world, monkeypatch
 def test_results_hold_the_contracts_keys(monkeypatch):
     made = made_domain("cityscapes19", [np.zeros((2, 2), np.uint8)], monkeypatch)
     scores = evaluate(Oracle([np.zeros((2, 2), np.uint8)]), [made, made], "x")
-    row = results(scores, model="m", commit=None, seed=3, inference=Inference(64), backends={"vision": "v"})
+    row = as_json(results(scores, model="m", seed=3, inference=Inference(64), backends={"vision": "v"}))
     assert row.keys() >= RESULTS
     assert row["protocol"].keys() >= {"shorter_side", "window", "stride"}
     assert all(domain.keys() >= ROW for domain in row["domains"])
     assert row["mean_miou"] == 1
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert "made" in results_table(row)
-    assert results_table(row).endswith("per cent; shorter side 64, whole image, scored at the label's own size")
+    last = results_table(row).splitlines()[-1]
+    assert last.startswith("per cent; shorter side 64, whole image, scored at the label's own size; at most ")

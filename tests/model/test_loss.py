@@ -86,9 +86,8 @@ def test_the_ignored_part_of_a_point_is_not_a_negative():
     points = torch.tensor([[[0.5, 0.5]], [[0.4, 0.5]]])
     target, weight = L.read_labels(labels, points, torch.tensor([4, 4]), ignore_is_negative=False)
     assert target[0].item() == weight[0].item() == 0.5
-    bce, dice = L.mask_losses(torch.full((2, 1), 30.0), target, weight, 2)
-    assert bce < 1e-6
-    assert dice < 1e-6
+    for losses in L.mask_losses(torch.full((2, 1), 30.0), target, weight):
+        assert (losses < 1e-6).all()
     costs = L.matching_costs(
         torch.tensor([[[30.0], [-30.0]]]),
         torch.zeros(1, 2, 6),
@@ -158,7 +157,7 @@ def test_matching_equals_brute_force_over_permutations():
     points = (pixels + 0.5) / 12
     s = L.LossSettings()
     matched, _ = L.match(predict(masks, logits), labels, points, s)
-    targets = L.totals(labels, masks.shape[1]).targets
+    targets = sum(L.targets_in(labels))
     assert targets == 3
     read = L.sample(masks, points)[0]
     classes, flat = [0, 3, 7], labels.flatten()
@@ -179,14 +178,14 @@ def test_mask_losses_equal_their_definition():
     target = weight * (torch.rand(4, 9, generator=generator) < 0.5)
     for k, weights in enumerate(((0, 1, 0), (0, 0, 1))):
         each = [slow_cost(m, torch.zeros(2), 0, t, w, weights) for m, t, w in zip(logits, target, weight, strict=True)]
-        assert torch.allclose(L.mask_losses(logits, target, weight, 3.0)[k], sum(each) / 3)
+        assert torch.allclose(L.mask_losses(logits, target, weight)[k], torch.stack(each))
 
 
 def test_a_loss_is_divided_by_targets_and_by_the_weights_of_its_queries_classes():
     labels = torch.full((3, 4, 4), 255, dtype=torch.uint8)
     labels[0, :3] = torch.tensor([[0], [4], [9]])
     labels[2] = torch.arange(16).view(4, 4) // 3  # six classes for four queries
-    assert L.totals(labels, 4) == pytest.approx((3 + 6, 3 + 4 + 0.1 * 5))
+    assert L.totals(L.targets_in(labels), 4) == pytest.approx((3 + 6, 3 + 4 + 0.1 * 5))
 
 
 def test_of_three_times_the_points_the_most_uncertain_make_three_quarters(monkeypatch):
@@ -259,7 +258,7 @@ def test_class_loss_equals_weighted_cross_entropy_per_output():
     target[0, 0, 2], target[1, 1, 0] = 1, 3
     weight = torch.tensor([1, 1, 1, 1, 0.1])
     wanted = sum(F.cross_entropy(logits[i].flatten(0, 1), target[i].flatten(), weight=weight) for i in range(2))
-    assert torch.allclose(L.class_loss(logits, matched, torch.ones(2, 2, 3), total=1 + 0.1 * 5), wanted)
+    assert torch.allclose(L.class_losses(logits, matched, torch.ones(2, 2, 3)).sum() / (1 + 0.1 * 5), wanted)
 
 
 def test_a_query_on_undecided_pixels_is_told_nothing():
@@ -268,7 +267,7 @@ def test_a_query_on_undecided_pixels_is_told_nothing():
     labelled[0, 1, 1] = 0
     labelled[0, 0, 2] = 0
     logits.requires_grad_()
-    L.class_loss(logits, matched, labelled, total=1.5).backward()
+    L.class_losses(logits, matched, labelled).sum().backward()
     assert not logits.grad[0, 1, 1].any()
     assert logits.grad[0, 0, 2].any(), "a matched query keeps its class"
     assert logits.grad[0, 1, 0].any()
@@ -294,8 +293,8 @@ def test_every_pair_is_compared_with_its_own_mask_points_and_labels():
     embeddings = [torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     prediction = Prediction([], embeddings, masks)
     candidates, fill = torch.rand(5, 60, 2), torch.rand(5, 5, 2)
-    found = L.matched_losses(prediction, labels, matched, candidates, fill, 15, 3.0, L.LossSettings())
-    wanted = [0.0, 0.0]
+    found = L.matched_losses(prediction, labels, matched, candidates, fill, 15, L.LossSettings())
+    wanted: list[list[torch.Tensor]] = [[], []]
     for row, (output, image, query, class_) in enumerate(pairs):
         plane = prediction.masks(output)[image, query][None]
         one, classes = slice(row, row + 1), torch.tensor([class_])
@@ -303,8 +302,9 @@ def test_every_pair_is_compared_with_its_own_mask_points_and_labels():
         points = L.uncertain_points(plane, candidates[one], valid, fill[one], 15)
         value, weight = L.read_labels(labels[image], points, classes, False)
         logits = L.sample(plane[:, None], points)[:, 0]
-        wanted = [total + part for total, part in zip(wanted, L.mask_losses(logits, value, weight, 3.0), strict=True)]
-    assert torch.allclose(torch.stack(found), torch.stack(wanted))
+        for losses, loss in zip(wanted, L.mask_losses(logits, value, weight), strict=True):
+            losses.append(loss)
+    assert torch.allclose(torch.stack(found), torch.stack([torch.cat(losses) for losses in wanted]))
 
 
 def test_the_generator_fixes_every_draw():
@@ -339,10 +339,17 @@ def test_the_parts_of_a_batch_add_up_to_its_loss(ignored):
     settings_ = L.LossSettings(points=48)
     generators = tiny.generators(2)
     whole = L.criterion(predict(masks, logits), labels, settings_, generators)
-    total = L.totals(labels, masks.shape[1])
+    targets = L.targets_in(labels)
+    total = L.totals(targets, masks.shape[1])
     parts = [
         L.criterion(predict(masks[one], logits[one]), labels[one], settings_, tiny.generators(1, b), total)
         for b, one in enumerate((slice(0, 1), slice(1, 2)))
     ]
     for key, value in whole.items():
         assert torch.allclose(value, parts[0][key] + parts[1][key], rtol=1e-6), key
+    second = L.totals(targets[1:], masks.shape[1])
+    alone = L.criterion(predict(masks[1:], logits[1:]), labels[1:], settings_, tiny.generators(1, 1), second)
+    both = L.criterion(predict(masks, logits), labels, settings_, tiny.generators(2),
+                       apart=L.Apart(torch.tensor([1]), second))
+    assert torch.allclose(both.pop("loss_apart"), alone["loss"], rtol=1e-6)
+    assert both == whole, "what is looked at apart changes nothing"

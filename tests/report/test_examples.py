@@ -3,11 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.config.records import ImageScore
 from clouds.evaluate.examples import EACH, choose
 
 
 def images(*scores):
-    return [{"name": str(k), "miou": score, "accuracy": score} for k, score in enumerate(scores)]
+    return [ImageScore(name=str(k), miou=score, accuracy=score) for k, score in enumerate(scores)]
 
 
 def test_the_worst_the_best_and_some_between():

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import yaml
 
+from clouds.config.records import Step, as_json, write_record
+from clouds.data.images import write_png
 from clouds.errors import DataError
-from clouds.report import count, duration, percent, signed, write_report
-from fabricated_run import lines, make_run, results, save
+from clouds.report import write_report
+from clouds.report.templating import count, duration, percent, signed
+from fabricated_run import lines, make_run, results
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_tells_the_story_of_a_whole_run(run: Path) -> None:
                      "scales 0.75, 1.0", "flip yes",
                      "5 of 5 roles played by stand-ins", "embedded default, not SAM", "21,234",
                      "decided 75.0 % and changed 10.0 %", "3 min 03 s", "dropped: too <dark>", "Step 90",
-                     "Image and 3 points", "The masks it answered with", "<sky> 25.0 %",
+                     "Image and 4 points", "The masks it answered with", "<sky> 25.0 %",
                      "61 % , changed 7.0 %, confidence 83",
                      "Teacher confidence", "30 % of road becomes sidewalk (warm-up 30 %)", "absent",
                      "<i>lava</i>", "<b>odd</b>", "abc123", "steps: 60", "run & <one>"):
@@ -133,15 +136,15 @@ def test_same_run_same_bytes(run: Path, tmp_path: Path) -> None:
 
 
 def test_says_so_when_joint_is_worse(run: Path) -> None:
-    (run / "results.json").write_text(json.dumps(results(-0.08)))
+    write_record(run / "results.json", results(-0.08))
     text = page_of(run).text
     assert "lowered the mean IoU over 4 unseen domains by 1.0 points" in text
     assert "−8.0" in text
 
 
-@pytest.mark.parametrize("change", [{"protocol": {"shorter_side": 512}}, {"domains": results(0)["domains"][:2]}])
+@pytest.mark.parametrize("change", [{"protocol": {"shorter_side": 512}}, {"domains": results(0).domains[:2]}])
 def test_compares_only_what_was_scored_alike(run: Path, change: dict[str, Any]) -> None:
-    (run / "results.json").write_text(json.dumps(results(0.05) | change))
+    write_record(run / "results.json", results(0.05).model_copy(update=change))
     text = page_of(run).text
     assert "were not scored alike" in text
     assert ("Joint protocol: shorter side 512" in text) == ("protocol" in change)
@@ -170,7 +173,7 @@ def test_any_part_may_be_all_there_is(run: Path, part: str) -> None:
 def test_warm_up_only_run_is_no_joint_run(run: Path) -> None:
     (run / "results-warmup.json").unlink()
     (run / "evaluation" / "joint.json").unlink()
-    lines(run / "metrics.jsonl", [{"stage": "warmup", "step": step, "loss": 2.0} for step in range(3)])
+    lines(run / "metrics.jsonl", [Step(stage="warmup", step=step, loss=2.0) for step in range(3)])
     text = page_of(run).text
     assert "Only the warm-up model has been scored" in text
     assert "Confusion matrix, warm-up model" in text
@@ -182,10 +185,10 @@ def test_warm_up_only_run_is_no_joint_run(run: Path) -> None:
     ("recipe.yaml", "a: [1"), ("recipe.yaml", "- a list"), ("prompts.jsonl", '{"prompt": "a"}\n{"pro\n'),
     ("prompts.jsonl", '{"writer": "x"}\n'), ("generated/metadata.jsonl", '{"file_name": "../../secret.png"}\n'),
     ("metrics.jsonl", '{"stage": "joint", "step": "x"}\n'), ("results.json", '{"domains": ['),
-    ("results.json", json.dumps(results(0) | {"mean_miou": 41.3})), ("results-warmup.json", "\x00\x01"),
+    ("results.json", json.dumps(as_json(results(0)) | {"mean_miou": 41.3})), ("results-warmup.json", "\x00\x01"),
     ("evaluation/joint.json", '{"domains": {"town": {"label_set": "x", "classes": ["a"], "confusion": [[1, 2]]}}}'),
     ("pseudo/000090-0/points.json", "[[19, [[1, 2]]]]"), ("pseudo/000090-0/teacher.png", "no picture"),
-    ("generated/0.png", ""), ("evaluation/examples/town/worst-0/photo.jpg", "\xff\xd8cut"),
+    ("generated/0.png", ""), ("evaluation/examples/town/worst-0/photo.png", "\xff\xd8cut"),
 ])
 def test_a_damaged_file_is_named(run: Path, part: str, content: str) -> None:
     write_report(run)
@@ -199,10 +202,10 @@ def test_a_damaged_file_is_named(run: Path, part: str, content: str) -> None:
 
 def test_labels_outside_their_set_are_named(run: Path) -> None:
     path = run / "evaluation" / "examples" / "camvid-dusk" / "0" / "joint.png"
-    save(path, np.full((4, 4), 11, np.uint8))
+    write_png(path, np.full((4, 4), 11, np.uint8))
     with pytest.raises(DataError, match=re.escape(f"{path}: label value 11 is no class; expected 0..10 or 255")):
         write_report(run)
-    save(path, np.zeros((4, 4, 3), np.uint8))
+    write_png(path, np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DataError, match="one channel of class indices"):
         write_report(run)
 
@@ -215,8 +218,8 @@ def test_a_line_that_a_kill_cut_short_is_no_damage(run: Path) -> None:
 
 def test_odd_numbers_do_not_break_the_curves(run: Path) -> None:
     lines(run / "metrics.jsonl", [
-        {"stage": "warmup", "step": 7, "loss": 3}, {"stage": "joint", "step": 1, "loss": float("nan")},
-        {"stage": "joint", "step": 2, "loss": 0, "teacher_confidence": 0.0, "generated_loss": -1e9}])
+        Step(stage="warmup", step=7, loss=3), Step(stage="joint", step=1, loss=float("nan")),
+        Step(stage="joint", step=2, loss=0, teacher_confidence=0.0, generated_loss=-1e9)])
     html = (run / "report" / "index.html")
     assert "Warm-up loss" in page_of(run).text
     assert "nan" not in re.sub(r"data:image[^\"]*", "", html.read_text("utf-8")).lower().split()
@@ -247,8 +250,11 @@ def test_numbers_for_people() -> None:
 
 def test_old_runs_still_give_a_page(run: Path) -> None:
     """Of versions that knew mean IoU, confusion and numbered examples, and nothing else."""
+    for kind, ending in (("images", ""), ("labels", "_label")):
+        (run / "source" / kind / "000000.png").rename(run / "source" / f"000000{ending}.png")
     for name in ("results.json", "results-warmup.json"):
         data = json.loads((run / name).read_text())
+        del data["seconds"]
         for row in data["domains"]:
             for key in ("fwiou", "accuracy", "boundary_iou", "ece"):
                 row.pop(key, None)
@@ -260,5 +266,7 @@ def test_old_runs_still_give_a_page(run: Path) -> None:
     shutil.rmtree(run / "evaluation" / "examples" / "town")
     text = page_of(run).text
     assert "camvid-dusk 0 mIoU warm-up 100.0 , joint 100.0" in text  # from the label maps
+    assert "The labelled source" in text
+    assert not re.search(r"Where [\d.]+", text)
     assert "Reliability" not in text
     assert "Image by image" not in text

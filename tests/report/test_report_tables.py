@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from test_report import Page
 
 from clouds import cli
+from clouds.config.records import Calibration, Confusion, Prompt, write_record
 from clouds.errors import DataError, UsageError
 from clouds.report import write_report
 from clouds.report.compare import comparison
 from clouds.report.domain import error, images, matrix, reliability
 from clouds.report.examples import pictured
 from clouds.report.read import read_run, read_sweep
-from clouds.report.records import Calibration, Confusion
 from clouds.report.sweep import sweep_tables
 from fabricated_run import lines, make_run, results, sweep
 
@@ -102,7 +102,7 @@ def changed(run: Path, **settings: Any) -> Path:
 def test_runs_are_compared_with_the_first(tmp_path: Path) -> None:
     first = changed(make_run(tmp_path / "a" / "run"), train={"steps": 60, "rate": 0.1})
     other = changed(make_run(tmp_path / "b" / "run", seed=4), train={"steps": 90, "rate": 0.1})
-    (other / "results.json").write_text(json.dumps(results(0.1)))
+    write_record(other / "results.json", results(0.1))
     found = comparison([read_run(first), read_run(other)])
     assert found is not None
     assert found["names"] == ["a/run", "b/run"]
@@ -121,7 +121,7 @@ def test_runs_are_compared_with_the_first(tmp_path: Path) -> None:
 
 def test_no_difference_where_the_protocol_differs(tmp_path: Path) -> None:
     first, other = make_run(tmp_path / "a"), make_run(tmp_path / "b")
-    (other / "results.json").write_text(json.dumps(results(0.1) | {"protocol": {"shorter_side": 512}}))
+    write_record(other / "results.json", results(0.1, protocol={"shorter_side": 512}))
     found = comparison([read_run(first), read_run(other)])
     assert found is not None
     assert not found["tables"][0]["alike"]
@@ -132,7 +132,7 @@ def test_no_difference_where_the_protocol_differs(tmp_path: Path) -> None:
 def test_runs_that_differ_in_their_seed_alone_get_a_mean(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / str(seed), seed=seed) for seed in (3, 4, 5)]
     for run, shift in zip(runs, (0.0, 0.03, 0.06), strict=True):
-        (run / "results.json").write_text(json.dumps(results(shift)))
+        write_record(run / "results.json", results(shift))
     found = comparison([read_run(run) for run in runs])
     assert found is not None
     (group,) = found["seeds"]
@@ -145,7 +145,7 @@ def test_runs_that_differ_in_their_seed_alone_get_a_mean(tmp_path: Path) -> None
 def test_a_run_is_not_compared_with_nothing(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run"))
     assert comparison([run]) is None
-    lines(tmp_path / "bare" / "prompts.jsonl", [{"prompt": "A bay."}])
+    lines(tmp_path / "bare" / "prompts.jsonl", [Prompt(prompt="A bay.")])
     found = comparison([run, read_run(tmp_path / "bare")])
     assert found is not None
     assert (found["tables"], found["unknown"]) == ([], ["bare"])

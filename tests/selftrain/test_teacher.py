@@ -225,7 +225,7 @@ def test_work_adds_up_over_steps(monkeypatch):
     wanted = {"teacher_confidence": 0.5, "changed": 0.4375, "decided": 0.75, "components": 3.0, "kept/road": 0.3125}
     assert told == {**wanted, "changed/road": 0.4375, "ignored/road": 0.25}
     assert np.array_equal(panel.refined, REFINED)
-    assert panel_points(panel.refinement) == [[2, [[1.0, 2.0], [3.0, 4.0]]]]
+    assert panel_points(panel.refinement) == [(2, [[1.0, 2.0], [3.0, 4.0]])]
     make(batch([0, 1], [8, 9], [False, True]), 1)
     work = make.work
     assert (work.images, work.components, work.pixels) == (4, 12, 64)

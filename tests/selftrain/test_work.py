@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from clouds.config.records import Fate
 from clouds.selftrain.pseudo import trust
 from clouds.selftrain.work import Work, by_class, count
 
@@ -39,7 +40,7 @@ def test_every_pixel_of_the_teachers_is_counted_once(teacher, confidence, refine
 
 
 def test_shares_by_class_add_up_to_one():
-    work = Work(teacher=[4, 0, 10], kept=[1, 0, 5], changed=[2, 0, 1], confidence=[2.0, 0.0, 9.0])
+    work = Work(images=1, teacher=[4, 0, 10], kept=[1, 0, 5], changed=[2, 0, 1], confidence=[2.0, 0.0, 9.0])
     found = by_class(work, ["road", "car", "sky"])
-    assert found["sky"] == {"pixels": 10, "kept": 0.5, "changed": 0.1, "ignored": 0.4, "confidence": 0.9}
+    assert found["sky"] == Fate(pixels=10, kept=0.5, changed=0.1, ignored=0.4, confidence=0.9)
     assert set(found) == {"road", "sky"}

@@ -20,6 +20,7 @@ from clouds.base.locks import locked
 from clouds.config import runs
 from clouds.config.kinds import Mark, keys_of
 from clouds.config.recipe import Recipe
+from clouds.config.records import DomainScore, Results, as_json
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED
 from clouds.model import vocabulary
@@ -180,9 +181,9 @@ def test_a_launcher_is_told_to_stay_out(monkeypatch):
 
 def results(joint: float, warmup: float = 0.3, photos: float | None = 0.2) -> dict:
     def one(value):
-        rows = [{"name": name, "miou": value} for name in RENDERED]
-        rows += [] if photos is None else [{"name": "camvid-day", "miou": photos}]
-        return {"domains": rows, "mean_miou": sum(row["miou"] for row in rows) / len(rows)}
+        scores = dict.fromkeys(RENDERED, value) | ({} if photos is None else {"camvid-day": photos})
+        rows = [DomainScore(name=name, images=1, label_set="cityscapes19", miou=miou) for name, miou in scores.items()]
+        return as_json(Results(domains=rows, mean_miou=sum(scores.values()) / len(scores)))
 
     return {"warmup": one(warmup), "joint": one(joint)}
 
@@ -197,7 +198,7 @@ class Pretend:
         self.trained.append(run.name)
         if run.name in self.fail:
             raise self.fail[run.name]
-        found = results(recipe.train.learning_rate * 100 + recipe.seed / 100)
+        found = results(min(recipe.train.learning_rate * 100 + recipe.seed / 100, 1.0))
         write_json(run / "results.json", found["joint"])
         write_json(run / "results-warmup.json", found["warmup"])
 
@@ -357,8 +358,9 @@ CHILD = """
         signal.signal(signal.SIGINT, save)
         (out / name / "waits").touch()
         time.sleep(60)
+    fog = {"name": "fog", "images": 1, "label_set": "cityscapes19", "miou": 0.5}
     for file in ("results.json", "results-warmup.json"):
-        (out / name / file).write_text(json.dumps({"domains": [{"name": "fog", "miou": 0.5}], "mean_miou": 0.5}))
+        (out / name / file).write_text(json.dumps({"domains": [fog], "mean_miou": 0.5}))
     (out / name / "job.json").write_text(json.dumps({
         "name": name, "settings": {"train.learning_rate": [0.001, 0.0003][k // 2]}, "seed": k % 2, "state": "done",
         "error": None, "seconds": 1}))

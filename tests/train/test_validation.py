@@ -48,7 +48,7 @@ def rows(run):
 def scored(monkeypatch, *scores):
     """Validations that score so, one after the other."""
     left = iter(scores)
-    row = lambda: SimpleNamespace(row={"name": "source", "miou": next(left)})  # noqa: E731
+    row = lambda: SimpleNamespace(row=SimpleNamespace(name="source", miou=next(left)))  # noqa: E731
     monkeypatch.setattr(validate, "evaluate", lambda *_: [row()])
 
 

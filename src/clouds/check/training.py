@@ -5,6 +5,7 @@ from pathlib import Path
 
 from clouds.base.machine import usable_device
 from clouds.config.recipe import Recipe
+from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
 from clouds.data.source import open_sets
 from clouds.errors import UsageError
@@ -41,10 +42,10 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     Raises UsageError for what cannot be, BackendError or DataError for what is not here.
     """
     usable_device(recipe.train.device)
-    warm, stage = has_model(out / "warmup"), recipe.train.stage
+    warm, stage = has_model(out / MODELS["warmup"]), recipe.train.stage
     if stage == "joint" and not warm:
-        raise UsageError(f"train.stage=joint: {out / 'warmup'} holds no warm-up model; train that stage first")
-    joint = stage != "warmup" and not has_model(out / "model")
+        raise UsageError(f"train.stage=joint: {out / MODELS['warmup']} holds no warm-up model; train that stage first")
+    joint = stage != "warmup" and not has_model(out / MODELS["joint"])
     stages = ("warmup",) * (not warm) + ("joint",) * joint
 
     check_generator(recipe.generate.generator)
@@ -60,7 +61,7 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     restyle = recipe.data.restyle
     restyled = tuple(each for each in stages if restyle and restyle.share and restyle.stage in ("both", each))
     draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
-    check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / "restyled"))
+    check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_writer(recipe.prompts)
     return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe))

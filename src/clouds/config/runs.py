@@ -1,17 +1,51 @@
-"""The run folder: opened for one recipe, with the provenance every number needs (commit, versions, hardware)."""
+"""The run folder: where each part of a run is, and how the folder is opened for one recipe.
 
+``records`` says what the files hold.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from clouds.base.files import write_text
 from clouds.base.machine import commit, hardware, versions
 from clouds.config.kinds import Mark, keys_of
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
+from clouds.config.records import Change, Provenance, Seconds, Spent, read_record, write_record
 from clouds.config.removed import without_removed
 from clouds.errors import DataError, UsageError
+
+RECIPE = "recipe.yaml"  # Provenance
+PROMPTS = "prompts.jsonl"  # Prompt, a line each
+GENERATED = "generated"  # images and their metadata.jsonl, Drawn
+SOURCE = "source"  # the rendered source: images/ and labels/ of the same names
+RESTYLED = "restyled"  # source images in other styles and their metadata.jsonl, RestyledImage
+REGIONS = "regions"  # of generated images, where refinement is by regions
+CLASS_PIXELS = "class_pixels.npz"  # of the source, where rare classes are drawn more often
+METRICS = "metrics.jsonl"  # Step
+NOT_FINITE = "not-finite"  # NotFinite, a file a step
+CHECKPOINTS = "checkpoints"
+BEST = "best"  # a model a stage, the best on the source's validation split
+PSEUDO = "pseudo"  # a folder a panel: image.png, teacher.png, refined.png, masks.png, points.json
+WORK = "work.json"  # WorkSummary
+SECONDS = "seconds.json"  # Spent
+EVALUATION = "evaluation"  # warmup.json and joint.json, Evaluation
+EXAMPLES = "evaluation/examples"  # DOMAIN/KIND-RANK/: photo.png, truth.png, warmup.png, joint.png, example.json
+EXAMPLE = "example.json"  # Example
+REPORT = "report"  # index.html
+JOB = "job.json"  # SweepJob, of a run of a sweep
+SWEEP = "sweep.json"  # Sweep, in a sweep's folder
+
+# by stage of training
+MODELS = {"warmup": "warmup", "joint": "model"}  # the folder of its model
+RESULTS = {"warmup": "results-warmup.json", "joint": "results.json"}  # Results
+STAGE_NAMES = {"warmup": "Warm-up", "joint": "Joint"}
+
+WORTH_NOTING = 0.05  # seconds
 
 RUNNING = frozenset(keys_of(Recipe, Mark.RESUMABLE))
 SCORING = frozenset(keys_of(Recipe, Mark.SCORING))
@@ -23,9 +57,9 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     What only concerns how a machine works may differ, and what concerns scoring: then old scores are dropped. Anything
     else raises UsageError naming the keys, unless ``allow_change``: then the change is written down.
     """
-    path = out / "recipe.yaml"
+    path = out / RECIPE
     settings = recipe.model_dump(mode="json")
-    changes: list[dict[str, Any]] = []
+    changes: list[Change] = []
     if path.exists():
         changed = differences(recipe, out)
         hard = [key for key in changed if key not in RUNNING | SCORING]
@@ -37,33 +71,27 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
             )
         if not changed:
             return
-        changes = (yaml.safe_load(path.read_text("utf-8")).get("changes") or []) + (
-            [{"commit": commit(), "was": {key: changed[key][0] for key in hard}}] if hard else []
-        )
+        before = read_record(path, Provenance)
+        changes = [*(before.changes if before else ())]
+        if hard:
+            changes.append(Change(commit=commit(), was={key: changed[key][0] for key in hard}))
         if not changed.keys() <= RUNNING:
-            for name in ("results.json", "results-warmup.json"):
+            for name in RESULTS.values():
                 (out / name).unlink(missing_ok=True)
     elif out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):
         raise UsageError(f"{out}: is not empty and holds no CLOUDS run (no recipe.yaml); choose another --out")
-    text = yaml.safe_dump(
-        {
-            **({"changes": changes} if changes else {}),
-            "recipe": recipe.name,
-            "seed": recipe.seed,
-            "commit": commit(),
-            "versions": versions(),
-            "hardware": hardware(),
-            "settings": settings,
-        },
-        sort_keys=False,
-    )
-    write_text(path, text)
+    made = Provenance(
+        **({"changes": changes} if changes else {}),
+        recipe=recipe.name, seed=recipe.seed, commit=commit(), versions=versions(), hardware=hardware(),
+        settings=settings,
+    )  # fmt: skip
+    write_record(path, made)
 
 
 def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
     """Settings that a recipe does not share with the run in a folder, by key in order: (there, now)."""
     defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
-    old = {**flat(defaults), **flat(_settings(out / "recipe.yaml"))}
+    old = {**flat(defaults), **flat(_settings(out / RECIPE))}
     new = flat(recipe.model_dump(mode="json"))
     unlike = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return {key: (old.get(key), new.get(key)) for key in unlike}
@@ -71,7 +99,7 @@ def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
 
 def load_run(out: Path) -> Recipe:
     """The recipe a run folder was made with."""
-    path = out / "recipe.yaml"
+    path = out / RECIPE
     if not path.is_file():
         raise UsageError(f"{out}: holds no CLOUDS run (no recipe.yaml there)")
     return as_recipe(_settings(path), str(path))
@@ -97,3 +125,28 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def add_seconds(out: Path, part: str, seconds: float) -> None:
+    """Add to what a part of the run took so far."""
+    spent = spent_seconds(out)
+    write_record(out / SECONDS, Spent(seconds={**spent, part: round(spent.get(part, 0.0) + seconds, 3)}))
+
+
+def spent_seconds(out: Path) -> Seconds:
+    """What each part of the run took so far, over all sessions; {} where nothing was noted."""
+    found = read_record(out / SECONDS, Spent)
+    return dict(found.seconds) if found else {}
+
+
+@contextmanager
+def timed(out: Path, part: str) -> Iterator[None]:
+    """Add what a block takes to the part's seconds, also where it ends by an error or a signal.
+
+    Less than a twentieth of a second is nothing: the part was done already.
+    """
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        spent = time.monotonic() - began
+        if spent >= WORTH_NOTING and out.is_dir():
+            add_seconds(out, part, spent)

@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 
 from clouds.base.files import whole_file
+from clouds.config.records import as_json
+from clouds.config.runs import RECIPE, RESULTS
 from clouds.errors import BackendError, UsageError, cause
 from clouds.model.folder import CONFIG, HUB_ID, WEIGHTS, load_model
 from clouds.report.card import origin, without_places, write_card
@@ -38,9 +40,9 @@ def push(
     load_model(found.folder)  # what cannot be loaded is not to be published
     small = {"README.md": write_card(found, repository, licence), CONFIG: json.dumps(found.config, indent=2) + "\n"}
     if found.recipe:
-        small["recipe.yaml"] = yaml.safe_dump(without_places(found.recipe), sort_keys=False)
+        small[RECIPE] = yaml.safe_dump(without_places(as_json(found.recipe)), sort_keys=False)
     if found.results:
-        small["results.json"] = json.dumps(without_places(found.results), indent=1) + "\n"
+        small[RESULTS["joint"]] = json.dumps(without_places(as_json(found.results)), indent=1) + "\n"
     out = out or (DRY_OUT if dry_run else None)
     if out:
         for name, text in small.items():

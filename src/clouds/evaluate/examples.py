@@ -2,11 +2,11 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from clouds.base.files import read_json, write_json
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe
+from clouds.config.records import Confusion, Evaluation, Example, ImageScore, read_record, write_record
+from clouds.config.runs import EVALUATION, EXAMPLE, EXAMPLES, MODELS
 from clouds.data.images import write_png
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import class_table
@@ -14,19 +14,18 @@ from clouds.model.inference import Inference
 from clouds.predict.predictor import load
 
 EACH = 3  # of a kind and domain
-STAGES = {"warmup": "warmup", "joint": "model"}  # stage: its model's folder in the run
 
-Scores = dict[str, list[dict[str, Any]]]  # stage: {"name", "miou", "accuracy"} of each image, in the domain's order
+Scores = dict[str, list[ImageScore]]  # by stage, in the domain's order
 
 
-def choose(images: list[dict[str, Any]]) -> dict[str, int]:
+def choose(images: list[ImageScore]) -> dict[str, int]:
     """{"worst-0": place, ...}: the lowest and the highest mIoU, and evenly spaced ones of the ranks between.
 
     A third of the images at most is worst or best, so that few images are typical rather than extreme. Images without a
     score are left out; where none has one, evenly spaced images are typical.
     """
-    scored = [place for place, image in enumerate(images) if image["miou"] is not None]
-    ranked = sorted(scored, key=lambda place: (images[place]["miou"], place)) or list(range(len(images)))
+    scored = [place for place, image in enumerate(images) if image.miou is not None]
+    ranked = sorted(scored, key=lambda place: (images[place].miou, place)) or list(range(len(images)))
     ends = min(EACH, len(ranked) // 3) if scored else 0
     middle = ranked[ends : len(ranked) - ends]
     count = min(EACH, len(middle))
@@ -37,7 +36,7 @@ def choose(images: list[dict[str, Any]]) -> dict[str, int]:
 
 def drop_examples(out: Path) -> None:
     """Forget the examples of a run, as new scores choose others."""
-    shutil.rmtree(out / "evaluation" / "examples", ignore_errors=True)
+    shutil.rmtree(out / EXAMPLES, ignore_errors=True)
 
 
 def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
@@ -46,19 +45,23 @@ def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
     Each folder gets photo, truth, warmup and joint as PNG, and last ``example.json`` with the image's name and scores:
     with that it is done and not made again. Runs that hold no scores of their images keep what examples they have.
     """
-    kept = {stage: read_json(out / "evaluation" / f"{stage}.json")["domains"] for stage in STAGES}
+    kept: dict[str, dict[str, Confusion]] = {}
+    for stage in MODELS:
+        behind = read_record(out / EVALUATION / f"{stage}.json", Evaluation)
+        kept[stage] = behind.domains if behind else {}
     wanted: list[tuple[Domain, Path, int, Scores]] = []
     for domain in domains:
-        scores: Scores = {stage: each.get(domain.name, {}).get("per_image", []) for stage, each in kept.items()}
+        scores: Scores = {stage: each[domain.name].per_image if domain.name in each else []
+                          for stage, each in kept.items()}  # fmt: skip
         if all(len(images) == domain.length for images in scores.values()):
-            folder = out / "evaluation" / "examples" / domain.name
+            folder = out / EXAMPLES / domain.name
             wanted += [(domain, folder / name, i, scores) for name, i in choose(scores["joint"]).items()
-                       if not (folder / name / "example.json").exists()]
-    work = [(stage, *each) for stage in STAGES for each in wanted]
+                       if not (folder / name / EXAMPLE).exists()]
+    work = [(stage, *each) for stage in MODELS for each in wanted]
     predictor, loaded = None, ""
     for stage, domain, folder, i, scores in track(work, "drawing examples", len(work), unit="images"):
         if predictor is None or loaded != stage:
-            predictor, loaded = load(out / STAGES[stage], recipe.train.device), stage
+            predictor, loaded = load(out / MODELS[stage], recipe.train.device), stage
             predictor.inference = Inference.of(recipe.evaluate)
         name, image, truth = domain.sample(i)
         table = class_table(tuple(predictor.classes), domain)
@@ -66,5 +69,5 @@ def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
         if stage == "joint":
             write_png(folder / "photo.png", image)
             write_png(folder / "truth.png", truth)
-            numbers = {stage: images[i]["miou"] for stage, images in scores.items()}
-            write_json(folder / "example.json", {"name": name, **numbers})
+            numbers = {stage: images[i].miou for stage, images in scores.items()}
+            write_record(folder / EXAMPLE, Example(name=name, **numbers))

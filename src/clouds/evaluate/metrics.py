@@ -160,7 +160,7 @@ def bootstrap_means(images: NDArray[Any], seed: int = 0, draws: int = DRAWS) -> 
     return np.concatenate(means)
 
 
-def bootstrap_interval(images: NDArray[Any], seed: int = 0) -> list[float]:
+def bootstrap_interval(images: NDArray[Any], seed: int = 0) -> tuple[float, float]:
     """95 % interval of mean IoU over images, of their ``parts`` (N, 3, K)."""
     low, high = np.percentile(bootstrap_means(images, seed), (2.5, 97.5))
-    return [float(low), float(high)]
+    return float(low), float(high)

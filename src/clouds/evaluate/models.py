@@ -1,7 +1,6 @@
 """``clouds evaluate``: one model or several on the same domains, what they scored, and how they differ."""
 
 import os
-import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +9,12 @@ import numpy as np
 
 from clouds.base.files import make_folder, write_json
 from clouds.base.locks import one_writer
-from clouds.base.machine import commit, usable_device
+from clouds.base.machine import usable_device
 from clouds.base.processes import Processes, meet, part
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
-from clouds.config.runs import load_run
+from clouds.config.records import as_json
+from clouds.config.runs import MODELS, RECIPE, RESULTS, load_run
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import RENDERED, Found, find_domains
@@ -51,7 +51,7 @@ def evaluate_models(
     device, processes = usable_device(request.recipe.train.device), meet()
     if device == "cuda" and processes.world > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', processes.rank)}"
-    for path in filter(None, (csv, latex, out and out / "results.json")):
+    for path in filter(None, (csv, latex, out and out / RESULTS["joint"])):
         if path.is_dir():
             raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
         make_folder(path.parent)
@@ -66,16 +66,15 @@ def evaluate_models(
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
         predictor.inference = replace(asked, shorter_side=side)
         scores[name] = evaluate(predictor, domains, name, processes=processes)
-        rows[name] = results(
+        found = results(
             scores[name],
             model=str(named),
-            commit=commit(),
             seed=_seed(path, words, request.recipe),
             inference=predictor.inference,
             backends=_backends(predictor),
             missing=missing,
         )
-        rows[name]["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        rows[name] = as_json(found)
     part()
     return _written(rows, scores, processes, out, csv, latex)
 
@@ -94,7 +93,7 @@ def _written(
     if out:
         with one_writer(out, "writing scores"):
             for name, row in rows.items():
-                write_json((out if len(rows) == 1 else out / name) / "results.json", row)
+                write_json((out if len(rows) == 1 else out / name) / RESULTS["joint"], row)
             if len(rows) > 1:
                 write_json(out / "comparison.json", result)
     if csv:
@@ -152,7 +151,7 @@ def _is_model(word: str, hub: bool) -> bool:
 
 def _loadable(path: Path) -> bool:
     """Whether ``load`` would find a model there."""
-    return any((folder / "config.json").is_file() for folder in (path, path / "model"))
+    return any((folder / "config.json").is_file() for folder in (path, path / MODELS["joint"]))
 
 
 def short_names(paths: list[Path]) -> list[str]:
@@ -169,7 +168,7 @@ def short_names(paths: list[Path]) -> list[str]:
 
 def _seed(path: Path, words: list[str], recipe: Recipe) -> int:
     """The run's, where the model lies in one and no other is asked for."""
-    runs = [folder for folder in (path, path.resolve().parent) if (folder / "recipe.yaml").is_file()]
+    runs = [folder for folder in (path, path.resolve().parent) if (folder / RECIPE).is_file()]
     return load_run(runs[0]).seed if runs and not any(word.startswith("seed=") for word in words) else recipe.seed
 
 

@@ -5,6 +5,7 @@ and ``flip`` say), its semantic map brought back to the label's own size, and sc
 folded into the label set of the domain after the argmax. docs/evaluation.md says what is measured.
 """
 
+import resource
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.machine import commit
 from clouds.base.processes import ALONE, Processes
 from clouds.base.progress import track
+from clouds.config.records import DomainScore, ImageScore, Missing, Results
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.labels import folding
 from clouds.errors import DataError, UsageError
@@ -40,13 +43,13 @@ from clouds.predict.predictor import Predictor
 @dataclass
 class Score:
     """Of one domain: its row of RESULTS; the summed confusion matrix int64 (K, K + 1); the summed calibration float64
-    (3, 15), see ``metrics.calibration``; of each image, in order, {"name", "miou", "accuracy"}, null where nothing is
-    labelled, and what its IoU is made of, int64 (N, 3, K), see ``metrics.parts``."""
+    (3, 15), see ``metrics.calibration``; each image's score, in order, and what its IoU is made of, int64 (N, 3, K),
+    see ``metrics.parts``."""
 
-    row: dict[str, Any]
+    row: DomainScore
     counts: NDArray[np.int64]
     calibration: NDArray[np.float64]
-    images: list[dict[str, Any]]
+    images: list[ImageScore]
     parts: NDArray[np.int64]
 
 
@@ -67,8 +70,6 @@ class Tally:
     counts: NDArray[np.int64]
     seen: dict[int, Seen] = field(default_factory=dict)
     seconds: float = 0.0
-
-
 
 
 def class_table(classes: tuple[str, ...], domain: Domain) -> NDArray[np.uint8]:
@@ -157,52 +158,57 @@ def summarise(domain: Domain, tally: Tally) -> Score:
     for image in images:  # one by one in order: a float's sum depends on it
         bins += image.calibration
     classes = domain.label_set.classes
-    row = {
-        "name": domain.name,
-        "images": domain.length,
-        "label_set": domain.label_set.name,
-        "miou": float(mean_iou(tally.counts)),
-        "ci95": bootstrap_interval(each),
-        "fwiou": fwiou(tally.counts),
-        "accuracy": accuracy(tally.counts),
-        "boundary_iou": float(mean_present(iou_of_parts(np.sum([image.boundary for image in images], 0)))),
-        "ece": expected_calibration_error(bins),
-        "seconds": round(tally.seconds, 3),
-        "iou": {
+    row = DomainScore(
+        name=domain.name,
+        images=domain.length,
+        label_set=domain.label_set.name,
+        miou=float(mean_iou(tally.counts)),
+        ci95=bootstrap_interval(each),
+        fwiou=fwiou(tally.counts),
+        accuracy=accuracy(tally.counts),
+        boundary_iou=float(mean_present(iou_of_parts(np.sum([image.boundary for image in images], 0)))),
+        ece=expected_calibration_error(bins),
+        seconds=round(tally.seconds, 3),
+        iou={
             name: None if np.isnan(value) else float(value)
             for name, value in zip(classes, iou(tally.counts), strict=True)
         },
-    }
-    return Score(row, tally.counts, bins, [_image_row(image) for image in images], each)
+    )
+    return Score(row, tally.counts, bins, [_image_score(image) for image in images], each)
 
 
-def _image_row(image: Seen) -> dict[str, Any]:
+def _image_score(image: Seen) -> ImageScore:
     hit, truth, _ = image.parts
     if not truth.any():
-        return {"name": image.name, "miou": None, "accuracy": None}
+        return ImageScore(name=image.name, miou=None, accuracy=None)
     mean = float(mean_present(iou_of_parts(image.parts)))
-    return {"name": image.name, "miou": mean, "accuracy": float(hit.sum() / truth.sum())}
+    return ImageScore(name=image.name, miou=mean, accuracy=float(hit.sum() / truth.sum()))
 
 
 def results(
     scores: list[Score],
     *,
     model: str,
-    commit: str | None,
     seed: int,
     inference: Inference,
     backends: dict[str, str],
     missing: list[dict[str, str]] | None = None,
-) -> dict[str, Any]:
-    """The RESULTS object of ``results.json``."""
+    **more: Any,
+) -> Results:
+    """The RESULTS object of ``results.json``; ``more``: fields that are a run's alone.
+
+    ``commit`` and the most memory that this process took are looked up here.
+    """
     rows = [s.row for s in scores]
-    return {
-        "model": model,
-        "commit": commit,
-        "seed": seed,
-        "protocol": {**inference.as_record(), "scored_at": "the label's own size"},
-        "backends": backends,
-        "domains": rows,
-        "missing": missing or [],
-        "mean_miou": float(np.mean([row["miou"] for row in rows])),
-    }
+    return Results(
+        model=model,
+        commit=commit(),
+        seed=seed,
+        protocol={**inference.as_record(), "scored_at": "the label's own size"},
+        backends=backends,
+        domains=rows,
+        missing=[Missing(**each) for each in missing or ()],
+        mean_miou=float(np.mean([row.miou for row in rows])),
+        **more,
+        peak_memory_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from clouds.base.files import decode, make_folder, read_jsonl, sha256, write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST
+from clouds.config.records import Drawn, as_json
 from clouds.data.images import ENDINGS, image_size
 from clouds.errors import DataError, UsageError
 from clouds.generate.images import read_set
@@ -36,8 +37,10 @@ def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[d
     rows = []
     for path, text in track(zip(files, texts, strict=True), "adopting", len(files), unit="images"):
         height, width = image_size(path.read_bytes(), str(path))
-        rows.append({"file_name": path.name, "prompt": text, "seed": None, "generator": "adopted", "revision": None,
-                     "steps": None, "guidance": None, "size": [height, width], "sha256": sha256(path)})  # fmt: skip
+        rows.append(as_json(Drawn(
+            file_name=path.name, prompt=text, seed=None, generator="adopted", revision=None, steps=None, guidance=None,
+            size=[height, width], sha256=sha256(path),
+        )))  # fmt: skip
     if out:
         make_folder(out)
         for path in files:

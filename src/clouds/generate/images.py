@@ -17,6 +17,7 @@ from clouds.base.locks import locked
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held
 from clouds.config.recipe import Recipe
+from clouds.config.records import Drawn, as_json
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.generator import build_generator
@@ -40,8 +41,9 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
     wanted = []
     for k in range(settings.count):
         prompt, seed = prompts[k % len(prompts)], image_seed(recipe.seed, k)
-        row = {"file_name": f"{k:06d}.png", "prompt": prompt, "seed": seed, **generator.record}
-        wanted.append(row | {"size": list(settings.size)} | ({"restyle": look.told(seed, prompt)} if look else {}))
+        more = {"size": list(settings.size), **({"restyle": look.told(seed, prompt)} if look else {})}
+        row = Drawn(file_name=f"{k:06d}.png", **{"prompt": prompt, "seed": seed, **generator.record, **more})
+        wanted.append(as_json(row))
 
     def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
         seeds = [row["seed"] for row in rows]

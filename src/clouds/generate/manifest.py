@@ -6,6 +6,7 @@ from typing import Any
 
 from clouds.base.files import decode
 from clouds.base.shards import MANIFEST, PARTS
+from clouds.config.runs import GENERATED
 from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
 
@@ -16,7 +17,7 @@ Row = dict[str, Any]
 
 def set_folder(folder: Path) -> Path:
     """The folder with the manifest: ``folder`` or a run's ``generated``; UsageError where there is none."""
-    for each in (folder, folder / "generated"):
+    for each in (folder, folder / GENERATED):
         if (each / MANIFEST).is_file():
             return each
     if not folder.is_dir():

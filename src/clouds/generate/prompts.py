@@ -16,6 +16,7 @@ import numpy as np
 from clouds.base.files import make_folder, read_jsonl, write_jsonl
 from clouds.base.progress import say
 from clouds.config.recipe import Recipe
+from clouds.config.records import Prompt, as_json
 from clouds.data.classes import NAMES
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writer import build_writer, check_writer
@@ -158,8 +159,8 @@ def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]
 
 
 def _row(text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:
-    spoken = {"attributes": attributes(text), "classes": mentions(text)["classes"]}
-    return {"prompt": text, **spoken, "model": None, "revision": None, "round": 0, "filled": False, **origin, **how}
+    made = {"model": None, "revision": None, "round": 0, "filled": False, **origin, **how}
+    return as_json(Prompt(prompt=text, attributes=attributes(text), classes=mentions(text)["classes"], **made))
 
 
 def _sieve(request: Request) -> Sieve:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clouds.base.files import read_jsonl
 from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.config.recipe import Recipe, RestyledSource
+from clouds.config.records import RestyledImage, as_json
 from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.restyler import build_restyler
@@ -71,7 +72,7 @@ def asked_for(recipe: Recipe) -> RestyledSource:
 
 
 def _rows(recipe: Recipe, source: Source) -> list[Row]:
-    """A row a variant, but for how it is restyled. ``source_bytes`` tells another file of the same name."""
+    """A row a variant, but for how it is restyled."""
     rows: list[Row] = []
     variants = asked_for(recipe).variants
     for data, chosen in zip(source.sets, recipe.data.source, strict=True):
@@ -80,10 +81,10 @@ def _rows(recipe: Recipe, source: Source) -> list[Row]:
             size = sample.image.files.size(sample.image.name)
             for variant in range(variants):
                 seed = np.random.SeedSequence((recipe.seed, index, variant, 0x9E57)).generate_state(1)[0]
-                rows.append({
-                    "file_name": f"{index:06d}-{variant}.png", "source": f"{chosen.dataset} {sample.name}",
-                    "source_bytes": size, "index": index, "variant": variant, "seed": int(seed),
-                })  # fmt: skip
+                rows.append(as_json(RestyledImage(
+                    file_name=f"{index:06d}-{variant}.png", source=f"{chosen.dataset} {sample.name}",
+                    source_bytes=size, index=index, variant=variant, seed=int(seed),
+                )))  # fmt: skip
     return rows
 
 

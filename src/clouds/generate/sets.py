@@ -7,6 +7,7 @@ from clouds.base.files import read_jsonl, write_json, write_jsonl
 from clouds.base.shards import MANIFEST, Shard, parse_shard
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
+from clouds.config.runs import GENERATED, PROMPTS, SOURCE, timed
 from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.generate.adopt import adopt as adopt_set
@@ -25,7 +26,8 @@ def set_prompts(recipe: Recipe, out: Path) -> list[str]:
     """The prompts of the set that a run trains on: its own, written where they are missing, or those of the set named
     by ``generate.folder``."""
     if recipe.generate.folder is None:
-        return prompts_of(recipe, out / "prompts.jsonl")
+        with timed(out, "prompts"):
+            return prompts_of(recipe, out / PROMPTS)
     return list(dict.fromkeys(row["prompt"] for row in read_set(recipe.generate.folder)))
 
 
@@ -34,9 +36,10 @@ def set_images(recipe: Recipe, prompts: list[str], out: Path) -> list[Path]:
 
     With ``generate.audit`` the set is looked through first. CloudsError where an audit leaves less than a batch.
     """
-    folder = recipe.generate.folder or out / "generated"
+    folder = recipe.generate.folder or out / GENERATED
     if recipe.generate.folder is None:
-        rows = draw(recipe, prompts, folder)
+        with timed(out, "images"):
+            rows = draw(recipe, prompts, folder)
         if not recipe.generate.audit:
             return _enough(kept(rows), rows, folder, recipe.train.batch_size)
     if recipe.generate.audit:
@@ -85,7 +88,7 @@ def generate(
     if source:
         rows = _restyled(recipe, folder, part, prompts)
     else:
-        texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / "prompts.jsonl")
+        texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / PROMPTS)
         rows = draw(recipe, texts, folder, part)
     done = [row for row in rows if "failed" not in row]
     return {"images": len(done), "failed": len(rows) - len(done), "folder": str(folder.resolve())}
@@ -100,5 +103,5 @@ def _restyled(recipe: Recipe, folder: Path, part: Shard, prompts: Path | None) -
         made = [recipe.generate.folder / row["file_name"] for row in read_set(recipe.generate.folder)]
     texts: list[str] = []
     if settings.backend.startswith("diffusers/"):
-        texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / "prompts.jsonl")
-    return restyle_source(recipe, make_source(recipe, opened, folder / "source"), folder, texts, made, part)
+        texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / PROMPTS)
+    return restyle_source(recipe, make_source(recipe, opened, folder / SOURCE), folder, texts, made, part)

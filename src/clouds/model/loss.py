@@ -94,8 +94,8 @@ def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Ten
     return torch.cat((candidates.gather(1, index[..., None].expand(-1, -1, 2)), fill), dim=1)
 
 
-def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) -> tuple[Tensor, Tensor]:
-    """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``.
+def mask_losses(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two losses (M,).
 
     ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already.
     """
@@ -103,7 +103,7 @@ def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) ->
     bce = bce.sum(1) / weight.sum(1).clamp(min=1e-6)
     probability = logits.sigmoid()
     dice = 1 - (2 * (probability * target).sum(1) + 1) / ((probability * weight).sum(1) + target.sum(1) + 1)
-    return bce.sum() / count, dice.sum() / count
+    return bce, dice
 
 
 @dataclass
@@ -123,15 +123,24 @@ class Totals(NamedTuple):
     classes: float
 
 
-def totals(labels: Tensor, queries: int) -> Totals:
-    """Of labels uint8 (B, H, W), known before any prediction: so the parts of a batch, on several processes or one
-    after the other, can be divided by the totals of the whole and add up to its loss."""
-    targets, matched = 0, 0
-    for label in labels:
-        present = int((label.unique() != IGNORE).sum())
-        targets += present
-        matched += min(present, queries)
-    return Totals(targets, matched + NO_OBJECT * (len(labels) * queries - matched))
+class Apart(NamedTuple):
+    """Images of a batch whose loss is wanted on its own too: their places, long (N,), and the totals of all such
+    images, also in the other parts of the batch."""
+
+    images: Tensor
+    whole: Totals
+
+
+def targets_in(labels: Tensor) -> list[int]:
+    """The number of classes that each of labels uint8 (B, H, W) shows."""
+    return [int((label.unique() != IGNORE).sum()) for label in labels]
+
+
+def totals(targets: Sequence[int], queries: int) -> Totals:
+    """Of images with so many targets each, known before any prediction: so the parts of a batch, on several processes
+    or one after the other, can be divided by the totals of the whole and add up to its loss."""
+    matched = sum(min(each, queries) for each in targets)
+    return Totals(sum(targets), matched + NO_OBJECT * (len(targets) * queries - matched))
 
 
 @torch.no_grad()
@@ -171,10 +180,10 @@ def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: Loss
     return Matched(*pairs), labelled
 
 
-def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, total: float) -> Tensor:
-    """Cross-entropy of all queries, weighted, over ``total``, summed over outputs.
+def class_losses(logits: Tensor, matched: Matched, labelled: Tensor) -> Tensor:
+    """Weighted cross-entropy of each query: logits (L, B, Q, C + 1) -> (L, B, Q).
 
-    logits (L, B, Q, C + 1). An unmatched query's target is void with weight ``NO_OBJECT``, times the labelled share of
+    An unmatched query's target is void with weight ``NO_OBJECT``, times the labelled share of
     its mask: a query that lies on undecided pixels is told nothing.
     """
     void = logits.shape[-1] - 1
@@ -184,7 +193,7 @@ def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, total: float)
     target[where] = matched.class_
     weight[where] = 1.0
     losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
-    return (losses * weight).sum() / total
+    return losses * weight
 
 
 def criterion(
@@ -193,15 +202,17 @@ def criterion(
     settings: LossSettings,
     generators: Sequence[torch.Generator],
     whole: Totals | None = None,
+    apart: Apart | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
     ``generators`` fix every random point, one an image: its points do not depend on the images beside it. ``whole``:
     the totals of the batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs;
     "loss" weighs them.
+    With ``apart`` there is "loss_apart" too: those images' part of the loss that they had as a batch of their own.
     """
     device, p = labels.device, settings.points
-    whole = whole or totals(labels, prediction.logits[0].shape[1])
+    whole = whole or totals(targets_in(labels), prediction.logits[0].shape[1])
 
     def random_points(counts: Sequence[int], n: int) -> Tensor:
         drawn = [torch.rand(m, n, 2, generator=g) for m, g in zip(counts, generators, strict=True)]
@@ -209,13 +220,23 @@ def criterion(
 
     matched, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings)
     pairs = torch.bincount(matched.image, minlength=len(labels)).tolist()
-    ce = class_loss(torch.stack(prediction.logits), matched, labelled, whole.classes)
+    classes = class_losses(torch.stack(prediction.logits), matched, labelled)
     keep = int(IMPORTANCE * p)
     candidates, fill = random_points(pairs, OVERSAMPLE * p), random_points(pairs, p - keep)
     count = max(whole.targets, 1)
-    mask, dice = matched_losses(prediction, labels, matched, candidates, fill, keep, count, settings)
-    loss = CLASS_WEIGHT * ce + MASK_WEIGHT * mask + DICE_WEIGHT * dice
-    return {"loss": loss, "loss_ce": ce.detach(), "loss_mask": mask.detach(), "loss_dice": dice.detach()}
+    masks, dices = matched_losses(prediction, labels, matched, candidates, fill, keep, settings)
+
+    def weighed(ce: Tensor, mask: Tensor, dice: Tensor) -> Tensor:
+        return CLASS_WEIGHT * ce + MASK_WEIGHT * mask + DICE_WEIGHT * dice
+
+    ce, mask, dice = classes.sum() / whole.classes, masks.sum() / count, dices.sum() / count
+    found = {"loss": weighed(ce, mask, dice), "loss_ce": ce.detach(), "loss_mask": mask.detach(),
+             "loss_dice": dice.detach()}  # fmt: skip
+    if apart:
+        chosen = torch.isin(matched.image, apart.images.to(device))
+        own = [(each.detach() * chosen).sum() / max(apart.whole.targets, 1) for each in (masks, dices)]
+        found["loss_apart"] = weighed(classes.detach()[:, apart.images].sum() / apart.whole.classes, *own)
+    return found
 
 
 def matched_losses(
@@ -225,17 +246,16 @@ def matched_losses(
     candidates: Tensor,
     fill: Tensor,
     keep: int,
-    count: float,
     settings: LossSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Mask and dice loss of the matched pairs; only their masks are ever made.
+    """Mask and dice loss (M,) of the matched pairs; only their masks are ever made.
 
     candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``.
     """
     if not len(matched.query):
         # nothing to learn here, but every parameter gets its gradient, which other processes wait for
         zero = prediction.mask_features.sum() * 0 + torch.stack(prediction.mask_embeddings).sum() * 0
-        return zero, zero
+        return zero.expand(0), zero.expand(0)
     embeddings = torch.stack(prediction.mask_embeddings)[matched.output, matched.image, matched.query]  # (M, D)
     parts, order = [], []
     for b in range(len(labels)):
@@ -263,4 +283,4 @@ def matched_losses(
                 valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
             points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
     target, weight = read(points)
-    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)
+    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight)

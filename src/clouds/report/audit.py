@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clouds.base.files import whole_file
 from clouds.base.progress import track
 from clouds.errors import DataError
 from clouds.generate.audit import kind
-from clouds.report import environment
 from clouds.report.figures import Picture, photo
-from clouds.report.sections import _shorten, _spread
+from clouds.report.sections import shorten, spread
+from clouds.report.templating import write_page
 
 WALL, WALL_WIDTH, WALL_QUALITY = 3000, 128, 55  # images on the wall; about 3 kB each
 BLOCK = 60  # of the wall, drawn when it comes into view
@@ -49,15 +48,7 @@ def write_audit_page(folder: Path, result: Mapping[str, Any], images: Sequence[I
 
     folder: the set; result and images: what ``generate.audit.audit_set`` gave.
     """
-    page = _render(folder, result, images).encode("utf-8", "replace")  # a prompt may hold half a surrogate pair
-    target = out.absolute() / "index.html"
-    with whole_file(target) as temporary:
-        temporary.write_bytes(page)
-    return target
-
-
-def _render(folder: Path, result: Mapping[str, Any], images: Sequence[Image]) -> str:
-    wall = _spread(images, WALL)
+    wall = spread(images, WALL)
     pictures = {
         image["file_name"]: _picture(folder, image, WALL_WIDTH, WALL_QUALITY)
         for image in track(wall, "drawing the page", len(wall), unit="images")
@@ -67,7 +58,9 @@ def _render(folder: Path, result: Mapping[str, Any], images: Sequence[Image]) ->
     tiles = [_tile(image, pictures[image["file_name"]]) for image in wall]
     name = folder.resolve().name
     parent = folder.resolve().parent.name
-    return environment().get_template("audit.html.j2").render(
+    return write_page(
+        out / "index.html",
+        "audit.html.j2",
         result=result,
         title=f"{parent}/{name}" if name == "generated" else name,
         reasons=_reasons(folder, images),
@@ -94,7 +87,7 @@ def _picture(folder: Path, image: Image, width: int, quality: int = 72) -> Pictu
 
 def _tile(image: Image, picture: Picture | None) -> dict[str, Any]:
     told = [(NAMES[key], f"{image[key]:.3g}") for key in NAMES if image.get(key) is not None]
-    return {"name": image["file_name"], "picture": picture, "prompt": _shorten(image["prompt"]), "keep": image["keep"],
+    return {"name": image["file_name"], "picture": picture, "prompt": shorten(image["prompt"]), "keep": image["keep"],
             "why": image["why"], "numbers": told}  # fmt: skip
 
 

@@ -6,33 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
 from clouds.base.files import read_json
+from clouds.config.records import Missing, Provenance, Results, read_record
+from clouds.config.runs import MODELS, RECIPE, RESULTS
 from clouds.data.layouts import DATASETS
-from clouds.errors import DataError, UsageError
+from clouds.errors import UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.backbones.sources import default_weights
 from clouds.model.folder import CONFIG, model_folder
 from clouds.model.inference import protocol_text
+from clouds.report.templating import environment, percent
 
 HOME = "https://arxiv.org/abs/2312.09788"
-STAGES = {"model": ("jointly trained", "results.json"), "warmup": ("warm-up only", "results-warmup.json")}
+STAGES = {"joint": "jointly trained", "warmup": "warm-up only"}
 WEAK = 0.1  # IoU below which a class is named under limits
 PLACE = re.compile(r"(/|~|[A-Za-z]:[\\/])")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A model folder and what its run recorded of it: empty where there is no run, or no result."""
+    """A model folder and what its run recorded of it; None where there is no run, or no result."""
 
     folder: Path
     config: dict[str, Any]
-    recipe: dict[str, Any]
-    stage: str
-    results: dict[str, Any]
-    before: dict[str, Any]  # the warm-up's results, of a jointly trained model
+    recipe: Provenance | None
+    stage: str  # "joint", "warmup" or "", for a model that lies in no run
+    results: Results | None
+    before: Results | None  # the warm-up's, of a jointly trained model
 
 
 def origin(path: Path) -> Origin:
@@ -40,30 +42,23 @@ def origin(path: Path) -> Origin:
     folder = model_folder(path)
     if not (folder / CONFIG).is_file():
         raise UsageError(f"{path}: holds no model (no {CONFIG}, and no model/ with one); name a run or a model folder")
-    run = folder.resolve().parent
-    if not (run / "recipe.yaml").is_file():
-        run = folder
-    recipe = _read_recipe(run / "recipe.yaml")
-    stage, file = STAGES.get(folder.resolve().name, ("", "")) if run != folder else ("", "results.json")
-    results = _read(run / file) if file else {}
-    before = _read(run / STAGES["warmup"][1]) if stage == STAGES["model"][0] else {}
+    whole = folder.resolve()
+    inside = (whole.parent / RECIPE).is_file()
+    run = whole.parent if inside else folder
+    stage = next((stage for stage, name in MODELS.items() if inside and name == whole.name), "")
+    results = _results(run / RESULTS[stage or "joint"]) if stage or not inside else None
+    before = _results(run / RESULTS["warmup"]) if stage == "joint" else None
+    recipe = read_record(run / RECIPE, Provenance)
     return Origin(folder, without_places(read_json(folder / CONFIG)), recipe, stage, results, before)
 
 
 def write_card(found: Origin, repository: str, licence: str | None = None) -> str:
     """The text of the card: YAML that the hub reads, then Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clouds.report"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-        undefined=_Blank,
-    )
-    environment.filters |= {"cell": _cell, "percent": lambda share: f"{100 * share:.1f}"}
-    rows = found.results.get("domains", [])
-    before = {row["name"]: row for row in found.before.get("domains", [])}
-    paired = [before[row["name"]] for row in rows] if rows and all(row["name"] in before for row in rows) else []
-    text = environment.get_template("card.md.j2").render(
+    rows = found.results.domains if found.results else []
+    before = {row.name: row for row in found.before.domains} if found.before else {}
+    paired = [before[row.name] for row in rows] if all(row.name in before for row in rows) else []
+    text = environment().get_template("card.md.j2").render(
+        cell=_cell,
         repository=repository,
         home=HOME,
         header=yaml.safe_dump(_header(found, repository, licence), sort_keys=False, allow_unicode=True),
@@ -71,15 +66,15 @@ def write_card(found: Origin, repository: str, licence: str | None = None) -> st
         config=found.config,
         recipe=found.recipe,
         results=found.results,
-        stage=found.stage or "as in its results",
+        stage=STAGES.get(found.stage, "as in its results"),
         rows=rows,
         before=paired,
-        mean_before=found.before.get("mean_miou"),
-        protocol=_cell(protocol_text(found.results["protocol"])).capitalize() if rows else "",
+        mean_before=found.before.mean_miou if found.before else None,
+        protocol=_cell(protocol_text(found.results.protocol)).capitalize() if found.results and rows else "",
         sources=_sources(found.recipe),
         generated=_generated(found),
         settings=_settings(found.recipe),
-        hardware=_hardware(found.recipe.get("hardware", {})),
+        hardware=_hardware(found.recipe.hardware if found.recipe else {}),
         backends=_backends(found),
         licence=licence,
         limits=_limits(found),
@@ -96,10 +91,6 @@ def without_places(value: Any) -> Any:
     return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and PLACE.match(value) else value
 
 
-class _Blank(jinja2.ChainableUndefined):
-    """What an old or foreign run did not record is left empty."""
-
-
 def _cell(value: Any) -> str:
     """One line that can neither end a table's cell nor be read as HTML."""
     text = " ".join(str(value).split())
@@ -110,10 +101,11 @@ def _header(found: Origin, repository: str, licence: str | None) -> dict[str, An
     metrics = [
         {
             "task": {"type": "image-segmentation", "name": "Semantic segmentation"},
-            "dataset": {"name": row["name"], "type": row["name"]},
-            "metrics": [{"type": "mean_iou", "name": "mIoU, %", "value": round(100 * row["miou"], 2)}],
+            "dataset": {"name": row.name, "type": row.name},
+            "metrics": [{"type": "mean_iou", "name": "mIoU, %", "value": round(100 * row.miou, 2)}],
         }
-        for row in found.results.get("domains", [])
+        for row in (found.results.domains if found.results else ())
+        if row.miou is not None
     ]
     header: dict[str, Any] = {"library_name": "clouds", "pipeline_tag": "image-segmentation"}
     header |= {"license": licence} if licence else {}
@@ -127,9 +119,9 @@ def _vision(config: dict[str, Any]) -> str:
     return _cell(backend_name(config["vision"], (config.get("weights") or {}).get("source")))
 
 
-def _sources(recipe: dict[str, Any]) -> list[dict[str, str]]:
+def _sources(recipe: Provenance | None) -> list[dict[str, str]]:
     rows = []
-    for each in recipe.get("settings", {}).get("data", {}).get("source") or []:
+    for each in (recipe.settings if recipe else {}).get("data", {}).get("source") or []:
         name, spec = str(each["dataset"]), DATASETS.get(str(each["dataset"]))
         split = each.get("split") or (spec.splits and next(iter(spec.splits)) if spec else "") or "all"
         licence, home = (spec.licence, spec.home) if spec else ("its owner's", "a folder of one's own")
@@ -141,9 +133,9 @@ def _sources(recipe: dict[str, Any]) -> list[dict[str, str]]:
 
 def _generated(found: Origin) -> str:
     """What else it learned from: images drawn from prompts."""
-    work, names = found.results.get("work", {}), found.results.get("backends", {})
-    if found.stage != STAGES["model"][0] or not names:
+    if found.stage != "joint" or not found.results or not found.results.backends:
         return ""
+    work, names = found.results.work, found.results.backends
     return (
         f"Self-training added {work.get('images_trained_on', 'the')} generated images without labels (drawn by: "
         f"{_cell(names.get('images', '?'))}; prompts by: {_cell(names.get('prompts', '?'))}), whose labels are the "
@@ -151,7 +143,7 @@ def _generated(found: Origin) -> str:
     )
 
 
-def _settings(recipe: dict[str, Any]) -> list[str]:
+def _settings(recipe: Provenance | None) -> list[str]:
     """The settings a reader asks for first."""
     keys = {
         "train": ("steps", "warmup_share", "batch_size", "learning_rate", "precision"),
@@ -159,10 +151,10 @@ def _settings(recipe: dict[str, Any]) -> list[str]:
         "model": ("head", "freeze", "adapt", "hidden", "queries", "layers"),
         "selftrain": ("segmenter", "decay", "refinement"),
     }
-    have = without_places(recipe.get("settings", {}))
-    told = {part: [f"{k} {_cell(json.dumps(have[part][k]))}" for k in names if k in have.get(part, {})]
-            for part, names in keys.items()}  # fmt: skip
-    return [f"{part}: {', '.join(words)}" for part, words in told.items() if words]
+    have = without_places(recipe.settings if recipe else {})
+    found = {part: [f"{k} {_cell(json.dumps(have[part][k]))}" for k in names if k in have.get(part, {})]
+             for part, names in keys.items()}  # fmt: skip
+    return [f"{part}: {', '.join(words)}" for part, words in found.items() if words]
 
 
 def _hardware(hardware: dict[str, Any]) -> str:
@@ -176,41 +168,32 @@ def _backends(found: Origin) -> list[tuple[str, str, str]]:
     own = ", ".join(f"{key} {record[key]}" for key in ("source", "revision", "sha256") if record.get(key))
     text = source if config["text"] == config["vision"] else default_weights(config["text"])
     names = {"vision": _vision(config), "text": backend_name(config["text"], text)}
-    names |= found.results.get("backends", {})
+    names |= found.results.backends if found.results else {}
     return [(role, name, own if role == "vision" else "") for role, name in names.items()]
 
 
 def _limits(found: Origin) -> list[str]:
-    rows, count = found.results.get("domains", []), len(found.config["classes"])
+    count = len(found.config["classes"])
+    rows = [row for row in (found.results.domains if found.results else ()) if row.miou is not None]
     lines = [f"It knows {count} classes, and gives every pixel one of them."]
     if found.config["head"] == "linear":
         lines.append("Its class head is linear: other classes need training.")
-    if not rows:
+    if not rows or not found.results:
         return [*lines, "It was not scored: nothing is known here of how well it works."]
-    worst = min(rows, key=lambda row: float(row["miou"]))
-    weak = [_cell(name) for name, iou in worst["iou"].items() if iou is not None and iou < WEAK]
-    lines.append(f"It is worst on {_cell(worst['name'])}, at {100 * worst['miou']:.1f} % mIoU.")
+    worst = min(rows, key=lambda row: row.miou or 0.0)
+    weak = [_cell(name) for name, iou in worst.iou.items() if iou is not None and iou < WEAK]
+    lines.append(f"It is worst on {_cell(worst.name)}, at {percent(worst.miou)} % mIoU.")
     if weak:
         lines.append(f"There these classes score below {100 * WEAK:.0f} %: {', '.join(weak)}.")
-    least = min(row["images"] for row in rows)
+    least = min(row.images for row in rows)
     lines.append(f"The smallest of its test sets has {least} images; differences within the intervals may be chance.")
-    if missing := [_cell(each["name"]) for each in found.results.get("missing", [])]:
+    if missing := [_cell(each.name) for each in found.results.missing]:
         lines.append(f"Not scored, as the data was not there: {', '.join(missing)}.")
     return [*lines, "It was scored on single images of the domains above and tested for no use in a vehicle."]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    value = read_json(path) if path.is_file() else {}
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: not the results of a run; restore it, or remove it to push without results")
-    return {**value, "missing": [{"name": each["name"]} for each in value.get("missing", [])]} if value else {}
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else {}
-    except (yaml.YAMLError, UnicodeDecodeError):
-        value = None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: not the recipe of a run; restore it, or remove it to push without a recipe")
-    return value
+def _results(path: Path) -> Results | None:
+    """Without why a domain could not be scored, which names this machine's folders."""
+    found = read_record(path, Results)
+    missing = [Missing(name=each.name) for each in found.missing] if found else []
+    return found.model_copy(update={"missing": missing}) if found else None

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.config.records import Results
 from clouds.config.runs import flat
 from clouds.report.read import Run
-from clouds.report.records import Results
-
-STAGES = {"joint": "Joint model", "warmup": "Warm-up model"}
+from clouds.report.templating import MODEL_NAMES, gain, setting
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
@@ -23,7 +22,7 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
         return None
     names = _names([run.folder.resolve() for run in runs])
     settings = [_settings(run) for run in runs]
-    tables = [_table(title, [getattr(run, stage) for run in runs]) for stage, title in STAGES.items()]
+    tables = [_table(title, [getattr(run, stage) for run in runs]) for stage, title in MODEL_NAMES.items()]
     return {
         "names": names,
         "tables": [table for table in tables if table],
@@ -51,12 +50,8 @@ def _differences(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[
     """Keys that not all runs agree on, with each run's value; runs without a recipe take no part."""
     known = [each for each in settings if each]
     keys = dict.fromkeys(key for each in known for key in each)
-    return [(key, [_text(each[key]) if key in each else "–" for each in settings])
-            for key in keys if len({_text(each[key]) if key in each else "" for each in known}) > 1]
-
-
-def _text(value: object) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return [(key, [setting(each[key]) if key in each else "–" for each in settings])
+            for key in keys if len({setting(each[key]) if key in each else "" for each in known}) > 1]
 
 
 def _table(title: str, results: Sequence[Results | None]) -> dict[str, Any] | None:
@@ -74,18 +69,14 @@ def _table(title: str, results: Sequence[Results | None]) -> dict[str, Any] | No
             fair = here is not None and base is not None and same and (
                 (here.images, here.label_set) == (base.images, base.label_set))
             cells.append({"miou": here.miou if here else None, "ci95": here.ci95 if here else None,
-                          "difference": _difference(base.miou, here.miou) if fair and base and here else None})
+                          "difference": gain(base.miou, here.miou) if fair and base and here else None})
         rows.append({"name": name, "cells": cells})
     whole = [set(each) == set(scored[0]) and same for each, same in zip(scored, alike, strict=True)]
     means = [each.mean_miou if each else None for each in results]
     rows.append({"name": "", "cells": [
-        {"miou": mean, "ci95": None, "difference": _difference(means[0], mean) if fair else None}
+        {"miou": mean, "ci95": None, "difference": gain(means[0], mean) if fair else None}
         for mean, fair in zip(means, whole, strict=True)]})
     return {"title": title, "rows": rows, "alike": all(alike)}
-
-
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
 
 
 def _seeds(runs: Sequence[Run], names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -93,7 +84,7 @@ def _seeds(runs: Sequence[Run], names: Sequence[str], settings: Sequence[Mapping
     groups: dict[str, list[int]] = {}
     for place, each in enumerate(settings):
         if each:
-            rest = {key: _text(value) for key, value in each.items() if key != "seed"}
+            rest = {key: setting(value) for key, value in each.items() if key != "seed"}
             groups.setdefault(repr(sorted(rest.items())), []).append(place)
     found = []
     for places in groups.values():
@@ -102,7 +93,7 @@ def _seeds(runs: Sequence[Run], names: Sequence[str], settings: Sequence[Mapping
         chosen = [runs[place] for place in places]
         found.append({"names": [names[place] for place in places],
                       "seeds": [settings[place]["seed"] for place in places],
-                      "stages": [(title, spread) for stage, title in STAGES.items()
+                      "stages": [(title, spread) for stage, title in MODEL_NAMES.items()
                                  if (spread := _over([getattr(run, stage) for run in chosen]))]})
     return found
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from clouds.config.records import Calibration, Confusion
 from clouds.evaluate.metrics import expected_calibration_error
-from clouds.report.records import Calibration, Confusion
 
 SIDE = 200  # of the diagram, from (0, 0) at the top left
 FEW = 0.001  # a bin of a smaller share of the pixels is left out of the diagram, as noise; it stays in the table

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
+from clouds.config.runs import EXAMPLES
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.report import figures
 from clouds.report.read import Run, read_example
-from clouds.report.scores import palette
-from clouds.report.sections import _legend, _natural
+from clouds.report.sections import legend, natural
+from clouds.report.templating import palette
 
 KINDS = ("worst", "typical", "best")  # the order on the page; what older versions numbered comes last
 MANY, SMALL = 100, 320  # from so many examples on, pictures are at most so wide
@@ -29,7 +30,7 @@ Counts = NDArray[np.int64]
 
 def pictured(run: Run) -> list[dict[str, Any]]:
     """Photo, truth, warm-up, joint of each domain's examples, and their numbers; domains as the results order them."""
-    root = run.folder / "evaluation" / "examples"
+    root = run.folder / EXAMPLES
     order = [domain.name for results in (run.joint, run.warmup) if results for domain in results.domains]
     domains = sorted((path for path in root.glob("*") if path.is_dir()),
                      key=lambda path: (order.index(path.name) if path.name in order else len(order), path.name))
@@ -55,19 +56,14 @@ def pictured(run: Run) -> list[dict[str, Any]]:
                           "classes": set[int]().union(*(row["classes"] for row in inside))})
     for _, group_of in itertools.groupby(shown, key=lambda domain: domain["names"]):  # neighbours share one legend
         first, *others = group_of
-        first["legend"] = _legend(first["names"], first["colors"],
+        first["legend"] = legend(first["names"], first["colors"],
                                   first["seen"].union(*(domain["seen"] for domain in others)))
     return shown
 
 
-def by_name(groups: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The groups by their domain's name."""
-    return {group["name"]: group for group in groups}
-
-
 def _rank(folder: Path) -> tuple[int, list[tuple[int, str]]]:
     kind = folder.name.partition("-")[0]
-    return KINDS.index(kind) if kind in KINDS else len(KINDS), _natural(folder)
+    return KINDS.index(kind) if kind in KINDS else len(KINDS), natural(folder)
 
 
 def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clouds.config.records import Step
 from clouds.data.classes import IGNORE
 from clouds.data.labels import Color
 from clouds.errors import DataError
-from clouds.report.records import Step
+from clouds.report.templating import apart
 
 Labels = NDArray[np.uint8]
 WIDTH = 480  # pixels of a thumbnail: sharp at its place on the page, a few kilobytes
@@ -63,9 +63,7 @@ def draw(label: Labels, colors: Sequence[Color], width: int = WIDTH) -> Picture:
 
 def tell_apart(path: Path) -> Picture:
     """A map of mask numbers in colours that differ from number to number; 0, no mask, is transparent."""
-    hues = (number * 0.618034 % 1 for number in range(255))  # the golden angle: neighbours are far apart
-    colors = [tuple(round(255 * part) for part in hls_to_rgb(hue, 0.55, 0.6)) for hue in hues]
-    return _palette(labels(path, 256), [(0, 0, 0, 0), *((r, g, b, 255) for r, g, b in colors)])
+    return _palette(labels(path, 256), [(0, 0, 0, 0), *((*apart(number), 255) for number in range(255))])
 
 
 def change(before: Labels, after: Labels, colors: Sequence[Color]) -> tuple[Picture, float]:

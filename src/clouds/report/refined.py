@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clouds.base.files import whole_file
 from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
-from clouds.report import environment, figures
-from clouds.report.scores import css
+from clouds.report import figures
+from clouds.report.templating import apart, css, write_page
 
 PICTURED = 60  # pairs shown, so that the page stays a few megabytes; all are in its table
 MOST_COLORS = 250  # a palette has 256 entries, some of them used for what has no class
@@ -36,21 +34,14 @@ def write_refined_page(
     panels = [_panel(row, *sources[row["name"]], out, seen) for row in ordered[:PICTURED]]
     named = max(seen, default=0) < len(NAMES)  # they may well be Cityscapes' train ids; the page says so
     legend = [(f"{c} {NAMES[c]}" if named else f"class {c}", css(color_of(c))) for c in sorted(seen)]
-    text = environment().get_template("refined.html.j2").render(
-        panels=panels, rows=sorted(rows, key=lambda row: row["name"]), legend=legend, named=named, result=result
-    )
-    with whole_file(page) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "replace"))
+    ordered = sorted(rows, key=lambda row: row["name"])
+    write_page(page, "refined.html.j2", panels=panels, rows=ordered, legend=legend, named=named, result=result)
     return page
 
 
 def color_of(class_: int) -> Color:
-    """Cityscapes' colours for the 19 train ids, then hues as far apart as may be."""
-    if class_ < len(COLORS):
-        return COLORS[class_]
-    hue, grade = class_ * 0.61803 % 1, class_ % 3  # the golden ratio: hues of neighbours lie far apart
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.45 + 0.2 * grade, 0.9 - 0.3 * (class_ % 2))
-    return round(255 * red), round(255 * green), round(255 * blue)
+    """Cityscapes' colours for the 19 train ids, then some that differ."""
+    return COLORS[class_] if class_ < len(COLORS) else apart(class_)
 
 
 def _panel(row: Mapping[str, Any], image: Path, labels: Path, out: Path, seen: set[int]) -> dict[str, Any]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clouds.data import classes
-from clouds.data.labels import LABEL_SETS, Color
+from clouds.config.records import DomainScore, Results
+from clouds.evaluate.domains import RENDERED
 from clouds.report.domain import images, matrix, reliability
 from clouds.report.read import Run
-from clouds.report.records import Domain, Results
-
-RENDERED = ("town", "fog", "night", "rain", "snow")  # the embedded world's targets; all others are photos
-
+from clouds.report.templating import css, gain, palette
 
 MEASURES = {  # of a domain's row of results: what the page calls it, whether more is better
     "miou": ("mean IoU", True), "fwiou": ("frequency-weighted IoU", True), "accuracy": ("pixel accuracy", True),
@@ -54,27 +50,17 @@ def scoreboard(run: Run, examples: Mapping[str, Mapping[str, Any]]) -> dict[str,
     }
 
 
-def palette(label_set: str, names: Sequence[str] = ()) -> tuple[Sequence[str], Sequence[Color]]:
-    """Classes and colours of a label set; a user's own classes get Cityscapes' colours by name or a wheel's."""
-    if label_set in LABEL_SETS:
-        return LABEL_SETS[label_set].classes, LABEL_SETS[label_set].colors
-    known = dict(zip(classes.NAMES, classes.COLORS, strict=True))
-    wheel = (colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 0.8) for index in range(len(names)))
-    spare = [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in wheel]
-    return names, [known.get(name, color) for name, color in zip(names, spare, strict=True)]
-
-
-def css(color: Color) -> str:
-    """A colour as CSS writes it."""
-    return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-def _by_name(results: Results | None) -> dict[str, Domain]:
+def _by_name(results: Results | None) -> dict[str, DomainScore]:
     return {domain.name: domain for domain in results.domains} if results else {}
 
 
 def _row(
-    run: Run, name: str, warmup: Domain | None, joint: Domain | None, alike: bool, group: Mapping[str, Any] | None
+    run: Run,
+    name: str,
+    warmup: DomainScore | None,
+    joint: DomainScore | None,
+    alike: bool,
+    group: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """One domain: its scores, its classes' bars, its confusions, calibration and images."""
     domain = joint or warmup
@@ -87,7 +73,7 @@ def _row(
     bars = [
         {"name": each, "index": number[each] if number.get(each) in pictured else None,
          "color": swatches.get(each, "transparent"), "warmup": before.get(each), "joint": after.get(each),
-         "difference": _difference(before.get(each), after.get(each))}
+         "difference": gain(before.get(each), after.get(each))}
         for each in {**after, **before}
     ]
     same = alike and warmup is not None and joint is not None and (
@@ -98,7 +84,7 @@ def _row(
         "name": name, "images": domain.images, "label_set": domain.label_set, "rendered": name in RENDERED,
         "present": sum(value is not None for value in domain.iou.values()), "classes": len(domain.iou),
         "warmup": warmup, "joint": joint, "bars": bars,
-        "difference": _difference(warmup.miou, joint.miou) if warmup and joint and same else None,
+        "difference": gain(warmup.miou, joint.miou) if warmup and joint and same else None,
         "overlap": bool(same and warmup and joint and warmup.ci95 and joint.miou is not None
                         and warmup.ci95[0] <= joint.miou <= warmup.ci95[1]),
         "measures": _measures(warmup, joint, bool(same)),
@@ -110,25 +96,21 @@ def _row(
     }
 
 
-def _measures(warmup: Domain | None, joint: Domain | None, same: bool) -> list[dict[str, Any]]:
+def _measures(warmup: DomainScore | None, joint: DomainScore | None, same: bool) -> list[dict[str, Any]]:
     """Every measure that a model was scored by; none for runs that know mean IoU alone."""
     rows = []
     for key, (name, rises) in MEASURES.items():
         pair = [getattr(score, key) if score else None for score in (warmup, joint)]
         if any(value is not None for value in pair):
-            gain = _difference(*pair) if same else None
-            good = None if gain is None else gain if rises else -gain
-            rows.append({"name": name, "warmup": pair[0], "joint": pair[1], "difference": gain, "good": good})
+            change = gain(*pair) if same else None
+            good = None if change is None else change if rises else -change
+            rows.append({"name": name, "warmup": pair[0], "joint": pair[1], "difference": change, "good": good})
     return rows if len(rows) > 1 else []
-
-
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
 
 
 def _mean(name: str, rows: Sequence[dict[str, Any]], pair: Sequence[float | None], fair: bool) -> dict[str, Any]:
     return {"name": name, "domains": len(rows), "warmup": pair[0], "joint": pair[1],
-            "difference": _difference(*pair) if fair else None}
+            "difference": gain(*pair) if fair else None}
 
 
 def _group_means(rows: Sequence[dict[str, Any]], fair: bool) -> list[dict[str, Any]]:
@@ -159,5 +141,4 @@ def _setting(key: str, value: object) -> str:
         return "none (whole image)"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    sign = ", " if key == "scales" else " × "
-    return sign.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return (", " if key == "scales" else " × ").join(map(str, value)) if isinstance(value, list) else str(value)

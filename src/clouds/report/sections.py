@@ -14,16 +14,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from clouds.config.records import read_points
+from clouds.config.runs import GENERATED, PSEUDO, SOURCE, STAGE_NAMES
 from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
 from clouds.report import figures
-from clouds.report.read import Run, read_points
-from clouds.report.scores import css
+from clouds.report.read import Run
+from clouds.report.templating import css
 
 T = TypeVar("T")
 GALLERY, SOURCES, PANELS = 12, 4, 4  # pictures cost bytes: at most this many of each
 PROMPTS, PROMPT_LENGTH = 200, 300
-STAGES = {"warmup": "Warm-up", "joint": "Joint"}
 
 ROLES = {  # role: what it does, and the counts of `work` that prove it
     "vision": ("Frozen features that the decoder reads", ()),
@@ -58,16 +59,17 @@ def roles(run: Run) -> dict[str, Any] | None:
         cast.append({"role": role, "duty": duty, "backend": backend, "what": what, "did": did})
     seen = work.pop("pixels_seen", None)
     colors = itertools.cycle(("third", "teal", "rose", "soft", "up"))
-    seconds = {stage: spent for stage, spent in results.seconds.items() if stage != "total" and spent > 0}
+    spent = {part: seconds for part, seconds in results.seconds.items() if seconds}
+    tones = {"warmup": "warm", "joint": "joint"}
     return {
         "cast": cast,
         "stand_ins": sum(member["what"] is not None for member in cast),
         "shares": [(results.work[key] / seen, key.removeprefix("pixels_"))
                    for key in ("pixels_decided", "pixels_changed") if seen and key in results.work],
         "other": [(key.replace("_", " "), value) for key, value in work.items()],
-        "seconds": [(stage.replace("_", " "), spent, {"warmup": "warm", "joint": "joint"}.get(stage) or next(colors))
-                    for stage, spent in seconds.items()],
-        "total_seconds": results.seconds.get("total", sum(seconds.values())),
+        "seconds": [(STAGE_NAMES.get(part, part).lower(), seconds, tones.get(part) or next(colors))
+                    for part, seconds in spent.items()],
+        "total_seconds": sum(spent.values()),
     }
 
 
@@ -84,20 +86,20 @@ def prompts(run: Run) -> dict[str, Any] | None:
         "distinct": len({prompt.prompt for prompt in run.prompts}),
         "writers": sorted({prompt.writer for prompt in run.prompts if prompt.writer}),
         "words": [(attribute, counter.most_common(8), len(counter)) for attribute, counter in words.items() if counter],
-        "texts": [_shorten(prompt.prompt) for prompt in run.prompts[:PROMPTS]],
+        "texts": [shorten(prompt.prompt) for prompt in run.prompts[:PROMPTS]],
     }
 
 
 def gallery(run: Run) -> dict[str, Any] | None:
     """Some drawn images with their prompts, one a prompt as far as that goes, and the audit's verdict."""
-    here = [row for row in run.generated if (run.folder / "generated" / row.file_name).is_file()]
+    here = [row for row in run.generated if (run.folder / GENERATED / row.file_name).is_file()]
     if not here:
         return None
     one_each = list({row.prompt: row for row in reversed(here)}.values())[::-1]
     pictures = [
-        {"picture": figures.photo(run.folder / "generated" / row.file_name), "prompt": _shorten(row.prompt),
+        {"picture": figures.photo(run.folder / GENERATED / row.file_name), "prompt": shorten(row.prompt),
          "keep": row.keep, "why": row.reason, "seed": row.seed}
-        for row in _spread(one_each if len(one_each) >= GALLERY else here, GALLERY)
+        for row in spread(one_each if len(one_each) >= GALLERY else here, GALLERY)
     ]
     audited = [row for row in run.generated if row.keep is not None]
     return {
@@ -117,21 +119,22 @@ def _kind(reason: str) -> str:
 
 def sources(run: Run) -> list[dict[str, Any]]:
     """A few labelled source images: what supervision looked like."""
-    labels = [path for path in sorted((run.folder / "source").glob("*_label.png"))
-              if path.with_name(path.name.replace("_label.png", ".png")).is_file()]
+    folder = run.folder / SOURCE
+    pairs = [(folder / "images" / label.name, label) for label in sorted((folder / "labels").glob("*.png"))]
+    pairs += [(label.with_name(label.name.replace("_label", "")), label)  # as the first versions wrote them
+              for label in sorted(folder.glob("*_label.png"))]
     return [
-        {"photo": figures.photo(path.with_name(path.name.replace("_label.png", ".png"))),
-         "label": figures.draw(figures.labels(path, len(NAMES)), COLORS)}
-        for path in _spread(labels, SOURCES)
+        {"photo": figures.photo(image), "label": figures.draw(figures.labels(label, len(NAMES)), COLORS)}
+        for image, label in spread([pair for pair in pairs if pair[0].is_file()], SOURCES)
     ]
 
 
 def pseudo(run: Run) -> dict[str, Any] | None:
     """Pseudo-labels before and after refinement, with the points that prompted it, its masks, and each class's fate."""
-    folders = [path for path in (run.folder / "pseudo").glob("*") if (path / "image.png").is_file()]
+    folders = [path for path in (run.folder / PSEUDO).glob("*") if (path / "image.png").is_file()]
     panels: list[dict[str, Any]] = []
     seen: set[int] = set()
-    for folder in _spread(sorted(folders, key=_natural), PANELS):
+    for folder in spread(sorted(folders, key=natural), PANELS):
         maps = {name: figures.labels(folder / f"{name}.png", len(NAMES))
                 for name in ("teacher", "refined") if (folder / f"{name}.png").is_file()}
         seen.update(*(np.unique(label).tolist() for label in maps.values()))
@@ -150,14 +153,14 @@ def pseudo(run: Run) -> dict[str, Any] | None:
         return None
     total = sum(fate.pixels for fate in run.fates.values()) or 1
     fates = [(name, fate.pixels / total, fate) for name, fate in run.fates.items()]
-    return {"panels": panels, "legend": _legend(NAMES, COLORS, seen), "fates": fates}
+    return {"panels": panels, "legend": legend(NAMES, COLORS, seen), "fates": fates}
 
 
 def curves(run: Run) -> list[figures.Chart]:
     """Training at a glance: losses of each stage, the teacher, the pseudo-labels, validation."""
-    stages = {STAGES.get(stage, stage): [step for step in run.steps if step.stage == stage]
+    stages = {STAGE_NAMES.get(stage, stage): [step for step in run.steps if step.stage == stage]
               for stage in dict.fromkeys(step.stage for step in run.steps)}
-    joint = stages.get(STAGES["joint"], [])
+    joint = stages.get(STAGE_NAMES["joint"], [])
     total = {"loss": "loss", "generated_loss": "on generated images"}
     parts = {"loss_ce": "class", "loss_mask": "mask", "loss_dice": "dice"}
     refined = {"decided": "pixels decided", "changed": "pixels changed"}
@@ -172,22 +175,22 @@ def curves(run: Run) -> list[figures.Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _legend(names: Sequence[str], colors: Sequence[Color], seen: set[int]) -> list[tuple[str, str]]:
+def legend(names: Sequence[str], colors: Sequence[Color], seen: set[int]) -> list[tuple[str, str]]:
     """The classes that occur, with their colours; undecided pixels explain themselves by their hatching."""
     return [(names[index], css(colors[index])) for index in sorted(seen - {IGNORE})]
 
 
-def _spread(items: Sequence[T], most: int) -> list[T]:
+def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many items, evenly spread from the first to the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)] if most > 1 else [items[0]]
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Path) -> list[tuple[int, str]]:
     """Sort key that counts: step 90 before step 100."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= PROMPT_LENGTH else text[: PROMPT_LENGTH - 1] + "…"

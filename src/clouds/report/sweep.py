@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clouds.report.records import Job, Results, Sweep
+from clouds.config.records import Results, Sweep, SweepJob
+from clouds.config.runs import SWEEP
+from clouds.report.templating import MODEL_NAMES, setting
 
-FILE = "sweep.json"
-STAGES = {"joint": "Joint model", "warmup": "Warm-up model"}
-Groups = dict[tuple[str, ...], list[Job]]  # by the settings that they share
+Groups = dict[tuple[str, ...], list[SweepJob]]  # by the settings that they share
 
 
 def is_sweep(path: Path) -> bool:
     """Whether a path is a sweep's folder or its ``sweep.json``."""
-    return (path.suffix == ".json" and path.is_file()) or (path / FILE).is_file()
+    return (path.suffix == ".json" and path.is_file()) or (path / SWEEP).is_file()
 
 
 def sweep_tables(sweep: Sweep) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def sweep_tables(sweep: Sweep) -> dict[str, Any]:
     groups: Groups = {}
     for job in sweep.jobs:
         groups.setdefault(_lines(job, sweep.keys), []).append(job)
-    tables = [_table(title, stage, groups) for stage, title in STAGES.items()]
+    tables = [_table(title, stage, groups) for stage, title in MODEL_NAMES.items()]
     done = [job for job in sweep.jobs if job.results and (job.results.joint or job.results.warmup)]
     return {
         "recipe": sweep.recipe,
@@ -39,14 +39,10 @@ def sweep_tables(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _lines(job: Job, keys: Sequence[str]) -> tuple[str, ...]:
+def _lines(job: SweepJob, keys: Sequence[str]) -> tuple[str, ...]:
     """A job's settings, the sweep's keys first; jobs that differ in their seed alone share them."""
     order = [*(key for key in keys if key in job.settings), *(key for key in job.settings if key not in keys)]
-    return tuple(f"{key}={_text(job.settings[key])}" for key in order if key != "seed") or ("the recipe as it is",)
-
-
-def _text(value: object) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return tuple(f"{key}={setting(job.settings[key])}" for key in order if key != "seed") or ("the recipe as it is",)
 
 
 def _table(title: str, stage: str, groups: Groups) -> dict[str, Any] | None:
@@ -70,7 +66,7 @@ def _table(title: str, stage: str, groups: Groups) -> dict[str, Any] | None:
             "alike": all(each.protocol == every[0].protocol for each in every)}
 
 
-def _of(job: Job, stage: str) -> Results | None:
+def _of(job: SweepJob, stage: str) -> Results | None:
     found: Results | None = getattr(job.results, stage) if job.results else None
     return found
 

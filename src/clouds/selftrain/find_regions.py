@@ -24,6 +24,7 @@ from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, parse_shard
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe, SelfTrain
+from clouds.config.runs import REGIONS, timed
 from clouds.data.classes import IGNORE
 from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
@@ -159,7 +160,8 @@ def _whole(path: Path) -> bool:
 def regions_of_set(recipe: Recipe, images: list[Path], out: Path) -> Callable[[int], Regions]:
     """The regions of a generated image by its index, all on disk by now: training calls no segmenter."""
     chosen = recipe.selftrain
-    files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / "regions")
+    with timed(out, "regions"):
+        files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / REGIONS)
     if not mean_regions(files):
         raise CloudsError(
             f"no regions were found in {len(files)} images by {chosen.segmenter}: selftrain.regions_quality "

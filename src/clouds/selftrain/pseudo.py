@@ -6,7 +6,7 @@ like the student's view, and written wherever no source object was pasted into i
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clouds.config.recipe import SelfTrain
+from clouds.config.records import Points
 from clouds.data.batches.batches import Batch
 from clouds.data.classes import IGNORE
 from clouds.foundation.segmenter import PromptableSegmenter
@@ -125,10 +126,10 @@ def trust(labels: NDArray[np.uint8], confidence: NDArray[np.float32], least: flo
     return np.where(confidence >= least, labels, np.uint8(IGNORE)) if least else labels
 
 
-def panel_points(refinement: Refinement) -> list[list[Any]]:
-    """[[class, [[x, y], ...]], ...] of every component that was asked with points, for the report."""
+def panel_points(refinement: Refinement) -> Points:
+    """(class, [[x, y], ...]) of every component that was asked with points, for the report."""
     return [
-        [int(class_), np.round(points, 1).tolist()]
+        (int(class_), np.round(points, 1).tolist())
         for class_, points in zip(refinement.classes, refinement.points, strict=True)
         if len(points)
     ]

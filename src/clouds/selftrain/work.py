@@ -1,13 +1,14 @@
 """What self-training did, counted: of each image, over the run, and class by class."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.records import Fate, WorkSummary, read_record
 from clouds.data.classes import IGNORE
-from clouds.errors import CloudsError
+from clouds.errors import CloudsError, DataError
 from clouds.selftrain.refine import Refinement
 
 
@@ -72,41 +73,46 @@ def count(
     )
 
 
-def work_of(work: Work, names: list[str], prompts: int, images: int) -> dict[str, Any]:
+def work_of(work: Work, names: list[str], prompts: int, images: int) -> WorkSummary:
     """What ``work.json`` holds: how many prompts and images there were, and the totals of self-training."""
-    return {
-        "prompts_written": prompts,
-        "images_drawn": images,
-        "images_trained_on": len(work.seen),
-        "pseudo_labels_made": work.images,
-        "components_refined": work.components,
-        "pixels_seen": work.pixels,
-        "pixels_decided": work.pixels_decided,
-        "pixels_changed": work.pixels_changed,
-        "masks_rejected": work.rejected,
-        "classes": by_class(work, names),
-    }
+    return WorkSummary(
+        prompts_written=prompts,
+        images_drawn=images,
+        images_trained_on=len(work.seen),
+        pseudo_labels_made=work.images,
+        components_refined=work.components,
+        pixels_seen=work.pixels,
+        pixels_decided=work.pixels_decided,
+        pixels_changed=work.pixels_changed,
+        masks_rejected=work.rejected,
+        classes=by_class(work, names),
+    )
 
 
-def check_work(work: dict[str, Any]) -> None:
+def check_work(path: Path) -> None:
     """Raises CloudsError where self-training did nothing, as the run's ``work.json`` says."""
-    if not work["pseudo_labels_made"] or not work["pixels_changed"]:
+    work = read_record(path, WorkSummary)
+    if work is None:
+        raise DataError(f"{path}: not there")
+    if not work.pseudo_labels_made or not work.pixels_changed:
         raise CloudsError(
-            f"joint training saw {work['pseudo_labels_made']} generated images and refinement changed "
-            f"{work['pixels_changed']} pixels: self-training did nothing. The model is kept, but it is no better than "
+            f"joint training saw {work.pseudo_labels_made} generated images and refinement changed "
+            f"{work.pixels_changed} pixels: self-training did nothing. The model is kept, but it is no better than "
             "the warm-up's. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's quality"
         )
 
 
-def by_class(work: Work, names: list[str]) -> dict[str, dict[str, float]]:
+def by_class(work: Work, names: list[str]) -> dict[str, Fate]:
     """What became of the teacher's pixels of each class it saw: shares kept, changed, ignored, and its confidence."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Fate] = {}
     if not work.images:
         return found
     for name, seen, kept, changed, sure in zip(
         names, work.teacher, work.kept, work.changed, work.confidence, strict=True
     ):
         if seen:
-            shares = {"kept": kept / seen, "changed": changed / seen, "ignored": (seen - kept - changed) / seen}
-            found[name] = {"pixels": seen, **shares, "confidence": sure / seen}
+            found[name] = Fate(
+                pixels=seen, kept=kept / seen, changed=changed / seen, ignored=(seen - kept - changed) / seen,
+                confidence=min(sure / seen, 1.0),  # summed in float64, it may end a rounding above
+            )  # fmt: skip
     return found

@@ -52,7 +52,7 @@ def sweep(
     chosen = parse_seeds(seeds)
     out = out or Path("runs") / f"{Path(recipe).stem}-sweep"
     known = read_sweep(out)
-    keys, jobs = plan(recipe, words, chosen, minutes, known["keys"] if known else [])
+    keys, jobs = plan(recipe, words, chosen, minutes, known.keys if known else [])
     name = jobs[0].recipe.name
     check_same(known, out, name, keys)
     check_fits(jobs, out, keys)
@@ -92,11 +92,7 @@ def _listed(out: Path | None) -> dict[str, Any]:
     known = read_sweep(out)
     if known is None:
         raise UsageError(f"{out}: holds no sweep (no sweep.json there)")
-    try:
-        planned = [Job(row["name"], row["settings"], row["seed"], None) for row in known["jobs"]]  # type: ignore[arg-type]
-    except (KeyError, TypeError):
-        raise UsageError(f"{out / 'sweep.json'}: is not what CLOUDS wrote; delete it, the runs are kept") from None
-    return gather(out, known["recipe"], known["keys"], planned)
+    return gather(out, known.recipe, known.keys, known.jobs)
 
 
 def _check_work(jobs: list[Job]) -> None:

@@ -4,97 +4,77 @@ So several processes and machines can work in one folder: each writes its own jo
 reads all of them.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from clouds.base.files import read_json, write_json, write_text
+from clouds.base.files import write_json, write_text
 from clouds.base.locks import locked
+from clouds.config.records import BothResults, Results, Sweep, SweepJob, as_json, read_record, write_record
+from clouds.config.runs import JOB, RESULTS, SWEEP
 from clouds.errors import DataError, UsageError
 from clouds.sweep.plan import Job
 from clouds.sweep.table import table
 
-RECORD = "job.json"
-SWEEP = "sweep.json"
-RESULTS = {"warmup": "results-warmup.json", "joint": "results.json"}
 
-
-def read_sweep(out: Path) -> dict[str, Any] | None:
+def read_sweep(out: Path) -> Sweep | None:
     """The last ``sweep.json``, None where there is none; raises DataError for one that CLOUDS did not write."""
-    if not (out / SWEEP).exists():
-        return None
-    sweep = read_json(out / SWEEP)
-    if not (isinstance(sweep, dict) and isinstance(sweep.get("keys"), list) and isinstance(sweep.get("jobs"), list)):
-        raise DataError(f"{out / SWEEP}: is not what CLOUDS wrote; delete it, the runs are kept")
-    return sweep
+    try:
+        return read_record(out / SWEEP, Sweep)
+    except DataError as error:
+        raise DataError(f"{error}; it is not what CLOUDS wrote. Delete it, the runs are kept") from error
 
 
-def check_same(sweep: dict[str, Any] | None, out: Path, recipe: str, keys: list[str]) -> None:
+def check_same(sweep: Sweep | None, out: Path, recipe: str, keys: list[str]) -> None:
     """Raises UsageError where the folder holds a sweep over other keys or of another recipe."""
-    if sweep is None:
-        return
-    if (sweep["recipe"], set(sweep["keys"])) != (recipe, set(keys)):
+    if sweep is not None and (sweep.recipe, set(sweep.keys)) != (recipe, set(keys)):
         there, now = (f"{name} over {', '.join(over) or 'seeds alone'}"
-                      for name, over in ((sweep["recipe"], sweep["keys"]), (recipe, keys)))  # fmt: skip
+                      for name, over in ((sweep.recipe, sweep.keys), (recipe, keys)))  # fmt: skip
         raise UsageError(f"{out}: holds a sweep of {there}, but this one is of {now}; choose another --out")
 
 
-def write_record(
-    out: Path, job: Job, state: str, error: str | None = None, seconds: float | None = None
-) -> None:
+def write_job(out: Path, job: Job, state: str, error: str | None = None, seconds: float | None = None) -> None:
     """A job's own file: what it is and what became of it. ``seconds`` of work, over all attempts; None: as they were.
     """
-    known = read_record(out / job.name)
-    row = {
-        "name": job.name,
-        "settings": job.settings,
-        "seed": job.seed,
-        "state": state,
-        "error": error,
-        "seconds": known.get("seconds", 0.0) if seconds is None else round(seconds, 1),
-    }
-    write_json(out / job.name / RECORD, row)
+    spent = read_job(out / job.name).seconds if seconds is None else round(seconds, 1)
+    row = SweepJob(name=job.name, settings=job.settings, seed=job.seed, state=state, error=error, seconds=spent)
+    write_record(out / job.name / JOB, row)
 
 
-def read_record(run: Path) -> dict[str, Any]:
-    """A job's file; {} where there is none, or nothing that can be read."""
+def read_job(run: Path) -> SweepJob:
+    """A job's file; a job that waits where there is none, or nothing that can be read."""
     try:
-        row = read_json(run / RECORD)
+        found = read_record(run / JOB, SweepJob)
     except DataError:
-        return {}
-    return row if isinstance(row, dict) and {"name", "settings", "seed", "state"} <= row.keys() else {}
+        found = None
+    return found or SweepJob(name="", state="waiting")
 
 
-def gather(out: Path, recipe: str, keys: list[str], jobs: list[Job]) -> dict[str, Any]:
+def gather(out: Path, recipe: str, keys: list[str], jobs: Sequence[Job | SweepJob]) -> dict[str, Any]:
     """The sweep as ``sweep.json`` has it: the jobs of this plan, then those that earlier plans have begun."""
-    planned: list[dict[str, Any]] = [{"name": job.name, "settings": job.settings, "seed": job.seed} for job in jobs]
-    names = {row["name"] for row in planned}
-    earlier = [read_record(path.parent) for path in sorted(out.glob(f"*/{RECORD}"))]
-    rows = [_row(out, row) for row in planned + [row for row in earlier if row and row["name"] not in names]]
+    names = {job.name for job in jobs}
+    earlier = [read_job(path.parent) for path in sorted(out.glob(f"*/{JOB}"))]
+    rows = [_row(out, job) for job in [*jobs, *(job for job in earlier if job.name and job.name not in names)]]
     # an earlier plan's seeds stand beside the seeds of the same settings
-    order = list({repr(row["settings"]): None for row in rows})
-    rows.sort(key=lambda row: (order.index(repr(row["settings"])), row["seed"]))
-    return {"recipe": recipe, "keys": keys, "seeds": sorted({row["seed"] for row in rows}), "jobs": rows}
+    order = list({repr(row.settings): None for row in rows})
+    rows.sort(key=lambda row: (order.index(repr(row.settings)), row.seed))
+    seeds = sorted({row.seed for row in rows if row.seed is not None})
+    return as_json(Sweep(recipe=recipe, keys=keys, seeds=seeds, jobs=rows))
 
 
-def _row(out: Path, job: dict[str, Any]) -> dict[str, Any]:
-    known = read_record(out / job["name"])
-    state = known.get("state", "waiting")
-    results: dict[str, Any] = {}
+def _row(out: Path, job: Job | SweepJob) -> SweepJob:
+    known = read_job(out / job.name)
+    state, both = known.state, BothResults()
     if state == "done":
-        try:
-            results = {stage: read_json(out / job["name"] / file) for stage, file in RESULTS.items()}
-        except DataError:  # scores that other settings of scoring dropped, or that somebody deleted
-            state = "waiting"
-    return {
-        "name": job["name"],
-        "settings": job["settings"],
-        "seed": job["seed"],
-        "run": job["name"],
-        "state": state,
-        "error": known.get("error") if state == "failed" else None,
-        "seconds": known.get("seconds", 0.0),
-        "results": results,
-    }
+        with suppress(DataError):
+            both = BothResults(**{s: read_record(out / job.name / file, Results) for s, file in RESULTS.items()})
+        if not (both.warmup and both.joint):  # other settings of scoring dropped them, or somebody deleted them
+            state, both = "waiting", BothResults()
+    return SweepJob(
+        name=job.name, settings=job.settings, seed=job.seed, run=job.name, state=state,
+        error=known.error if state == "failed" else None, seconds=known.seconds, results=both,
+    )  # fmt: skip
 
 
 def write_sweep(out: Path, recipe: str, keys: list[str], jobs: list[Job]) -> dict[str, Any]:

@@ -21,13 +21,24 @@ from clouds.base.locks import BusyError, locked
 from clouds.base.progress import clock, say
 from clouds.config.kinds import Mark
 from clouds.config.recipe import Generate, Recipe
-from clouds.config.runs import RUNNING, differences, flat, open_run
+from clouds.config.runs import (
+    CHECKPOINTS,
+    CLASS_PIXELS,
+    METRICS,
+    MODELS,
+    RESULTS,
+    RUNNING,
+    SOURCE,
+    differences,
+    flat,
+    open_run,
+)
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
 from clouds.model.folder import has_model
 from clouds.pipeline import train
 from clouds.sweep.plan import FOLDER, Job
-from clouds.sweep.state import RESULTS, read_record, write_record
+from clouds.sweep.state import read_job, write_job
 from clouds.sweep.table import last_line
 
 CLOUDS = (sys.executable, "-m", "clouds")
@@ -41,7 +52,7 @@ After = Callable[[], object]
 def is_done(job: Job, out: Path) -> bool:
     """Trained and scored, by these very settings."""
     run = out / job.name
-    if read_record(run).get("state") != "done" or not all((run / file).exists() for file in RESULTS.values()):
+    if read_job(run).state != "done" or not all((run / file).exists() for file in RESULTS.values()):
         return False
     return differences(job.recipe, run).keys() <= RUNNING
 
@@ -73,8 +84,8 @@ def _run(job: Job, out: Path, share: bool) -> None:
     run, state, error = out / job.name, "waiting", None
     began = time.monotonic()
     open_run(job.recipe, run)
-    before = float(read_record(run).get("seconds", 0.0))
-    write_record(out, job, state)
+    before = read_job(run).seconds
+    write_job(out, job, state)
     try:
         domains = unseen_domains(job.recipe)
         if share:
@@ -93,14 +104,13 @@ def _run(job: Job, out: Path, share: bool) -> None:
         traceback.print_exc()
         state, error = "failed", "\n".join(traceback.format_exc().strip().splitlines()[-ERROR_LINES:])
     finally:
-        write_record(out, job, state, error, before + time.monotonic() - began)
+        write_job(out, job, state, error, before + time.monotonic() - began)
 
 
 def _tell(job: Job, out: Path) -> None:
-    row = read_record(out / job.name)
-    error = f": {last_line(row['error'])}" if row.get("error") else ""
-    state = row.get("state", "waiting")
-    say(f"{job.name}: {'stopped' if state == 'waiting' else state} after {clock(row.get('seconds', 0))}{error}")
+    row = read_job(out / job.name)
+    error = f": {last_line(row.error)}" if row.error else ""
+    say(f"{job.name}: {'stopped' if row.state == 'waiting' else row.state} after {clock(row.seconds)}{error}")
 
 
 def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job], list[str]], after: After) -> None:
@@ -163,11 +173,11 @@ def _start(job: Job, out: Path, words: list[str], environment: dict[str, str]) -
 
 def _settle(job: Job, out: Path, code: int, stopping: bool) -> None:
     """A process that ended without a word about its job, killed or refused, is recorded as failed."""
-    if code == 0 or stopping or read_record(out / job.name).get("state") == "failed":
+    if code == 0 or stopping or read_job(out / job.name).state == "failed":
         return
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = (out / job.name / LOG).read_text("utf-8", errors="replace").strip().splitlines()[-ERROR_LINES:]
-    write_record(out, job, "failed", "\n".join([*lines, how]))
+    write_job(out, job, "failed", "\n".join([*lines, how]))
 
 
 @contextmanager
@@ -217,19 +227,19 @@ def share_warmup(recipe: Recipe, run: Path, out: Path) -> None:
     Several processes may ask: one trains, the others wait for it.
     """
     shared = warmup_recipe(recipe)
-    if shared is None or has_model(run / "warmup") or (run / "checkpoints").exists():
+    if shared is None or has_model(run / MODELS["warmup"]) or (run / CHECKPOINTS).exists():
         return
     folder = warmup_folder(shared, out)
     make_folder(out)
     with FileLock(out / f".{folder.name}.lock"):  # stays: who waits for a lock must not get one that was deleted
-        if not has_model(folder / "warmup"):
+        if not has_model(folder / MODELS["warmup"]):
             say(f"{folder}: the warm-up that jobs of these settings share")
             train(shared, folder)
-    for name in ("metrics.jsonl", "class_pixels.npz"):
+    for name in (METRICS, CLASS_PIXELS):
         if (folder / name).exists():
             shutil.copyfile(folder / name, run / name)
-    if (folder / "source").exists():
-        shutil.copytree(folder / "source", run / "source", dirs_exist_ok=True)
+    if (folder / SOURCE).exists():
+        shutil.copytree(folder / SOURCE, run / SOURCE, dirs_exist_ok=True)
     # last, and whole: with it the run counts as warmed up
-    shutil.copytree(folder / "warmup", run / ".warmup", dirs_exist_ok=True)
-    (run / ".warmup").rename(run / "warmup")
+    shutil.copytree(folder / MODELS["warmup"], run / ".warmup", dirs_exist_ok=True)
+    (run / ".warmup").rename(run / MODELS["warmup"])

@@ -1,4 +1,4 @@
-"""What a stage tells: rows of ``metrics.jsonl``, warnings of odd losses, pictures of the pseudo-labels."""
+"""What a stage leaves on disk: rows of ``metrics.jsonl``, warnings of odd losses, pictures of the pseudo-labels."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import write_json, write_jsonl
 from clouds.base.progress import say
+from clouds.config.records import Step, as_json, read_rows
 from clouds.data.classes import COLORS, IGNORE
 from clouds.data.images import write_png
 from clouds.selftrain.pseudo import Panel, panel_points
@@ -42,9 +43,8 @@ class MetricsLog:
         self._late: deque[float] = deque(maxlen=LATE)
         self._warned = start - LATE
         if writes and path.exists():
-            rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [r for r in rows if r["stage"] != stage or r["step"] <= start]
-            write_jsonl(path, kept)
+            rows = read_rows(path, Step, grows=True)
+            write_jsonl(path, [as_json(row) for row in rows if row.stage != stage or row.step <= start])
 
     def add(self, step: int, values: dict[str, float]) -> dict[str, float] | None:
         """One step's numbers; the row they fill, if they do. JSON has no word for what is not finite: left out."""
@@ -64,7 +64,7 @@ class MetricsLog:
 
     def note(self, step: int, row: dict[str, float]) -> None:
         """A row of its own."""
-        self._rows.append(json.dumps({"stage": self.stage, "step": step + 1, **row}) + "\n")
+        self._rows.append(json.dumps(as_json(Step(stage=self.stage, step=step + 1, **row))) + "\n")
 
     def flush(self) -> None:
         if self.writes:
@@ -88,8 +88,8 @@ def save_panel(panel: Panel, folder: Path) -> dict[str, NDArray[np.uint8]]:
     In masks.png a pixel's number tells the masks apart, 0 where there is none; after 255 they start again from 1.
     Returns the image and both maps in colours, (H, W, 3), for trackers.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_png(folder / "image.png", panel.image.permute(1, 2, 0).numpy())
+    image = panel.image.permute(1, 2, 0).numpy()
+    write_png(folder / "image.png", image)
     write_png(folder / "teacher.png", panel.teacher)
     write_png(folder / "refined.png", panel.refined)
     masks = panel.refinement.masks
@@ -97,5 +97,4 @@ def save_panel(panel: Panel, folder: Path) -> dict[str, NDArray[np.uint8]]:
     write_json(folder / "points.json", panel_points(panel.refinement))
     palette = np.zeros((IGNORE + 1, 3), np.uint8)
     palette[: len(COLORS)] = COLORS
-    image = panel.image.permute(1, 2, 0).numpy()
     return {"image": image, "teacher": palette[panel.teacher], "refined": palette[panel.refined]}

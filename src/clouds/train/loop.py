@@ -1,6 +1,7 @@
 """The training loop: warm-up on the labelled source, then joint training on source and generated images."""
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from clouds.base.files import write_json
 from clouds.base.progress import say, track
 from clouds.config.recipe import Recipe
+from clouds.config.records import NotFinite, write_record
+from clouds.config.runs import BEST, CHECKPOINTS, METRICS, NOT_FINITE, PSEUDO, add_seconds
 from clouds.data.batches.batches import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped, cause
 from clouds.foundation.backbones.adapters import Rein
 from clouds.model.decoder import Prediction
-from clouds.model.loss import Totals, criterion, totals
+from clouds.model.loss import Apart, Totals, criterion, targets_in, totals
 from clouds.model.segmenter import Segmenter
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.work import Work
@@ -28,6 +30,7 @@ from clouds.train.validate import Validation
 
 BETAS = (0.9, 0.999)
 PARTS = ("loss", "loss_ce", "loss_mask", "loss_dice")
+LOSSES = (*PARTS, "generated_loss")
 
 
 def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> torch.optim.AdamW:
@@ -75,19 +78,24 @@ def train_stage(
     base = settings.learning_rate * engine.learning_rate_scale
     optimizer = build_optimizer(model, recipe, base)
     trained = [p for p in model.parameters() if p.requires_grad]
-    progress = load_state(run / "checkpoints", stage, model, optimizer, pseudo, engine)
-    log = MetricsLog(run / "metrics.jsonl", stage, progress.step, settings.log_every, progress.unlogged, engine.main)
+    progress = load_state(run / CHECKPOINTS, stage, model, optimizer, pseudo, engine)
+    log = MetricsLog(run / METRICS, stage, progress.step, settings.log_every, progress.unlogged, engine.main)
     panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
     student, queries = engine.wrap(model), model.head.decoder.query_embed.num_embeddings
     if engine.main and progress.step < data.steps:
         say(f"{stage}: {data.steps} steps, {engine.batch_text()}, learning rate {base:g}, {settings.precision}"
             + (f"; going on from step {progress.step}" if progress.step else ""))  # fmt: skip
     model.train()
+    began = time.monotonic()
 
     def save() -> None:
+        nonlocal began
         progress.unlogged = log.unlogged
         log.flush()
-        save_state(run / "checkpoints", stage, model, optimizer, pseudo, progress, engine)
+        save_state(run / CHECKPOINTS, stage, model, optimizer, pseudo, progress, engine)
+        if engine.main:  # with the checkpoint: steps that a kill takes back are not counted either
+            add_seconds(run, stage, time.monotonic() - began)
+        began = time.monotonic()
 
     with engine.signals(), out_of_memory(recipe, engine):
         for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main):
@@ -106,15 +114,15 @@ def train_stage(
             else:
                 not_finite(stage, step, losses[0], norm, [data.name(i) for i in batch["numbers"].tolist()], run, engine)
             told = {**lesson.told, "bad_files": float(len(data.bad))} if len(data.bad) else lesson.told
-            row = log.add(step, {**dict(zip(PARTS, losses, strict=True)), "lr": rate, "gradient_norm": norm, **told})
+            row = log.add(step, {**dict(zip(LOSSES, losses, strict=True)), "lr": rate, "gradient_norm": norm, **told})
             if row:
                 engine.log({f"{stage}/{key}": value for key, value in row.items()}, step + 1)
             if lesson.panel and step % panel_every == 0 and recipe.selftrain.panels and engine.main:
-                images = save_panel(lesson.panel, run / "pseudo" / f"{step:06d}-0")
+                images = save_panel(lesson.panel, run / PSEUDO / f"{step:06d}-0")
                 engine.log_images(images, step + 1)
             progress.step = step + 1
             if validation and progress.step % validation.every == 0:
-                scores = validation(model, progress, run / "best" / stage, engine)
+                scores = validation(model, progress, run / BEST / stage, engine)
                 log.note(step, scores)
                 engine.log({f"{stage}/{key}": value for key, value in scores.items()}, step + 1)
             last = progress.step == data.steps
@@ -132,11 +140,17 @@ def forward_backward(
 ) -> list[float]:
     """Gradients of this process's share of a batch, in ``engine.parts`` parts; -> its share of the losses."""
     images, labels = batch["images"], lesson.labels
-    whole = Totals(*engine.sum(totals(labels, queries)))
-    found = torch.zeros(len(PARTS))
+    targets, slots = targets_in(labels), batch["slots"]
+    generated = [targets[slot] for slot in slots.tolist()]
+    sums = engine.sum([*totals(targets, queries), *totals(generated, queries)])
+    whole, drawn = Totals(*sums[:2]), Totals(*sums[2:])
+    found = torch.zeros(len(LOSSES))
+    if not drawn.classes:
+        found[-1] = torch.nan  # nothing was drawn for this batch, on any process
     size = len(images) // engine.parts
     for part in range(engine.parts):
         mine = slice(part * size, (part + 1) * size)
+        here = slots[(slots >= mine.start) & (slots < mine.stop)] - mine.start
         with engine.only_last_synchronises(student, part + 1 == engine.parts):
             with engine.autocast():
                 prediction = student(images[mine].to(engine.device))
@@ -146,9 +160,11 @@ def forward_backward(
                 recipe.loss,
                 generators(recipe.seed, step, batch["places"][mine].tolist()),
                 whole,
+                Apart(here, drawn) if drawn.classes else None,
             )
             engine.backward(losses["loss"])
-        found += torch.stack([losses[name].detach().cpu() for name in PARTS])
+        found[: len(PARTS)] += torch.stack([losses[name].detach().cpu() for name in PARTS])
+        found[-1] += losses["loss_apart"].cpu() if "loss_apart" in losses else 0.0
     return [float(value) for value in found]
 
 
@@ -168,11 +184,10 @@ def not_finite(
 ) -> None:
     """Keep what there is to know of a step whose loss or gradient is not finite; CloudsError unless it is skipped."""
     samples = [name for theirs in engine.gather(names) for name in theirs]
-    path = run / "not-finite" / f"{stage}-{step:06d}.json"
+    path = run / NOT_FINITE / f"{stage}-{step:06d}.json"
     what = f"{stage} step {step}: loss {loss} with gradient norm {norm}; "
     if engine.main:
-        told = {"stage": stage, "step": step, "loss": str(loss), "gradient_norm": str(norm), "samples": samples}
-        write_json(path, told)
+        write_record(path, NotFinite(stage=stage, step=step, loss=str(loss), gradient_norm=str(norm), samples=samples))
         if engine.settings.on_nonfinite == "skip":
             say(f"{what}this step is skipped; its files stand in {path}")
     if engine.settings.on_nonfinite == "abort":

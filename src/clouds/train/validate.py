@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from clouds.config.recipe import Recipe
+from clouds.config.runs import BEST, MODELS
 from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
@@ -43,7 +44,7 @@ class Validation:
             predictor = Predictor(model.eval())
             predictor.inference = self.inference
             for score in evaluate(predictor, [*self.sources, *self.targets], f"after step {progress.step}"):
-                scores[f"val/{score.row['name']}"] = score.row["miou"]
+                scores[f"val/{score.row.name}"] = score.row.miou or 0.0
             model.train(training)
             if self.sources:
                 scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
@@ -92,8 +93,8 @@ def _few(domains: list[Domain], most: int) -> list[Domain]:
 
 def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:
     """Write a stage's model: as it ended, or the best on the source's validation split if the recipe chooses that."""
-    best = out / "best" / stage
+    best = out / BEST / stage
     chosen = load_model(best) if recipe.train.choose == "best" and has_model(best) else model
     if engine.main:
-        save_model(chosen, out / ("model" if stage == "joint" else stage))
+        save_model(chosen, out / MODELS[stage])
     engine.wait()

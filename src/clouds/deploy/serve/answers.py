@@ -1,7 +1,6 @@
 """What was found in an image, as a client asked for it: PNG of train ids, PNG overlay, or JSON."""
 
 from base64 import b64encode
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clouds.data.images import encode_image
 from clouds.deploy.serve.batching import Done, Served
 from clouds.predict.result import PICTURES, Result
+from clouds.report.templating import css
 
 Format = Literal["labels", "overlay", "json"]
 
@@ -60,11 +60,6 @@ class Found(BaseModel):
     maps: Maps | None = None
 
 
-def hex_color(color: Iterable[int]) -> str:
-    """RGB, each 0..255 -> "#rrggbb"."""
-    return "#{:02x}{:02x}{:02x}".format(*(int(part) for part in color))
-
-
 def overlay(result: Result, opacity: float) -> NDArray[np.uint8]:
     """``Result.overlay``, a block of rows at a time."""
     mixed = np.empty_like(result.image)
@@ -83,7 +78,7 @@ def found(model: Served, done: Done, maps: bool) -> Found:
         ClassFound(
             id=i,
             name=name,
-            color=hex_color(model.colors[i]),
+            color=css(model.colors[i]),
             share=round(float(pixels[i] / labels.size), 6),
             confidence=round(float(sums[i] / pixels[i]), 4) if pixels[i] else None,
         )

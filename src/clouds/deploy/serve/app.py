@@ -16,13 +16,14 @@ from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from clouds.deploy.serve.answers import Format, Found, Wish, answer, hex_color
+from clouds.deploy.serve.answers import Format, Found, Wish, answer
 from clouds.deploy.serve.batching import Batcher, Done, Served, Warmth
 from clouds.deploy.serve.counters import Counters, Counting
 from clouds.deploy.serve.headers import HeadAsGet, preferred
 from clouds.deploy.serve.limits import Refused, Room, Service, check_type, decode, image_of, pixel_count, read_body
 from clouds.deploy.serve.page import page
 from clouds.deploy.serve.problems import answer_in_json, problems
+from clouds.report.templating import css
 
 T = TypeVar("T")
 
@@ -226,7 +227,7 @@ def names(models: Sequence[Served], service: Service) -> Names:
         ModelNames(
             name=model.name,
             classes=[
-                ClassName(id=i, name=name, color=hex_color(model.colors[i])) for i, name in enumerate(model.classes)
+                ClassName(id=i, name=name, color=css(model.colors[i])) for i, name in enumerate(model.classes)
             ],
         )
         for model in models

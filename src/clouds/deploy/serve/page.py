@@ -1,30 +1,26 @@
 """The web page: one HTML document that refers to nothing outside, and the policy that holds it to that."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 
 import jinja2
 
-from clouds.deploy.serve.answers import hex_color
 from clouds.deploy.serve.batching import Served
 from clouds.deploy.serve.limits import Service
+from clouds.report.templating import content_hash, css, environment
 
 POLICY = (
-    "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src 'self' blob: data:; "
+    "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src 'self' blob: data:; "
     "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
 def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str]]:
     """-> (HTML, headers to send with it)."""
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("clouds.deploy.serve"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    templates = environment("clouds.deploy.serve")
     parts = {name: _source(templates, f"serve.{ending}") for name, ending in (("script", "js"), ("style", "css"))}
     told = {
         "models": [
-            {"name": each.name, "classes": list(each.classes), "colors": [hex_color(c) for c in each.colors]}
+            {"name": each.name, "classes": list(each.classes), "colors": [css(c) for c in each.colors]}
             for each in models
         ],
         "max_bytes": service.max_bytes,
@@ -32,7 +28,7 @@ def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str
         "token": service.token is not None,
     }
     html = templates.get_template("serve.html.j2").render(told=told, **parts)
-    hashes = {name: base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for name, part in parts.items()}
+    hashes = {name: content_hash(part) for name, part in parts.items()}
     headers = {"Content-Security-Policy": POLICY.format(**hashes), "Referrer-Policy": "no-referrer"}
     return html, {**headers, "Cache-Control": "no-cache"}
 

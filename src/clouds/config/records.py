@@ -1,0 +1,374 @@
+"""What the files of a run hold: the records that writers build are the very ones that readers read.
+
+A writer fills in what it knows and ``as_json`` gives exactly that: what it left out stays out of the file. A reader
+gets defaults for what an older run does not hold, and what a file holds beyond its record is ignored. ``runs`` has the
+names of the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from clouds.base.files import write_json, write_text
+from clouds.errors import DataError
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = dict[str, Positive]  # by part of a run: prompts, images, regions, source, restyle, warmup, joint, scoring
+
+
+class Record(BaseModel):
+    """A row or a file; never changed once it is built."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Change(Record):
+    """Settings that a run goes on with in place of others: what they were, by key."""
+
+    commit: str | None = None
+    was: dict[str, Any] = {}
+
+
+class Provenance(Record):
+    """`recipe.yaml`: what was asked for, where and with what."""
+
+    changes: list[Change] = []
+    recipe: str = ""
+    seed: int | None = None
+    commit: str | None = None
+    versions: dict[str, str] = {}
+    hardware: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
+class Prompt(Record):
+    """A line of `prompts.jsonl`: the sentence, what it speaks of, who wrote it in which round.
+
+    ``filled``: by the grammar, in another writer's place. ``recipe``: a hash of the settings that asked for it.
+    """
+
+    prompt: str
+    attributes: Mapping[str, list[str] | str] = {}
+    classes: list[str] = []
+    model: str | None = None
+    revision: str | None = None
+    round: int = 0
+    filled: bool = False
+    writer: str | None = None
+    seed: int | None = None
+    recipe: str | None = None
+
+
+class Drawn(Record):
+    """A line of `generated/metadata.jsonl`: an image, how it was drawn, and after an audit whether to keep it.
+
+    A generator of one's own may record more of its settings, which stay in the row.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    file_name: str
+    prompt: str = ""
+    seed: int | None = None
+    generator: str | None = None
+    revision: str | int | None = None
+    steps: int | None = None
+    guidance: int | float | None = None
+    size: list[int] | None = None  # height, width
+    restyle: dict[str, Any] | None = None
+    sha256: str | None = None
+    keep: bool | None = None
+    why: str | list[str] | None = None
+
+    @field_validator("file_name")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        path = PurePosixPath(name)
+        if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+            raise ValueError("expected a path inside the generated folder")
+        return name
+
+    @property
+    def reason(self) -> str:
+        """Why the audit dropped it, as one text."""
+        return ", ".join(self.why) if isinstance(self.why, list) else self.why or ""
+
+
+class RestyledImage(Record):
+    """A line of `restyled/metadata.jsonl`: a source image in another style. ``source_bytes`` tells another file of its
+    name, ``index`` is its place among all source images."""
+
+    file_name: str
+    source: str
+    source_bytes: Count | None
+    index: Count
+    variant: Count
+    seed: int
+
+
+class Step(Record):
+    """A line of `metrics.jsonl`: means over the last steps; any number may be absent.
+
+    ``generated_loss`` is the loss of the generated images alone. Beside the fields there are shares of each class
+    (``kept/road``, ``changed/road``, ``ignored/road``) and scores of validation (``val/DOMAIN``).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    stage: str
+    step: int
+    loss: float | None = None
+    loss_ce: float | None = None
+    loss_mask: float | None = None
+    loss_dice: float | None = None
+    generated_loss: float | None = None
+    lr: float | None = None
+    gradient_norm: float | None = None
+    teacher_confidence: float | None = None
+    decided: float | None = None
+    changed: float | None = None
+    components: float | None = None
+    bad_files: float | None = None
+    val_miou: float | None = None
+    seconds: float | None = None
+
+
+class NotFinite(Record):
+    """`not-finite/STAGE-STEP.json`: a step whose loss or gradient is not finite, both as text, and its samples."""
+
+    stage: str
+    step: int
+    loss: str
+    gradient_norm: str
+    samples: list[str]
+
+
+class Fate(Record):
+    """What became of the pixels that the teacher gave one class: shares, and its mean confidence in them."""
+
+    pixels: Count
+    kept: Share
+    changed: Share
+    ignored: Share
+    confidence: Share
+
+
+class WorkSummary(Record):
+    """`work.json`: what each role did in joint training. Its counts stand in `results.json` too."""
+
+    prompts_written: Count = 0
+    images_drawn: Count = 0
+    images_trained_on: Count = 0
+    pseudo_labels_made: Count = 0
+    components_refined: Count = 0
+    pixels_seen: Count = 0
+    pixels_decided: Count = 0
+    pixels_changed: Count = 0
+    masks_rejected: Count = 0
+    classes: dict[str, Fate] = {}
+
+
+Points = list[tuple[int, list[tuple[Finite, Finite]]]]  # `pseudo/*/points.json`: (class, its points as x, y), by piece
+
+
+class DomainScore(Record):
+    """What one model scored on one domain; ``seconds`` it took. A class that the domain never shows is null."""
+
+    name: str
+    images: Count
+    label_set: str
+    miou: Share | None
+    ci95: tuple[Share, Share] | None = None
+    fwiou: Share | None = None
+    accuracy: Share | None = None
+    boundary_iou: Share | None = None
+    ece: Share | None = None
+    seconds: Positive | None = None
+    iou: dict[str, Share | None] = {}
+
+
+class Missing(Record):
+    """A domain that was asked for and could not be scored."""
+
+    name: str
+    why: str = ""
+
+
+class Results(Record):
+    """`results.json` and `results-warmup.json`. ``seconds``: what each part of the run took, over all sessions."""
+
+    model: str = ""
+    commit: str | None = None
+    seed: int | None = None
+    protocol: dict[str, Any] = {}
+    backends: dict[str, str] = {}
+    domains: list[DomainScore] = []
+    missing: list[Missing] = []
+    mean_miou: Share | None = None
+    work: dict[str, int | Finite] = {}
+    seconds: Seconds = {}
+    peak_memory_gb: Finite | None = None
+
+
+class Spent(Record):
+    """`seconds.json`: what each part of the run took so far, over all sessions."""
+
+    seconds: Seconds = {}
+
+
+class Calibration(Record):
+    """Pixels, their summed confidence and how many of them are right, by equal bins of confidence from 0 to 1."""
+
+    pixels: list[Positive]
+    confidence: list[Positive]
+    correct: list[Positive]
+
+    @model_validator(mode="after")
+    def _even(self) -> Calibration:
+        if len({len(self.pixels), len(self.confidence), len(self.correct)}) != 1:
+            raise ValueError("expected pixels, confidence and correct to have the same number of bins")
+        return self
+
+
+class ImageScore(Record):
+    """An image of a domain; no score where nothing in it is labelled."""
+
+    name: str
+    miou: Share | None = None
+    accuracy: Share | None = None
+
+
+class Confusion(Record):
+    """Pixels of one domain: rows are the truth, columns the prediction. Old runs hold no more than that."""
+
+    label_set: str
+    classes: list[str]
+    confusion: list[list[Count]]
+    calibration: Calibration | None = None
+    per_image: list[ImageScore] = []
+
+    @model_validator(mode="after")
+    def _square(self) -> Confusion:
+        sizes = {len(self.confusion), *(len(row) for row in self.confusion)}
+        if sizes != {len(self.classes)}:
+            raise ValueError(f"expected {len(self.classes)} rows and columns, one a class")
+        return self
+
+
+class Evaluation(Record):
+    """`evaluation/warmup.json` and `evaluation/joint.json`."""
+
+    domains: dict[str, Confusion] = {}
+
+
+class Example(Record):
+    """`example.json` beside an example's pictures: which image it is and what each model scored on it."""
+
+    name: str = ""
+    warmup: Share | None = None
+    joint: Share | None = None
+
+
+class BothResults(Record):
+    """The results of a finished run of a sweep."""
+
+    warmup: Results | None = None
+    joint: Results | None = None
+
+
+class SweepJob(Record):
+    """A run of a sweep, a row of `sweep.json`: the settings that make it differ from the recipe, and what came of it.
+
+    `job.json` in the run's folder holds the same but for ``run`` and ``results``. ``seconds``: of all attempts.
+    """
+
+    name: str
+    settings: dict[str, Any] = {}
+    seed: int | None = None
+    run: str | None = None
+    state: str = ""
+    error: str | None = None
+    seconds: Positive = 0.0
+    results: BothResults | None = None
+
+
+class Sweep(Record):
+    """`sweep.json`."""
+
+    recipe: str = ""
+    keys: list[str] = []
+    seeds: list[int] = []
+    jobs: list[SweepJob]
+
+
+R = TypeVar("R", bound=Record)
+V = TypeVar("V")
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """A record as plain data: what its writer filled in, in the order of the fields."""
+    return record.model_dump(mode="json", exclude_unset=True)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record's file, JSON or YAML by its name, whole or not at all."""
+    if path.suffix == ".yaml":
+        write_text(path, yaml.safe_dump(as_json(record), sort_keys=False))
+    else:
+        write_json(path, as_json(record))
+
+
+def read_record(path: Path, kind: type[R]) -> R | None:
+    """A record's file, JSON or YAML by its name; None where there is none, DataError where it is damaged."""
+    if path.suffix == ".yaml":
+        return _read(path, lambda data: kind.model_validate(yaml.safe_load(data)))
+    return _read(path, kind.model_validate_json)
+
+
+def read_rows(path: Path, kind: type[R], grows: bool = False) -> list[R]:
+    """A JSON-lines file; of one that grows as the run works, a last line that a kill cut short is no damage."""
+    lines = _read(path, lambda data: data.split(b"\n")) or []
+    if grows:
+        lines = lines[:-1]  # nothing, or what a kill left without its newline
+    return [row for number, line in enumerate(lines, 1) if line.strip()
+            for row in [_checked(f"{path}, line {number}", kind.model_validate_json, line)]]  # fmt: skip
+
+
+def read_points(path: Path, classes: int) -> Points:
+    """The points that prompted the refinement; none where the file is missing, DataError for a class that is none."""
+    found = _read(path, TypeAdapter(Points).validate_json) or []
+    for class_, _ in found:
+        if not 0 <= class_ < classes:
+            raise DataError(f"{path}: damaged: class {class_}; expected 0 to {classes - 1}")
+    return found
+
+
+def _read(path: Path, parse: Callable[[bytes], V]) -> V | None:
+    """The parsed file, None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return _checked(str(path), parse, data)
+
+
+def _checked(where: str, parse: Callable[[bytes], V], data: bytes) -> V:
+    """Parse, or say which file is damaged and how."""
+    try:
+        return parse(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{where}: damaged: {place + ': ' if place else ''}{first['msg']}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error

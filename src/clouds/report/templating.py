@@ -1,0 +1,114 @@
+"""Templates and how they print: one Jinja environment for every page, numbers and colours as people read them."""
+
+from __future__ import annotations
+
+import base64
+import colorsys
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from clouds.base.files import whole_file
+from clouds.data.classes import COLORS, NAMES
+from clouds.data.labels import LABEL_SETS, Color
+
+MODEL_NAMES = {"joint": "Joint model", "warmup": "Warm-up model"}  # the order on the pages
+
+
+@cache
+def environment(package: str = "clouds.report") -> jinja2.Environment:
+    """The templates of a package, compiled once; what they print is escaped unless their name ends in ``.md.j2``."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader(package),
+        autoescape=lambda name: not (name or "").endswith(".md.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(percent=percent, signed=signed, tone=tone, count=count, duration=duration, yaml=_yaml)
+    return made
+
+
+def write_page(target: Path, template: str, **values: Any) -> Path:
+    """Fill in a template and write it, whole or not at all; returns the absolute path."""
+    page = environment().get_template(template).render(**values).encode("utf-8", "replace")  # half a surrogate pair
+    with whole_file(target.absolute()) as temporary:
+        temporary.write_bytes(page)
+    return target.absolute()
+
+
+def content_hash(text: str) -> str:
+    """A script or style as a content security policy names it, so that a page runs this one and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share 0..1 as a number of per cent, without the sign: 0.3127 -> 31.3."""
+    return "–" if share is None else f"{100 * share:.{digits}f}"
+
+
+def gain(before: float | None, after: float | None) -> float | None:
+    """The difference; None where one of the two is not known."""
+    return None if before is None or after is None else after - before
+
+
+def signed(share: float | None) -> str:
+    """A difference of shares in points, with its sign: -0.021 -> −2.1 (a true minus)."""
+    if share is None:
+        return "–"
+    text = f"{100 * share:+.1f}".replace("-", "−")
+    return "±0.0" if text[1:] == "0.0" else text
+
+
+def tone(share: float | None) -> str:
+    """The CSS class of a difference, by what its printed form says."""
+    return {"+": "up", "−": "down"}.get(signed(share)[0], "same")
+
+
+def count(number: float) -> str:
+    """A count for people: 12,430 or 3.1 M."""
+    if abs(number) >= 1e6:
+        return f"{number / 1e6:,.1f} M"
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def setting(value: object) -> str:
+    """A setting as a recipe writes it: none, true, 0.1."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _yaml(value: object) -> str:
+    """Nested settings as readable text."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100).rstrip()
+
+
+def css(color: Sequence[int]) -> str:
+    """A colour as CSS writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*map(int, color))
+
+
+def apart(k: int) -> Color:
+    """The k-th of colours that differ: hues go on by the golden ratio, so that neighbours lie far apart."""
+    red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.45 + 0.2 * (k % 3), 0.9 - 0.3 * (k % 2))
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def palette(label_set: str, names: Sequence[str] = ()) -> tuple[Sequence[str], Sequence[Color]]:
+    """Classes and colours of a label set; a user's own classes get Cityscapes' colours by name, or some that differ."""
+    if label_set in LABEL_SETS:
+        return LABEL_SETS[label_set].classes, LABEL_SETS[label_set].colors
+    known = dict(zip(NAMES, COLORS, strict=True))
+    return names, [known.get(name, apart(k)) for k, name in enumerate(names)]
