@@ -75,7 +75,7 @@ def refine_files(
     }
     check_options(**options)
     check_second_pass(segmenter, second_pass)
-    if segmenter.startswith("sam3-text/"):
+    if "points" not in takes(segmenter):
         raise UsageError(f"--segmenter: {segmenter} takes class names and no points; use sam3/MODEL")
     check_segmenter(segmenter, revision, fetch=True)
     usable_device(device, "--device")

@@ -6,7 +6,6 @@ on its size in the last bits, which is why batches are fixed by whoever asks.
 """
 
 import hashlib
-import importlib.util
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,9 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Diffusion, Generate
 from clouds.errors import BackendError, UsageError, cause
 
+BACKEND = Backend(
+    "generator", "diffusers/HUB_ID_OR_PATH", "{model} (diffusers)", needs=("diffusers",),
+    install="pip install 'clouds[generate]'",
+)  # fmt: skip
 INDEX = "model_index.json"
 
 
@@ -28,15 +32,14 @@ class Pipeline:
     task = "a text-to-image"
 
     def __init__(self, name: str, settings: Diffusion, group: str, key: str) -> None:
-        """``settings`` are those at ``group`` of the recipe, ``key`` is the one of the name."""
+        """``settings`` are those at ``group`` of the recipe, ``key`` is the one of the name, ``diffusers/MODEL``."""
+        name = name.partition("/")[2]
         self.name, self.options, self.group, self.key = name, settings, group, f"{group}.{key}"
         self.folder = Path(name).expanduser()
         if not self.folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
             raise UsageError(f"{self.key}: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
-        if importlib.util.find_spec("diffusers") is None:
-            raise BackendError(f"{self.key} needs the package diffusers. Install it: pip install 'clouds[generate]'")
 
     def _told(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
@@ -152,8 +155,8 @@ class Pipeline:
 class DiffusersGenerator(Pipeline):
     """Prompts in, pictures out."""
 
-    def __init__(self, name: str, settings: Generate) -> None:
-        super().__init__(name, settings, "generate", "generator")
+    def __init__(self, settings: Generate) -> None:
+        super().__init__(settings.generator, settings, "generate", "generator")
         self.settings = settings
         if any(side % 8 for side in settings.size):
             raise UsageError(f"generate.size: got {list(settings.size)}; a pipeline draws multiples of 8 pixels")
@@ -172,3 +175,6 @@ class DiffusersGenerator(Pipeline):
                 "choose a size it can draw (a multiple of 8, of 16 for some)"
             )
         return list(images)
+
+
+build = DiffusersGenerator

@@ -9,10 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Restyle
 from clouds.foundation.generators.diffusers import Pipeline
-from clouds.foundation.restylers.pixels import DIFFUSERS, Image, Style, at_most, resized
+from clouds.foundation.restyler import Image, Style
+from clouds.foundation.restylers.pixels import at_most, resized
 
+BACKEND = Backend(
+    "restyler", "diffusers/HUB_ID_OR_PATH", "{model} (diffusers)", needs=("diffusers",),
+    install="pip install 'clouds[generate]'", takes=("prompt",),
+)  # fmt: skip
 STEP = 16  # sides are brought to multiples of it: enough for the pipelines there are
 
 
@@ -23,7 +29,7 @@ class DiffusersRestyler(Pipeline):
     takes: Literal["image", "prompt"] = "prompt"
 
     def __init__(self, settings: Restyle, key: str) -> None:
-        super().__init__(settings.backend.removeprefix(DIFFUSERS), settings, key, "backend")
+        super().__init__(settings.backend, settings, key, "backend")
         self.settings = settings
 
     @cached_property
@@ -41,3 +47,6 @@ class DiffusersRestyler(Pipeline):
         if drawn.shape != given.shape:
             raise ValueError(f"{self.name}: was given images of {given.shape}, gave {drawn.shape}")
         return [resized(after, *before.shape[:2]) for after, before in zip(drawn, images, strict=True)]
+
+
+build = DiffusersRestyler

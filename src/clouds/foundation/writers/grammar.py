@@ -1,11 +1,20 @@
-"""grammar."""
+"""The embedded prompt writer: a grammar over the words that the street renderer knows."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from clouds.config.backends import Backend
 from clouds.errors import UsageError
 from clouds.streets import VOCABULARY
+
+BACKEND = Backend(
+    "writer",
+    "grammar",
+    "grammar",
+    stand_in="sentences from a grammar; embedded default, not a language model",
+    better="a chat model: prompts.writer=transformers/ORGANISATION/NAME, or openai/MODEL with prompts.base_url",
+)
 
 
 class Grammar:
@@ -29,6 +38,11 @@ class Grammar:
             scene = " ".join(decks[attribute].draw() for attribute in ("place", "weather", "light"))
             prompts[f"A photo of {scene}{season}, {actors}{extra}."] = None
         raise UsageError(f"prompts.count: the grammar could not write {n} different prompts; ask for fewer")
+
+
+def build(*_: object) -> Grammar:
+    """It has no settings."""
+    return Grammar()
 
 
 class _Deck:

@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from clouds.base.progress import say
+from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
+from clouds.foundation.weights import unreachable
 from clouds.foundation.writers.conversation import conversation
 
+BACKEND = Backend("writer", "openai/MODEL", "{model} (as its server calls it)")
 KEYS = ("CLOUDS_API_KEY", "OPENAI_API_KEY")
 SCENES_PER_ANSWER = 10
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # the server may answer the same request later
@@ -106,6 +109,23 @@ class Server:
     def _clean(self, text: str) -> str:
         """A server's words without the key, which it may quote."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def build(settings: Prompts, device: str = "cpu") -> Server:
+    """The server that the settings name; UsageError for a key that cannot be."""
+    del device
+    return Server(settings)
+
+
+check = build
+
+
+def place(name: str, source: str | None, revision: str | None) -> None:
+    """Nothing is here; BackendError unless the server at the address ``source`` answers, UsageError as ``build``."""
+    del name, revision
+    _key()
+    if problem := unreachable(str(source)):
+        raise BackendError(f"prompts.base_url: {source} does not answer ({problem}); start it")
 
 
 class _TryAgainError(Exception):

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clouds.base.files import decode
+from clouds.config.backends import Backend
+from clouds.config.recipe import Prompts
 from clouds.errors import DataError, UsageError
+
+BACKEND = Backend("writer", "file/PATH", "text file {file}")
 
 
 class TextFile:
@@ -30,3 +34,18 @@ class TextFile:
         return self.lines
 
 
+
+
+def build(settings: Prompts, device: str = "cpu") -> TextFile:
+    """The file that the settings name."""
+    del device
+    return TextFile(settings.writer.partition("/")[2])
+
+
+def place(name: str, source: str | None, revision: str | None) -> Path:
+    """The file; raises as ``TextFile``."""
+    del source, revision
+    return TextFile(name.partition("/")[2]).path
+
+
+check = build
