@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from clouds.foundation.backbones.packaged import efficientnet_lite0
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from clouds.data.batches.batches import Batches, batches
 from clouds.data.classes import COLORS, IGNORE, NAMES
-from clouds.foundation.backbones.packaged import efficientnet_lite0
 
 MEAN, STD = 127.0, 128.0
 SMP = {"unet": "Unet", "deeplabv3+": "DeepLabV3Plus", "fpn": "FPN", "segformer": "Segformer"}

@@ -17,10 +17,10 @@ from clouds.check.dry_run import dry_run
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.backbone import build_vision
-from clouds.foundation.generator import StreetsGenerator
+from clouds.foundation.embeddings import Cached
+from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import load_segmenter, segmenter_identity
-from clouds.foundation.segmenters.embeddings import Cached
 from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.generate.images import draw
 from clouds.model.folder import load_model, save_model

@@ -12,8 +12,8 @@ from clouds.base.shards import Shard
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate
 from clouds.errors import BackendError, UsageError
-from clouds.foundation import backend_name
 from clouds.foundation.generator import build_generator
+from clouds.foundation.registry import backend_name
 from clouds.generate.images import draw
 from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline

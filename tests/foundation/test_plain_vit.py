@@ -13,11 +13,10 @@ import tiny_vit
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation import backend_name
 from clouds.foundation.backbone import STRIDES, build_text, build_vision
 from clouds.foundation.backbones import sources
 from clouds.foundation.backbones.timm_vit import PlainVit
-from clouds.foundation.registry import backends
+from clouds.foundation.registry import backend_name, backends
 from clouds.model import vocabulary
 from clouds.model.build import build_model
 from clouds.model.folder import load_model, save_model

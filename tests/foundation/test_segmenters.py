@@ -12,10 +12,12 @@ from numpy.testing import assert_allclose
 import tiny
 import tiny_sam
 from clouds import pipeline
+from clouds.config.backends import names
 from clouds.config.recipe import SelfTrain
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation import SAM_FAMILIES, backend_name
-from clouds.foundation.segmenter import SEGMENTERS, check_segmenter, load_segmenter
+from clouds.foundation.registry import backend_name
+from clouds.foundation.segmenter import check_segmenter, load_segmenter
+from clouds.foundation.segmenters.families import MODEL_TYPES
 from clouds.foundation.segmenters.sam import FAMILIES, quiet
 from clouds.testing import SegmenterContract
 from clouds.testing.segmenters import asked as prompts
@@ -263,9 +265,9 @@ def test_without_the_hub_the_wanted_weights_are_named():
 
 
 def test_recipes_know_the_same_names(tmp_path):
-    assert set(SAM_FAMILIES) == {*FAMILIES, "mobile-sam", "sam3-text"}
+    assert set(MODEL_TYPES) == {*FAMILIES, "sam3-text"}
     accepted = get_type_hints(SelfTrain, include_extras=True)["segmenter"].__metadata__[0].func
-    for name in SEGMENTERS:
+    for name in names("segmenter"):
         assert accepted(name) == name
     with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected superpixels or mobile-sam/MODEL or sam"):
         tiny.recipe("selftrain.segmenter=sam22/x")

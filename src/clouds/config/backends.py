@@ -28,7 +28,7 @@ class Backend:
     better: str | None = None  # what the paper or its field uses instead
     needs: tuple[str, ...] = ()  # modules beyond the plain installation
     install: str | None = None  # how to have them
-    files: tuple[str, str, str] | None = None  # weights inside a package: the package, the path in it, its distribution
+    files: tuple[str, ...] = ()  # weights inside a package: the package, the path in it, its distribution
     takes: tuple[str, ...] = ()  # a segmenter: points, masks, names; a restyler: image or prompt
     build: str = "build"  # the function of the file that makes it
     module: str = ""  # the file as an import path, filled in here
@@ -39,17 +39,17 @@ class Backend:
 
 
 @cache
-def backends() -> tuple[Backend, ...]:
+def rows() -> tuple[Backend, ...]:
     """All rows: stand-ins first, then what has one name, then what has models of its own."""
-    rows = []
+    found = []
     for path in sorted(FOUNDATION.glob("*/*.py")):
         for call in _calls(path):
             row = Backend(
                 *map(ast.literal_eval, call.args),
                 **{str(given.arg): ast.literal_eval(given.value) for given in call.keywords},
             )
-            rows.append(replace(row, module=f"clouds.foundation.{path.parent.name}.{path.stem}"))
-    return tuple(sorted(rows, key=lambda row: (row.stand_in is None, "/" in row.name)))
+            found.append(replace(row, module=f"clouds.foundation.{path.parent.name}.{path.stem}"))
+    return tuple(sorted(found, key=lambda row: (row.stand_in is None, "/" in row.name)))
 
 
 def _calls(path: Path) -> list[ast.Call]:
@@ -60,14 +60,14 @@ def _calls(path: Path) -> list[ast.Call]:
 
 def names(role: str) -> tuple[str, ...]:
     """What a recipe may say for ``role``."""
-    return tuple(row.name for row in backends() if row.role == role)
+    return tuple(row.name for row in rows() if row.role == role)
 
 
 def find(name: str, *roles: str) -> Backend | None:
     """The row that ``name`` of a recipe means, of one of ``roles`` (any if none is given)."""
     kind, slash, model = name.partition("/")
-    found = (row for row in backends() if row.kind == kind and (row.role in roles or not roles))
-    return next((row for row in found if "/" in row.name and model.strip() or row.name == name and not slash), None)
+    found = (row for row in rows() if row.kind == kind and (row.role in roles or not roles))
+    return next((row for row in found if ("/" in row.name and model.strip()) or (row.name == name and not slash)), None)
 
 
 def takes(name: str) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class SelfTrain(Settings):
     """The chance that half of a source image's classes are pasted onto a generated image."""
 
     def faults(self) -> list[str]:
-        kind, found = self.segmenter.partition("/")[0], []
+        found = []
         if "points" not in takes(self.segmenter) and self.refinement != "regions":
             found.append(
                 f"segmenter: got {self.segmenter!r}; it takes class names and no points, so it needs "

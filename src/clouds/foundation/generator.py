@@ -14,8 +14,6 @@ from clouds.config.plugins import is_plugged, make
 from clouds.config.recipe import Generate
 from clouds.foundation.registry import builder, check
 
-KEY = "generate.generator"
-
 
 class ImageGenerator(Protocol):
     """Draws one image per prompt; an image depends on its prompt, its seed and ``record`` only.
@@ -35,7 +33,7 @@ class ImageGenerator(Protocol):
 
 def check_generator(name: str) -> None:
     """Raises UsageError for a name that no generator has; loads nothing."""
-    check("generator", name, KEY)
+    check("generator", name)
 
 
 def build_generator(settings: Generate) -> ImageGenerator:
@@ -45,5 +43,5 @@ def build_generator(settings: Generate) -> ImageGenerator:
     """
     name = settings.generator
     own = is_plugged(name)
-    generator: ImageGenerator = make(name, KEY, settings) if own else builder("generator", name, KEY)(settings)
-    return generator
+    made: ImageGenerator = make(name, "generate.generator", settings) if own else builder("generator", name)(settings)
+    return made

@@ -10,11 +10,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clouds.config.backends import Backend, backends, find, names
+from clouds.config.backends import Backend, find, names, rows
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.config.recipe import Recipe
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.weights import did_you_mean, package_file
+
+KEYS = {  # role of a row -> the setting that names its backend
+    "vision": "model.vision",
+    "text": "model.text",
+    "writer": "prompts.writer",
+    "generator": "generate.generator",
+    "segmenter": "selftrain.segmenter",
+    "restyler": "generate.restyle.backend",
+}
 
 
 class Role(NamedTuple):
@@ -36,17 +45,17 @@ ROLES = {  # as results call them
 
 
 class Chosen(NamedTuple):
-    """The backend that a recipe takes for a role: ``kind`` is the row's role, ``key`` where the recipe names it."""
+    """The backend that a recipe takes for a role; ``role`` is that of its row, ``key`` another than that of KEYS."""
 
-    kind: str
-    key: str
+    role: str
     name: str
     source: str | None = None
     revision: str | None = None
+    key: str = ""
 
     @property
     def label(self) -> str:
-        weights = self.revision if self.kind == "segmenter" else self.source or default_weights(self.name)
+        weights = self.revision if self.role == "segmenter" else self.source or default_weights(self.name)
         return backend_name(self.name, weights)
 
     def place(self) -> Path | str | None:
@@ -58,66 +67,52 @@ def cast(recipe: Recipe) -> dict[str, Chosen]:
     model, prompts, generate, selftrain = recipe.model, recipe.prompts, recipe.generate, recipe.selftrain
     given = (model.weights, model.revision) if model.text == model.vision else (None, None)
     found = {
-        "vision": Chosen("vision", "model.vision", model.vision, model.weights, model.revision),
-        "text": Chosen("text", "model.text", model.text, *given),
-        "prompts": Chosen("writer", "prompts.writer", prompts.writer, prompts.base_url, prompts.revision),
-        "images": Chosen("generator", "generate.generator", generate.generator, None, generate.revision),
-        "segmenter": Chosen(
-            "segmenter", "selftrain.segmenter", selftrain.segmenter, None, selftrain.segmenter_revision
-        ),
+        "vision": Chosen("vision", model.vision, model.weights, model.revision),
+        "text": Chosen("text", model.text, *given),
+        "prompts": Chosen("writer", prompts.writer, prompts.base_url, prompts.revision),
+        "images": Chosen("generator", generate.generator, None, generate.revision),
+        "segmenter": Chosen("segmenter", selftrain.segmenter, None, selftrain.segmenter_revision),
     }
-    for role, key, look in (
-        ("restyled images", "generate.restyle", generate.restyle), ("restyled source", "data.restyle", recipe.data.restyle)
-    ):  # fmt: skip
-        if look:
-            found[role] = Chosen("restyler", f"{key}.backend", look.backend, None, look.revision)
+    if look := generate.restyle:
+        found["restyled images"] = Chosen("restyler", look.backend, None, look.revision)
+    if look := recipe.data.restyle:
+        found["restyled source"] = Chosen("restyler", look.backend, None, look.revision, "data.restyle.backend")
     return found
 
 
-def row_of(role: str, name: str, key: str) -> Backend:
+def backends(recipe: Recipe) -> dict[str, str]:
+    """What results call the backend of each role."""
+    return {role: chosen.label for role, chosen in cast(recipe).items()}
+
+
+def row_of(role: str, name: str, key: str = "") -> Backend:
     """The row of ``name``; UsageError naming ``key`` and what is allowed where there is none."""
     if row := find(name, role):
         return row
     allowed = (*names(role), *([OWN] if role != "restyler" else []))
-    kinds = {each.partition("/")[0] for each in allowed}
     kind, slash, model = name.partition("/")
-    raise UsageError(f"{key}: unknown {name!r}; {did_you_mean(kind, kinds, slash + model)}allowed: {', '.join(allowed)}")
+    hint = did_you_mean(kind, {each.partition("/")[0] for each in allowed}, slash + model)
+    raise UsageError(f"{key or KEYS[role]}: unknown {name!r}; {hint}allowed: {', '.join(allowed)}")
 
 
-def check(role: str, name: str, key: str) -> None:
+def check(role: str, name: str) -> None:
     """Raises UsageError unless ``name`` plays ``role``; loads nothing, but imports code of one's own."""
     if is_plugged(name):
-        plugged(name, key)
-    else:
-        row_of(role, name, key)
+        plugged(name, KEYS[role])
+    elif own := hook(role, name, "check"):
+        own(name, KEYS[role])
 
 
-def demand(row: Backend, key: str) -> None:
-    """Raises BackendError unless the modules that a backend needs are installed."""
-    missing = [module for module in row.needs if importlib.util.find_spec(module) is None]
-    if missing:
-        raise BackendError(
-            f"{key}: {row.kind} needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}, not installed "
-            f"here. Install it with: {row.install}"
-        )
-
-
-def hook(role: str, name: str, key: str, function: str) -> Callable[..., Any] | None:
-    """``function`` of the file that has the row of ``name``, None where it has none."""
-    found: Callable[..., Any] | None = getattr(import_module(row_of(role, name, key).module), function, None)
-    return found
-
-
-def builder(role: str, name: str, key: str) -> Callable[..., Any]:
+def builder(role: str, name: str, key: str = "") -> Callable[..., Any]:
     """What makes the backend ``name``; UsageError for an unknown one, BackendError where its package is missing."""
     row = row_of(role, name, key)
-    demand(row, key)
-    made: Callable[..., Any] = getattr(import_module(row.module), row.build)
+    _demand(row, key)
+    made: Callable[..., Any] = hook(role, name, row.build)
     return made
 
 
 def place(
-    role: str, key: str, name: str, source: str | None = None, revision: str | None = None
+    role: str, name: str, source: str | None = None, revision: str | None = None, key: str = ""
 ) -> Path | str | None:
     """Where a backend's files are: a path, a hub repository, None for what needs none.
 
@@ -125,19 +120,32 @@ def place(
     """
     row = None if is_plugged(name) else row_of(role, name, key)
     if revision is not None and (row is None or "/" not in row.name):
-        raise UsageError(f"{key}: got the revision {revision!r}, but {name} takes none; leave it out")
+        raise UsageError(f"{KEYS[role]}: got the revision {revision!r}, but {name} takes none; leave it out")
     if row is None:
-        plugged(name, key)
+        plugged(name, KEYS[role])
         return None
-    demand(row, key)
-    if own := hook(role, name, key, "place"):
+    _demand(row, key)
+    if own := hook(role, name, "place"):
         found: Path | str | None = own(name, source, revision)
         return found
-    if row.files:
-        return package_file(*row.files)
     model = name.partition("/")[2]
-    path = Path(model).expanduser()
-    return (path if path.exists() else model) if model else None
+    path = package_file(*row.files) if row.files else Path(model).expanduser()
+    return (path if path.exists() else model) if model or row.files else None
+
+
+def hook(role: str, name: str, attribute: str) -> Any:
+    """What the file that has the row of ``name`` calls ``attribute``, None where it has none."""
+    return getattr(import_module(row_of(role, name).module), attribute, None)
+
+
+def _demand(row: Backend, key: str) -> None:
+    """Raises BackendError unless the modules that a backend needs are installed."""
+    missing = [module for module in row.needs if importlib.util.find_spec(module) is None]
+    if missing:
+        raise BackendError(
+            f"{key or KEYS[row.role]}: {row.kind} needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}, "
+            f"not installed here. Install with: {row.install}"
+        )
 
 
 def default_weights(name: str) -> str | None:
@@ -176,4 +184,4 @@ def backend_name(name: str, weights: str | None = None) -> str:
 
 def stand_in(label: str | None) -> str | None:
     """What the backend that results call ``label`` is in honest words, where it stands in for another."""
-    return next((row.stand_in for row in backends() if row.stand_in and (label or "").startswith(row.label)), None)
+    return next((row.stand_in for row in rows() if row.stand_in and (label or "").startswith(row.label)), None)

@@ -11,8 +11,6 @@ from clouds.config.plugins import code_of, is_plugged, make
 from clouds.errors import UsageError
 from clouds.foundation.registry import backend_name, builder, hook, place
 
-KEY = "selftrain.segmenter"
-
 
 class PromptableSegmenter(Protocol):
     """Anything that turns points on an image into candidate masks.
@@ -61,9 +59,9 @@ def load_segmenter(
     segmenter_place(name, revision)
     made: PromptableSegmenter
     if is_plugged(name):
-        made = make(name, KEY, device)
+        made = make(name, "selftrain.segmenter", device)
     else:
-        made = builder("segmenter", name, KEY)(name, backend_name(name, revision), device, dtype, revision, second_pass)
+        made = builder("segmenter", name)(name, backend_name(name, revision), device, dtype, revision, second_pass)
     return made
 
 
@@ -77,7 +75,7 @@ def check_segmenter(name: str, revision: str | None = None, fetch: bool = False)
     """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
     BackendError, or DataError where words cannot be read for want of a tokenizer. Loads nothing."""
     segmenter_place(name, revision)
-    if fetch and not is_plugged(name) and (get := hook("segmenter", name, KEY, "fetch")):
+    if fetch and not is_plugged(name) and (get := hook("segmenter", name, "fetch")):
         get(name, revision)
 
 
@@ -89,4 +87,4 @@ def check_second_pass(name: str, second_pass: bool) -> None:
 
 def segmenter_place(name: str, revision: str | None = None) -> Path | str | None:
     """A local folder or checkpoint, a hub repository, or None for what needs no weights; else UsageError."""
-    return place("segmenter", KEY, name, None, revision)
+    return place("segmenter", name, None, revision)

@@ -69,8 +69,9 @@ def place_of(source: str, revision: str | None, tags: Mapping[str, str], what: s
     path = Path(source).expanduser()
     if not path.is_file():
         known = f"a tag of {what} ({', '.join(tags)})" if tags else f"no tag of {what} is published"
+        hint = did_you_mean(source, tags)
         raise UsageError(
-            f"model.weights: got {source!r}; {did_you_mean(source, tags)}expected {known}, {HUB}ORGANISATION/NAME, or the path of a file "
+            f"model.weights: got {source!r}; {hint}expected {known}, {HUB}ORGANISATION/NAME, or the path of a file "
             "that exists"
         )
     if revision is not None:

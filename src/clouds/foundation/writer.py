@@ -10,9 +10,7 @@ from typing import Protocol
 
 from clouds.config.plugins import is_plugged, make
 from clouds.config.recipe import Prompts
-from clouds.foundation.registry import builder, check, hook
-
-KEY = "prompts.writer"
+from clouds.foundation.registry import builder, check
 
 
 class PromptWriter(Protocol):
@@ -44,13 +42,10 @@ def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
     """
     name = settings.writer
     own = is_plugged(name)
-    writer: PromptWriter = make(name, KEY, settings) if own else builder("writer", name, KEY)(settings, device)
-    return writer
+    made: PromptWriter = make(name, "prompts.writer", settings) if own else builder("writer", name)(settings, device)
+    return made
 
 
 def check_writer(settings: Prompts) -> None:
     """What can be known before any work: raises UsageError for a file that is not there or a key that cannot be."""
-    name = settings.writer
-    check("writer", name, KEY)
-    if not is_plugged(name) and (further := hook("writer", name, KEY, "check")):
-        further(settings)
+    check("writer", settings.writer)

@@ -12,8 +12,7 @@ import yaml
 from clouds.base.files import read_json
 from clouds.data.layouts import DATASETS
 from clouds.errors import DataError, UsageError
-from clouds.foundation import backend_name
-from clouds.foundation.backbones.sources import default_weights
+from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.folder import CONFIG, model_folder
 from clouds.model.inference import protocol_text
 
