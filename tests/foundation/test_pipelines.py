@@ -135,7 +135,7 @@ def test_without_diffusers_the_extra_is_named_before_any_work(folders, tmp_path,
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "diffusers" else real(name))
     recipe = load_recipe("demo", [f"generate.generator=diffusers/{folders['sd']}", "generate.count=1"])
-    with pytest.raises(BackendError, match=r"generate\.generator needs the package diffusers\. .*clouds\[generate\]"):
+    with pytest.raises(BackendError, match=r"generate\.generator: diffusers needs the package .*clouds\[generate\]"):
         draw(recipe, PROMPTS, tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

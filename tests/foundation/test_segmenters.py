@@ -17,8 +17,8 @@ from clouds.config.recipe import SelfTrain
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.registry import backend_name
 from clouds.foundation.segmenter import check_segmenter, load_segmenter
-from clouds.foundation.segmenters.families import MODEL_TYPES
 from clouds.foundation.segmenters.sam import FAMILIES, quiet
+from clouds.foundation.segmenters.sam_folders import MODEL_TYPES
 from clouds.testing import SegmenterContract
 from clouds.testing.segmenters import asked as prompts
 from clouds.testing.segmenters import blocks as picture
@@ -235,14 +235,14 @@ def test_names_are_checked_without_loading_anything(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     sam = folders["sam"]
     for name, revision, said in (
-        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? use one of: superpixels"),
-        ("sam", None, "'sam' is not known; use one of"),
+        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? allowed: superpixels"),
+        ("sam", None, "selftrain.segmenter: unknown 'sam'; allowed: "),
         ("sam/vit", None, "expected sam/ORGANISATION/NAME of the hub, or sam/PATH of a folder that exists"),
         (f"sam/{tmp_path}/none", None, "expected sam/ORGANISATION/NAME of the hub"),
         (f"sam/{tmp_path}/empty", None, r"no readable config\.json there"),
         (f"sam2/{sam}", None, f"model_type 'sam'; expected one of sam2, sam2_video for sam2; use sam/{sam}"),
         (f"sam/{sam}", "main", "segmenter_revision: got 'main', but .* is local"),
-        ("superpixels", "main", "segmenter_revision: got 'main', but superpixels takes none"),
+        ("superpixels", "main", "segmenter: got the revision 'main', but superpixels takes none"),
     ):
         with pytest.raises(UsageError, match=said):
             check_segmenter(name, revision)

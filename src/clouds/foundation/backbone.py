@@ -103,7 +103,7 @@ def check_backends(vision: str, text: str, weights: str | None = None, revision:
     ``weights`` are the backbone's, and those of a text tower of the same name.
     """
     if "/" not in vision and (weights or revision):
-        raise UsageError(f"model.weights: got {weights!r}, but {vision} loads its own; leave it out")
+        raise UsageError(f"model.weights: got {weights!r}, but {vision} brings its own; leave it out")
     check_vision(vision)
     check_text(text)
     for name in dict.fromkeys((vision, text)):

