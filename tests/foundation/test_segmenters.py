@@ -141,7 +141,7 @@ def test_a_second_pass_hands_each_prompts_best_mask_on(segmenters, folders, fami
     frame, maps = embedding["frame"].tolist(), [embedding[str(i)] for i in range(len(embedding) - 2)]
     scale = np.float32([frame[1] / 83, frame[0] / 45])
     for i in range(6):
-        asked = {**once.family.told(maps), "input_points": torch.from_numpy(points[None, i : i + 1] * scale)}
+        asked = {**once.family.inputs(maps), "input_points": torch.from_numpy(points[None, i : i + 1] * scale)}
         with torch.no_grad():
             out = once.model(**asked, multimask_output=True)
             best = out.pred_masks[0, 0, out.iou_scores[0, 0].argmax()]

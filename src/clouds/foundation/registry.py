@@ -126,6 +126,7 @@ def place(
         plugged(name, KEYS[role])
         return None
     _demand(row, key)
+    check(role, name)
     if own := hook(role, name, "place"):
         found: Path | str | None = own(name, source, revision)
         return found

@@ -1,7 +1,7 @@
 """The promptable segmenter, SAM's role in the paper: points in, crisp masks out. The protocol, and backends by name."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -57,12 +57,14 @@ def load_segmenter(
     """
     check_second_pass(name, second_pass)
     segmenter_place(name, revision)
-    made: PromptableSegmenter
     if is_plugged(name):
         made = make(name, "selftrain.segmenter", device)
+    elif "/" in name:
+        shown = backend_name(name, revision)
+        made = builder("segmenter", name)(name, shown, device, dtype, revision, second_pass)
     else:
-        made = builder("segmenter", name)(name, backend_name(name, revision), device, dtype, revision, second_pass)
-    return made
+        made = builder("segmenter", name)(device)
+    return cast(PromptableSegmenter, made)
 
 
 def segmenter_identity(segmenter: PromptableSegmenter) -> str:

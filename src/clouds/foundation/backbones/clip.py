@@ -85,7 +85,6 @@ def default_weights(name: str) -> str:
 
 def place(name: str, source: str | None, revision: str | None) -> Path | str:
     """A file or a hub repository; UsageError where there can be none."""
-    clip_config(name)
     source = source or default_weights(name)
     return place_of(source, revision, published(name, source), name)
 

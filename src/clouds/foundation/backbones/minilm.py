@@ -42,7 +42,6 @@ class MiniLM:
         return torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1)
 
 
-def build(name: str, folder: Path) -> MiniLM:
+def build(_name: str, folder: Path) -> MiniLM:
     """The tower in the package's folder."""
-    del name
     return MiniLM(folder)

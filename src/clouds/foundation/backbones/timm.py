@@ -33,9 +33,8 @@ def timm_config(name: str) -> Any:
     return config
 
 
-def check(name: str, key: str) -> None:
+def check(name: str, _key: str) -> None:
     """Raises UsageError for what timm does not know."""
-    del key
     timm_config(name)
 
 

@@ -7,7 +7,7 @@ on its size in the last bits, which is why batches are fixed by whoever asks.
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from clouds.errors import BackendError, UsageError, cause
 
 BACKEND = Backend(
     "generator", "diffusers/HUB_ID_OR_PATH", "{model} (diffusers)", needs=("diffusers",),
-    install="pip install 'clouds[generate]'",
+    install="pip install 'clouds[generate]'", build="DiffusersGenerator",
 )  # fmt: skip
 INDEX = "model_index.json"
 
@@ -56,28 +56,26 @@ class Pipeline:
     def _revision(self) -> str:
         """The hub's commit; of a local folder a digest of its index, its configurations and its weights' sizes."""
         if not self.folder.is_dir():
-            return Path(self._from_hub(INDEX)).parent.name
+            from huggingface_hub import hf_hub_download
+
+            return Path(self._fetched(hf_hub_download, filename=INDEX)).parent.name
         digest = hashlib.sha256()
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
             content = path.read_bytes() if path.suffix == ".json" else str(path.stat().st_size).encode()
             digest.update(f"{path.relative_to(self.folder)}\0".encode() + content + b"\0")
         return f"local-{digest.hexdigest()[:16]}"
 
-    def _from_hub(self, file: str) -> str:
-        from huggingface_hub import hf_hub_download
-
+    def _fetched(self, fetch: Callable[..., str], **more: Any) -> str:
+        """What ``fetch`` brings from the hub; BackendError where it does not answer."""
         try:
-            return hf_hub_download(self.name, file, revision=self.options.revision)
+            return fetch(self.name, revision=self.options.revision, **more)
         except Exception as error:  # the client's own kinds and those of its HTTP library alike
-            raise BackendError(self._unreachable(error)) from error
-
-    def _unreachable(self, error: Exception) -> str:
-        at = f" at revision {self.options.revision}" if self.options.revision else ""
-        gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
-        return (
-            f"{self.key}: the pipeline {self.name}{at} cannot be had ({cause(error)}); "
-            f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
-        )
+            at = f" at revision {self.options.revision}" if self.options.revision else ""
+            gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
+            raise BackendError(
+                f"{self.key}: the pipeline {self.name}{at} cannot be had ({cause(error)}); "
+                f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
+            ) from error
 
     @cached_property
     def pipeline(self) -> Any:
@@ -92,10 +90,7 @@ class Pipeline:
         s = self.options
         source = str(self.folder)
         if not self.folder.is_dir():
-            try:
-                source = DiffusionPipeline.download(self.name, revision=s.revision, use_safetensors=True)
-            except Exception as error:
-                raise BackendError(self._unreachable(error)) from error
+            source = self._fetched(DiffusionPipeline.download, use_safetensors=True)
         try:
             auto: Any = AutoPipelineForText2Image if "text" in self.task else AutoPipelineForImage2Image
             options = {"dtype": getattr(torch, s.dtype), "use_safetensors": True, "local_files_only": True}
@@ -163,7 +158,7 @@ class DiffusersGenerator(Pipeline):
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        return {"generator": f"diffusers {self.name}", **self._told(), "batch_size": self.settings.batch_size}
+        return {"generator": f"diffusers {self.name}", **self._record(), "batch_size": self.settings.batch_size}
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """N prompts, N seeds -> N images uint8 (H, W, 3); raises as ``ask``."""
@@ -175,6 +170,3 @@ class DiffusersGenerator(Pipeline):
                 "choose a size it can draw (a multiple of 8, of 16 for some)"
             )
         return list(images)
-
-
-build = DiffusersGenerator

@@ -16,6 +16,7 @@ BACKEND = Backend(
     "streets renderer",
     stand_in="procedural street scenes; embedded default, not Stable Diffusion",
     better="a diffusion model, best on a GPU: generate.generator=diffusers/ORGANISATION/NAME",
+    build="StreetsGenerator",
 )
 
 
@@ -34,6 +35,3 @@ class StreetsGenerator:
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         scenes = (streets.from_prompt(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
         return [streets.render(scene, self.size)[0] for scene in scenes]
-
-
-build = StreetsGenerator

@@ -92,7 +92,6 @@ def _statistics(image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     return lab.mean(0, dtype=np.float64).astype(np.float32), lab.std(0, dtype=np.float64).astype(np.float32)
 
 
-def build(settings: Restyle, key: str) -> Restyler:
+def build(settings: Restyle, _key: str) -> Restyler:
     """The restyler that ``settings.backend`` names."""
-    del key
     return ColourStatistics(settings) if settings.backend == "colour-statistics" else AmplitudeMixing(settings)

@@ -17,7 +17,7 @@ from clouds.foundation.restylers.pixels import at_most, resized
 
 BACKEND = Backend(
     "restyler", "diffusers/HUB_ID_OR_PATH", "{model} (diffusers)", needs=("diffusers",),
-    install="pip install 'clouds[generate]'", takes=("prompt",),
+    install="pip install 'clouds[generate]'", build="DiffusersRestyler", takes=("prompt",),
 )  # fmt: skip
 STEP = 16  # sides are brought to multiples of it: enough for the pipelines there are
 
@@ -35,7 +35,7 @@ class DiffusersRestyler(Pipeline):
     @cached_property
     def record(self) -> dict[str, Any]:
         s = self.settings
-        return {"restyler": f"diffusers {self.name}", **self._told(), "strength": s.strength, "max_side": s.max_side}
+        return {"restyler": f"diffusers {self.name}", **self._record(), "strength": s.strength, "max_side": s.max_side}
 
     def restyle(self, images: Sequence[Image], styles: Sequence[Style], seeds: Sequence[int]) -> list[Image]:
         smaller = [at_most(image, self.settings.max_side, STEP) for image in images]
@@ -47,6 +47,3 @@ class DiffusersRestyler(Pipeline):
         if drawn.shape != given.shape:
             raise ValueError(f"{self.name}: was given images of {given.shape}, gave {drawn.shape}")
         return [resized(after, *before.shape[:2]) for after, before in zip(drawn, images, strict=True)]
-
-
-build = DiffusersRestyler

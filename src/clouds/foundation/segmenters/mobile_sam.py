@@ -69,9 +69,8 @@ NAMES = (
 SHARED = "prompt_encoder.shared_embedding.positional_embedding"  # transformers also keeps it beside the prompt encoder
 
 
-def place(name: str, source: str | None, revision: str | None) -> Path:
+def place(name: str, _source: str | None, revision: str | None) -> Path:
     """The published checkpoint; UsageError where it is not there."""
-    del source
     path = Path(name.partition("/")[2]).expanduser()
     if revision is not None and path.exists():
         raise UsageError(f"selftrain.segmenter_revision: got {revision!r}, but {path} is local; leave it out")

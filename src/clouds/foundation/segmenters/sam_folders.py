@@ -29,9 +29,8 @@ HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")  # tens
 TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "vocab.json", "merges.txt")  # of sam3-text
 
 
-def place(name: str, source: str | None, revision: str | None) -> Path | str:
+def place(name: str, _source: str | None, revision: str | None) -> Path | str:
     """The local folder or the hub repository of ``FAMILY/MODEL``; else UsageError."""
-    del source  # a name says all
     family, _, model = name.partition("/")
     path = Path(model).expanduser()
     if revision is not None and path.exists():

@@ -24,6 +24,7 @@ BACKEND = Backend(
     stand_in="superpixels grown from the points; embedded default, not SAM",
     better="SAM: selftrain.segmenter=sam/facebook/sam-vit-huge, or a small one as edgetam/ORGANISATION/NAME",
     takes=("points",),
+    build="Superpixels",
 )
 
 F32 = npt.NDArray[np.float32]
@@ -45,6 +46,9 @@ class Superpixels:
 
     name = "superpixels"
     identity = f"superpixels {SCALES} {CELL} {MOST_SEEDS} {SHRINK} {COLOR} {EDGE} {SIZE}"  # what embeddings depend on
+
+    def __init__(self, device: str = "cpu") -> None:
+        del device  # they run on the CPU
 
     def encode(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
         """Region ids (4, H, W) uint16 of ``image`` (H, W, 3) uint8 RGB, finest scale first: a plain array to cache."""
@@ -90,11 +94,6 @@ class Superpixels:
                 for region in regions[1:]:
                     out |= embedding[level] == region
         return masks, (areas[:, :-1] / areas[:, 1:]).astype(np.float32)
-
-
-def build(*_: object) -> Superpixels:
-    """They run on the CPU whatever is asked for."""
-    return Superpixels()
 
 
 def _flood(smooth: npt.NDArray[np.uint8], across: F32, down: F32) -> Ints:

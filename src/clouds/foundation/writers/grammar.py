@@ -14,6 +14,7 @@ BACKEND = Backend(
     "grammar",
     stand_in="sentences from a grammar; embedded default, not a language model",
     better="a chat model: prompts.writer=transformers/ORGANISATION/NAME, or openai/MODEL with prompts.base_url",
+    build="Grammar",
 )
 
 
@@ -22,6 +23,8 @@ class Grammar:
     equally often, in seeded random combination, and no sentence twice."""
 
     model, revision, scenes = None, None, 1
+
+    def __init__(self, *_: object) -> None: ...  # it has no settings
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it knows only streets
         rng = np.random.default_rng((seed, 0x9A))
@@ -38,11 +41,6 @@ class Grammar:
             scene = " ".join(decks[attribute].draw() for attribute in ("place", "weather", "light"))
             prompts[f"A photo of {scene}{season}, {actors}{extra}."] = None
         raise UsageError(f"prompts.count: the grammar could not write {n} different prompts; ask for fewer")
-
-
-def build(*_: object) -> Grammar:
-    """It has no settings."""
-    return Grammar()
 
 
 class _Deck:

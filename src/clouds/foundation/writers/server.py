@@ -24,7 +24,7 @@ from clouds.errors import BackendError, UsageError
 from clouds.foundation.weights import unreachable
 from clouds.foundation.writers.conversation import conversation
 
-BACKEND = Backend("writer", "openai/MODEL", "{model} (as its server calls it)")
+BACKEND = Backend("writer", "openai/MODEL", "{model} (as its server calls it)", build="Server")
 KEYS = ("CLOUDS_API_KEY", "OPENAI_API_KEY")
 SCENES_PER_ANSWER = 10
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # the server may answer the same request later
@@ -38,7 +38,7 @@ class Server:
 
     revision, scenes = None, SCENES_PER_ANSWER
 
-    def __init__(self, settings: Prompts) -> None:
+    def __init__(self, settings: Prompts, _device: str = "cpu") -> None:
         self.settings, self.model = settings, settings.writer.partition("/")[2]
         self.url = f"{settings.base_url}/chat/completions"
         self._key = _key()
@@ -111,22 +111,13 @@ class Server:
         return text.replace(self._key, "***") if self._key else text
 
 
-def build(settings: Prompts, device: str = "cpu") -> Server:
-    """The server that the settings name; UsageError for a key that cannot be."""
-    del device
-    return Server(settings)
-
-
-def check(name: str, key: str) -> None:
+def check(*_: str) -> None:
     """Raises UsageError for a key that cannot be."""
-    del name, key
     _key()
 
 
-def place(name: str, source: str | None, revision: str | None) -> None:
-    """Nothing is here; BackendError unless the server at the address ``source`` answers, UsageError as ``build``."""
-    del name, revision
-    _key()
+def place(_name: str, source: str | None, _revision: str | None) -> None:
+    """Nothing is here; BackendError unless the server at the address ``source`` answers."""
     if problem := unreachable(str(source)):
         raise BackendError(f"prompts.base_url: {source} does not answer ({problem}); start it")
 

@@ -10,7 +10,7 @@ from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.errors import DataError, UsageError
 
-BACKEND = Backend("writer", "file/PATH", "text file {file}")
+BACKEND = Backend("writer", "file/PATH", "text file {file}", build="TextFile")
 
 
 class TextFile:
@@ -19,7 +19,8 @@ class TextFile:
     Raises UsageError where there is no such file, DataError where it holds no text.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, settings: Prompts, _device: str = "cpu") -> None:
+        path = settings.writer.partition("/")[2]
         self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise UsageError(f"prompts.writer: file/{path}: no such file; expected a text file, one prompt a line")
@@ -36,19 +37,6 @@ class TextFile:
 
 
 
-def build(settings: Prompts, device: str = "cpu") -> TextFile:
-    """The file that the settings name."""
-    del device
-    return TextFile(settings.writer.partition("/")[2])
-
-
-def place(name: str, source: str | None, revision: str | None) -> Path:
-    """The file; raises as ``TextFile``."""
-    del source, revision
-    return TextFile(name.partition("/")[2]).path
-
-
-def check(name: str, key: str) -> None:
+def check(name: str, _key: str) -> None:
     """Raises as ``TextFile``."""
-    del key
-    place(name, None, None)
+    TextFile(Prompts(writer=name))
