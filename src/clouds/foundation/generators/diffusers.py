@@ -41,7 +41,7 @@ class Pipeline:
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
 
-    def _told(self) -> dict[str, Any]:
+    def _record(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
         s = self.options
         return {
