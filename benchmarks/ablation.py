@@ -29,7 +29,7 @@ from clouds.data.source import make_source, open_sets
 from clouds.evaluate.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import evaluate
-from clouds.foundation.segmenters.embeddings import build_segmenter
+from clouds.foundation.embeddings import build_segmenter
 from clouds.generate.sets import set_images, set_prompts
 from clouds.model.folder import load_model
 from clouds.model.inference import Inference

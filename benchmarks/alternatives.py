@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from clouds.data.batches.batches import Batches, batches
 from clouds.data.classes import COLORS, IGNORE, NAMES
-from clouds.foundation.backbones.packaged import efficientnet_lite0
+from clouds.foundation.backbone import build_vision
 
 MEAN, STD = 127.0, 128.0
 SMP = {"unet": "Unet", "deeplabv3+": "DeepLabV3Plus", "fpn": "FPN", "segformer": "Segformer"}
@@ -65,7 +65,7 @@ def _smp(name: str) -> nn.Module:
     import segmentation_models_pytorch as smp
 
     network: nn.Module = getattr(smp, name)("tu-tf_efficientnet_lite0", encoder_weights=None, classes=len(NAMES))
-    stored = efficientnet_lite0(weights=True).network.state_dict()
+    stored = build_vision("efficientnet-lite0").network.state_dict()
     encoder = network.encoder.model  # type: ignore[union-attr]
     encoder.load_state_dict({key: stored[key] for key in encoder.state_dict()})
     return network
@@ -89,7 +89,7 @@ def _mask2former(sizes: dict[str, Any]) -> nn.Module:
     )
     network = Mask2FormerForUniversalSegmentation(config)
     backbone = network.model.pixel_level_module.encoder._backbone
-    stored = efficientnet_lite0(weights=True).network.state_dict()
+    stored = build_vision("efficientnet-lite0").network.state_dict()
     backbone.load_state_dict({key: stored[key] for key in backbone.state_dict()})
     return network
 

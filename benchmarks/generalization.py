@@ -43,7 +43,7 @@ from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.source import Source, make_source, open_sets
 from clouds.evaluate.domains import Domain, photo_domain
 from clouds.evaluate.scores import evaluate
-from clouds.foundation.segmenters.embeddings import build_segmenter
+from clouds.foundation.embeddings import build_segmenter
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import set_images, set_prompts

@@ -23,7 +23,7 @@ import numpy as np
 
 from clouds.base.shards import MANIFEST
 from clouds.config.recipe import Audit
-from clouds.foundation.backbones.image_vectors import Embedded
+from clouds.foundation.image_vectors import Embedded
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import audit_set
 from clouds.generate.checks import Sieve

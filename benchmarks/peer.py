@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, TimmBackboneConfig
 
-from clouds.foundation.backbone import TimmVision
+from clouds.foundation.backbones.timm_pyramid import TimmVision
 from clouds.model import segmenter
 from clouds.model.loss import LossSettings, criterion
 from clouds.model.segmenter import Segmenter

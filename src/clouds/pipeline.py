@@ -24,8 +24,8 @@ from clouds.data.source import make_source
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, unseen_domains
 from clouds.evaluate.run import score_run
+from clouds.foundation.embeddings import build_segmenter
 from clouds.foundation.registry import backends
-from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import set_images, set_prompts

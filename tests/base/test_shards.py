@@ -20,7 +20,7 @@ from clouds.base.shards import WHOLE, Shard, held, parse_shard
 from clouds.config.load import load_recipe
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
-from clouds.foundation.generator import StreetsGenerator
+from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.generate.adopt import adopt
 from clouds.generate.images import draw, kept, read_set
 

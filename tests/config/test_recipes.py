@@ -8,9 +8,9 @@ import tiny_clip
 import tiny_vit
 from clouds.check.dry_run import random_model
 from clouds.config.load import load_recipe, recipe_names
-from clouds.foundation.backbone import check_adapter
-from clouds.foundation.backbones import sources
+from clouds.foundation.backbone import check_adapter, check_text, check_vision
 from clouds.foundation.backbones.adapters import adapter_parameters
+from clouds.foundation.registry import place
 from clouds.model import vocabulary
 from clouds.model.build import build_model
 from clouds.model.folder import load_model, save_model
@@ -41,9 +41,9 @@ def files(tmp_path_factory):
 @pytest.mark.parametrize("name", recipe_names())
 def test_its_backbone_and_adapter_are_known(name):
     chosen = load_recipe(name).model
-    sources.check_vision(chosen.vision)
-    sources.check_text(chosen.text)
-    sources.place(chosen.vision, chosen.weights, chosen.revision)
+    check_vision(chosen.vision)
+    check_text(chosen.text)
+    place("vision", chosen.vision, chosen.weights, chosen.revision)
     if chosen.adapter:
         check_adapter(chosen.vision, chosen.adapter, chosen.hidden)
 

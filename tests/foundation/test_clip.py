@@ -15,10 +15,8 @@ import tiny_clip
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation import backend_name
-from clouds.foundation.backbone import STRIDES, build_text, build_vision
-from clouds.foundation.backbones import sources
-from clouds.foundation.registry import backends
+from clouds.foundation.backbone import STRIDES, build_text, build_vision, check_backends, weights_record
+from clouds.foundation.registry import backend_name, backends
 from clouds.model import vocabulary
 from clouds.model.build import build_model
 from clouds.model.folder import load_model, save_model
@@ -204,12 +202,12 @@ def test_a_recipe_that_cannot_be_is_refused_when_read(words, said):
     ("open_clip/convnext_base_w", None, "give one of laion2b_s13b_b82k, "),
     ("timm/resnet5O", None, "did you mean timm/resnet50"),
     ("timm/resnet50.a1_in2k", None, "did you mean timm/resnet50.a1_in1k"),
-    ("efficientnet-lite0", "openai", "brings its own in a package"),
+    ("efficientnet-lite0", "openai", "brings its own"),
 ])  # fmt: skip
 def test_names_and_weights_that_cannot_be_are_refused_before_any_work(vision, weights, said, tmp_path):
     text = vision if vision.startswith("open_clip") else "all-minilm-l6-v2"
     with pytest.raises(UsageError) as error:
-        sources.check_backends(vision, text, weights)
+        check_backends(vision, text, weights)
     assert said in str(error.value)
     words = [f"model.vision={vision}", f"model.text={text}", *([f"model.weights={weights}"] if weights else [])]
     with pytest.raises(UsageError, match=r"^(model\.|recipe)"):
@@ -219,7 +217,7 @@ def test_names_and_weights_that_cannot_be_are_refused_before_any_work(vision, we
 
 def test_a_local_file_has_no_revision(files):
     with pytest.raises(UsageError, match=r"model\.revision: got 'main'"):
-        sources.check_backends(*["open_clip/tiny-resnet"] * 2, str(files["tiny-resnet"]), "main")
+        check_backends(*["open_clip/tiny-resnet"] * 2, str(files["tiny-resnet"]), "main")
 
 
 @pytest.mark.parametrize(("name", "weights", "repository"), [
@@ -251,7 +249,7 @@ def test_the_hub_is_asked_for_the_revision_and_the_commit_is_recorded(files, mon
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
-    found = sources.weights_record("open_clip/tiny-resnet", "hf-hub:me/mine", "v2")
+    found = weights_record("open_clip/tiny-resnet", "hf-hub:me/mine", "v2")
     assert asked == [("me/mine", "open_clip_model.safetensors", "v2")]
     digest = sha256(files["tiny-resnet"])
     assert found == {"source": "hf-hub:me/mine", "revision": "0123abc", "sha256": digest}

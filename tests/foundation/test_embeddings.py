@@ -9,8 +9,8 @@ import torch
 import tiny
 import tiny_sam
 from clouds.errors import UsageError
+from clouds.foundation.embeddings import Cached, Recent, build_segmenter, key_of, nbytes
 from clouds.foundation.segmenter import load_segmenter
-from clouds.foundation.segmenters.embeddings import Cached, Recent, build_segmenter, key_of, nbytes
 from clouds.foundation.segmenters.superpixels import Superpixels
 
 

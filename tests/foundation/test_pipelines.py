@@ -12,8 +12,8 @@ from clouds.base.shards import Shard
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate
 from clouds.errors import BackendError, UsageError
-from clouds.foundation import backend_name
 from clouds.foundation.generator import build_generator
+from clouds.foundation.registry import backend_name
 from clouds.generate.images import draw
 from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline
@@ -135,7 +135,7 @@ def test_without_diffusers_the_extra_is_named_before_any_work(folders, tmp_path,
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "diffusers" else real(name))
     recipe = load_recipe("demo", [f"generate.generator=diffusers/{folders['sd']}", "generate.count=1"])
-    with pytest.raises(BackendError, match=r"generate\.generator needs the package diffusers\. .*clouds\[generate\]"):
+    with pytest.raises(BackendError, match=r"generate\.generator: diffusers needs the package .*clouds\[generate\]"):
         draw(recipe, PROMPTS, tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

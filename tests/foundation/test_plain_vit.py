@@ -13,11 +13,9 @@ import tiny_vit
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation import backend_name
-from clouds.foundation.backbone import STRIDES, build_text, build_vision
-from clouds.foundation.backbones import sources
+from clouds.foundation.backbone import STRIDES, build_text, build_vision, check_backends, check_vision
 from clouds.foundation.backbones.timm_vit import PlainVit
-from clouds.foundation.registry import backends
+from clouds.foundation.registry import backend_name, backends, place
 from clouds.model import vocabulary
 from clouds.model.build import build_model
 from clouds.model.folder import load_model, save_model
@@ -176,7 +174,7 @@ def test_texts_are_embedded_as_open_clip_does(clips):
 def test_a_recipe_names_it_and_the_model_folder_needs_its_file_no_more(clips, name, tmp_path, monkeypatch):
     monkeypatch.setattr(vocabulary, "TEMPLATES", vocabulary.TEMPLATES[:1])
     recipe = load_recipe("demo", tiny_clip.recipe_words(name, clips[name]))
-    sources.check_backends(recipe.model.vision, recipe.model.text, recipe.model.weights)
+    check_backends(recipe.model.vision, recipe.model.text, recipe.model.weights)
     model = build_model(recipe).eval()
     assert backends(recipe)["vision"] == f"{name} (open_clip, open_clip_model.safetensors)"
     save_model(model, tmp_path / "model")
@@ -191,7 +189,7 @@ def test_a_tokenizer_that_is_neither_beside_the_weights_nor_on_the_hub_is_named_
     file = tmp_path / "weights.safetensors"
     file.write_bytes(clips["tiny-siglip2"].read_bytes())
     with pytest.raises(BackendError, match=r"tokenizer of open_clip/tiny-siglip2: nobody/siglip2 gives none") as error:
-        sources.check_backends(*["open_clip/tiny-siglip2"] * 2, str(file))
+        check_backends(*["open_clip/tiny-siglip2"] * 2, str(file))
     assert f"put them beside {file}" in str(error.value)
 
 
@@ -219,5 +217,5 @@ def test_siglip_is_not_called_clip():
     ("open_clip/ViT-B-16-SigLIP2", "timm/ViT-B-16-SigLIP2"),
 ])  # fmt: skip
 def test_published_weights_are_known_by_repository(name, repository):
-    sources.check_vision(name)
-    assert sources.place(name) == repository
+    check_vision(name)
+    assert place("vision", name) == repository

@@ -12,11 +12,13 @@ from numpy.testing import assert_allclose
 import tiny
 import tiny_sam
 from clouds import pipeline
+from clouds.config.backends import names
 from clouds.config.recipe import SelfTrain
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation import SAM_FAMILIES, backend_name
-from clouds.foundation.segmenter import SEGMENTERS, check_segmenter, load_segmenter
+from clouds.foundation.registry import backend_name
+from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters.sam import FAMILIES, quiet
+from clouds.foundation.segmenters.sam_folders import MODEL_TYPES
 from clouds.testing import SegmenterContract
 from clouds.testing.segmenters import asked as prompts
 from clouds.testing.segmenters import blocks as picture
@@ -139,7 +141,7 @@ def test_a_second_pass_hands_each_prompts_best_mask_on(segmenters, folders, fami
     frame, maps = embedding["frame"].tolist(), [embedding[str(i)] for i in range(len(embedding) - 2)]
     scale = np.float32([frame[1] / 83, frame[0] / 45])
     for i in range(6):
-        asked = {**once.family.told(maps), "input_points": torch.from_numpy(points[None, i : i + 1] * scale)}
+        asked = {**once.family.inputs(maps), "input_points": torch.from_numpy(points[None, i : i + 1] * scale)}
         with torch.no_grad():
             out = once.model(**asked, multimask_output=True)
             best = out.pred_masks[0, 0, out.iou_scores[0, 0].argmax()]
@@ -233,14 +235,14 @@ def test_names_are_checked_without_loading_anything(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     sam = folders["sam"]
     for name, revision, said in (
-        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? use one of: superpixels"),
-        ("sam", None, "'sam' is not known; use one of"),
+        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? allowed: superpixels"),
+        ("sam", None, "selftrain.segmenter: unknown 'sam'; allowed: "),
         ("sam/vit", None, "expected sam/ORGANISATION/NAME of the hub, or sam/PATH of a folder that exists"),
         (f"sam/{tmp_path}/none", None, "expected sam/ORGANISATION/NAME of the hub"),
         (f"sam/{tmp_path}/empty", None, r"no readable config\.json there"),
         (f"sam2/{sam}", None, f"model_type 'sam'; expected one of sam2, sam2_video for sam2; use sam/{sam}"),
         (f"sam/{sam}", "main", "segmenter_revision: got 'main', but .* is local"),
-        ("superpixels", "main", "segmenter_revision: got 'main', but superpixels takes none"),
+        ("superpixels", "main", "segmenter: got the revision 'main', but superpixels takes none"),
     ):
         with pytest.raises(UsageError, match=said):
             check_segmenter(name, revision)
@@ -263,9 +265,9 @@ def test_without_the_hub_the_wanted_weights_are_named():
 
 
 def test_recipes_know_the_same_names(tmp_path):
-    assert set(SAM_FAMILIES) == {*FAMILIES, "mobile-sam", "sam3-text"}
+    assert set(MODEL_TYPES) == {*FAMILIES, "sam3-text"}
     accepted = get_type_hints(SelfTrain, include_extras=True)["segmenter"].__metadata__[0].func
-    for name in SEGMENTERS:
+    for name in names("segmenter"):
         assert accepted(name) == name
     with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected superpixels or mobile-sam/MODEL or sam"):
         tiny.recipe("selftrain.segmenter=sam22/x")

@@ -9,7 +9,7 @@ import pytest
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Restyle
 from clouds.errors import BackendError, UsageError
-from clouds.foundation import backend_name
+from clouds.foundation.registry import backend_name
 from clouds.foundation.restyler import build_restyler, check_restyler
 from tiny_diffusion import save_pipeline
 

@@ -20,7 +20,7 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Audit
 from clouds.data.classes import NAMES
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
-from clouds.foundation.backbones.image_vectors import Clip, Embedded
+from clouds.foundation.image_vectors import Clip, Embedded
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.coverage import mentions, most_even

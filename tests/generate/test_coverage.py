@@ -88,9 +88,9 @@ def test_a_summary_tells_a_varied_set_from_a_dull_one():
 
 
 def test_real_embeddings_call_the_grammar_more_varied_than_one_street():
-    from clouds.foundation.backbones.packaged import MiniLM
+    from clouds.foundation.backbone import build_text
 
-    embed = MiniLM().embed
+    embed = build_text("all-minilm-l6-v2").embed
     dull = [f"A photo of a village street in fog at night, {n} cyclists." for n in range(12)]
     assert summary(Grammar().write([], 12, 0), embed)["vendi"] > 1.5 * summary(dull, embed)["vendi"]
 

@@ -16,7 +16,8 @@ from clouds.config.recipe import Generate, Prompts
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.source import render_source
 from clouds.errors import DataError, UsageError
-from clouds.foundation.generator import StreetsGenerator, build_generator
+from clouds.foundation.generator import build_generator
+from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.foundation.writer import build_writer
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate import images as images_module

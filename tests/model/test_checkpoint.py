@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from clouds.errors import DataError
-from clouds.foundation.backbones import packaged
+from clouds.foundation import registry
 from clouds.model.folder import load_model, save_model
 from clouds.train import state as checkpoint
 from clouds.train.state import Checkpoint, latest_checkpoint, save_checkpoint
@@ -64,7 +64,7 @@ def test_saving_replaces_what_was_there(model, folder):
 
 def test_loading_does_not_fetch_pretrained_weights(folder, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(packaged, "package_file", lambda *names: asked.append(names))
+    monkeypatch.setattr(registry, "package_file", lambda *names: asked.append(names))
     load_model(folder)
     config = json.loads((folder / "config.json").read_text())
     assert config["pretrained"] is False

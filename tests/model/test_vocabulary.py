@@ -12,7 +12,7 @@ import tiny  # noqa: F401 - sets the number of threads
 from clouds.data.classes import SYNONYMS
 from clouds.errors import BackendError, UsageError
 from clouds.foundation import backbone as clip
-from clouds.foundation.backbones import packaged
+from clouds.foundation import registry
 from clouds.foundation.weights import package_file
 from clouds.model.vocabulary import TEMPLATES, max_over_synonyms, synonym_index, text_classifier
 
@@ -157,6 +157,6 @@ def test_weights_that_do_not_fit_the_network_are_refused(tmp_path, monkeypatch, 
     else:
         tensors["conv_stem.weight"] = tensors["conv_stem.weight"][:, :2]
     torch.save(tensors, tmp_path / "weights.pth")
-    monkeypatch.setattr(packaged, "package_file", lambda *names: tmp_path / "weights.pth")
+    monkeypatch.setattr(registry, "package_file", lambda *names: tmp_path / "weights.pth")
     with pytest.raises(BackendError, match=r"weights\.pth"):
         clip.build_vision("efficientnet-lite0")

@@ -17,9 +17,9 @@ from clouds.data.classes import NAMES
 from clouds.data.images import ENDINGS, read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.errors import UsageError
-from clouds.foundation.backbones.image_vectors import Clip, Embedded
+from clouds.foundation.embeddings import build_segmenter
+from clouds.foundation.image_vectors import Clip, Embedded
 from clouds.foundation.segmenter import PromptableSegmenter
-from clouds.foundation.segmenters.embeddings import build_segmenter
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit

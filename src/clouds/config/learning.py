@@ -4,21 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from clouds.config.backends import names, takes
 from clouds.config.kinds import Count, Device, Float, Folder, Int, Mark, Positive, Settings, Share, Whole, one_of
-from clouds.config.plugins import OWN, is_plugged
+from clouds.config.plugins import OWN
 
 
 class SelfTrain(Settings):
     """Role 4, the teacher, and what is done about noise (docs/selftraining.md). The defaults are the paper's, but for
     `max_swallow`."""
 
-    segmenter: Annotated[
-        str,
-        one_of(
-            "superpixels", "mobile-sam/MODEL", "sam/MODEL", "sam-hq/MODEL", "sam2/MODEL", "edgetam/MODEL",
-            "sam3/MODEL", "sam3-text/MODEL", OWN,
-        ),
-    ] = "superpixels"
+    segmenter: Annotated[str, one_of(*names("segmenter"), OWN)] = "superpixels"
     """Who refines (docs/segmenters.md). MODEL is `org/name` of the hub or a local path; `MODULE:NAME` is a class of
     your own."""
     segmenter_revision: str | None = None
@@ -65,13 +60,13 @@ class SelfTrain(Settings):
     """The chance that half of a source image's classes are pasted onto a generated image."""
 
     def faults(self) -> list[str]:
-        kind, found = self.segmenter.partition("/")[0], []
-        if kind == "sam3-text" and self.refinement != "regions":
+        found = []
+        if "points" not in takes(self.segmenter) and self.refinement != "regions":
             found.append(
                 f"segmenter: got {self.segmenter!r}; it takes class names and no points, so it needs "
                 "selftrain.refinement=regions"
             )
-        if self.second_pass and (is_plugged(self.segmenter) or kind in ("superpixels", "sam3-text")):
+        if self.second_pass and "masks" not in takes(self.segmenter):
             found.append(
                 f"second_pass: {self.segmenter} takes no mask as a prompt; leave it out or use a SAM that takes points"
             )

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clouds.config.backends import names
 from clouds.config.kinds import Count, Int, Positive, Settings, one_of
 from clouds.config.plugins import OWN
 
@@ -36,9 +37,9 @@ class ReinSettings(Settings):
 class Model(Settings):
     """Role 1 and the decoder (docs/models.md). The defaults are the paper's sizes."""
 
-    vision: Annotated[str, one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL", OWN)] = "efficientnet-lite0"
+    vision: Annotated[str, one_of(*names("vision"), OWN)] = "efficientnet-lite0"
     """The backbone. `MODULE:NAME` is a class of your own (docs/howto.md), as in the other roles."""
-    text: Annotated[str, one_of("all-minilm-l6-v2", "open_clip/MODEL", OWN)] = "all-minilm-l6-v2"
+    text: Annotated[str, one_of(*names("text"), OWN)] = "all-minilm-l6-v2"
     """The text tower that class names go through; of an open_clip backbone its own."""
     weights: str | None = None
     """Of an open_clip or timm backbone: a published tag, `hf-hub:org/name`, or a file; null is the default, if there is

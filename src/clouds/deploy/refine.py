@@ -16,10 +16,11 @@ from clouds.base.files import make_folder, read_jsonl, write_jsonl
 from clouds.base.locks import locked
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
+from clouds.config.backends import takes
 from clouds.data.encodings import decode_label
 from clouds.data.images import ENDINGS, decode_image, write_png
 from clouds.errors import DataError, UsageError
-from clouds.foundation import backend_name
+from clouds.foundation.registry import backend_name
 from clouds.foundation.segmenter import (
     PromptableSegmenter,
     check_second_pass,
@@ -75,7 +76,7 @@ def refine_files(
     }
     check_options(**options)
     check_second_pass(segmenter, second_pass)
-    if segmenter.startswith("sam3-text/"):
+    if "points" not in takes(segmenter):
         raise UsageError(f"--segmenter: {segmenter} takes class names and no points; use sam3/MODEL")
     check_segmenter(segmenter, revision, fetch=True)
     usable_device(device, "--device")

@@ -21,8 +21,7 @@ from clouds.evaluate.domains import RENDERED, Found, find_domains
 from clouds.evaluate.metrics import bootstrap_means
 from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
-from clouds.foundation import backend_name
-from clouds.foundation.backbones.sources import default_weights
+from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.folder import is_hub_id, model_folder
 from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load

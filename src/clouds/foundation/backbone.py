@@ -2,7 +2,8 @@
 
 The paper's choice is CLIP. Backends by name: ``open_clip/MODEL`` for both; ``timm/MODEL`` for vision; the embedded
 defaults, which need no hub; ``module:Class``, code of one's own. An adapter may train a little inside a frozen backbone
-(``backbones/adapters.py``). Each kind has a file of its own; this one says what a backend is and builds it by name.
+(``backbones/adapters.py``). Names are checked without loading anything; weights are fetched where they are not local,
+and recorded by their SHA-256.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,25 +13,14 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from clouds.base.files import sha256
+from clouds.config.backends import find
 from clouds.config.plugins import is_plugged, make
+from clouds.errors import UsageError
 from clouds.foundation.backbones.adapters import adapt
-from clouds.foundation.backbones.openclip import OpenClipText, OpenClipVision, clip_tensors, clip_vit
-from clouds.foundation.backbones.packaged import MiniLM, efficientnet_lite0
-from clouds.foundation.backbones.sources import (
-    CLIP,
-    TIMM,
-    VISION,
-    check_text,
-    check_vision,
-    clip_config,
-    is_plain_vit,
-    timm_config,
-    weight_file,
-)
 from clouds.foundation.backbones.timm_pyramid import STRIDES as STRIDES
-from clouds.foundation.backbones.timm_pyramid import TimmVision, statistics, timm_tensors
-from clouds.foundation.backbones.timm_vit import PlainVit
-from clouds.foundation.weights import read_weights
+from clouds.foundation.registry import builder, check, default_weights, hook, place
+from clouds.foundation.weights import hub_file, revision_of
 
 
 class Vision(Protocol):
@@ -65,29 +55,19 @@ class OwnVision(nn.Module, Vision):
     name: str
 
 
-def build_vision(
-    name: str, pretrained: bool = True, weights: Mapping[str, Any] | None = None
-) -> TimmVision | PlainVit | OpenClipVision | OwnVision:
+def build_vision(name: str, pretrained: bool = True, weights: Mapping[str, Any] | None = None) -> OwnVision:
     """The backbone ``name``; ``pretrained=False`` builds the bare network, to be filled from a model folder.
 
-    weights: a record of ``sources.weights_record``; None for the name's default. Raises UsageError for an unknown name,
+    weights: a record of ``weights_record``; None for the name's default. Raises UsageError for an unknown name,
     BackendError where the hub is needed and does not answer, DataError for a file that does not fit.
     """
     if is_plugged(name):  # perhaps by a model folder, which may import nothing
-        own = cast(OwnVision, make(name, "model.vision", pretrained, named=False))
+        own = make(name, "model.vision", pretrained, named=False)
         own.name = name
-        return own
-    check_vision(name)
-    if name == VISION:
-        return efficientnet_lite0(pretrained)
-    file = weight_file(name, *_of(weights)) if pretrained else None
-    if name.startswith(TIMM):
-        architecture = name.removeprefix(TIMM)
-        kind = PlainVit if is_plain_vit(architecture) else TimmVision
-        return kind(name, architecture, *statistics(timm_config(name)), timm_tensors(file) if file else None)
-    config = clip_config(name)
-    build = clip_vit if is_plain_vit(config["vision_cfg"].get("timm_model_name", "")) else OpenClipVision
-    return build(name, config, _tensors(file) if file else None, str(file))
+    else:
+        check_vision(name)
+        own = builder("vision", name)(name, weight_file(name, *_of(weights)) if pretrained else None)
+    return cast(OwnVision, own)
 
 
 def check_adapter(vision: str, adapter: Mapping[str, Any], hidden: int) -> None:
@@ -104,16 +84,65 @@ def build_text(name: str, weights: Mapping[str, Any] | None = None) -> Text:
     if is_plugged(name):
         return cast(Text, make(name, "model.text", named=False))
     check_text(name)
-    file = weight_file(name, *_of(weights)) if name.startswith(CLIP) else None
-    if file is None:
-        return MiniLM()
-    return OpenClipText(name, clip_config(name), _tensors(file), str(file))
+    return cast(Text, builder("text", name)(name, weight_file(name, *_of(weights))))
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    return clip_tensors(read_weights(file), str(file))
+def check_vision(name: str) -> None:
+    """Raises UsageError unless ``name`` is a backbone's."""
+    check("vision", name)
+
+
+def check_text(name: str) -> None:
+    """Raises UsageError unless ``name`` is a text tower's."""
+    check("text", name)
+
+
+def check_backends(vision: str, text: str, weights: str | None = None, revision: str | None = None) -> None:
+    """Check names, tags, hub ids and paths, and have the files at hand: UsageError or BackendError before any work.
+
+    ``weights`` are the backbone's, and those of a text tower of the same name.
+    """
+    if "/" not in vision and (weights or revision):
+        raise UsageError(f"model.weights: got {weights!r}, but {vision} brings its own; leave it out")
+    check_vision(vision)
+    check_text(text)
+    for name in dict.fromkeys((vision, text)):
+        file = weight_file(name, *((weights, revision) if name == vision else ()))
+        if name == text and file and (further := hook("text", name, "check_text")):
+            further(name, file)
+
+
+def weights_record(name: str, source: str | None = None, revision: str | None = None) -> dict[str, Any] | None:
+    """The weights a backbone takes, for good: {"source", "revision", "sha256"}; fetches them. None: its own."""
+    source = source or default_weights(name)
+    file = weight_file(name, source, revision) if source else None
+    if source is None or file is None:
+        return None
+    local = _place(name, source, revision) == file
+    return {
+        "source": str(file.resolve()) if local else source,
+        "revision": revision_of(file, revision),
+        "sha256": sha256(file),
+    }
+
+
+def weight_file(name: str, source: str | None = None, revision: str | None = None) -> Path | None:
+    """The file or folder with the weights of ``name``, fetched where it is not local; None for code of one's own."""
+    where = _place(name, source, revision)
+    if not isinstance(where, str):
+        return where
+    files = hook(_role(name), name, "FILES")
+    return hub_file(where, files, revision, f"{name} ({source or default_weights(name)})")
+
+
+def _place(name: str, source: str | None, revision: str | None) -> Path | str | None:
+    return None if is_plugged(name) else place(_role(name), name, source, revision)
+
+
+def _role(name: str) -> str:
+    row = find(name, "vision", "text")
+    return row.role if row else "vision"
 
 
 def _of(weights: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     return (weights["source"], weights["revision"]) if weights else (None, None)
-

@@ -7,8 +7,10 @@ import difflib
 import importlib.util
 import pickle
 import re
+import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,25 @@ from torch import Tensor, nn
 from clouds.errors import BackendError, DataError, UsageError, cause
 
 HUB = "hf-hub:"
+SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
 SHOWN = 6  # names listed before "and N more"
+
+
+def did_you_mean(name: str, options: Iterable[str], rest: str = "") -> str:
+    """``did you mean superpixels? ``, the option nearest to ``name`` with ``rest`` behind it, or nothing."""
+    near = difflib.get_close_matches(name, list(options), n=1)
+    return f"did you mean {near[0]}{rest}? " if near else ""
+
+
+def unreachable(address: str) -> str | None:
+    """Why an address does not answer, None where it does, whatever it says."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS):
+            return None
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
 
 
 def package_file(package: str, relative: str, distribution: str) -> Path:
@@ -48,9 +68,8 @@ def place_of(source: str, revision: str | None, tags: Mapping[str, str], what: s
         return source.removeprefix(HUB)
     path = Path(source).expanduser()
     if not path.is_file():
-        near = difflib.get_close_matches(source, tags, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
         known = f"a tag of {what} ({', '.join(tags)})" if tags else f"no tag of {what} is published"
+        hint = did_you_mean(source, tags)
         raise UsageError(
             f"model.weights: got {source!r}; {hint}expected {known}, {HUB}ORGANISATION/NAME, or the path of a file "
             "that exists"

@@ -5,13 +5,12 @@ that a Python package ships, ``file/PATH`` reads what somebody wrote. The embedd
 weather, light, season, camera and actors: a stand-in that needs no model, and is named as such.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from clouds.config.plugins import OWN, is_plugged, make, plugged
+from clouds.config.plugins import is_plugged, make
 from clouds.config.recipe import Prompts
-from clouds.errors import UsageError
-from clouds.foundation.writers.grammar import Grammar
+from clouds.foundation.registry import builder, check
 
 
 class PromptWriter(Protocol):
@@ -36,50 +35,17 @@ class PromptWriter(Protocol):
         ...
 
 
-def _grammar(_: Prompts, __: str) -> PromptWriter:
-    return Grammar()
-
-
-def _file(settings: Prompts, _: str) -> PromptWriter:
-    from clouds.foundation.writers.text_file import TextFile
-
-    return TextFile(settings.writer.partition("/")[2])
-
-
-def _server(settings: Prompts, _: str) -> PromptWriter:
-    from clouds.foundation.writers.server import Server
-
-    return Server(settings)
-
-
-def _transformers(settings: Prompts, device: str) -> PromptWriter:
-    from clouds.foundation.writers.chat import ChatModel
-
-    return ChatModel(settings, device)
-
-
-WRITERS: dict[str, Callable[[Prompts, str], PromptWriter]] = {
-    "grammar": _grammar, "smollm2": _transformers, "transformers": _transformers, "openai": _server, "file": _file,
-}  # fmt: skip
-
-
 def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
     """The prompt writer that the settings name; loads a transformers model onto ``device``.
 
     Raises UsageError for an unknown name or a file that is not there, BackendError for a model that cannot be loaded.
     """
-    if is_plugged(settings.writer):
-        writer: PromptWriter = make(settings.writer, "prompts.writer", settings)
-        return writer
-    kind = settings.writer.partition("/")[0]
-    if kind not in WRITERS:
-        raise UsageError(f"prompts.writer: unknown {settings.writer!r}; allowed: {', '.join((*WRITERS, OWN))}")
-    return WRITERS[kind](settings, device)
+    name = settings.writer
+    own = is_plugged(name)
+    made: PromptWriter = make(name, "prompts.writer", settings) if own else builder("writer", name)(settings, device)
+    return made
 
 
 def check_writer(settings: Prompts) -> None:
     """What can be known before any work: raises UsageError for a file that is not there or a key that cannot be."""
-    if is_plugged(settings.writer):
-        plugged(settings.writer, "prompts.writer")
-    elif settings.writer.startswith(("file/", "openai/")):
-        build_writer(settings)
+    check("writer", settings.writer)

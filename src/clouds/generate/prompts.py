@@ -261,9 +261,10 @@ def _filled(
 def prompts_result(written: Written, path: Path) -> dict[str, Any]:
     """The verb's JSON object. ``acceptance``: lines used over lines read, null where no model was asked; ``before`` is
     of the lines as they were answered, ``after`` of the rows."""
-    from clouds.foundation.backbones.packaged import MiniLM
 
-    embed = MiniLM().embed
+    from clouds.foundation.backbone import build_text
+
+    embed = build_text("all-minilm-l6-v2").embed
     read, used = len(written.lines), len(written.lines) - sum(written.rejected.values())
     return {
         "prompts": len(written.rows),

@@ -19,8 +19,7 @@ from clouds.data.classes import NAMES
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.errors import UsageError
-from clouds.foundation.restyler import build_restyler, check_restyler
-from clouds.foundation.restylers.pixels import Restyler, Style
+from clouds.foundation.restyler import Restyler, Style, build_restyler, check_restyler
 from clouds.foundation.weights import package_file
 from clouds.foundation.writers.grammar import Grammar
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from clouds.base.files import read_jsonl
 from clouds.base.shards import MANIFEST, WHOLE, Shard
+from clouds.config.backends import takes
 from clouds.config.recipe import Recipe, RestyledSource
 from clouds.config.records import RestyledImage, as_json
 from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.restyler import build_restyler
-from clouds.foundation.restylers.pixels import DIFFUSERS
 from clouds.generate.images import Row, kept, make_set
 from clouds.generate.restyle import look_of
 
@@ -31,7 +31,7 @@ def restyled_source(
     folder = settings.folder or folder
     rows = _finished(recipe, source, folder)
     if rows is None:
-        texts = prompts() if settings.backend.startswith(DIFFUSERS) else []
+        texts = prompts() if "prompt" in takes(settings.backend) else []
         rows = restyle_source(recipe, source, folder, texts, generated)
     variants: dict[int, list[str]] = {}
     for row in kept(rows):

@@ -5,6 +5,7 @@ from typing import Any
 
 from clouds.base.files import read_jsonl, write_json, write_jsonl
 from clouds.base.shards import MANIFEST, Shard, parse_shard
+from clouds.config.backends import takes
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import GENERATED, PROMPTS, SOURCE, timed
@@ -102,6 +103,6 @@ def _restyled(recipe: Recipe, folder: Path, part: Shard, prompts: Path | None) -
             raise UsageError("data.restyle.styles: generated; say which set: generate.folder=SET, of `clouds generate`")
         made = [recipe.generate.folder / row["file_name"] for row in read_set(recipe.generate.folder)]
     texts: list[str] = []
-    if settings.backend.startswith("diffusers/"):
+    if "prompt" in takes(settings.backend):
         texts = read_lines(prompts) if prompts else prompts_of(recipe, folder / PROMPTS)
     return restyle_source(recipe, make_source(recipe, opened, folder / SOURCE), folder, texts, made, part)

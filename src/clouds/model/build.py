@@ -3,8 +3,7 @@
 
 from clouds.config.recipe import Recipe
 from clouds.data.classes import COLORS, NAMES, SYNONYMS
-from clouds.foundation.backbone import build_text
-from clouds.foundation.backbones.sources import weights_record
+from clouds.foundation.backbone import build_text, weights_record
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 

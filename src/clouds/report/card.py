@@ -13,8 +13,7 @@ from clouds.config.records import Missing, Provenance, Results, read_record
 from clouds.config.runs import MODELS, RECIPE, RESULTS
 from clouds.data.layouts import DATASETS
 from clouds.errors import UsageError
-from clouds.foundation import backend_name
-from clouds.foundation.backbones.sources import default_weights
+from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.folder import CONFIG, model_folder
 from clouds.model.inference import protocol_text
 from clouds.report.templating import environment, percent

@@ -18,6 +18,7 @@ from clouds.config.records import read_points
 from clouds.config.runs import GENERATED, PSEUDO, SOURCE, STAGE_NAMES
 from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
+from clouds.foundation.registry import ROLES, Role, stand_in
 from clouds.report import figures
 from clouds.report.read import Run
 from clouds.report.templating import css
@@ -25,22 +26,6 @@ from clouds.report.templating import css
 T = TypeVar("T")
 GALLERY, SOURCES, PANELS = 12, 4, 4  # pictures cost bytes: at most this many of each
 PROMPTS, PROMPT_LENGTH = 200, 300
-
-ROLES = {  # role: what it does, and the counts of `work` that prove it
-    "vision": ("Frozen features that the decoder reads", ()),
-    "text": ("Class names become the classifier", ()),
-    "prompts": ("Scene prompts for variety", ("prompts_written",)),
-    "images": ("Unlabelled images from the prompts", ("images_drawn", "images_trained_on")),
-    "segmenter": ("Crisp masks from points in each pseudo-label",
-                  ("components_refined", "pixels_decided", "pixels_changed")),
-}
-STAND_INS = {  # how a backend's name begins: what it is, in honest words
-    "efficientnet-lite0": "an ImageNet classifier's features; embedded default, not CLIP",
-    "all-MiniLM-L6-v2": "a sentence encoder; embedded default, not CLIP's text tower",
-    "grammar": "sentences from a grammar; embedded default, not a language model",
-    "streets renderer": "procedural street scenes; embedded default, not Stable Diffusion",
-    "superpixels": "superpixels grown from the points; embedded default, not SAM",
-}
 
 
 def roles(run: Run) -> dict[str, Any] | None:
@@ -50,13 +35,12 @@ def roles(run: Run) -> dict[str, Any] | None:
         return None
     work, cast = dict(results.work), []
     for role in [*ROLES, *(role for role in results.backends if role not in ROLES)]:
-        duty, keys = ROLES.get(role, ("", ()))
+        duty, keys = ROLES.get(role, Role(""))
         backend = results.backends.get(role)
         did = [(key.replace("_", " "), work.pop(key)) for key in keys if key in work]
         if backend is None and not did:
             continue
-        what = next((text for begin, text in STAND_INS.items() if (backend or "").startswith(begin)), None)
-        cast.append({"role": role, "duty": duty, "backend": backend, "what": what, "did": did})
+        cast.append({"role": role, "duty": duty, "backend": backend, "what": stand_in(backend), "did": did})
     seen = work.pop("pixels_seen", None)
     colors = itertools.cycle(("third", "teal", "rose", "soft", "up"))
     spent = {part: seconds for part, seconds in results.seconds.items() if seconds}

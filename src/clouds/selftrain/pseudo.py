@@ -17,8 +17,8 @@ from clouds.config.recipe import SelfTrain
 from clouds.config.records import Points
 from clouds.data.batches.batches import Batch
 from clouds.data.classes import IGNORE
+from clouds.foundation.embeddings import Recent
 from clouds.foundation.segmenter import PromptableSegmenter
-from clouds.foundation.segmenters.embeddings import Recent
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher

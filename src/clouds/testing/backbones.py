@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clouds.foundation.backbone import STRIDES, OwnVision, build_vision
-from clouds.foundation.backbones.sources import check_vision
+from clouds.foundation.backbone import STRIDES, OwnVision, build_vision, check_vision
 from clouds.model.segmenter import Segmenter
 from clouds.testing.models import ModelContract, pictures, small_segmenter
 
@@ -24,8 +23,7 @@ class BackboneContract(ModelContract):
     def backbone(cls) -> OwnVision:
         check_vision(cls.vision)
         torch.manual_seed(0)
-        built: OwnVision = build_vision(cls.vision, pretrained=False)  # type: ignore[assignment]
-        return built
+        return build_vision(cls.vision, pretrained=False)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -75,9 +73,9 @@ class BackboneContract(ModelContract):
     @torch.no_grad()
     def test_all_of_it_moves_to_another_device_and_dtype(self, backbone: OwnVision) -> None:  # noqa: ARG002
         """A tensor that is neither parameter nor buffer would stay behind: the meta device shows it without a GPU."""
-        moved: OwnVision = build_vision(self.vision, pretrained=False).to("meta")  # type: ignore[assignment]
+        moved: OwnVision = build_vision(self.vision, pretrained=False).to("meta")
         assert all(map_.device.type == "meta" for map_ in moved.features(pictures().to("meta")).values())
-        precise: OwnVision = build_vision(self.vision, pretrained=False).double()  # type: ignore[assignment]
+        precise: OwnVision = build_vision(self.vision, pretrained=False).double()
         assert all(map_.dtype == torch.float64 for map_ in precise.features(pictures().double()).values())
 
 

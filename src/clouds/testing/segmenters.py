@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clouds.foundation.embeddings import Cached
 from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_identity
-from clouds.foundation.segmenters.embeddings import Cached
 from clouds.selftrain.refine import refine
 from clouds.testing.shared import undisturbed
 

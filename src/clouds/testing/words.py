@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from clouds.config.recipe import Prompts
-from clouds.foundation.backbone import Text, build_text
-from clouds.foundation.backbones.sources import check_text
+from clouds.foundation.backbone import Text, build_text, check_text
 from clouds.foundation.writer import PromptWriter, build_writer
 from clouds.testing.shared import undisturbed
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clouds.errors import DataError
 from clouds.foundation.backbones.clip_tokenizer import clip_tokenizer
-from clouds.foundation.backbones.sources import CLIP, TIMM, timm_config
+from clouds.foundation.backbones.timm import timm_config
 from clouds.foundation.backbones.timm_pyramid import STRIDES, Triple, on_bytes, statistics
 from clouds.foundation.backbones.timm_vit import PlainVit
 from clouds.foundation.weights import load_strictly, tensors_in
@@ -64,10 +64,10 @@ def _trained_on(name: str, architecture: str) -> tuple[Triple, Triple]:
     from open_clip import pretrained
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    model = name.removeprefix(CLIP)
+    model = name.partition("/")[2]
     tags = pretrained.list_pretrained_tags_by_model(model)
     if not tags:
-        return statistics(timm_config(TIMM + architecture))
+        return statistics(timm_config(f"timm/{architecture}"))
     record = pretrained.get_pretrained_cfg(model, tags[0])
     mean, std = record.get("mean", OPENAI_DATASET_MEAN), record.get("std", OPENAI_DATASET_STD)
     return on_bytes(mean), on_bytes(std)

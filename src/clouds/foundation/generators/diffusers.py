@@ -6,9 +6,8 @@ on its size in the last bits, which is why batches are fixed by whoever asks.
 """
 
 import hashlib
-import importlib.util
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Diffusion, Generate
 from clouds.errors import BackendError, UsageError, cause
 
+BACKEND = Backend(
+    "generator", "diffusers/HUB_ID_OR_PATH", "{model} (diffusers)", needs=("diffusers",),
+    install="pip install 'clouds[generate]'", build="DiffusersGenerator",
+)  # fmt: skip
 INDEX = "model_index.json"
 
 
@@ -28,17 +32,16 @@ class Pipeline:
     task = "a text-to-image"
 
     def __init__(self, name: str, settings: Diffusion, group: str, key: str) -> None:
-        """``settings`` are those at ``group`` of the recipe, ``key`` is the one of the name."""
+        """``settings`` are those at ``group`` of the recipe, ``key`` is the one of the name, ``diffusers/MODEL``."""
+        name = name.partition("/")[2]
         self.name, self.options, self.group, self.key = name, settings, group, f"{group}.{key}"
         self.folder = Path(name).expanduser()
         if not self.folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
             raise UsageError(f"{self.key}: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
-        if importlib.util.find_spec("diffusers") is None:
-            raise BackendError(f"{self.key} needs the package diffusers. Install it: pip install 'clouds[generate]'")
 
-    def _told(self) -> dict[str, Any]:
+    def _record(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
         s = self.options
         return {
@@ -53,28 +56,26 @@ class Pipeline:
     def _revision(self) -> str:
         """The hub's commit; of a local folder a digest of its index, its configurations and its weights' sizes."""
         if not self.folder.is_dir():
-            return Path(self._from_hub(INDEX)).parent.name
+            from huggingface_hub import hf_hub_download
+
+            return Path(self._fetched(hf_hub_download, filename=INDEX)).parent.name
         digest = hashlib.sha256()
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
             content = path.read_bytes() if path.suffix == ".json" else str(path.stat().st_size).encode()
             digest.update(f"{path.relative_to(self.folder)}\0".encode() + content + b"\0")
         return f"local-{digest.hexdigest()[:16]}"
 
-    def _from_hub(self, file: str) -> str:
-        from huggingface_hub import hf_hub_download
-
+    def _fetched(self, fetch: Callable[..., str], **more: Any) -> str:
+        """What ``fetch`` brings from the hub; BackendError where it does not answer."""
         try:
-            return hf_hub_download(self.name, file, revision=self.options.revision)
+            return fetch(self.name, revision=self.options.revision, **more)
         except Exception as error:  # the client's own kinds and those of its HTTP library alike
-            raise BackendError(self._unreachable(error)) from error
-
-    def _unreachable(self, error: Exception) -> str:
-        at = f" at revision {self.options.revision}" if self.options.revision else ""
-        gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
-        return (
-            f"{self.key}: the pipeline {self.name}{at} cannot be had ({cause(error)}); "
-            f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
-        )
+            at = f" at revision {self.options.revision}" if self.options.revision else ""
+            gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
+            raise BackendError(
+                f"{self.key}: the pipeline {self.name}{at} cannot be had ({cause(error)}); "
+                f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
+            ) from error
 
     @cached_property
     def pipeline(self) -> Any:
@@ -89,10 +90,7 @@ class Pipeline:
         s = self.options
         source = str(self.folder)
         if not self.folder.is_dir():
-            try:
-                source = DiffusionPipeline.download(self.name, revision=s.revision, use_safetensors=True)
-            except Exception as error:
-                raise BackendError(self._unreachable(error)) from error
+            source = self._fetched(DiffusionPipeline.download, use_safetensors=True)
         try:
             auto: Any = AutoPipelineForText2Image if "text" in self.task else AutoPipelineForImage2Image
             options = {"dtype": getattr(torch, s.dtype), "use_safetensors": True, "local_files_only": True}
@@ -152,15 +150,15 @@ class Pipeline:
 class DiffusersGenerator(Pipeline):
     """Prompts in, pictures out."""
 
-    def __init__(self, name: str, settings: Generate) -> None:
-        super().__init__(name, settings, "generate", "generator")
+    def __init__(self, settings: Generate) -> None:
+        super().__init__(settings.generator, settings, "generate", "generator")
         self.settings = settings
         if any(side % 8 for side in settings.size):
             raise UsageError(f"generate.size: got {list(settings.size)}; a pipeline draws multiples of 8 pixels")
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        return {"generator": f"diffusers {self.name}", **self._told(), "batch_size": self.settings.batch_size}
+        return {"generator": f"diffusers {self.name}", **self._record(), "batch_size": self.settings.batch_size}
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         """N prompts, N seeds -> N images uint8 (H, W, 3); raises as ``ask``."""

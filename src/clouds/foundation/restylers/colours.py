@@ -3,16 +3,22 @@
 Both keep every edge: one is the same function of colour at every pixel, the other adds a smooth field.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Restyle
-from clouds.foundation.restylers.pixels import Image, Restyler, Style, add_change, as_pixels, at_most, resized
+from clouds.foundation.restyler import Image, Restyler, Style
+from clouds.foundation.restylers.pixels import add_change, as_pixels, at_most, resized
 
+BACKENDS = (
+    Backend("restyler", "colour-statistics", "colour statistics in Lab (after Reinhard)", takes=("image",)),
+    Backend("restyler", "amplitude-mixing", "Fourier amplitude mixing (FDA)", takes=("image",)),
+)
 LOOK = 256  # pixels of the longer side at which an image's colours are measured
 WORK = 256  # pixels of the longer side at which spectra are mixed
 CONTRAST = 3.0  # a style changes the spread of a channel by this factor at most
@@ -86,7 +92,6 @@ def _statistics(image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     return lab.mean(0, dtype=np.float64).astype(np.float32), lab.std(0, dtype=np.float64).astype(np.float32)
 
 
-RESTYLERS: dict[str, Callable[[Restyle], Restyler]] = {
-    "colour-statistics": ColourStatistics,
-    "amplitude-mixing": AmplitudeMixing,
-}
+def build(settings: Restyle, _key: str) -> Restyler:
+    """The restyler that ``settings.backend`` names."""
+    return ColourStatistics(settings) if settings.backend == "colour-statistics" else AmplitudeMixing(settings)

@@ -9,10 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Restyle
 from clouds.foundation.generators.diffusers import Pipeline
-from clouds.foundation.restylers.pixels import DIFFUSERS, Image, Style, at_most, resized
+from clouds.foundation.restyler import Image, Style
+from clouds.foundation.restylers.pixels import at_most, resized
 
+BACKEND = Backend(
+    "restyler", "diffusers/HUB_ID_OR_PATH", "{model} (diffusers)", needs=("diffusers",),
+    install="pip install 'clouds[generate]'", build="DiffusersRestyler", takes=("prompt",),
+)  # fmt: skip
 STEP = 16  # sides are brought to multiples of it: enough for the pipelines there are
 
 
@@ -23,13 +29,13 @@ class DiffusersRestyler(Pipeline):
     takes: Literal["image", "prompt"] = "prompt"
 
     def __init__(self, settings: Restyle, key: str) -> None:
-        super().__init__(settings.backend.removeprefix(DIFFUSERS), settings, key, "backend")
+        super().__init__(settings.backend, settings, key, "backend")
         self.settings = settings
 
     @cached_property
     def record(self) -> dict[str, Any]:
         s = self.settings
-        return {"restyler": f"diffusers {self.name}", **self._told(), "strength": s.strength, "max_side": s.max_side}
+        return {"restyler": f"diffusers {self.name}", **self._record(), "strength": s.strength, "max_side": s.max_side}
 
     def restyle(self, images: Sequence[Image], styles: Sequence[Style], seeds: Sequence[int]) -> list[Image]:
         smaller = [at_most(image, self.settings.max_side, STEP) for image in images]

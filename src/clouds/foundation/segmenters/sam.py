@@ -7,7 +7,7 @@ IoU. SAM 2's object score says whether a tracked thing is in the frame and plays
 its own image predictor. SAM-HQ adds its token's mask to each candidate and sorts them by quality.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,53 +33,38 @@ DECODER = 16  # copies of the coarsest map that decoding a prompt takes: keys, v
 
 @dataclass(frozen=True)
 class Family:
-    """How one family is used: its classes in transformers, and its embedding to and from a list of maps."""
+    """How one family is used: its classes in transformers, and its embedding to and from a list of maps (1, ...)."""
 
     model: str
     processor: str
-    maps: Callable[[Any, Tensor], Maps]  # model, pixels -> maps, each (1, ...)
-    told: Callable[[Maps], dict[str, Any]]  # maps -> what the model's forward takes
 
     @property
     def padded(self) -> bool:
         """Whether an image keeps its shape and leaves a part of the model's input empty."""
         return self.processor == "SamImageProcessor"
 
+    def maps(self, model: Any, pixels: Tensor) -> Maps:
+        """One map of SAM; of the later families three strides, the coarsest last. SAM-HQ's decoder also reads the
+        features after the first global block, and only those of the four it is given."""
+        found = model.get_image_embeddings(pixels)
+        if isinstance(found, Tensor):
+            return [found]
+        return [found[0], found[1][0]] if self.padded else list(found)
 
-def _single(model: Any, pixels: Tensor) -> Maps:
-    return [model.get_image_embeddings(pixels)]
-
-
-def _with_early_features(model: Any, pixels: Tensor) -> Maps:
-    """SAM-HQ's decoder also reads the features after the first global block, and only those of the four it is given."""
-    final, early = model.get_image_embeddings(pixels)
-    return [final, early[0]]
-
-
-def _pyramid(model: Any, pixels: Tensor) -> Maps:
-    """Three strides, the coarsest last."""
-    return list(model.get_image_embeddings(pixels))
-
-
-def _told_single(maps: Maps) -> dict[str, Any]:
-    return {"image_embeddings": maps[0]}
+    def inputs(self, maps: Maps) -> dict[str, Any]:
+        """What the model's forward takes of the maps."""
+        if not self.padded:
+            return {"image_embeddings": maps}
+        return {"image_embeddings": maps[0]} | ({"intermediate_embeddings": maps[1:]} if maps[1:] else {})
 
 
-def _told_early(maps: Maps) -> dict[str, Any]:
-    return {"image_embeddings": maps[0], "intermediate_embeddings": maps[1:]}
-
-
-def _told_pyramid(maps: Maps) -> dict[str, Any]:
-    return {"image_embeddings": maps}
-
-
-SAM = Family("SamModel", "SamImageProcessor", _single, _told_single)
+SAM = Family("SamModel", "SamImageProcessor")
 FAMILIES = {
     "sam": SAM,
-    "sam-hq": Family("SamHQModel", "SamImageProcessor", _with_early_features, _told_early),
-    "sam2": Family("Sam2Model", "Sam2ImageProcessor", _pyramid, _told_pyramid),
-    "edgetam": Family("EdgeTamModel", "Sam2ImageProcessor", _pyramid, _told_pyramid),
-    "sam3": Family("Sam3TrackerModel", "Sam3ImageProcessor", _pyramid, _told_pyramid),
+    "sam-hq": Family("SamHQModel", "SamImageProcessor"),
+    "sam2": Family("Sam2Model", "Sam2ImageProcessor"),
+    "edgetam": Family("EdgeTamModel", "Sam2ImageProcessor"),
+    "sam3": Family("Sam3TrackerModel", "Sam3ImageProcessor"),
 }
 
 
@@ -166,7 +151,7 @@ class TransformersSegmenter:
 
     def _ask(self, maps: Maps, points: Tensor) -> tuple[Tensor, Tensor]:
         """Points (P, K, 2) in the model's input -> logits (P, 3, h, w) and quality (P, 3)."""
-        out = self.model(**self.family.told(maps), input_points=points[None], multimask_output=True)
+        out = self.model(**self.family.inputs(maps), input_points=points[None], multimask_output=True)
         low, quality = out.pred_masks[0], out.iou_scores[0]
         if not self.second_pass:
             return low, quality
@@ -176,7 +161,7 @@ class TransformersSegmenter:
         # a mask prompt belongs to an image of the batch, not to one of its points: here every prompt is an image
         copies = [each.expand(len(points), *each.shape[1:]) for each in maps]
         out = self.model(
-            **self.family.told(copies), input_points=points[:, None], input_masks=best, multimask_output=True
+            **self.family.inputs(copies), input_points=points[:, None], input_masks=best, multimask_output=True
         )
         return out.pred_masks[:, 0], out.iou_scores[:, 0]
 

@@ -15,6 +15,18 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from clouds.config.backends import Backend
+
+BACKEND = Backend(
+    "segmenter",
+    "superpixels",
+    "superpixels",
+    stand_in="superpixels grown from the points; embedded default, not SAM",
+    better="SAM: selftrain.segmenter=sam/facebook/sam-vit-huge, or a small one as edgetam/ORGANISATION/NAME",
+    takes=("points",),
+    build="Superpixels",
+)
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -34,6 +46,9 @@ class Superpixels:
 
     name = "superpixels"
     identity = f"superpixels {SCALES} {CELL} {MOST_SEEDS} {SHRINK} {COLOR} {EDGE} {SIZE}"  # what embeddings depend on
+
+    def __init__(self, device: str = "cpu") -> None:
+        del device  # they run on the CPU
 
     def encode(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
         """Region ids (4, H, W) uint16 of ``image`` (H, W, 3) uint8 RGB, finest scale first: a plain array to cache."""

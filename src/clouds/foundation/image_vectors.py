@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clouds.errors import CloudsError, UsageError
-from clouds.foundation import backend_name
-from clouds.foundation.backbone import build_text, build_vision
+from clouds.foundation.backbone import build_text, build_vision, weights_record
+from clouds.foundation.backbones.clip import CLIP, clip_config
 from clouds.foundation.backbones.openclip import OpenClipVision
-from clouds.foundation.backbones.sources import CLIP, VISION, clip_config, weights_record
+from clouds.foundation.registry import backend_name
 
+VISION = "efficientnet-lite0"
 SIDE = 224  # what ImageNet networks are shown
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Vector = NDArray[np.float32]  # (D,), of unit length
