@@ -1,6 +1,5 @@
 """Before hour one: is everything there that a recipe or a dataset needs, and does it say what we think it says?"""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.files import make_folder
+from clouds.base.words import did_you_mean
 from clouds.check.contact import contact_sheet
 from clouds.check.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
@@ -35,8 +35,7 @@ def check(what: str, words: list[str], root: Path | None, full: bool, out: Path)
     if is_dataset(what):
         return _check_dataset(what, words, root, full, out)
     if not is_recipe(what):
-        near = difflib.get_close_matches(what, [*dataset_names(), *recipe_names()], 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(what, [*dataset_names(), *recipe_names()])
         raise UsageError(
             f"{what!r}: {hint}neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
             f"({', '.join(recipe_names())}), nor a YAML file"

@@ -1,11 +1,11 @@
 """Kinds of values that settings have."""
 
-import difflib
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from clouds.base.words import did_you_mean
 from clouds.config.plugins import OWN, is_plugged
 
 
@@ -36,8 +36,7 @@ def one_of(*allowed: str) -> AfterValidator:
         own = OWN in allowed and is_plugged(value)
         if own or (model.strip() and prefix in open_ended) or (value in allowed and not slash and value != OWN):
             return value
-        near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
-        hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
+        hint = did_you_mean(prefix, (name.partition("/")[0] for name in allowed), f"did you mean {{}}{slash}{model}? ")
         raise ValueError(f"{hint}expected {' or '.join(allowed)}")
 
     return AfterValidator(known)

@@ -4,7 +4,6 @@
 ``clouds.data.labels`` folds those into other label sets. The classes work outside CLOUDS too.
 """
 
-import difflib
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clouds.base.words import did_you_mean
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
@@ -52,8 +52,7 @@ def find_spec(name: str) -> Spec:
             raise UsageError(f"dataset: {name}: expected a clouds.data.layouts.Spec, got {type(found).__name__}")
         return found
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, FOLDERS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, FOLDERS)
         raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join((*FOLDERS, OWN))}")
     return DATASETS[name]
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from clouds.base.words import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.layouts import Layout, Spec
 from clouds.errors import DataError, UsageError
@@ -241,5 +242,4 @@ def _better_level(spec: Spec, root: Path) -> Path | None:
 def _content(root: Path) -> str:
     if not root.is_dir():
         return "something else in that archive"
-    names = sorted(p.name for p in root.iterdir())
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
+    return some(sorted(p.name for p in root.iterdir()), 6) or "nothing"

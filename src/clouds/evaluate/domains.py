@@ -1,6 +1,5 @@
 """What a model is scored on: rendered worlds and photo datasets, by name, and which of them are not on this disk."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.base.words import did_you_mean
 from clouds.config.recipe import Recipe
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
 from clouds.data.labels import LabelSet, find_label_set
@@ -81,8 +81,7 @@ def find_domains(names: list[str], recipe: Recipe) -> Found:
         if name in RENDERED:
             domains.append(rendered_domain(name, recipe.evaluate.rendered_count))
         elif not is_dataset(name):
-            near = difflib.get_close_matches(name, (*RENDERED, *FOLDERS), 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(name, (*RENDERED, *FOLDERS))
             raise UsageError(
                 f"unknown domain {name!r}; {hint}rendered: {', '.join(RENDERED)}; photos: {', '.join(FOLDERS)}"
             )

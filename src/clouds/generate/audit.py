@@ -18,9 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.base.files import make_folder, write_jsonl
+from clouds.base.files import write_jsonl
+from clouds.base.journal import Journal
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held, locked
+from clouds.base.words import some
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
 from clouds.errors import DataError
@@ -32,7 +34,7 @@ from clouds.generate.requests import lacking
 Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
-TOLD = 5  # names of files in one message
+SHOWN = 5  # names of files in one message
 
 
 Values = dict[str, Any]
@@ -111,8 +113,9 @@ def audit_set(
     result["files"] = {"gone": [i["file_name"] for i in images if "gone" in i], "strays": found, "mended": mended}
     result["diversity"] = beside
     if found:
-        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {_some(found)}. The recipe's "
-            "`clouds generate` draws the set's own anew; others can be adopted from a folder of their own")  # fmt: skip
+        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {some(found, SHOWN)}. "
+            "The recipe's `clouds generate` draws the set's own anew; others can be adopted from a folder of their "
+            "own")  # fmt: skip
     return result, images
 
 
@@ -296,10 +299,6 @@ def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:
             "p95": p95, "max": high}  # fmt: skip
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
-
-
 def audit_text(result: dict[str, Any]) -> str:
     """What ``clouds audit`` tells a person."""
     failed = f", {result['failed']} failed" if result["failed"] else ""
@@ -330,31 +329,23 @@ class Measures:
     """Values by key, each appended to a file of the set as it is measured; ``settings`` tell the files apart."""
 
     def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
-        told = json.dumps([FORMAT, settings], sort_keys=True, default=str)
-        self.path = folder / CACHE / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.jsonl"
+        text = json.dumps([FORMAT, settings], sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self._journal = Journal(folder / CACHE / f"{name}-{digest}.jsonl", skip_damaged=True)
+        self._journal.mend()
         self._known: dict[str, Values] = {}
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:  # a kill cut the last line
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        for line in whole.splitlines():
+        for row in self._journal.rows:
             try:
-                key, values = json.loads(line)
+                key, values = row
                 self._known[key] = dict(values)
             except (ValueError, TypeError):
                 continue  # measured again
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._known
 
     def get(self, key: str, measure: Callable[[], Values]) -> Values:
         """What is known of ``key``, else measured now, and on disk when this returns."""
         if key not in self._known:
             self._known[key] = measure()
-            make_folder(self.path.parent)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, self._known[key]]) + "\n")
+            self._journal.add([key, self._known[key]])
         return self._known[key]
 
     def each(self, what: str, wanted: Mapping[Hashable, tuple[str, Callable[[], Values]]]) -> dict[Any, Values]:

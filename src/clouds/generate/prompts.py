@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.journal import Journal
 from clouds.base.progress import say
+from clouds.base.words import columns
 from clouds.config.recipe import Recipe
 from clouds.data.classes import NAMES
 from clouds.errors import BackendError, DataError, UsageError
@@ -35,25 +37,23 @@ class Answers:
     """The calls of one recipe in order. ``next`` gives the stored ones first, then None: ask and ``add``."""
 
     def __init__(self, path: Path, recipe: str) -> None:
-        self.path, self.recipe = path, recipe
-        self._stored = _read(path, recipe)
-        self._told = 0
+        self.recipe = recipe
+        self._journal = _journal(path, recipe)
+        self._given = 0
 
     def next(self) -> dict[str, Any] | None:
         """The next call on disk: {"recipe", "n", "model", "revision", "answers": [text]}."""
-        if self._told == len(self._stored):
+        if self._given == len(self._journal.rows):
             return None
-        self._told += 1
-        return self._stored[self._told - 1]
+        self._given += 1
+        call: dict[str, Any] = self._journal.rows[self._given - 1]
+        return call
 
     def add(self, call: dict[str, Any]) -> dict[str, Any]:
         """Append a call, on disk when this returns; the call as stored."""
         call = {"recipe": self.recipe, **call}
-        make_folder(self.path.parent)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(call) + "\n")  # ASCII: a model may answer half a surrogate pair
-        self._stored.append(call)
-        self._told += 1
+        self._journal.add(call)
+        self._given += 1
         return call
 
 
@@ -62,23 +62,19 @@ def answers_file(prompts: Path) -> Path:
     return prompts.with_name(f"{prompts.stem}.answers.jsonl")
 
 
-def _read(path: Path, recipe: str) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
+def _journal(path: Path, recipe: str) -> Journal:
+    """The calls of this recipe; the file goes if it holds those of another."""
+    journal = Journal(path)
+    if journal.cut:
         say(f"{path}: its last line was cut when the run was stopped; that call is asked again")
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    rows = read_jsonl(path)
-    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in rows):
+        journal.mend()
+    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in journal.rows):
         raise DataError(f"{path}: holds lines that are no answers of a prompt writer; delete it to ask anew")
-    if any(row["recipe"] != recipe for row in rows):
+    if any(row["recipe"] != recipe for row in journal.rows):
         say(f"{path}: holds answers to other settings; asking anew")
         path.unlink()
-        return []
-    return rows
+        return Journal(path)
+    return journal
 
 
 @dataclass
@@ -287,11 +283,9 @@ def result_text(result: dict[str, Any], path: Path) -> str:
     if result["filled"]:
         lines.append(f"{result['filled']} prompts were written by the grammar, marked filled")
     both = [each for each in (result["before"], result["after"]) if each]
-    heads = ("answered", "kept") if len(both) == 2 else ("",)
-    lines.append(f"{'coverage / evenness':<20}" + "".join(f"{head:>14}" for head in heads).rstrip())
+    rows = [["coverage / evenness", *(("answered", "kept") if len(both) == 2 else ("",))]]
     for name in result["after"]["coverage"]:
-        cells = (f"{each['coverage'][name]:.0%} / {each['evenness'][name]:.2f}" for each in both)
-        lines.append(f"{name:<20}" + "".join(f"{cell:>14}" for cell in cells))
+        rows.append([name, *(f"{each['coverage'][name]:.0%} / {each['evenness'][name]:.2f}" for each in both)])
     for key, name in (("distinct_1", "distinct words"), ("distinct_2", "distinct pairs"), ("vendi", "Vendi score")):
-        lines.append(f"{name:<20}" + "".join(f"{each[key]:>14.2f}" for each in both))
-    return "\n".join(line.rstrip() for line in lines)
+        rows.append([name, *(f"{each[key]:.2f}" for each in both)])
+    return "\n".join([*lines, *columns(rows)])

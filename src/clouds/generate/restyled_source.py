@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.base.files import read_jsonl
+from clouds.base.journal import Journal
 from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.config.recipe import Recipe, RestyledSource
 from clouds.data.source import Restyled, Source
@@ -89,9 +89,7 @@ def _rows(recipe: Recipe, source: Source) -> list[Row]:
 
 def _finished(recipe: Recipe, source: Source, folder: Path) -> list[Row] | None:
     """The manifest's rows if all variants are there, whatever their styles: neither prompts nor styles are needed."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    rows = read_jsonl(folder / MANIFEST, cut_is_fine=True)
+    rows: list[Row] = Journal(folder / MANIFEST).rows
     wanted = _rows(recipe, source)
     if len(rows) != len(wanted):
         return None

@@ -100,14 +100,14 @@ def predict_files(
     work = Work(predictor, out, tuple(kinds), batch_size, Ledger(out, _settings(folder, predictor, classes, weights)))
     done: list[Path | str] = []
     made = frames = videos = 0
-    with work.ledger.kept():
-        for item, now in segment_images(work, [item for item in items if item.kind == "image"]):
-            done.append(item.source if isinstance(item.source, Path) else item.shown)
-            made += now
-        for item in items:
-            if item.kind != "image":
-                count, whole = segment_frames(work, item, pick, film)
-                frames, videos = frames + count, videos + whole
+    work.ledger.begin()
+    for item, now in segment_images(work, [item for item in items if item.kind == "image"]):
+        done.append(item.source if isinstance(item.source, Path) else item.shown)
+        made += now
+    for item in items:
+        if item.kind != "image":
+            count, whole = segment_frames(work, item, pick, film)
+            frames, videos = frames + count, videos + whole
     if work.parts:
         with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
             join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
