@@ -2,7 +2,7 @@
 seconds of audit per 1000 images, and how the two searches for what is nearly the same grow with the number.
 
 Drawing: total images over total seconds of whole commands, start-up included, one thread a process. Searches run in
-one process and one thread; the quadratic way compares all pairs by the same counting of bits, and must find the same.
+one process and one thread.
 
     python benchmarks/generation.py [--images 200] [--hashes 1000 10000 50000] [--lines 1000 5000 20000] [--seed 0]
 """

@@ -23,7 +23,7 @@ from clouds.base.files import (
     write_text,
 )
 from clouds.base.journal import Journal
-from clouds.base.words import columns, did_you_mean, some
+from clouds.base.text import columns, did_you_mean, some
 from clouds.errors import DataError, UsageError
 
 rows_of_text = st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=3), max_size=4)

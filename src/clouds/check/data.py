@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.files import make_folder
-from clouds.base.words import did_you_mean
+from clouds.base.pick import evenly
+from clouds.base.text import did_you_mean
 from clouds.check.contact import contact_sheet
-from clouds.check.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
+from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import LabelledSet, Recipe
 from clouds.data.classes import IGNORE, NAMES

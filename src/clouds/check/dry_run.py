@@ -5,8 +5,6 @@ the result names whatever stood in for the recipe's own. Everything is written t
 """
 
 import os
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clouds.base.files import read_jsonl
-from clouds.base.machine import usable_device
+from clouds.base.machine import peak_memory_gb, usable_device
 from clouds.config.load import check
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
@@ -98,7 +96,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "steps": steps,
         "hours": round(sum(hours.values()), 2),
         "hours_by_stage": {stage: round(value, 2) for stage, value in hours.items()},
-        "peak_memory_gb": round(_peak(device), 2),
+        "peak_memory_gb": round(peak_memory_gb(device), 2),
         "checkpoint_gb": round(stored / 2**30, 3),
         "validation_seconds_per_image": round(seen, 2),
         "stand_ins": stand_ins,
@@ -177,13 +175,6 @@ def _labeller(
         found = [file for file in files if file]
         regions = lambda index: read_regions(found[index])  # noqa: E731
     return TimedLabeller(Teacher(model, chosen.decay), segmenter, chosen, recipe.seed, regions)
-
-
-def _peak(device: str) -> float:
-    """GB of 2^30 bytes: on a GPU what torch held, else of the process."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.data.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
+from clouds.data.images import check_sizes
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
 from clouds.data.pairing import MissingSplitError, NoFilesError, Problem, fill, scan
@@ -83,11 +85,6 @@ def inspect_set(
         if paired.samples:
             _look(Segmentation.of(name, spec, split, paired), split, full, found)
     return found
-
-
-def evenly(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` indices below ``count``, evenly spaced."""
-    return [int(k) for k in np.linspace(0, count - 1, min(count, wanted)).round()]
 
 
 def _disjoint(spec: Spec) -> list[str]:
@@ -161,9 +158,11 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
             label = data.label(index)
         except DataError as error:
             look.problems.append(_problem(error, str(sample.label)))
-    if image is not None and label is not None and image.shape[:2] != label.shape:
-        (h, w), (lh, lw) = image.shape[:2], label.shape
-        look.problems.append(Problem(str(sample.label), f"label is {lw}x{lh} but its image {sample.image} is {w}x{h}"))
+    if image is not None and label is not None:
+        try:
+            check_sizes(image, label, *sample[1:])
+        except DataError as error:
+            look.problems.append(_problem(error, str(sample.label)))
     if look.problems or image is None:
         return look
     if label is None:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from clouds.base.words import did_you_mean
+from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from clouds.base.words import did_you_mean
+from clouds.base.text import did_you_mean
 from clouds.errors import BackendError, CloudsError, UsageError, cause
 
 OWN = "MODULE:NAME"  # how messages write such a path

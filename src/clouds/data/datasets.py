@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from clouds.base.words import did_you_mean
+from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
-from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
+from clouds.data.images import MAX_PIXELS, LazyImage, check_sizes, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
 from clouds.data.pairing import Sample, Scan, scan
@@ -141,10 +141,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.image(index)
         label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
-        if image.shape[:2] != label.shape:
-            (h, w), (lh, lw) = image.shape[:2], label.shape
-            sample = self.samples[index]
-            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        check_sizes(image, label, *self.samples[index][1:])
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
 
 

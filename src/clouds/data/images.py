@@ -10,7 +10,7 @@ import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -81,6 +81,20 @@ def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArr
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise DataError(f"{where}: expected an RGB image, got an array of {pixels.shape} {pixels.dtype}")
     return pixels
+
+
+class Sized(Protocol):
+    """Anything with a ``shape``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_sizes(image: Sized, label: Sized, image_where: object, label_where: object) -> None:
+    """Raises DataError where an image (H, W, 3) and its label (H, W) differ in H or W; the others are their names."""
+    (h, w), (lh, lw) = image.shape[:2], label.shape
+    if (h, w) != (lh, lw):
+        raise DataError(f"{label_where}: label is {lw}x{lh} but its image {image_where} is {w}x{h}; not a pair")
 
 
 class LazyImage:

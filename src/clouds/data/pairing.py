@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from clouds.base.words import some
+from clouds.base.text import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.layouts import Layout, Spec
 from clouds.errors import DataError, UsageError

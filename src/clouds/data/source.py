@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.config.recipe import Data, LabelledSet, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
-from clouds.data.images import LazyImage, write_png
+from clouds.data.images import LazyImage, check_sizes, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.pairing import Place
@@ -45,13 +46,12 @@ class Source:
     def ignore_own_car(self, which: int) -> None:
         """From now on the own car in set ``which`` is no label; DataError where its labels show none."""
         start = self._ends[which] - self.sizes[which]
-        count = min(self.sizes[which], LOOKED_AT)
-        chosen = np.linspace(0, self.sizes[which] - 1, count).round().astype(int)
-        self.own_cars[which] = find_own_car([self.label(start + int(k)) for k in chosen])
+        chosen = evenly(self.sizes[which], LOOKED_AT)
+        self.own_cars[which] = find_own_car([self.label(start + k) for k in chosen])
         if self.own_cars[which] is None:
             raise DataError(
                 f"data.source: {self.sets[which].name}: own_car=ignore, but no vehicle stands at the bottom of nearly "
-                f"all of {count} label maps of one size; leave own_car out"
+                f"all of {len(chosen)} label maps of one size; leave own_car out"
             )
 
     def __len__(self) -> int:
@@ -92,11 +92,8 @@ class Source:
 
     def __getitem__(self, index: int) -> tuple[Picture, NDArray[np.uint8]]:
         image, label = self.image(index), self.label(index)
-        if image.shape[:2] != label.shape:
-            which, k = self._find(index)
-            (h, w), (lh, lw) = image.shape[:2], label.shape
-            sample = self.sets[which].samples[k]
-            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        which, k = self._find(index)
+        check_sizes(image, label, *self.sets[which].samples[k][1:])
         return image, label
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clouds.base.words import columns
+from clouds.base.text import columns
 from clouds.data.classes import NAMES
 from clouds.data.datasets import dataset_names, find_spec
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set

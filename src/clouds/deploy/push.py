@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from clouds.base.files import whole_file
-from clouds.base.words import columns
+from clouds.base.text import columns
 from clouds.errors import BackendError, UsageError, cause
 from clouds.model.folder import CONFIG, HUB_ID, WEIGHTS, load_model
 from clouds.report.card import origin, without_places, write_card

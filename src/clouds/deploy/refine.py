@@ -17,9 +17,9 @@ from clouds.base.journal import Journal
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
 from clouds.base.shards import locked
-from clouds.base.words import some
+from clouds.base.text import some
 from clouds.data.encodings import decode_label
-from clouds.data.images import ENDINGS, decode_image, write_png
+from clouds.data.images import ENDINGS, check_sizes, decode_image, write_png
 from clouds.errors import DataError, UsageError
 from clouds.foundation import backend_name
 from clouds.foundation.segmenter import (
@@ -203,9 +203,7 @@ def _refine(
     """Refine one pair and write it; its numbers."""
     before = read_labels(data[1], str(labels))
     pixels = decode_image(data[0], str(image))
-    if pixels.shape[:2] != before.shape:
-        (h, w), (y, x) = pixels.shape[:2], before.shape
-        raise DataError(f"{labels}: {x}x{y} pixels, but {image} has {w}x{h}; sizes must be equal")
+    check_sizes(pixels, before, image, labels)
     done = refine_map(before, model.encode(pixels), model, seed=seed, **options)
     return {
         "sha256": write_png(out / f"{name}.png", done.labels),

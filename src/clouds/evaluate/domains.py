@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds import streets
-from clouds.base.words import did_you_mean
+from clouds.base.pick import evenly
+from clouds.base.text import did_you_mean
 from clouds.config.recipe import Recipe
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
+from clouds.data.images import check_sizes
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.pairing import MissingSplitError
 from clouds.errors import DataError, UsageError
@@ -41,8 +43,7 @@ class Domain:
             return f"{self.name}-{i:03d}", image, label
         k = self.indices[i]
         image, label = self.data.image(k), self.data.label(k)
-        if image.shape[:2] != label.shape:
-            raise DataError(f"{self.data.names[k]}: image is {image.shape[:2]} but its label {label.shape}; not a pair")
+        check_sizes(image, label, *self.data.samples[k][1:])
         return self.data.names[k], image, label
 
 
@@ -66,9 +67,8 @@ def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain
     data = open_dataset(name, root / folder_of(name), PHOTOS.get(name))
     if not data.labelled:
         raise DataError(f"{name}: split {data.split!r} has no labels, it cannot be scored on")
-    count = min(len(data), max_images or len(data))
-    indices = tuple(int(i) for i in np.linspace(0, len(data) - 1, count).round())
-    return Domain(name, data.label_set, count, data, indices)
+    indices = tuple(evenly(len(data), max_images or len(data)))
+    return Domain(name, data.label_set, len(indices), data, indices)
 
 
 def find_domains(names: list[str], recipe: Recipe) -> Found:

@@ -1,7 +1,6 @@
 """``clouds evaluate``: one model or several on the same domains, what they scored, and how they differ."""
 
 import os
-import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clouds.base.files import make_folder, write_json
-from clouds.base.machine import commit, usable_device
+from clouds.base.machine import commit, peak_memory_gb, usable_device
 from clouds.base.processes import Processes, meet, part
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
@@ -74,7 +73,7 @@ def evaluate_models(
             backends=_backends(predictor),
             missing=missing,
         )
-        rows[name]["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+        rows[name]["peak_memory_gb"] = round(peak_memory_gb(), 2)
     part()
     return _written(rows, scores, processes, out, csv, latex)
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from clouds.base.files import write_jsonl
 from clouds.base.journal import Journal
+from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held, locked
-from clouds.base.words import some
+from clouds.base.text import some
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
 from clouds.errors import DataError
@@ -172,12 +173,12 @@ def _embedded(folder: Path, images: list[Row], by: Embedder | None, whole_set: b
     """{file: vector}; of a large set without a CLIP, whose scores all want, of evenly spaced images only."""
     if by is None:
         return {}
-    some = images if whole_set else images[:: max(-(-len(images) // MOST_EMBEDDED), 1)]
+    chosen = images if whole_set else [images[k] for k in evenly(len(images), MOST_EMBEDDED)]
 
     def embed(image: Row) -> Values:
         return _packed(by.embed(_pixels(folder, image)))
 
-    wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in some}
+    wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in chosen}
     found = Measures(folder, "vectors", by.settings).each("embedding images", wanted)
     return {name: _unpacked(values) for name, values in found.items()}
 
@@ -229,7 +230,7 @@ def _diversity(
         return None
     rows = [vectors[image["file_name"]] for image in kept if image["file_name"] in vectors]
     if source is None:
-        rows = rows[:: max(-(-len(rows) // MOST_EMBEDDED), 1)]
+        rows = [rows[k] for k in evenly(len(rows), MOST_EMBEDDED)]
         return {"embedding": by.name, "images": len(rows), "vendi": _vendi(rows), "source": None}
     name, length, read = source
     count = min(len(rows), length, MOST_EMBEDDED)
@@ -238,20 +239,16 @@ def _diversity(
         return _packed(by.embed(pixels))
 
     measures, others = Measures(folder, "vectors", by.settings), []
-    for k in track(_spread(length, count), f"embedding {name}", count, unit="images"):
+    for k in track(evenly(length, count), f"embedding {name}", count, unit="images"):
         pixels = read(k)
         others.append(_unpacked(measures.get(pixels_key(pixels), partial(embed, pixels))))
-    mine = [rows[k] for k in _spread(len(rows), count)]
+    mine = [rows[k] for k in evenly(len(rows), count)]
     beside = {"name": name, "images": count, "vendi": _vendi(others)}
     return {"embedding": by.name, "images": count, "vendi": _vendi(mine), "source": beside}
 
 
 def _vendi(rows: list[NDArray[np.float32]]) -> float:
     return round(vendi(np.stack(rows)), 2) if rows else 0.0
-
-
-def _spread(length: int, count: int) -> list[int]:
-    return np.linspace(0, length - 1, count).round().astype(int).tolist() if count else []
 
 
 def _result(

@@ -29,7 +29,8 @@ def perceptual_hash(grey: NDArray[np.uint8]) -> int:
 
 def distances(one: Hashes, two: Hashes) -> NDArray[np.uint8]:
     """Bits that differ, of hashes uint64 of shapes that go together."""
-    return np.bitwise_count(one ^ two)
+    counted: NDArray[np.uint8] = np.bitwise_count(one ^ two)
+    return counted
 
 
 def near_pairs(hashes: Hashes, radius: int) -> NDArray[np.int64]:

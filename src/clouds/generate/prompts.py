@@ -16,7 +16,7 @@ import numpy as np
 from clouds.base.files import read_jsonl, write_jsonl
 from clouds.base.journal import Journal
 from clouds.base.progress import say
-from clouds.base.words import columns
+from clouds.base.text import columns
 from clouds.config.recipe import Recipe
 from clouds.data.classes import NAMES
 from clouds.errors import BackendError, DataError, UsageError

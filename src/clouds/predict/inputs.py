@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from clouds.base.progress import say
-from clouds.base.words import some
+from clouds.base.text import some
 from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
 from clouds.predict.pictures import Pixels, read_upright, upright_image
@@ -159,8 +159,8 @@ def check_targets(items: Sequence[Item], out: Path, kinds: Sequence[str], film: 
         if file.parent in folders and folders[file.parent] != shown:
             twice[str(file.parent)] = (folders[file.parent], shown)
     if twice:
-        files = some([f"{file} ({a} and {b})" for file, (a, b) in sorted(twice.items())], 5, "; ")
-        raise UsageError(f"{files}: two inputs would be written there; give the folder that holds both")
+        shown = some([f"{file} ({a} and {b})" for file, (a, b) in sorted(twice.items())], 5, "; ")
+        raise UsageError(f"{shown}: two inputs would be written there; give the folder that holds both")
     inside = {item.source.resolve() for item in items if isinstance(item.source, Path)}
     if lost := sorted(str(file) for file in claims if file.resolve() in inside):
         raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")

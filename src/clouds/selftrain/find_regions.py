@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import make_folder, whole_file
 from clouds.base.machine import usable_device
+from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, locked, parse_shard
 from clouds.config.load import is_recipe, load_recipe, set_recipe
@@ -111,8 +112,8 @@ def make_regions(
 def mean_regions(files: Sequence[Path | None]) -> float:
     """How many regions an image has, over up to ``LOOKED_AT`` of them, evenly spaced."""
     found = [file for file in files if file]
-    chosen = found[:: max(1, len(found) // LOOKED_AT)]
-    return float(np.mean([len(read_regions(file)) for file in chosen])) if chosen else 0.0
+    counts = [len(read_regions(found[k])) for k in evenly(len(found), LOOKED_AT)]
+    return float(np.mean(counts)) if counts else 0.0
 
 
 def _make(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from clouds.base.progress import clock
-from clouds.base.words import columns
+from clouds.base.text import columns
 from clouds.evaluate.domains import RENDERED
 
 Row = dict[str, Any]

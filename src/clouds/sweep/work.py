@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from clouds.base.files import make_folder
 from clouds.base.progress import clock, say
 from clouds.base.shards import locked
+from clouds.base.signals import noted_signals
 from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
 from clouds.config.runs import RUNNING, differences, flat, open_run
 from clouds.errors import CloudsError, Stopped
@@ -112,7 +111,7 @@ def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job],
     waiting = list(jobs)
     running: dict[subprocess.Popen[bytes], Job] = {}
     told = 0  # signals handed on
-    with _noted() as signals:
+    with noted_signals(note=lambda _: None) as signals:
         try:
             while running or (waiting and not signals):
                 while waiting and len(running) < at_once and not signals:
@@ -165,25 +164,6 @@ def _settle(job: Job, out: Path, code: int, stopping: bool) -> None:
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = (out / job.name / LOG).read_text("utf-8", errors="replace").strip().splitlines()[-ERROR_LINES:]
     write_record(out, job, "failed", "\n".join([*lines, how]))
-
-
-@contextmanager
-def _noted() -> Iterator[list[int]]:
-    """The signals that asked to stop, as they come."""
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: somebody else sees to signals
-        before = {}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.", "train.joint_learning_rate")
