@@ -107,7 +107,7 @@ def main() -> None:
     for count in args.lines:
         sieve = Sieve()
         seconds, _ = timed(lambda sieve=sieve, count=count: [sieve.take(line) for line in lines[:count]])
-        print(f"{count:>8}{seconds:>8.1f} s{sum(sieve.told.values()):>12}")
+        print(f"{count:>8}{seconds:>8.1f} s{sum(sieve.rejected.values()):>12}")
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ class Live:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.log()
-        self.told = json.loads(line)
-        self.url: str = self.told["url"]
+        self.record = json.loads(line)
+        self.url: str = self.record["url"]
         self.port = int(self.url.rpartition(":")[2])
 
     def log(self) -> str:

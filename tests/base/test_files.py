@@ -179,7 +179,7 @@ def test_progress_off_a_terminal_is_plain_lines_on_stderr(capsys):
     assert len(err.splitlines()) == 1
 
 
-def test_long_work_is_told_of_every_few_seconds_with_the_time_left(capsys, monkeypatch):
+def test_long_work_is_reported_every_few_seconds_with_the_time_left(capsys, monkeypatch):
     now = iter([0.0, 6.0, 12.0, 18.0, 24.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     list(progress.track(range(4), "x", 4))

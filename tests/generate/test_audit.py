@@ -185,7 +185,7 @@ def test_generating_again_keeps_verdicts_and_draws_what_was_broken_anew(folder, 
 # -- what else is in the folder
 
 
-def test_a_manifest_cut_in_the_middle_of_a_line_is_mended_and_told(folder, capsys):
+def test_a_manifest_cut_in_the_middle_of_a_line_is_mended_and_said(folder, capsys):
     path = folder / "metadata.jsonl"
     data = path.read_bytes()
     path.write_bytes(data[:-50])
@@ -325,7 +325,7 @@ def test_agreement_is_of_the_pixels_that_refinement_decided(folder):
     assert result["reasons"].get("agreement", 0) == low > 0
 
 
-def test_a_model_of_other_classes_is_told_and_counted_by_its_own_names(folder, tmp_path, capsys):
+def test_a_model_of_other_classes_is_said_and_counted_by_its_own_names(folder, tmp_path, capsys):
     from clouds.model.folder import save_model
 
     model = small_model(classes=["road", "lava"], synonyms=[["road"], ["lava"]], colors=[[1, 2, 3], [9, 0, 0]])

@@ -167,7 +167,7 @@ def test_minutes_scale_the_demo_as_the_demo_does():
         plan("gta-rn50", [], [0], 5, [])
 
 
-def test_a_launcher_is_told_to_stay_out(monkeypatch):
+def test_a_launcher_is_asked_to_stay_out(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="leave the launcher out"):
         sweeping.sweep("demo", [])
@@ -186,7 +186,7 @@ def results(joint: float, warmup: float = 0.3, photos: float | None = 0.2) -> di
 
 
 class Pretend:
-    """Stands in for training and scoring: notes what ran, and fails or stops where it is told to."""
+    """Stands in for training and scoring: notes what ran, and fails or stops where it is asked to."""
 
     def __init__(self):
         self.trained, self.fail = [], {}

@@ -63,10 +63,10 @@ def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
     """A model folder, run or hub id as the teacher of an audit, with the recipe's segmenter and refinement."""
     inner, chosen = model_folder(folder), recipe.selftrain
     predictor = load(inner, recipe.train.device)
-    told = chosen.model_dump(
+    refinement = chosen.model_dump(
         mode="json", include={"segmenter", "segmenter_revision", "points", "strategy", "floor", "max_swallow"}
     )
-    settings = {"model": sha256(inner / "model.safetensors"), "refinement": told}
+    settings = {"model": sha256(inner / "model.safetensors"), "refinement": refinement}
     if strange := [name for name in predictor.classes if name not in NAMES]:
         some = ", ".join(strange[:5])
         say(f"{folder}: knows {len(strange)} classes beside the 19 ({some}); counted, but never asked for")

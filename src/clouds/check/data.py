@@ -57,10 +57,10 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
         raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(spec.splits)}")
     make_folder(out)
     found = _inspect(chosen, recipe, spec, chosen.split, full)
-    (told,) = _told([found], out)
-    never = [c for c, share in told["histogram"].items() if share == 0]
+    (record,) = _records([found], out)
+    never = [c for c, share in record["histogram"].items() if share == 0]
     warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
-    return told | {"warnings": warnings + _ignored([found])}
+    return record | {"warnings": warnings + _ignored([found])}
 
 
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     sources = [_inspect(row[0], recipe, *row[1:], full) if row else _rendered(recipe) for row in rows]
     targets = {name: root / FOLDERS[name] for name in PHOTOS if root and (root / FOLDERS[name]).exists()}
     photos = [inspect_set(name, folder, splits=[PHOTOS[name]], full=full) for name, folder in targets.items()]
-    sets = _told([*sources, *photos], out)
+    sets = _records([*sources, *photos], out)
     problems = [problem for each in sets for problem in each["problems"]]
     if root and not targets and not any(each.is_relative_to(root) for each in roots):
         folders = ", ".join(sorted({FOLDERS[name] for name in PHOTOS}))
@@ -149,7 +149,7 @@ def _shares(counts: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, fl
     return {name: float(counts[k] / total) if total else None for k, name in enumerate(classes)}
 
 
-def _told(sets: Sequence[Inspection], out: Path) -> list[dict[str, Any]]:
+def _records(sets: Sequence[Inspection], out: Path) -> list[dict[str, Any]]:
     """What was found of each set, as data; draws their contact sheets, NAME.png, NAME-2.png for another of a name."""
     names = [found.name for found in sets]
     again = [names[:k].count(name) for k, name in enumerate(names)]
@@ -217,6 +217,6 @@ def _bars(histogram: dict[str, float | None]) -> list[str]:
     lines = []
     for name, share in histogram.items():
         tiny = "never" if not share else "<0.01 %"
-        told = "-" if share is None else tiny if share < 5e-5 else f"{100 * share:.2f} %"
-        lines.append(f"  {name:<18}{told:>8} {'#' * round(40 * (share or 0) / top)}".rstrip())
+        text = "-" if share is None else tiny if share < 5e-5 else f"{100 * share:.2f} %"
+        lines.append(f"  {name:<18}{text:>8} {'#' * round(40 * (share or 0) / top)}".rstrip())
     return lines

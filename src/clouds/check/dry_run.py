@@ -71,9 +71,9 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         data, began = open_dataset("folder", folder / "source"), time.monotonic()
         evaluate(predictor, [Domain("noise", find_label_set("cityscapes19"), 1, data, (0,))], "noise")
         seen = time.monotonic() - began
-    told = _extrapolated(small, whole := recipe.train.batch_size, labelled)
+    lines = _extrapolated(small, whole := recipe.train.batch_size, labelled)
     if device == "cpu" and cores < IDLE * torch.get_num_threads():
-        told.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
+        lines.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
     images = small.train.batch_size
     joint = rows[-1]["seconds"]
     warmup = max(joint - asked, 0.0)  # without a teacher
@@ -100,7 +100,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "checkpoint_gb": round(stored / 2**30, 3),
         "validation_seconds_per_image": round(seen, 2),
         "stand_ins": stand_ins,
-        "extrapolated": told,
+        "extrapolated": lines,
     }
 
 
@@ -179,15 +179,15 @@ def _labeller(
 
 def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:
     """What was not measured but reckoned."""
-    told = ["hours are the second step's seconds times the steps, without validation, checkpoints and decoding of the "
+    lines = ["hours are the second step's seconds times the steps, without validation, checkpoints and decoding of the "
             "real images where that is slower"]  # fmt: skip
     if labelled:
-        told.append("half of the joint stage's images are taken to be generated ones; a warm-up step is a joint one "
+        lines.append("half of the joint stage's images are taken to be generated ones; a warm-up step is a joint one "
                     "without its pseudo-labels; a generated image is encoded for the segmenter in the first step only")
     if small.train.batch_size != whole:
-        told.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is that "
-                    "of one image at a time")  # fmt: skip
-    return told
+        lines.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is "
+                     "that of one image at a time")  # fmt: skip
+    return lines
 
 
 SQUARES = 6  # a side, each a component of the stand-in for the teacher's map

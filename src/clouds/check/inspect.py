@@ -110,9 +110,9 @@ def _empty_folder(spec: Spec, root: Path, split: str) -> Problem | None:
 
 def _problem(error: DataError, path: str) -> Problem:
     """The error's message begins with the path of what is wrong: ``path`` itself, or what lies below it."""
-    told = str(error)
-    below, sign, what = told.removeprefix(path).partition(": ")
-    return Problem(path + below, what) if sign and told.startswith(path) else Problem(path, told)
+    text = str(error)
+    below, sign, what = text.removeprefix(path).partition(": ")
+    return Problem(path + below, what) if sign and text.startswith(path) else Problem(path, text)
 
 
 def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None:
@@ -144,7 +144,7 @@ class _Look:
 
 
 def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
-    """One pair; what is wrong with its image and with its label are told apart."""
+    """One pair; what is wrong with its image and with its label are kept apart."""
     sample = data.samples[index]
     look = _Look([], np.zeros(256, np.int64))
     image = label = None

@@ -61,4 +61,4 @@ def serve(
     from clouds.deploy.serve.limits import Service
 
     limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
-    start(models, limits, device, lambda told: tell(told, as_json, f"{', '.join(told['models'])} on {told['url']}"))
+    start(models, limits, device, lambda each: tell(each, as_json, f"{', '.join(each['models'])} on {each['url']}"))

@@ -85,7 +85,7 @@ def predict(
       clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
     from clouds.predict.files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
-    from clouds.predict.files import result_text as told
+    from clouds.predict.files import result_text as text
     from clouds.predict.video import Pick
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
@@ -95,7 +95,7 @@ def predict(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
         sys.stdin.buffer if "-" in inputs else None, **how,
     )  # fmt: skip
-    tell(done.as_record(out), as_json, told(done, out))
+    tell(done.as_record(out), as_json, text(done, out))
     if done.failed:
         raise DataError(failure_text(done.failed, done.total))
 

@@ -165,7 +165,7 @@ def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any]
         return folder_spec(split, **options)
     spec = find_spec(name)
     if options:
-        raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is told its layout")
+        raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is given its layout")
     return spec
 
 

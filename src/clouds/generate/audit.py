@@ -206,16 +206,16 @@ def _twins(images: list[Row], radius: int) -> dict[str, list[str]]:
     best where that is known, the sharpest, the first."""
     better = [(-np.prod(i["size"]), -i.get("clip", 0), -i["sharpness"], i["file_name"]) for i in images]
     dropped = twins([int(i["hash"], 16) for i in images], better, radius)
-    told = {}
+    why = {}
     for k, (kept, bits) in dropped.items():
         one, other = images[k], images[kept]
         one["twin"] = other["file_name"]
         same = one["pixels"] == other["pixels"]
-        told[one["file_name"]] = [
+        why[one["file_name"]] = [
             f"duplicate of {other['file_name']}" if same
             else f"near-duplicate of {other['file_name']} ({bits} of 64 bits differ)"
         ]  # fmt: skip
-    return told
+    return why
 
 
 def _diversity(
@@ -283,8 +283,8 @@ def _classes(images: list[Row], teacher: Judge, least: float) -> dict[str, dict[
     shares = np.array([image["classes"] for image in images], float).reshape(len(images), len(teacher.classes))
     count = max(len(images), 1)
     pixels, shown = shares.sum(0) / count, (shares >= least).sum(0) / count
-    told = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
-    return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in told}
+    shares_of = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
+    return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in shares_of}
 
 
 def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:

@@ -39,7 +39,7 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
     for k in range(settings.count):
         prompt, seed = prompts[k % len(prompts)], image_seed(recipe.seed, k)
         row = {"file_name": f"{k:06d}.png", "prompt": prompt, "seed": seed, **generator.record}
-        wanted.append(row | {"size": list(settings.size)} | ({"restyle": look.told(seed, prompt)} if look else {}))
+        wanted.append(row | {"size": list(settings.size)} | ({"restyle": look.record(seed, prompt)} if look else {}))
 
     def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
         seeds = [row["seed"] for row in rows]
@@ -81,7 +81,7 @@ def make_set(
 
 
 def kept(rows: Sequence[Row]) -> list[Row]:
-    """The rows to train on: drawn, and not dropped by an audit, which is told."""
+    """The rows to train on: drawn, and not dropped by an audit; a message says how many were."""
     drawn = [row for row in rows if "failed" not in row]
     found = [row for row in drawn if row.get("keep") is not False]
     if len(found) < len(drawn):

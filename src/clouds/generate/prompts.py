@@ -142,8 +142,8 @@ def _origin(recipe: Recipe, request: Request) -> dict[str, Any]:
         settings["text"] = build_writer(recipe.prompts).revision
     if request.digest:
         settings["request"] = request.digest
-    told = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
-    return {**origin, "recipe": hashlib.sha256(told.encode()).hexdigest()[:16]}
+    text = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
+    return {**origin, "recipe": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]] | None:
@@ -169,7 +169,7 @@ def _sieve(request: Request) -> Sieve:
 def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any], request: Request) -> Written:
     settings, sieve = recipe.prompts, _sieve(request)
     pool: list[dict[str, Any]] = []
-    written = Written([], rejected=sieve.told)
+    written = Written([], rejected=sieve.rejected)
     calls = _calls(recipe, answers)
     for turn in range(settings.rounds if origin["writer"] != "file" else 1):
         texts = [row["prompt"] for row in pool]
@@ -177,7 +177,7 @@ def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any], request: Re
             break
         scenes = briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)), request.wanted)
         for call, asked in calls(turn, scenes):
-            asked = asked if origin["writer"] != "file" else []  # nobody told a file
+            asked = asked if origin["writer"] != "file" else []  # a file is not asked
             for line in (line for answer in call["answers"] for line in parse_list(answer)):
                 written.lines.append(line)
                 if sieve.take(line, asked) is None:
@@ -214,8 +214,8 @@ def _calls(recipe: Recipe, answers: Answers) -> Any:
                 writer, request = made[0], asked[start : start + made[0].scenes]
                 seed = int(np.random.SeedSequence((recipe.seed, turn, number)).generate_state(1)[0]) >> 1
                 texts = writer.write(request, len(request), seed)
-                told = {"n": len(request), "model": writer.model, "revision": writer.revision}
-                call = answers.add({**told, "seed": seed, "answers": texts})
+                about = {"n": len(request), "model": writer.model, "revision": writer.revision}
+                call = answers.add({**about, "seed": seed, "answers": texts})
             yield call, asked[start : start + call["n"]]
             start, number = start + call["n"], number + 1
 
@@ -234,7 +234,7 @@ def _filled(
         return []
     chosen = origin["writer"] == "grammar"
     if not chosen:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.told.most_common()) or "no line was rejected"
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.rejected.most_common()) or "no line was rejected"
         short = f"{settings.writer}: {len(pool)} of {settings.count} prompts could be used ({reasons})"
         if not settings.fill:
             raise BackendError(

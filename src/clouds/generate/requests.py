@@ -50,8 +50,8 @@ def read_request(path: Path) -> tuple[int, Wanted, list[str], str]:
         request, folder = content["request"], Path(content["folder"])
         count, wanted = int(request["count"]), {str(a): _counts(a, each) for a, each in request["wanted"].items()}
     except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
-        told = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
-        raise DataError(told) from error
+        message = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
+        raise DataError(message) from error
     text = json.dumps([count, wanted], sort_keys=True)
     known = list(dict.fromkeys(str(row["prompt"]) for row in Journal(folder / MANIFEST).rows if row.get("prompt")))
     return count, wanted, known, hashlib.sha256(text.encode()).hexdigest()[:16]

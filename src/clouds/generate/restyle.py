@@ -32,14 +32,14 @@ Image = NDArray[np.uint8]
 
 
 class Look:
-    """``told(seed)`` says how the image of a seed is restyled, ``restyle`` does it."""
+    """``record(seed)`` says how the image of a seed is restyled, ``restyle`` does it."""
 
     def __init__(self, restyler: Restyler, files: Mapping[str, Path], prompts: Sequence[str] = ()) -> None:
         """files: style images by name, all read once to know that they can be; prompts: for a restyler of prompts."""
         self.restyler, self.files, self.prompts = restyler, dict(files), list(prompts)
         self.digest = _digest(self.files) if files else None
 
-    def told(self, seed: int, prompt: str | None = None) -> dict[str, Any]:
+    def record(self, seed: int, prompt: str | None = None) -> dict[str, Any]:
         """What the manifest says of an image: the restyler's record, the ``style`` and a digest of all ``styles``.
 
         ``prompt``: the image's own, which a pipeline then takes.
@@ -54,7 +54,7 @@ class Look:
         return {**self.restyler.record, "style": style, "styles": self.digest}
 
     def restyle(self, images: Sequence[Image], styles: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        """Images uint8 (H, W, 3), the ``style`` of each as told -> images of the same sizes.
+        """Images uint8 (H, W, 3), the ``style`` of each as recorded -> images of the same sizes.
 
         BackendError where the restyler cannot be used, RuntimeError or ValueError where these images fail.
         """

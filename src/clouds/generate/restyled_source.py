@@ -46,7 +46,7 @@ def restyle_source(
     if settings.styles == "generated" and not generated:
         raise UsageError(f"{KEY}.styles: generated, but there is no generated set; name one (generate.folder=SET)")
     look = look_of(settings, KEY, recipe, prompts, generated)
-    wanted = [{**row, "restyle": look.told(row["seed"])} for row in _rows(recipe, source)]
+    wanted = [{**row, "restyle": look.record(row["seed"])} for row in _rows(recipe, source)]
 
     def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
         try:

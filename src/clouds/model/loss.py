@@ -182,7 +182,7 @@ def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: fl
     """Cross-entropy of all queries, weighted, over ``total``, summed over outputs.
 
     logits (L, B, Q, C + 1). An unmatched query's target is void with weight ``no_object``, times the labelled share of
-    its mask: a query that lies on undecided pixels is told nothing.
+    its mask: a query that lies on undecided pixels learns nothing.
     """
     void = logits.shape[-1] - 1
     target = torch.full(logits.shape[:3], void, device=logits.device)

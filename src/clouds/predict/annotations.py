@@ -14,8 +14,8 @@ TOLERANCE = 1.0  # pixels a polygon may leave its border
 def rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """(H, W) bool -> COCO's compressed run lengths, {"size": [H, W], "counts": text}: what pycocotools' encode gives.
 
-    Runs go down the columns and begin with one of zeros. From the third on, a run is told as its difference to the one
-    before the last, in groups of five bits from the lowest, a sixth bit saying that more follow.
+    Runs go down the columns and begin with one of zeros. From the third on, a run is written as its difference to the
+    one before the last, in groups of five bits from the lowest, a sixth bit saying that more follow.
     """
     flat = mask.T.ravel()
     borders = np.flatnonzero(flat[1:] != flat[:-1]) + 1

@@ -82,11 +82,11 @@ def _named(word: str | Path, out: Path) -> list[Item]:
         files = sorted(p for p in path.rglob("*") if _usable(p, out))
         found = [p for p in files if p.suffix.lower() in ENDINGS]
         videos = len(files) - len(found)
-        told = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
+        message = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
         if not found:
-            raise UsageError(told or f"{path}: holds no {', '.join(ENDINGS)} image")
-        if told:
-            say(told)
+            raise UsageError(message or f"{path}: holds no {', '.join(ENDINGS)} image")
+        if message:
+            say(message)
         return [_file(p, p.relative_to(path)) for p in found]
     if path.is_file():
         return [_file(path, Path(path.name))]

@@ -41,7 +41,7 @@ class Lesson(NamedTuple):
 
     labels: Tensor
     weights: Tensor | None
-    told: dict[str, float]
+    numbers: dict[str, float]
     panel: Panel | None
 
 
@@ -73,7 +73,7 @@ class PseudoLabeller:
             return Lesson(labels, None, {}, None)
         weights = torch.ones(len(labels), len(self.classes)) if self.settings.weight_by else None
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
-        panel, told = None, []
+        panel, rows = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
             trusted = self.thresholds.trusted(teacher, confidence)
@@ -87,7 +87,7 @@ class PseudoLabeller:
                 refined = np.full_like(refined, IGNORE)
             counts = count(teacher, confidence, refined, len(self.classes))
             self.work.add(counts, refinement, index, not passed)
-            told.append(self._told(counts, refinement, refined.size))
+            rows.append(self._numbers(counts, refinement, refined.size))
             panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             pasted = labels[slot] != IGNORE
@@ -95,7 +95,7 @@ class PseudoLabeller:
             if weights is not None:
                 own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
                 weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
-        means = {key: float(np.mean([row[key] for row in told if key in row])) for key in sorted(set().union(*told))}
+        means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in sorted(set().union(*rows))}
         return Lesson(labels, weights, means, panel)
 
     def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
@@ -117,9 +117,9 @@ class PseudoLabeller:
             max_swallow=s.max_swallow,
         )
 
-    def _told(self, counts: Counts, refinement: Refinement, size: int) -> dict[str, float]:
+    def _numbers(self, counts: Counts, refinement: Refinement, size: int) -> dict[str, float]:
         """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""
-        told = {
+        numbers = {
             "teacher_confidence": sum(counts.confidence) / size,
             "changed": sum(counts.changed) / size,
             "decided": counts.decided / size,
@@ -129,9 +129,9 @@ class PseudoLabeller:
             self.classes, counts.teacher, counts.kept, counts.changed, strict=True
         ):
             if seen:
-                told |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
-                told[f"ignored/{name}"] = (seen - kept - changed) / seen
-        return told
+                numbers |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
+                numbers[f"ignored/{name}"] = (seen - kept - changed) / seen
+        return numbers
 
 
 def _blend(weights: Tensor, label: Tensor, pasted: Tensor) -> Tensor:

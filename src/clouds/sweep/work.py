@@ -110,7 +110,7 @@ def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job],
     say(f"{len(jobs)} jobs, {at_once} at a time, {threads} {'thread' if threads == 1 else 'threads'} each")
     waiting = list(jobs)
     running: dict[subprocess.Popen[bytes], Job] = {}
-    told = 0  # signals handed on
+    handed_on = 0  # signals handed on
     with noted_signals(note=lambda _: None) as signals:
         try:
             while running or (waiting and not signals):
@@ -124,12 +124,12 @@ def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job],
                     _settle(job, out, process.returncode, bool(signals))
                     after()
                     _tell(job, out)
-                if len(signals) > told:
-                    told = len(signals)
-                    how = "told to save and end; again, to end them at once" if told == 1 else "ended"
+                if len(signals) > handed_on:
+                    handed_on = len(signals)
+                    how = "asked to save and end; again, to end them at once" if handed_on == 1 else "ended"
                     say(f"{signal.Signals(signals[-1]).name}: {len(running)} jobs are {how}")
                     for process in running:
-                        process.send_signal(signal.SIGINT if told == 1 else signal.SIGTERM)
+                        process.send_signal(signal.SIGINT if handed_on == 1 else signal.SIGTERM)
         finally:
             for process in running:
                 process.terminate()

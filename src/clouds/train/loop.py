@@ -108,8 +108,8 @@ def train_stage(
                     pseudo.teacher.update()
             else:
                 not_finite(stage, step, losses[0], norm, [data.name(i) for i in batch["numbers"].tolist()], run, engine)
-            told = {**lesson.told, "bad_files": float(len(data.bad))} if len(data.bad) else lesson.told
-            row = log.add(step, {**dict(zip(PARTS, losses, strict=True)), "lr": rate, "gradient_norm": norm, **told})
+            numbers = {**lesson.numbers, "bad_files": float(len(data.bad))} if len(data.bad) else lesson.numbers
+            row = log.add(step, {**dict(zip(PARTS, losses, strict=True)), "lr": rate, "gradient_norm": norm, **numbers})
             if row:
                 engine.log({f"{stage}/{key}": value for key, value in row.items()}, step + 1)
             if lesson.panel and step % panel_every == 0 and recipe.selftrain.panels and engine.main:
@@ -175,8 +175,8 @@ def not_finite(
     path = run / "not-finite" / f"{stage}-{step:06d}.json"
     what = f"{stage} step {step}: loss {loss} with gradient norm {norm}; "
     if engine.main:
-        told = {"stage": stage, "step": step, "loss": str(loss), "gradient_norm": str(norm), "samples": samples}
-        write_json(path, told)
+        record = {"stage": stage, "step": step, "loss": str(loss), "gradient_norm": str(norm), "samples": samples}
+        write_json(path, record)
         if engine.settings.on_nonfinite == "skip":
             say(f"{what}this step is skipped; its files stand in {path}")
     if engine.settings.on_nonfinite == "abort":

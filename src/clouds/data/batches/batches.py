@@ -25,7 +25,7 @@ from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
 TRIES = 100  # samples in a row that may be bad
-PATIENCE = 60.0  # seconds without a batch before somebody is told
+PATIENCE = 60.0  # seconds without a batch before a message says so
 
 
 class Batch(TypedDict):

@@ -43,7 +43,7 @@ def export(
     its labels differ.
     """
     began = time.monotonic()
-    seen, told = photos(pictures or [])
+    seen, origin = photos(pictures or [])
     scored = _domain(domain, settings or []) if wanted.int8 else None
     learned, source = calibration(calibrate, CALIBRATION) if wanted.int8 else ([], "")
     predictor = load(model)
@@ -59,7 +59,7 @@ def export(
         label, runtime = open_file(wanted.format, temporary)
         found = compare(predictor, label, seen)
         demand(found, LEAST[result["numbers"]], runtime)
-        result |= {"runtime": runtime, "photos": told, **found}
+        result |= {"runtime": runtime, "photos": origin, **found}
         if wanted.int8:
             result |= {"calibrated_on": source, "miou": _cost(predictor, label, scored, named=domain is not None)}
         result["bytes"] = sum(file.stat().st_size for file in temporary.parent.iterdir())

@@ -22,7 +22,7 @@ def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str
         loader=jinja2.PackageLoader("clouds.deploy.serve"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     parts = {name: _source(templates, f"serve.{ending}") for name, ending in (("script", "js"), ("style", "css"))}
-    told = {
+    facts = {
         "models": [
             {"name": each.name, "classes": list(each.classes), "colors": [hex_color(c) for c in each.colors]}
             for each in models
@@ -31,7 +31,7 @@ def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str
         "max_pixels": service.max_pixels,
         "token": service.token is not None,
     }
-    html = templates.get_template("serve.html.j2").render(told=told, **parts)
+    html = templates.get_template("serve.html.j2").render(facts=facts, **parts)
     hashes = {name: base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for name, part in parts.items()}
     headers = {"Content-Security-Policy": POLICY.format(**hashes), "Referrer-Policy": "no-referrer"}
     return html, {**headers, "Cache-Control": "no-cache"}
