@@ -18,8 +18,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from clouds.base.arrays import Pixels
 from clouds.deploy.serve.batching import Served
-from clouds.predict.pictures import Pixels
 from clouds.predict.result import Result
 
 RGB = np.random.default_rng(3).integers(0, 256, (48, 80, 3), np.uint8)

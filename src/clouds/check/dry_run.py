@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from clouds.base.arrays import Labels
 from clouds.base.files import read_jsonl
 from clouds.base.machine import peak_memory_gb, usable_device
 from clouds.config.load import check
@@ -197,7 +197,7 @@ MINILM = 384  # numbers of an embedding of the text tower that is no CLIP's
 class TimedLabeller(PseudoLabeller):
     """Pseudo-labels as always, by a teacher whose map is replaced by squares: a random one sees no component."""
 
-    def prepare(self, squares: NDArray[np.uint8]) -> None:
+    def prepare(self, squares: Labels) -> None:
         self.seconds: list[float] = []
         predict, fixed = self.teacher.predict, torch.from_numpy(squares)
 
@@ -245,7 +245,7 @@ def local_segmenter(recipe: Recipe, stand_ins: list[str]) -> PromptableSegmenter
     return load_segmenter("superpixels")
 
 
-def label_squares(size: tuple[int, int]) -> NDArray[np.uint8]:
+def label_squares(size: tuple[int, int]) -> Labels:
     """(H, W) uint8: squares of which neighbours have different classes."""
     rows, columns = (np.arange(side) * SQUARES // side for side in size)
     return ((rows[:, None] * 5 + columns * 2) % len(NAMES)).astype(np.uint8)

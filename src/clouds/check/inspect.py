@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.data.classes import IGNORE
@@ -30,8 +31,8 @@ class Example:
     """A pair, small: image (h, w, 3), label (h, w), no side longer than THUMBNAIL."""
 
     name: str
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8]
+    image: Pixels
+    label: Labels
 
 
 @dataclass
@@ -173,7 +174,7 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
     return look
 
 
-def shrunk(name: str, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Example:
+def shrunk(name: str, image: Pixels, label: Labels) -> Example:
     """Image (H, W, 3) and label (H, W) as an example whose longer side is THUMBNAIL."""
     scale = THUMBNAIL / max(label.shape)
     size = max(round(scale * label.shape[1]), 1), max(round(scale * label.shape[0]), 1)

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
@@ -121,7 +121,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int) -> Pixels:
         """(H, W, 3) uint8 RGB."""
         place = self.samples[index].image
         return decode_image(place.read(), str(place), self.max_pixels)
@@ -131,7 +131,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         place = self.samples[index].image
         return LazyImage(place.read(), str(place), self.max_pixels)
 
-    def label(self, index: int) -> NDArray[np.uint8]:
+    def label(self, index: int) -> Labels:
         """(H, W) uint8, indices in ``label_set``, 255 ignored; not compared with the image's size."""
         _, image, label = self.samples[index]
         if label is None:

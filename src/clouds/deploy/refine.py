@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels
 from clouds.base.files import make_folder
 from clouds.base.journal import Journal
 from clouds.base.machine import usable_device
@@ -217,7 +217,7 @@ def _refine(
     }
 
 
-def read_labels(data: bytes, where: str) -> NDArray[np.uint8]:
+def read_labels(data: bytes, where: str) -> Labels:
     """Bytes of a label PNG -> class ids (H, W) uint8; a palette's indices. DataError for colours and for 16 bits."""
     stored = decode_label(data, where)
     if stored.ndim == 3:

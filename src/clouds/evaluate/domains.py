@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clouds import streets
+from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
 from clouds.config.recipe import Recipe
@@ -20,7 +18,7 @@ from clouds.errors import DataError, UsageError
 RENDERED = ("town", "fog", "night", "rain", "snow")
 TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used
 
-Sample = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+Sample = tuple[str, Pixels, Labels]
 
 
 @dataclass

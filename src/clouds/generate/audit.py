@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import write_jsonl
 from clouds.base.journal import Journal
 from clouds.base.pick import evenly
@@ -32,7 +33,6 @@ from clouds.generate.duplicates import perceptual_hash, twins
 from clouds.generate.manifest import read_manifest, strays
 from clouds.generate.requests import lacking
 
-Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
 SHOWN = 5  # names of files in one message
@@ -376,6 +376,6 @@ def look(data: bytes, name: str) -> Values:
     }
 
 
-def pixels_key(pixels: NDArray[np.uint8]) -> str:
+def pixels_key(pixels: Pixels) -> str:
     """SHA-256 of an image's pixels and shape."""
     return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import read_jsonl, write_jsonl
 from clouds.base.journal import Journal
 from clouds.base.progress import say, track
@@ -22,7 +22,7 @@ from clouds.foundation.generator import build_generator
 from clouds.generate.restyle import look_of
 
 Row = dict[str, Any]
-Maker = Callable[[list[Row]], list[NDArray[np.uint8]]]  # the images of a batch's rows
+Maker = Callable[[list[Row]], list[Pixels]]  # the images of a batch's rows
 
 
 def image_seed(seed: int, k: int) -> int:
@@ -41,7 +41,7 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
         row = {"file_name": f"{k:06d}.png", "prompt": prompt, "seed": seed, **generator.record}
         wanted.append(row | {"size": list(settings.size)} | ({"restyle": look.record(seed, prompt)} if look else {}))
 
-    def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
+    def make(rows: list[Row]) -> list[Pixels]:
         seeds = [row["seed"] for row in rows]
         images = generator.generate([row["prompt"] for row in rows], seeds)
         return look.restyle(images, [row["restyle"]["style"] for row in rows], seeds) if look else images

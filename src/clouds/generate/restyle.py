@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.base.arrays import Pixels
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe, Restyle
 from clouds.data.classes import NAMES
@@ -28,7 +28,6 @@ DRAWN = (256, 512)  # height, width of a drawn style
 # Photographs of no street inside the package scikit-image, in the public domain or CC0 as its documentation says
 PUBLIC_PHOTOS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
                  "rocket.jpg")  # fmt: skip
-Image = NDArray[np.uint8]
 
 
 class Look:
@@ -53,7 +52,7 @@ class Look:
             (style,) = Grammar().write(NAMES, 1, seed)
         return {**self.restyler.record, "style": style, "styles": self.digest}
 
-    def restyle(self, images: Sequence[Image], styles: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+    def restyle(self, images: Sequence[Pixels], styles: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
         """Images uint8 (H, W, 3), the ``style`` of each as recorded -> images of the same sizes.
 
         BackendError where the restyler cannot be used, RuntimeError or ValueError where these images fail.

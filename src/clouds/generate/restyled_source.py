@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.journal import Journal
 from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.config.recipe import Recipe, RestyledSource
@@ -48,7 +48,7 @@ def restyle_source(
     look = look_of(settings, KEY, recipe, prompts, generated)
     wanted = [{**row, "restyle": look.record(row["seed"])} for row in _rows(recipe, source)]
 
-    def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
+    def make(rows: list[Row]) -> list[Pixels]:
         try:
             images = [np.asarray(source.image(row["index"])) for row in rows]
         except DataError as error:  # training skips such a file too

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels
+
 TOLERANCE = 1.0  # pixels a polygon may leave its border
 
 
@@ -41,7 +43,7 @@ def coco_categories(classes: Sequence[str], colors: Sequence[Sequence[int]]) -> 
     ]
 
 
-def coco_annotations(labels: NDArray[np.uint8], scores: NDArray[np.float32], classes: int) -> list[dict[str, Any]]:
+def coco_annotations(labels: Labels, scores: NDArray[np.float32], classes: int) -> list[dict[str, Any]]:
     """Label map and confidence (H, W) -> an annotation for each class that is there, as COCO's stuff has them.
 
     bbox: [x, y, width, height] in pixels. area: pixels. score: the mean confidence. ``image_id`` is 1.
@@ -84,7 +86,7 @@ def join_coco(parts: Iterable[dict[str, Any]], file: io.TextIOBase, dump: Callab
     return len(images)
 
 
-def polygons(labels: NDArray[np.uint8], classes: Sequence[str], tolerance: float = TOLERANCE) -> dict[str, Any]:
+def polygons(labels: Labels, classes: Sequence[str], tolerance: float = TOLERANCE) -> dict[str, Any]:
     """Label map (H, W) -> a polygon file as Cityscapes has it: {"imgHeight", "imgWidth", "objects": [{"label",
     "polygon": [[x, y], ...]}]}, to be painted in order.
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import read_json, sha256, whole_file, write_json
 from clouds.base.machine import usable_device
 from clouds.base.progress import track
@@ -19,7 +20,6 @@ from clouds.model.inference import Inference
 from clouds.predict.annotations import join_coco
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
-from clouds.predict.pictures import Pixels
 from clouds.predict.predictor import Predictor, load
 from clouds.predict.result import PICTURES, Result, check_kinds
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from clouds.base.arrays import Pixels
 from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
-from clouds.predict.pictures import Pixels, read_upright, upright_image
+from clouds.predict.pictures import read_upright, upright_image
 from clouds.predict.result import ending_of
 from clouds.predict.video import CAMERA, VIDEO_ENDINGS
 

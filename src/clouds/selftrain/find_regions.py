@@ -17,6 +17,7 @@ import numpy as np
 from filelock import Timeout
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder, whole_file
 from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
@@ -227,7 +228,7 @@ class Mask:
 
 
 def find_regions(
-    image: NDArray[np.uint8],
+    image: Pixels,
     segmenter: PromptableSegmenter,
     grid: int,
     quality: float,

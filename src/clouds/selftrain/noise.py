@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from clouds.base.arrays import Labels
 from clouds.config.recipe import SelfTrain
 from clouds.data.classes import IGNORE
 
-Map = npt.NDArray[np.uint8]
 Confidence = npt.NDArray[np.float32]
 
 BINS = 64  # of the running histograms of confidence
@@ -35,7 +35,7 @@ class Thresholds:
         self.settings = settings
         self.histogram = np.zeros((classes, BINS))
 
-    def trusted(self, labels: Map, confidence: Confidence) -> Map:
+    def trusted(self, labels: Labels, confidence: Confidence) -> Labels:
         """``labels`` where they are trusted, 255 elsewhere; learns from the image first."""
         s = self.settings
         if s.threshold == "fixed":
@@ -60,7 +60,7 @@ class Thresholds:
         return np.asarray(overall * means / max(means.max(), 1e-9) * BINS, dtype=np.intp)
 
 
-def without_borders(labels: Map, share: float) -> Map:
+def without_borders(labels: Labels, share: float) -> Labels:
     """``labels`` with 255 in the band of ``share`` of the shorter side on both sides of where two classes meet.
 
     Borders with undecided pixels stay: those are left out already.
@@ -80,7 +80,7 @@ def without_borders(labels: Map, share: float) -> Map:
     return np.where(cv2.dilate(border, disc) > 0, np.uint8(IGNORE), labels)
 
 
-def passes_gate(teacher: Map, confidence: Confidence, refined: Map, settings: SelfTrain) -> bool:
+def passes_gate(teacher: Labels, confidence: Confidence, refined: Labels, settings: SelfTrain) -> bool:
     """Whether the image is good enough to learn from: the teacher sure enough of it on average, and refinement
     agreeing with the teacher on a large enough share of what it decided."""
     decided = refined != IGNORE
@@ -88,7 +88,9 @@ def passes_gate(teacher: Map, confidence: Confidence, refined: Map, settings: Se
     return bool(confidence.mean() >= settings.gate_confidence and agreed >= settings.gate_agreement)
 
 
-def class_weights(teacher: Map, confidence: Confidence, refined: Map, classes: int, settings: SelfTrain) -> Confidence:
+def class_weights(
+    teacher: Labels, confidence: Confidence, refined: Labels, classes: int, settings: SelfTrain
+) -> Confidence:
     """How much each class of ``refined`` counts: (C,) float32 in [0, 1], 1 without any of ``weight_by``.
 
     confidence: the teacher's mean on the class's refined pixels, 0 where it saw another class. agreement: IoU of the

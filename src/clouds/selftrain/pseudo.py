@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from clouds.base.arrays import Labels
 from clouds.config.recipe import SelfTrain
 from clouds.data.batches.batches import Batch
 from clouds.data.classes import IGNORE
@@ -30,8 +30,8 @@ class Panel:
     """One generated image on its way: clean image (3, H, W), teacher's map, what is learned from, the refinement."""
 
     image: Tensor
-    teacher: NDArray[np.uint8]
-    refined: NDArray[np.uint8]
+    teacher: Labels
+    refined: Labels
     refinement: Refinement
 
 
@@ -98,7 +98,7 @@ class PseudoLabeller:
         means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in sorted(set().union(*rows))}
         return Lesson(labels, weights, means, panel)
 
-    def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
+    def _refine(self, index: int, image: Tensor, labels: Labels, step: int, place: int) -> Refinement:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
         if regions:
             found = self._embeddings.get(index, lambda: regions(index))

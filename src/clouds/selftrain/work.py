@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
 from clouds.errors import CloudsError
 from clouds.selftrain.refine import Refinement
@@ -74,7 +75,7 @@ class Counts(NamedTuple):
 
 
 def count(
-    teacher: NDArray[np.uint8], confidence: NDArray[np.float32], refined: NDArray[np.uint8], classes: int
+    teacher: Labels, confidence: NDArray[np.float32], refined: Labels, classes: int
 ) -> Counts:
     """What became of the teacher's labels (H, W), class by class."""
     pairs = np.bincount(teacher.ravel().astype(np.intp) * 256 + refined.ravel(), minlength=classes * 256)

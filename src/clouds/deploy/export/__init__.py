@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder
 from clouds.base.progress import say
 from clouds.config.load import load_recipe
@@ -21,7 +22,6 @@ from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, sco
 from clouds.errors import CloudsError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import class_table
-from clouds.predict.pictures import Pixels
 from clouds.predict.predictor import Predictor, load
 
 CALIBRATION = 24  # images

@@ -6,11 +6,12 @@ from pathlib import Path
 import cv2
 
 from clouds import streets
+from clouds.base.arrays import Pixels
 from clouds.base.pick import evenly
 from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 from clouds.model.inference import Size
-from clouds.predict.pictures import Pixels, as_rgb
+from clouds.predict.pictures import as_rgb
 
 NAMES = ("rocket.jpg", "coffee.png", "astronaut.png", "chelsea.png", "motorcycle_left.png")  # of scikit-image
 SCENES = 2

@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from clouds.predict.pictures import Pixels
+from clouds.base.arrays import Pixels
 from clouds.predict.predictor import Predictor
 from clouds.predict.result import Result
 
