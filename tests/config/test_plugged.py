@@ -22,7 +22,7 @@ from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import load_segmenter, segmenter_identity
 from clouds.foundation.segmenters.embeddings import Cached
 from clouds.foundation.segmenters.superpixels import Superpixels
-from clouds.generate.images import draw
+from clouds.generate.draw import draw
 from clouds.model.folder import load_model, save_model
 from clouds.testing import BackboneContract, GeneratorContract, SegmenterContract
 

@@ -16,8 +16,8 @@ from PIL import Image
 import tiny
 import tiny_clip
 from clouds.cli import run
+from clouds.deploy.export.export_request import request
 from clouds.deploy.export.photos import photos, variants
-from clouds.deploy.export.request import request
 from clouds.deploy.export.runtimes import LEAST, compare, demand
 from clouds.errors import BackendError, UsageError
 from clouds.model.folder import save_model

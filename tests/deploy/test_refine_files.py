@@ -12,8 +12,8 @@ import tiny
 import tiny_sam
 from clouds import cli
 from clouds.data.images import write_png
-from clouds.deploy import refine as module
-from clouds.deploy.refine import refine_files
+from clouds.deploy import refine_files as module
+from clouds.deploy.refine_files import refine_files
 from clouds.errors import UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.superpixels import Superpixels

@@ -24,7 +24,7 @@ from clouds.foundation.backbones.image_vectors import Clip, Embedded
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.coverage import mentions, most_even
-from clouds.generate.images import draw, kept, read_set
+from clouds.generate.draw import draw, kept, read_set
 from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import Request, write_prompts
 from clouds.generate.requests import lacking

@@ -28,7 +28,7 @@ from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backends
 from clouds.foundation.restylers.colours import ColourStatistics
-from clouds.generate.images import draw
+from clouds.generate.draw import draw
 from clouds.generate.restyle import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.model import vocabulary

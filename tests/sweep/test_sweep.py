@@ -21,8 +21,8 @@ from clouds.config import runs
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED
 from clouds.model import vocabulary
-from clouds.sweep import work
-from clouds.sweep import work as shared
+from clouds.sweep import jobs as shared
+from clouds.sweep import jobs as work
 from clouds.sweep.plan import combinations, job_name, parse_seeds, plan, split_word, value_name
 from clouds.sweep.table import best_row, spread, table
 from test_pipeline import SMALL, weights

@@ -18,7 +18,7 @@ from clouds.data.datasets import Segmentation, find_spec
 from clouds.data.images import check_sizes
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
-from clouds.data.pairing import MissingSplitError, NoFilesError, Problem, fill, scan
+from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill, scan
 from clouds.errors import DataError
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are
@@ -45,7 +45,7 @@ class Inspection:
     labelled: bool = True
     splits: dict[str, int] = field(default_factory=dict)  # pairs of each split that is there
     decoded: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[DataProblem] = field(default_factory=list)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     smallest: tuple[int, int] | None = None  # (height, width) of the image with the shortest side
     examples: list[Example] = field(default_factory=list)
@@ -97,7 +97,7 @@ def _disjoint(spec: Spec) -> list[str]:
     return own
 
 
-def _empty_folder(spec: Spec, root: Path, split: str) -> Problem | None:
+def _empty_folder(spec: Spec, root: Path, split: str) -> DataProblem | None:
     """The folder of a split that is there without an image in it."""
     for layout in spec.layouts:
         for part in spec.splits[split]:
@@ -105,15 +105,15 @@ def _empty_folder(spec: Spec, root: Path, split: str) -> Problem | None:
             # what several splits share is no split's own folder
             if start and (len(spec.splits) == 1 or "{split}" in layout.images) and (root / start).is_dir():
                 what = f"holds no image of split {split!r}; expected {fill(layout.images, part, '*')}"
-                return Problem(str(root / start), what)
+                return DataProblem(str(root / start), what)
     return None
 
 
-def _problem(error: DataError, path: str) -> Problem:
+def _problem(error: DataError, path: str) -> DataProblem:
     """The error's message begins with the path of what is wrong: ``path`` itself, or what lies below it."""
     text = str(error)
     below, sign, what = text.removeprefix(path).partition(": ")
-    return Problem(path + below, what) if sign and text.startswith(path) else Problem(path, text)
+    return DataProblem(path + below, what) if sign and text.startswith(path) else DataProblem(path, text)
 
 
 def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None:
@@ -138,7 +138,7 @@ def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None
 
 @dataclass
 class _Look:
-    problems: list[Problem]
+    problems: list[DataProblem]
     counts: NDArray[np.int64]
     size: tuple[int, int] | None = None
     example: Example | None = None

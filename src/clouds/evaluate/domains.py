@@ -45,7 +45,7 @@ class Domain:
         return self.data.names[k], image, label
 
 
-class Found(NamedTuple):
+class FoundDomains(NamedTuple):
     """``missing``: {"name", "why"} of each domain that is known but not on this disk."""
 
     domains: list[Domain]
@@ -69,7 +69,7 @@ def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain
     return Domain(name, data.label_set, len(indices), data, indices)
 
 
-def find_domains(names: list[str], recipe: Recipe) -> Found:
+def find_domains(names: list[str], recipe: Recipe) -> FoundDomains:
     """Domains by name, and those of them whose folder or split is not under ``data.root``.
 
     UsageError for an unknown name, DataError for a folder that is there but empty or not whole.
@@ -89,7 +89,7 @@ def find_domains(names: list[str], recipe: Recipe) -> Found:
                 domains.append(_photos(name, recipe))
             except (UsageError, MissingSplitError) as error:
                 missing.append({"name": name, "why": str(error).removeprefix(f"{name}: ")})
-    return Found(domains, missing)
+    return FoundDomains(domains, missing)
 
 
 def _photos(name: str, recipe: Recipe) -> Domain:

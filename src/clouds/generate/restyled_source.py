@@ -16,7 +16,7 @@ from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.restyler import build_restyler
 from clouds.foundation.restylers.pixels import DIFFUSERS
-from clouds.generate.images import Row, kept, make_set
+from clouds.generate.draw import Row, kept, make_set
 from clouds.generate.restyle import look_of
 
 KEY = "data.restyle"

@@ -96,7 +96,8 @@ def predict_files(
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
     check_kinds(kinds, predictor.classes)
-    work = Work(predictor, out, tuple(kinds), batch_size, Ledger(out, _settings(folder, predictor, classes, weights)))
+    ledger = Ledger(out, _settings(folder, predictor, classes, weights))
+    work = PredictionRun(predictor, out, tuple(kinds), batch_size, ledger)
     done: list[Path | str] = []
     made = frames = videos = 0
     work.ledger.begin()
@@ -148,7 +149,7 @@ def split_scales(text: str) -> tuple[float, ...]:
 
 
 @dataclass
-class Work:
+class PredictionRun:
     """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json."""
 
     predictor: Predictor
@@ -179,7 +180,7 @@ class Work:
         self.failed.append({"path": item.where, "what": str(error).removeprefix(f"{item.where}: ")})
 
 
-def segment_images(work: Work, items: list[Item]) -> Iterator[tuple[Item, bool]]:
+def segment_images(work: PredictionRun, items: list[Item]) -> Iterator[tuple[Item, bool]]:
     """Segment images: each that is done, and whether it was now."""
     keys = {item.name: work.ledger.key(item.source) for item in items}
     todo = [item for item in items if not work.has(item.targets(work.out, work.kinds), keys[item.name])]
@@ -207,7 +208,7 @@ def segment_images(work: Work, items: list[Item]) -> Iterator[tuple[Item, bool]]
             yield item, True
 
 
-def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int, bool]:
+def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> tuple[int, bool]:
     """Segment a video's or a camera's frames -> how many were segmented now, and whether it was read to its end.
 
     Ctrl-C ends a camera, whose video is then finished; pressed again, it interrupts as ever.

@@ -31,7 +31,7 @@ from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import PromptableSegmenter, check_segmenter, segmenter_identity
 from clouds.foundation.segmenters.embeddings import plain_segmenter
-from clouds.generate.images import read_set
+from clouds.generate.draw import read_set
 from clouds.selftrain.refine import MASK_BYTES
 from clouds.selftrain.regions import Regions, nested, overlay
 

@@ -15,9 +15,9 @@ from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder
 from clouds.base.progress import say
 from clouds.config.load import load_recipe
+from clouds.deploy.export.export_request import ExportRequest
 from clouds.deploy.export.onnx_file import onnx_model, properties
 from clouds.deploy.export.photos import calibration, photos, variants
-from clouds.deploy.export.request import Request
 from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
 from clouds.errors import CloudsError
 from clouds.evaluate.domains import Domain, all_domains
@@ -29,7 +29,7 @@ CALIBRATION = 24  # images
 
 def export(
     model: str | Path,
-    wanted: Request,
+    wanted: ExportRequest,
     pictures: list[Path] | None = None,
     calibrate: Path | None = None,
     domain: str | None = None,
@@ -66,7 +66,7 @@ def export(
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def write(predictor: Predictor, wanted: Request, file: Path, learned: list[Pixels]) -> None:
+def write(predictor: Predictor, wanted: ExportRequest, file: Path, learned: list[Pixels]) -> None:
     """The file, unchecked. learned: images that int8's ranges are taken from."""
     if wanted.format == "torch-export":
         from clouds.deploy.export.program import write_program

@@ -24,8 +24,8 @@ from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
 from clouds.model.folder import has_model
 from clouds.pipeline import train
+from clouds.sweep.outcomes import RESULTS, read_record, write_record
 from clouds.sweep.plan import FOLDER, Job
-from clouds.sweep.state import RESULTS, read_record, write_record
 from clouds.sweep.table import last_line
 
 CLOUDS = (sys.executable, "-m", "clouds")
