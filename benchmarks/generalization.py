@@ -101,7 +101,6 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "labels above 0.7, jitter alone": {"ours": [JITTER, "selftrain.confidence=0.7"]},
     "two decays": {"ours": ["train.schedule=poly", "train.warmup_share=0.6"]},
     "pasted objects": {"ours": ["selftrain.mix=0.5"]},
-    "hidden patches": {"ours": ["selftrain.hide=0.5"]},
     "batches of 2": {"ours": ["train.batch_size=2"]},
     "strong colour, 0.8": {"ours": ["augment.distort=0.8"]},
     "rare classes": {"ours": ["data.rare_classes=0.1"]},
@@ -299,7 +298,7 @@ def in_process(cell: dict[str, Any], arguments: argparse.Namespace) -> dict[str,
 def chosen_rate(method: str, arguments: argparse.Namespace) -> float | None:
     """The learning rate of an alternative's architecture, by the development score of its strongly coloured version
     trained on the synthetic source; None for our own methods."""
-    if "alternative" not in METHODS[method]:
+    if "alternative" not in METHODS.get(method, {}):
         return None
     searched = f"{METHODS[method]['alternative']}, strong colour"
     with SEARCHING:
@@ -337,7 +336,7 @@ def table(rows: list[dict[str, Any]], scenario: str, budget: float) -> str:
         used = sorted(round(row["seconds"]) for row in found[method])
         seconds = str(used[0]) if used[0] == used[-1] else f"{used[0]} to {used[-1]}"
         lines.append(f"| {method} | {len(found[method])} | {seconds} | " + " | ".join(cells) + " |")
-    plain = [method for method in order if "alternative" in METHODS[method]]
+    plain = [method for method in order if "alternative" in METHODS.get(method, {})]
     for other in (*plain[-1:], *(["warm-up"] if "warm-up" in found else [])):  # paired: seed by seed
         theirs = {row["seed"]: row for row in found[other]}
         pairs = [(row, theirs[row["seed"]]) for row in found.get("joint", []) if row["seed"] in theirs]

@@ -11,19 +11,20 @@ import typer
 from markdown_it import MarkdownIt
 
 from clouds.cli import app
-from clouds.config.load import _keys, load_recipe, recipe_names
+from clouds.config.kinds import keys_of
+from clouds.config.load import load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/*.md")])
 VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-KEYS = set(_keys(Recipe))
+KEYS = set(keys_of(Recipe))
 GROUPS = {key.rpartition(".")[0] for key in KEYS} | set(Recipe.model_fields)
 SHELL = ("", "sh", "bash", "console")
 # verbs whose KEY=VALUE words are all the settings of a recipe that comes first
 RECIPE_VERBS = ("train", "generate", "prompts", "doctor", "demo")
-SETTING = re.compile(r"(seed|[a-z_]+(?:\.[a-z_]+)+)=")
+SETTING = re.compile(r"(seed|[a-z_]+(?:\.[a-z_0-9]+)+)=")
 A_SHAPE = re.compile(r"^\[|\.\.\.|^[A-Z]$|[A-Z]\||\|[A-Z0-9]|\[-")  # "[KEY=VALUE]...", "N", "RECIPE|RUN": no command
 
 
@@ -105,7 +106,7 @@ def is_key(key: str) -> bool:
 
 def named_keys(code: str) -> list[str]:
     """The setting that an inline code names, if it looks like one: `train.steps=200`, `selftrain.max_swallow`."""
-    found = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)+)(?:=.*|: .*)?", code, re.S)
+    found = re.fullmatch(r"([a-z_]+(?:\.[a-z_0-9]+)+)(?:=.*|: .*)?", code, re.S)
     if not found or found[1].partition(".")[0] not in Recipe.model_fields:
         return []
     return [] if found[1].rpartition(".")[2] in ("json", "jsonl", "safetensors", "py", "md", "yaml") else [found[1]]

@@ -320,14 +320,14 @@ def test_a_damaged_last_checkpoint_costs_its_steps_only(run, finished, capsys):
 # -- self-training that does nothing fails
 
 
-def test_refinement_that_changes_nothing_fails_the_run_and_keeps_failing(finished, tmp_path):
+def test_refinement_that_changes_nothing_keeps_the_model_fails_the_run_and_keeps_failing(finished, tmp_path):
     settings = warmed_up(finished[0], tmp_path / "run", "selftrain.floor=1.0")
     for _ in range(2):
         with pytest.raises(CloudsError, match="refinement changed 0 pixels: self-training did nothing") as caught:
             pipeline.train(settings, tmp_path / "run")
         assert not isinstance(caught.value, UsageError)
-    assert not (tmp_path / "run" / "model").exists()
-    assert not (tmp_path / "run" / "work.json").exists()
+    assert has_model(tmp_path / "run" / "model")
+    assert read_json(tmp_path / "run" / "work.json")["pixels_changed"] == 0
     assert (tmp_path / "run" / "checkpoints" / "joint-000005").exists()
 
 
@@ -335,7 +335,7 @@ def test_joint_training_without_a_generated_image_fails_the_run(finished, tmp_pa
     settings = warmed_up(finished[0], tmp_path / "run", "train.generated_repeat=1e-9")
     with pytest.raises(CloudsError, match="saw 0 generated images"):
         pipeline.train(settings, tmp_path / "run")
-    assert not (tmp_path / "run" / "model").exists()
+    assert has_model(tmp_path / "run" / "model")
 
 
 # -- one stage at a time

@@ -1,6 +1,7 @@
 """Reference pages from the code: where a page says ``<!-- verbs -->``, ``<!-- settings -->`` or ``<!-- recipes -->``,
 the verbs of the command line, the settings' types or the shipped recipes stand in the site."""
 
+import inspect
 import re
 import types
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from clouds.cli import app
+from clouds.config.kinds import Mark, Settings, group_of
 from clouds.config.load import recipe_names
 from clouds.config.recipe import LabelledSet, Recipe
 
@@ -67,33 +68,26 @@ def split_help(text: str) -> tuple[str, list[str]]:
 
 
 def settings() -> str:
-    parts = ["## The recipe itself {: #recipe }\n", _table(Recipe, "", only_values=True)]
-    for name, field in Recipe.model_fields.items():
-        if model := _model(field.annotation):
-            parts.append(_group(name, model))
-    text = LabelledSet.__doc__ or ""
-    parts += ["## An entry of `data.source` {: #labelled-set }\n", _prose(text), _table(LabelledSet, "")]
+    parts = [_group("", Recipe, "## The recipe itself {: #recipe }")]
+    parts += [_group("", LabelledSet, "## An entry of `data.source` {: #labelled-set }")]
     return "\n".join(parts)
 
 
-def _group(key: str, model: type[BaseModel]) -> str:
-    lines = [f"## `{key}` {{: #{key} }}\n" if "." not in key else f"### `{key}` {{: #{key} }}\n"]
-    lines += [_prose(model.__doc__ or ""), _table(model, key, only_values=True)]
+def _group(key: str, model: type[Settings], title: str = "") -> str:
+    """What a group is about, a row a key, then the groups in it."""
+    title = title or f"##{'#' * key.count('.')} `{key}` {{: #{key} }}"
+    lines = [title, "", inspect.cleandoc(model.__doc__ or ""), "", "| key | values | default | what it is |",
+             "|---|---|---|---|"]  # fmt: skip
+    groups = []
     for name, field in model.model_fields.items():
-        if inner := _model(field.annotation):
-            lines.append(_group(f"{key}.{name}", inner))
-    return "\n".join(lines)
-
-
-def _table(model: type[BaseModel], key: str, only_values: bool = False) -> str:
-    rows = ["| key | values | default |", "|---|---|---|"]
-    for name, field in model.model_fields.items():
-        if only_values and _model(field.annotation):
+        full = f"{key}.{name}" if key else name
+        if inner := group_of(field):
+            groups.append(_group(full, inner))
             continue
         value = None if field.is_required() else _plain(field.get_default(call_default_factory=True))
-        default = f"`{value}`" if value else ""
-        rows.append(_row(f"`{key}.{name}`" if key else f"`{name}`", _values(field.annotation, field.metadata), default))
-    return "\n".join([*rows, ""])
+        text = " ".join([field.description or "", *(m.value for m in field.metadata if isinstance(m, Mark))])
+        lines.append(_row(f"`{full}`", _values(field.annotation, field.metadata), f"`{value}`" if value else "", text))
+    return "\n".join([*lines, "", *groups])
 
 
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path",
@@ -131,7 +125,7 @@ def _values(kind: Any, metadata: Sequence[Any] = ()) -> str:
 
 def _plain(value: Any) -> str:
     """A value as YAML has it."""
-    if isinstance(value, BaseModel):
+    if isinstance(value, Settings):
         return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in value if v not in (None, "")) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
@@ -139,16 +133,6 @@ def _plain(value: Any) -> str:
         return f"{value:.6g}"
     return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(
         value, bool | types.NoneType) else str(value)
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    kinds = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-
-
-def _prose(docstring: str) -> str:
-    """A docstring whose indented lines are no code blocks."""
-    return "\n".join(line.strip() for line in docstring.strip().splitlines()) + "\n"
 
 
 def _row(*cells: str) -> str:

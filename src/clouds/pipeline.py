@@ -4,12 +4,15 @@ Each step looks for what it needs in the run folder and makes what is missing, s
 """
 
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from clouds.base.files import write_json
+from clouds.base.files import read_json, write_json
+from clouds.base.locks import one_writer
 from clouds.check.training import check_training
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
@@ -32,7 +35,7 @@ from clouds.report import write_report
 from clouds.selftrain.find_regions import regions_of_set
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
-from clouds.selftrain.work import work_of
+from clouds.selftrain.work import check_work, work_of
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
 from clouds.train.validate import Validation, keep_model
@@ -53,51 +56,51 @@ def train(
     engine = Engine(recipe.train, out)
     validation = Validation(recipe) if recipe.train.validate_every else None
 
-    with engine.first():  # the main process makes what is missing, the others find it
-        open_run(recipe, out, allow_change)
-        prompts = set_prompts(recipe, out) if todo.draws else []
-        images = set_images(recipe, prompts, out) if todo.draws else []
-        regions = regions_of_set(recipe, images, out) if todo.regions else None
-        source = make_source(recipe, todo.sets, out / "source")
-        restyled = (
-            restyled_source(
-                recipe, source, out / "restyled", lambda: prompts_of(recipe, out / "prompts.jsonl"), images
-            )
-            if todo.restyled
-            else None
-        )
-        rare = rare_classes(recipe, source, out / "class_pixels.npz")
+    with one_writer(out, "training") if engine.main else nullcontext():
+        with engine.first():  # the main process makes what is missing, the others find it
+            open_run(recipe, out, allow_change)
+            prompts = set_prompts(recipe, out) if todo.draws else []
+            images = set_images(recipe, prompts, out) if todo.draws else []
+            regions = regions_of_set(recipe, images, out) if todo.regions else None
+            source = make_source(recipe, todo.sets, out / "source")
+            restyled = None
+            if todo.restyled:
+                ask = partial(prompts_of, recipe, out / "prompts.jsonl")  # by a restyler that takes prompts
+                restyled = restyled_source(recipe, source, out / "restyled", ask, images)
+            rare = rare_classes(recipe, source, out / "class_pixels.npz")
 
-    def batches(stage: str, generated: list[Path], steps: int, seed: int) -> Batches:
-        shown = restyled if stage in todo.restyled else None
-        return Batches(source, generated, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
+        def batches(stage: str, generated: list[Path], steps: int, seed: int) -> Batches:
+            shown = restyled if stage in todo.restyled else None
+            return Batches(source, generated, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
 
-    engine.track(recipe)
-    torch.manual_seed(recipe.seed)
-    settings = recipe.train
-    if "warmup" in todo.stages:  # on the labelled source alone
-        model = build_model(recipe).to(engine.device)
-        data = batches("warmup", [], settings.warmup_steps, recipe.seed)
-        train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
-        keep_model(model, out, "warmup", recipe, engine)
-    if "joint" in todo.stages:  # student and teacher both start as the warm-up model
-        model = load_model(out / "warmup").to(engine.device)
-        model.thaw()
-        teacher = Teacher(model, recipe.selftrain.decay)
-        segmenter = None if regions else build_segmenter(recipe)
-        pseudo = PseudoLabeller(teacher, segmenter, recipe.selftrain, recipe.seed, regions)
-        data = batches("joint", images, settings.steps - settings.warmup_steps, recipe.seed + 1)
-        work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
-        record = work_of(work, model.classes, prompts=len(prompts), images=len(images))
-        if engine.main:
-            write_json(out / "work.json", record)
-        keep_model(model, out, "joint", recipe, engine)
-    engine.finish()
-    if domains is None:
-        return None
-    scores = score_run(recipe, out, domains)
-    write_report(out)
-    return scores
+        engine.track(recipe)
+        torch.manual_seed(recipe.seed)
+        settings = recipe.train
+        if "warmup" in todo.stages:  # on the labelled source alone
+            model = build_model(recipe).to(engine.device)
+            data = batches("warmup", [], settings.warmup_steps, recipe.seed)
+            train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
+            keep_model(model, out, "warmup", recipe, engine)
+        if "joint" in todo.stages:  # student and teacher both start as the warm-up model
+            model = load_model(out / "warmup").to(engine.device)
+            model.thaw()
+            teacher = Teacher(model, recipe.selftrain.decay)
+            segmenter = None if regions else build_segmenter(recipe)
+            pseudo = PseudoLabeller(teacher, segmenter, recipe.selftrain, recipe.seed, regions)
+            data = batches("joint", images, settings.steps - settings.warmup_steps, recipe.seed + 1)
+            work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
+            if engine.main:
+                record = work_of(work, model.classes, prompts=len(prompts), images=len(images))
+                write_json(out / "work.json", record)
+            keep_model(model, out, "joint", recipe, engine)
+        engine.finish()
+        if settings.stage != "warmup":
+            check_work(read_json(out / "work.json"))
+        if domains is None:
+            return None
+        scores = score_run(recipe, out, domains)
+        write_report(out)
+        return scores
 
 
 def demo(overrides: list[str], out: Path, minutes: float = MINUTES) -> dict[str, Any]:

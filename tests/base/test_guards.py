@@ -15,7 +15,7 @@ from clouds.data.batches import batches as loaders
 from clouds.data.batches.batches import Batches
 from clouds.errors import CloudsError, DataError
 from clouds.model.loss import criterion
-from clouds.train import loop
+from clouds.train import loop, state
 from clouds.train.engine import Engine
 from clouds.train.log import LEAST, MetricsLog
 from clouds.train.loop import out_of_memory, train_stage
@@ -44,7 +44,8 @@ def test_a_step_that_is_not_finite_may_be_skipped_and_names_its_files(source, tm
         return {**losses, "loss": losses["loss"] * value} if len(calls) == 3 else losses
 
     monkeypatch.setattr(loop, "criterion", broken)
-    model = warm_up(source, tmp_path, "train.on_nonfinite=skip", "train.keep=9", "train.checkpoint_every=1")
+    monkeypatch.setattr(state, "KEEP", 9)
+    model = warm_up(source, tmp_path, "train.on_nonfinite=skip", "train.checkpoint_every=1")
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
     record = json.loads((tmp_path / "not-finite" / "warmup-000002.json").read_text())
     assert (record["stage"], record["step"], record["loss"]) == ("warmup", 2, str(value))
@@ -153,7 +154,7 @@ def test_other_settings_are_refused_by_key_then_allowed_and_written_down(tmp_pat
              "model.ffn=32", "model.pixel_ffn=32", "model.layers=1", "model.pixel_layers=1", "loss.points=32",
              "--out", str(tmp_path / "run")]  # fmt: skip
     assert cli([*words, "train.weight_decay=0.05"]) == 0
-    other = [*words, "train.weight_decay=0.07", "train.keep=3"]
+    other = [*words, "train.weight_decay=0.07", "train.workers=1"]
     assert cli(other) == 2
     said = capsys.readouterr().err
     assert "holds a run of other settings: train.weight_decay (0.05 there, 0.07 now)" in said

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clouds.config.load import load_recipe, recipe_names
 from clouds.config.recipe import Prompts, Recipe
+from clouds.config.removed import REMOVED
+from clouds.config.runs import differences, load_run
 from clouds.errors import UsageError
 
 CONTRACT = ("seed", "prompts.count", "generate.count", "train.steps", "train.batch_size", "train.checkpoint_every",
@@ -52,7 +55,6 @@ def test_every_shipped_recipe_loads_under_its_name_with_the_contracts_keys(name)
     ("data.source_size=[64, 128]", "data.source_size", (64, 128)),
     ("data.root=", "data.root", None),
     ("data.root=/some/where", "data.root", Path("/some/where")),
-    ("augment.flip=false", "augment.flip", False),
     ("augment.jitter=no", "augment.jitter", False),
     ("selftrain.max_swallow=null", "selftrain.max_swallow", None),
     ("train.device=cuda:1", "train.device", "cuda:1"),
@@ -104,7 +106,7 @@ def test_a_home_folder_is_found(monkeypatch):
     ("data.source_size=64", ("data.source_size", "64", "tuple")),
     ("selftrain.floor=1.5", ("selftrain.floor", "1.5", "less than or equal to 1")),
     ("model.hidden=100", ("model.hidden", "100", "multiple of 32")),
-    ("augment.flip=maybe", ("augment.flip", "'maybe'", "boolean")),
+    ("augment.jitter=maybe", ("augment.jitter", "'maybe'", "boolean")),
     ("evaluate.shorter_side=8", ("evaluate.shorter_side", "8", "32")),
     ("evaluate.window=8", ("evaluate.window", "8", "32")),
     ("evaluate.window=[64]", ("evaluate.window", "[64]", "integer")),
@@ -229,11 +231,34 @@ def test_half_precision_on_a_cpu_is_refused():
     assert load_recipe("demo", ["train.precision=fp16", "train.device=cuda"]).train.precision == "fp16"
 
 
-@pytest.mark.parametrize("setting", ["train.choose=best", "train.patience=3"])
-def test_going_by_the_source_score_needs_one(setting):
+def test_going_by_the_source_score_needs_one():
     with pytest.raises(UsageError, match=r"set train\.validate_every"):
-        load_recipe("demo", [setting])
-    assert load_recipe("demo", [setting, "train.validate_every=10"]).train.validate_every == 10
+        load_recipe("demo", ["train.choose=best"])
+    assert load_recipe("demo", ["train.choose=best", "train.validate_every=10"]).train.validate_every == 10
+
+
+@pytest.mark.parametrize("key", ["loss.no_object", "train.patience", "generate.attention_slicing"])
+def test_a_removed_key_is_refused_with_what_is_built_in(key):
+    assert f"{key}: was removed; {REMOVED[key]!r} is built in" in refused(f"{key}=7")
+
+
+def test_a_run_of_before_goes_on_where_removed_keys_have_the_built_in_values(tmp_path):
+    old = load_recipe("demo").model_dump(mode="json")
+    for key, built_in in REMOVED.items():
+        group, name = key.split(".") if key.count(".") == 1 else (None, None)
+        if group:
+            old[group][name] = built_in
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"settings": old}))
+    assert load_run(tmp_path) == load_recipe("demo")
+    assert differences(load_recipe("demo"), tmp_path) == {}
+    old["train"]["patience"], old["selftrain"]["weight_by"] = 3, ["agreement"]
+    path.write_text(yaml.safe_dump({"settings": old}))
+    with pytest.raises(UsageError) as caught:
+        load_run(tmp_path)
+    for part in (str(path), "train.patience is 3 there and was removed since: None is built in now",
+                 "selftrain.weight_by is ['agreement'] there"):
+        assert part in str(caught.value)
 
 
 def test_a_recipe_builds_on_another(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny
-from clouds.data.batches.augment import GREY, distort, hide, jitter, paste, resized_window, scale_crop
+from clouds.data.batches.augment import distort, jitter, paste, resized_window, scale_crop
 from clouds.data.batches.batches import Batches, batches
 from clouds.data.images import read_image, write_png
 from clouds.errors import DataError
@@ -400,26 +400,20 @@ def test_the_processes_parts_are_the_whole_batch(sets):
             assert torch.equal(part[key], whole[key][mine])
 
 
-def test_pasting_and_hiding_change_the_generated_views_and_nothing_else(sets):
+def test_pasting_changes_the_generated_views_and_nothing_else(sets):
     plain = make(sets, batch_size=40)[0]
     made = set(plain["slots"].tolist())
     others = [slot for slot in range(40) if slot not in made]
-    for switches in (["selftrain.mix=1"], ["selftrain.hide=0.5"], ["selftrain.mix=0.5", "selftrain.hide=0.2"]):
-        batch = make(sets, batch_size=40, settings=switches)[0]
+    for mix in (0.5, 1):
+        batch = make(sets, batch_size=40, settings=[f"selftrain.mix={mix}"])[0]
         assert torch.equal(batch["images"][others], plain["images"][others])
         assert torch.equal(batch["labels"][others], plain["labels"][others])
         assert torch.equal(batch["clean"], plain["clean"])
-        changed = [not torch.equal(batch["images"][slot], plain["images"][slot]) for slot in sorted(made)]
         pasted = [bool((batch["labels"][slot] != 255).any()) for slot in sorted(made)]
-        if "selftrain.mix=0.5" in switches:
-            assert 0 < sum(pasted) < len(made)
-        else:
-            assert all(changed)
-            assert all(pasted) is ("selftrain.mix=1" in switches)
-    mixed = make(sets, batch_size=40, settings=["selftrain.mix=1"])[0]
-    for slot in made:
-        where = mixed["labels"][slot] != 255
-        assert torch.equal(mixed["images"][slot][:, ~where], plain["images"][slot][:, ~where])
+        assert all(pasted) if mix == 1 else 0 < sum(pasted) < len(made)
+        for slot in made:
+            where = batch["labels"][slot] != 255
+            assert torch.equal(batch["images"][slot][:, ~where], plain["images"][slot][:, ~where])
 
 
 @pytest.mark.parametrize("present", [0, 1, 2, 5])
@@ -434,16 +428,3 @@ def test_half_of_the_sources_classes_are_pasted_with_their_labels(present):
     assert np.array_equal(mixed[..., 0] == 200, pasted)
     assert np.array_equal(pasted, np.isin(truth, np.unique(truth[pasted])))
     assert not pasted[0].any(), "ignored pixels are never pasted"
-
-
-@pytest.mark.parametrize(("share", "patch"), [(0.5, 1 / 12), (0.3, 0.25), (0.9, 0.01)])
-def test_patches_are_hidden_in_the_share_asked_for(share, patch):
-    image = np.random.default_rng(0).integers(0, 100, (96, 130, 3)).astype(np.uint8)
-    seen = hide(image, share, patch, np.random.default_rng(1))
-    hidden = (seen == GREY).all(-1)
-    assert np.array_equal(seen[~hidden], image[~hidden])
-    side = max(round(patch * 96), 1)
-    cells = hidden[: 96 // side * side, : 130 // side * side]
-    cells = cells.reshape(96 // side, side, 130 // side, side).mean((1, 3))
-    assert set(np.unique(cells)) <= {0.0, 1.0}, "whole patches"
-    assert abs(hidden.mean() - share) < 0.2

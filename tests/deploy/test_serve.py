@@ -120,7 +120,10 @@ def test_a_large_overlay_is_mixed_in_blocks(client):
     ("query", "accept", "kind"),
     [("", "*/*", "application/json"), ("", "image/png", "image/png"), ("", "application/json", "application/json"),
      ("?format=json", "image/png", "application/json"), ("?format=labels", "application/json", "image/png"),
-     ("", "image/png, application/json", "application/json")],
+     ("", "image/png, application/json", "application/json"), ("", "application/json;q=0.5, image/png", "image/png"),
+     ("", "image/png;q=0.2, application/json;q=0.9", "application/json"), ("", "IMAGE/*", "image/png"),
+     ("", "application/*;q=0, */*;q=0.1", "image/png"), ("", "text/html, image/png;q=x", "application/json"),
+     ("", "", "application/json")],
 )  # fmt: skip
 def test_the_query_decides_then_accept(client, query, accept, kind):
     answer = client.post(f"/v1/segment{query}", content=encoded(), headers={**PNG, "Accept": accept})
@@ -212,6 +215,31 @@ def test_other_paths_and_methods_are_answered_in_json(small):
     problem(small.get("/v1/nothing"), 404, "not_found")
     problem(small.get("/v1/segment"), 405, "method_not_allowed")
     problem(small.get("/../../etc/passwd"), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/v1/classes", "/openapi.json"])
+def test_head_answers_as_get_without_a_body(client, path):
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert "content-length" in head.headers
+    problem(client.get("/v1/segment"), 405, "method_not_allowed")
+    assert client.head("/v1/segment").status_code == 405
+
+
+def test_pages_of_other_origins_ask_where_they_are_let(model_folder):
+    ours, other = {"Origin": "https://ours.org"}, {"Origin": "https://other.org"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with TestClient(make_app([sleeper()], Service(cors=("https://ours.org",)))) as client:
+        assert client.get("/health", headers=ours).headers["access-control-allow-origin"] == "https://ours.org"
+        assert client.options("/v1/segment", headers={**ours, **asked}).status_code == 200
+        assert "access-control-allow-origin" not in client.get("/health", headers=other).headers
+        refused = client.post("/v1/segment", content=b"", headers={**ours, **PNG})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (400, "https://ours.org")
+    with TestClient(make_app([sleeper()], Service())) as client:
+        assert "access-control-allow-origin" not in client.get("/health", headers=ours).headers
+    with pytest.raises(UsageError, match=r"cors: got 'ours\.org/page'; expected an origin such as"):
+        Service(cors=("ours.org/page",))
 
 
 def test_a_token_is_asked_for(small):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from chat_server import chat_server
-from clouds.config.load import check
+from clouds.config.load import as_recipe
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.writer import build_writer
@@ -228,6 +228,6 @@ def test_a_key_that_cannot_be_sent_is_refused_unshown(monkeypatch, key):
 ])  # fmt: skip
 def test_an_address_that_cannot_be_is_refused_without_its_secrets(url, said):
     with pytest.raises(UsageError, match=said) as error:
-        check({"prompts": {"writer": "openai/m", "base_url": url}}, "mine")
+        as_recipe({"prompts": {"writer": "openai/m", "base_url": url}}, "mine")
     assert "prompts.base_url" in str(error.value)
     assert "pass1234" not in str(error.value)

@@ -70,8 +70,6 @@ def test_every_setting_reaches_the_pipeline(folders):
     other = {"scheduler": "HeunDiscreteScheduler"}
     for change in ({"steps": 5}, {"guidance": 1.5}, {"negative_prompt": "people"}, other):
         assert not np.array_equal(generator(folders["sd"], **change).generate(PROMPTS[:1], [1])[0], plain), change
-    sliced = generator(folders["sd"], attention_slicing=True).generate(PROMPTS[:1], [1])[0]
-    assert np.abs(sliced.astype(int) - plain).max() <= 2, "the same picture by another order of sums"
     assert generator(folders["sd"], size=(48, 32)).generate(PROMPTS[:1], [1])[0].shape == (48, 32, 3)
 
 

@@ -128,8 +128,8 @@ def test_of_duplicates_the_largest_and_sharpest_is_kept(folder):
 
 
 def test_limits_are_settings(folder):
-    assert audit_set(folder, Audit(contrast=1.0))[0]["reasons"] == {"low contrast": 16}
-    assert audit_set(folder, Audit(contrast=0.0, radius=0))[0]["kept"] == 16
+    assert audit_set(folder, Audit(blank=250))[0]["reasons"] == {"blank": 16}
+    assert audit_set(folder, Audit(blank=0, radius=0))[0]["kept"] == 16
 
 
 # -- again, after a stop, and with the generator
@@ -304,7 +304,7 @@ def test_a_clip_that_cannot_be_is_named(folder, clip_file):
 
 
 def test_a_teacher_tells_classes_confidence_and_agreement(folder, model_folder):
-    result = clouds.check.audit.audit(folder, ["audit.seen=0.01"], model=model_folder)
+    result = clouds.check.audit.audit(folder, [], model=model_folder)
     teacher, numbers = result["teacher"], result["numbers"]
     assert list(teacher["classes"]) == list(NAMES)
     assert sum(each["pixels"] for each in teacher["classes"].values()) == pytest.approx(1, abs=1e-3)
@@ -357,13 +357,12 @@ def test_a_source_stands_beside_with_as_many_images(folder, tmp_path):
 
 def test_what_is_rare_is_asked_for():
     prompts = ["A photo of a road in fog at night, cars.", "A photo of a road in fog at noon, cars."] * 10
-    request = lacking(prompts, 0.5)
+    request = lacking(prompts)
     assert request["wanted"]["classes"].keys() >= {"train", "person"}
     assert "car" not in request["wanted"]["classes"]
     assert "in fog" not in request["wanted"]["weather"]
     assert request["count"] >= sum(request["wanted"]["weather"].values())
-    assert lacking(prompts, 0.0) == {"count": 0, "wanted": {}}
-    assert lacking([], 0.5) == {"count": 0, "wanted": {}}
+    assert lacking([]) == {"count": 0, "wanted": {}}
 
 
 def audit_json(path: Path, folder: Path, **request) -> Path:
@@ -455,7 +454,7 @@ def test_a_run_audits_its_own_set_before_training(tmp_path):
 
 
 def test_an_audit_that_leaves_less_than_a_batch_is_an_error(folder):
-    chosen = recipe(16, f"generate.folder={folder}", "generate.audit=true", "audit.contrast=1.0")
+    chosen = recipe(16, f"generate.folder={folder}", "generate.audit=true", "audit.blank=250")
     with pytest.raises(CloudsError, match=r"left 0 of 16 images, fewer than train\.batch_size=4"):
         trained_on(chosen, folder.parent)
 

@@ -24,7 +24,7 @@ def test_losses_and_gradients_match_the_reference():
 
     points = torch.stack([golden["match_points_0"].view(-1, 2), golden["match_points_1"].view(-1, 2)])
     matched, labelled = L.match(prediction, labels, points, settings)
-    targets, total = L.totals(labels, prediction.logits[0].shape[1], settings)
+    targets, total = L.totals(labels, prediction.logits[0].shape[1])
     assert targets == 34
     assert torch.allclose(labelled, torch.ones_like(labelled))
     for image in (0, 1):
@@ -34,7 +34,7 @@ def test_losses_and_gradients_match_the_reference():
         assert matched.query[mine].tolist() == golden[f"match_rows_{image}"].tolist()
         assert matched.class_[mine].tolist() == present[golden[f"match_cols_{image}"]].tolist()
 
-    ce = L.class_loss(torch.stack(prediction.logits), matched, labelled, settings.no_object, total)
+    ce = L.class_loss(torch.stack(prediction.logits), matched, labelled, total)
     mask, dice = L.matched_losses(
         prediction, labels, matched, golden["loss_random_points"], golden["loss_fill_points"], 384, targets, settings
     )

@@ -395,7 +395,7 @@ def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
         "places": torch.arange(2),
         "slots": torch.tensor([0, 1]), "ids": torch.tensor([1, 0]), "flipped": torch.tensor([False, True]),
     }  # fmt: skip
-    labels, _, record, panel = pseudo(batch, 0)
+    labels, record, panel = pseudo(batch, 0)
     for slot, index in enumerate((1, 0)):
         teacher = tiny.label_map(64, 64, 100 + index)
         wanted = vote(teacher, regions(index), floor=0.02, max_swallow=made.selftrain.max_swallow)

@@ -6,7 +6,6 @@ import torch
 
 import tiny
 from clouds.selftrain import pseudo as pseudo_module
-from clouds.selftrain.noise import without_borders
 from clouds.selftrain.pseudo import PseudoLabeller, panel_points
 from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import Teacher
@@ -222,10 +221,9 @@ def test_refinement_gets_the_recipes_settings_and_a_seed_of_seed_step_and_slot(m
 def test_work_adds_up_over_steps(monkeypatch):
     maps, confidence = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
-    _, weights, numbers, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
+    _, numbers, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
     wanted = {"teacher_confidence": 0.5, "changed": 0.4375, "decided": 0.75, "components": 3.0, "kept/road": 0.3125}
     assert numbers == {**wanted, "changed/road": 0.4375, "ignored/road": 0.25}
-    assert weights is None
     assert np.array_equal(panel.refined, REFINED)
     assert panel_points(panel.refinement) == [[2, [[1.0, 2.0], [3.0, 4.0]]]]
     make(batch([0, 1], [8, 9], [False, True]), 1)
@@ -234,39 +232,17 @@ def test_work_adds_up_over_steps(monkeypatch):
     assert (work.pixels_decided, work.pixels_changed, work.seen) == (48, 28, {7, 8, 9})
 
 
-def test_pasted_objects_stay_and_their_share_of_a_class_counts_fully(monkeypatch):
+def test_pasted_objects_stay(monkeypatch):
     maps, confidence = torch.full((2, 4, 4), 2, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
     maps[1] = 3
-    make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore", weight_by="[confidence]")
+    make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
     given = batch([0, 2], [7, 8], [True, False])
     given["labels"][0, 0, [0, 3]] = 2
-    labels, weights, numbers, _ = make(given, 0)
+    labels, numbers, _ = make(given, 0)
     wanted = REFINED[:, ::-1].copy()
     wanted[0, [0, 3]] = 2
     assert np.array_equal(labels[0].numpy(), wanted)
-    assert weights[0].tolist() == pytest.approx([0, 0, (0.5 + 2) / 3, 0])
-    assert weights[1].tolist() == [1, 1, 1, 1]
-    assert weights[2].tolist() == [0, 0, 0, 0.5]
     assert (numbers["kept/car"], numbers["kept/tree"]) == (1 / 16, 3 / 16), "each over the images that show it"
-
-
-def test_borders_are_left_out_and_an_image_below_the_gate_teaches_nothing(monkeypatch):
-    refined = np.kron(REFINED, np.ones((3, 3), np.uint8))
-    maps, confidence = torch.full((2, 12, 12), 2, dtype=torch.uint8), torch.full((2, 12, 12), 0.5)
-    given = batch([0, 2], [7, 8], [False, False], 12)
-    given["labels"][0, 1, 1] = 3
-    make, _ = labeller(monkeypatch, refined, maps, confidence, undecided="ignore", border=0.1)
-    lesson = make(given, 0)
-    wanted = without_borders(refined, 0.1)
-    assert 0 < (wanted != 255).sum() < (refined != 255).sum()
-    assert np.array_equal(lesson.labels[2].numpy(), wanted)
-    assert make.work.dropped == 0
-    make, _ = labeller(monkeypatch, refined, maps, confidence, gate_confidence=0.6)
-    labels, _, numbers, panel = make(given, 0)
-    assert (labels[0] != 255).nonzero().tolist() == [[1, 1]]
-    assert (labels[2] == 255).all()
-    assert (panel.refined == 255).all()
-    assert (numbers["decided"], make.work.pixels_decided, make.work.dropped) == (0, 0, 2)
 
 
 def test_a_batch_without_generated_images_is_left_as_it_is(monkeypatch):

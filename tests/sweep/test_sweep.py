@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from clouds import cli, pipeline
 from clouds import sweep as sweeping
 from clouds.base.files import read_json, read_jsonl, write_json
-from clouds.base.shards import locked
+from clouds.base.locks import locked
 from clouds.config import runs
+from clouds.config.kinds import Mark, keys_of
+from clouds.config.recipe import Recipe
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED
 from clouds.model import vocabulary
@@ -465,9 +467,9 @@ def test_a_spread_of_one_value_has_no_deviation():
 
 # every setting that a warm-up does not read, at another value than the tiny recipe's
 OTHER = [
-    "prompts.count=3", "prompts.writer=grammar", "generate.count=5", "generate.retries=1", "audit.radius=3",
-    "selftrain.weight_by=[confidence]", "selftrain.decay=0.9", "selftrain.points=2", "selftrain.panels=0",
-    "selftrain.threshold=adaptive", "selftrain.mix=0.5", "selftrain.hide=0.3", "train.joint_learning_rate=5e-4",
+    "prompts.count=3", "prompts.writer=grammar", "generate.count=5", "audit.radius=3",
+    "selftrain.decay=0.9", "selftrain.points=2", "selftrain.panels=0", "selftrain.confidence=0.1",
+    "selftrain.mix=0.5",
 ]  # fmt: skip
 
 
@@ -478,7 +480,7 @@ def test_only_settings_named_joint_only_are_forgotten_for_a_shared_warmup(tmp_pa
     )
     changed = {key for key, value in runs.flat(one.model_dump(mode="json")).items()
                if runs.flat(shared.warmup_recipe(one).model_dump(mode="json")).get(key) != value}  # fmt: skip
-    assert changed - {"train.stage"} == {key for key in changed if key.startswith(shared.JOINT_ONLY)}
+    assert changed - {"train.stage"} == changed & set(keys_of(Recipe, Mark.JOINT))
     for word in ("seed=1", "train.steps=50", "model.queries=10", "data.source_count=5", "train.generated_weight=1",
                  "loss.points=32", "augment.scale=[1,2]", "evaluate.flip=true", "train.warmup_share=0.5"):  # fmt: skip
         unlike = shared.warmup_recipe(pipeline.load_recipe("demo", [*SMALL, word]))
@@ -498,19 +500,19 @@ SHORT = [word if "checkpoint" not in word else "train.checkpoint_every=50" for w
 @pytest.mark.slow
 def test_a_shared_warmup_gives_the_models_of_a_run_of_its_own(tmp_path, few_sentences):
     out = tmp_path / "sweep"
-    result = sweeping.sweep("demo", [*SHORT, "selftrain.weight_by=[],[confidence]"], out, share=True)
+    result = sweeping.sweep("demo", [*SHORT, "selftrain.mix=0,0.5"], out, share=True)
     assert states(result) == ["done", "done"]
     assert len(list(out.glob("warmup-*"))) == 1
     rows = [row["stage"] for row in read_jsonl(out / result["jobs"][1]["run"] / "metrics.jsonl")]
     assert {"warmup", "joint"} == set(rows)
     run = tmp_path / "run"
-    pipeline.train(pipeline.load_recipe("demo", [*SHORT, "selftrain.weight_by=[confidence]"]), run)
+    pipeline.train(pipeline.load_recipe("demo", [*SHORT, "selftrain.mix=0.5"]), run)
     for stage in ("warmup", "model"):
         assert weights(run, stage) == weights(out / result["jobs"][1]["run"], stage)
     other = pipeline.load_recipe("demo", [*SHORT, *OTHER, "train.stage=warmup"])
     pipeline.train(other, tmp_path / "other")
     assert weights(tmp_path / "other", "warmup") == weights(run, "warmup")
-    listed = sweeping.sweep("demo", [*SHORT, "selftrain.weight_by=[],[confidence]"], out, listing=True, share=True)
+    listed = sweeping.sweep("demo", [*SHORT, "selftrain.mix=0,0.5"], out, listing=True, share=True)
     assert listed == result
 
 

@@ -24,7 +24,7 @@ SETTINGS = [
     "data.source_count=6", "data.source_size=[64,128]", "model.hidden=32", "model.queries=8", "model.heads=4",
     "model.pixel_layers=1", "model.pixel_ffn=32", "model.layers=2", "model.ffn=32", "loss.points=64",
     "train.batch_size=4", "train.log_every=1", "train.ramp_steps=0", "selftrain.floor=0.001",
-    "selftrain.max_swallow=null", "selftrain.weight_by=[confidence]", "model.head=linear", "train.clip=1",
+    "selftrain.max_swallow=null", "model.head=linear", "train.clip=1",
 ]  # fmt: skip
 HERE = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -56,7 +56,7 @@ def joint(sets, run, *overrides):
 def test_a_batch_in_parts_takes_the_same_steps(sets, tmp_path):
     for name, parts in (("whole", 1), ("halves", 2), ("singles", 4)):
         (tmp_path / name).mkdir()
-        joint(sets, tmp_path / name, f"train.accumulate={parts}", "selftrain.weight_by=[agreement]")
+        joint(sets, tmp_path / name, f"train.accumulate={parts}")
     whole = rows(tmp_path / "whole")
     assert len(whole) == 4
     for name in ("halves", "singles"):
@@ -124,7 +124,7 @@ def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path):
-    words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5", "train.joint_learning_rate=1.0e-4",
+    words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5",
              "train.checkpoint_every=100"]  # fmt: skip
     for processes in (1, 2):
         done = subprocess.run(
@@ -136,8 +136,10 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
     assert [row["step"] for row in one] == [1, 2, 3, 4] * 2
     for mine, theirs in zip(two, one, strict=True):
+        # once weights have moved by a rounding, it may tip a pixel of a pseudo-label: no small change any more
+        near = 1e-5 if mine["stage"] == "warmup" or mine["step"] == 1 else 1e-2
         for key in ("loss", "loss_ce", "loss_mask", "loss_dice"):
-            assert mine[key] == pytest.approx(theirs[key], rel=1e-5), (mine["stage"], mine["step"], key)
+            assert mine[key] == pytest.approx(theirs[key], rel=near), (mine["stage"], mine["step"], key)
     work = [json.loads((tmp_path / name / "work.json").read_text()) for name in "12"]
     for key in ("pseudo_labels_made", "images_trained_on", "pixels_seen"):
         assert work[0][key] == work[1][key]
@@ -168,3 +170,25 @@ def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
     warm_step = int(checkpoint.removeprefix("warmup-"))
     assert 0 < warm_step < 200
     assert f"warmup stopped by a signal after step {warm_step} of 200" in said
+
+
+PEERS = "import datetime; from clouds.base import processes; processes.MEETING = datetime.timedelta(seconds=2); " \
+        "from clouds.cli import main; main()"  # fmt: skip
+
+
+@pytest.mark.parametrize(("variables", "said"), [
+    ({"WORLD_SIZE": "2"}, "RANK and MASTER_ADDR and MASTER_PORT are not set"),
+    ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29741"}, "do not find each other"),
+    ({"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29742"}, "WORLD_SIZE=two"),
+])  # fmt: skip
+@pytest.mark.parametrize("words", [["train", "demo", "train.steps=4"], ["evaluate", "MODEL", "town"]])
+def test_variables_of_a_launch_without_peers_are_named(variables, said, words, model_folder, tmp_path):
+    words = [str(model_folder) if word == "MODEL" else word for word in words]
+    ended = subprocess.run(
+        [sys.executable, "-c", PEERS, *words, "--out", str(tmp_path / "out")],
+        env={**HERE, **variables}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stderr
+    assert said in ended.stderr
+    assert "To start one process alone: unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -214,13 +214,6 @@ def test_the_gradient_is_clipped_and_the_rate_is_the_schedules(sets, tmp_path, m
     assert all(row["gradient_norm"] > 0.001 for row in rows(tmp_path))
 
 
-def test_joint_training_may_have_a_rate_of_its_own(sets, tmp_path):
-    recipe = tiny.recipe("train.joint_learning_rate=0.123", "train.ramp_steps=0", "train.log_every=1")
-    for stage, base in (("joint", 0.123), ("warmup", 5e-4)):
-        train_stage(tiny.segmenter(), stage, recipe, Batches(sets[0], [], recipe, 1, seed=0), tmp_path)
-        assert rows(tmp_path)[-1]["lr"] == base
-
-
 def test_the_learning_rate_ramps_up_then_stays_or_fades():
     constant = tiny.recipe("train.schedule=constant", "train.ramp_steps=3")
     assert [learning_rate(constant, 4.0, step, 100) for step in (0, 1, 2, 3, 4, 99)] == [1, 2, 3, 4, 4, 4]

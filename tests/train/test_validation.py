@@ -1,4 +1,4 @@
-"""Scores during training: in the log, the best model kept, patience; and a target changes nothing that is learned."""
+"""Scores during training: in the log, the best model kept; and a target changes nothing that is learned."""
 
 import json
 from types import SimpleNamespace
@@ -12,13 +12,18 @@ import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
 from clouds.model.folder import load_model
-from clouds.train import loop, validate
+from clouds.train import state, validate
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
 from clouds.train.validate import Validation, keep_model
 
 EVERY = 2
 VALIDATED = (f"train.validate_every={EVERY}", "train.validate_images=1", "evaluate.shorter_side=64")
+
+
+@pytest.fixture(autouse=True)
+def all_checkpoints(monkeypatch):
+    monkeypatch.setattr(state, "KEEP", 9)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def source(tmp_path_factory):
 
 def train(source, run, *overrides, steps=8):
     run.mkdir(exist_ok=True)
-    recipe = tiny.recipe("train.log_every=1", "train.checkpoint_every=2", "train.keep=9", *overrides)
+    recipe = tiny.recipe("train.log_every=1", "train.checkpoint_every=2", *overrides)
     model = conftest.small_model()
     validation = Validation(recipe) if recipe.train.validate_every else None
     data = Batches(source, [], recipe, steps, seed=1)
@@ -82,26 +87,11 @@ def test_the_best_model_is_the_stages_only_where_it_is_chosen(source, tmp_path, 
     assert all(torch.equal(kept[name], tensor) for name, tensor in wanted.items())
 
 
-def test_patience_ends_a_stage_and_a_resumed_run_stays_ended(source, tmp_path, monkeypatch, capsys):
-    scored(monkeypatch, 0.5, 0.4, 0.45)
-    run = tmp_path / "run"
-    wanted, _ = train(source, run, *VALIDATED, "train.patience=2", steps=20)
-    assert "no better source score than step 2's 0.500 in 2 validations" in capsys.readouterr().err
-    assert rows(run)[-1]["step"] == 6
-    monkeypatch.setattr(loop, "criterion", lambda *_: pytest.fail("trained again"))
-    again, _ = train(source, run, *VALIDATED, "train.patience=2", steps=20)
-    assert rows(run)[-1]["step"] == 6
-    weights = wanted.state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in again.state_dict().items())
-    assert "training" not in capsys.readouterr().err
-
-
-def test_a_better_score_gives_patience_back_also_over_a_resume(source, tmp_path, monkeypatch):
+def test_the_best_score_so_far_is_known_after_a_resume(source, tmp_path, monkeypatch):
     scored(monkeypatch, 0.5, 0.4, 0.6, 0.55, 0.58)
     run = tmp_path / "run"
-    train(source, run, *VALIDATED, "train.patience=2", "train.choose=best", steps=4)
-    train(source, run, *VALIDATED, "train.patience=2", "train.choose=best", steps=20)
-    assert rows(run)[-1]["step"] == 10
+    for steps in (4, 10):
+        train(source, run, *VALIDATED, "train.choose=best", steps=steps)
     best = dict(load_model(run / "best" / "warmup").named_parameters())
     wanted = load_file(run / "checkpoints" / "warmup-000006" / "student.safetensors")
     assert all(torch.equal(best[name], tensor) for name, tensor in wanted.items())

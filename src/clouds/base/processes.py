@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from clouds.errors import UsageError, cause
+
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=2)  # of a process that waits for the others
+PATIENCE = timedelta(days=2)  # of a process that waits for another at work
+MEETING = timedelta(seconds=45)  # in which processes that were started together find each other
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,33 @@ class Processes:
 ALONE = Processes()
 
 
-def meet() -> Processes:
-    """The processes that were started together, joined over gloo; a process that was started alone is alone."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+def meet(backend: str | None = "gloo") -> Processes:
+    """The processes that were started together, joined over ``backend`` (None: gloo and, for GPUs, nccl).
+
+    A process that was started alone is alone. Raises UsageError where the environment speaks of others that are not
+    there, after ``MEETING`` at most.
+    """
+    asked = os.environ.get("WORLD_SIZE", "1")
+    if asked == "1":
         return ALONE
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    return Processes(dist.get_rank(), world)
+        absent = [name for name in LAUNCHED if not os.environ.get(name)]
+        try:
+            if absent:
+                raise ValueError(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not set")
+            store, rank, world = next(iter(rendezvous("env://", timeout=MEETING)))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UsageError(
+                f"WORLD_SIZE={asked} in the environment says that {asked} processes were started together, but they do "
+                f"not find each other ({cause(error)}). To start one process alone: unset {' '.join(LAUNCHED)}. To "
+                "start several, use torchrun or accelerate launch"
+            ) from error
+        store.set_timeout(PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+    return Processes(dist.get_rank(), dist.get_world_size())
 
 
 def part() -> None:

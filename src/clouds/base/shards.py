@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from clouds.base.files import make_folder
+from clouds.base.locks import BusyError, locked
 from clouds.errors import UsageError
 
 MANIFEST = "metadata.jsonl"
@@ -63,17 +64,6 @@ def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -
 
 
 @contextmanager
-def locked(path: Path, blocking: bool = True) -> Iterator[None]:
-    """A lock that leaves no file behind. Two could hold it where one waits while another lets go, which does no harm
-    here: whole files of equal content replace each other."""
-    with FileLock(path, blocking=blocking):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
 def held(folder: Path, shard: Shard) -> Iterator[None]:
     """Keep others off this shard of the set; UsageError where another process is at work on it."""
     make_folder(folder)
@@ -81,7 +71,7 @@ def held(folder: Path, shard: Shard) -> Iterator[None]:
         with locked(folder / f".{shard.manifest}.lock", blocking=False):
             yield
     except Timeout:
-        raise UsageError(
+        raise BusyError(
             f"{folder}: another process is drawing {'this set' if shard == WHOLE else shard} there; wait for it, or "
             "split the set with --shard i/n"
         ) from None

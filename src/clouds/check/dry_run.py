@@ -18,7 +18,7 @@ from torch import Tensor
 from clouds.base.arrays import Labels
 from clouds.base.files import read_jsonl
 from clouds.base.machine import peak_memory_gb, usable_device
-from clouds.config.load import check
+from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
 from clouds.data.classes import COLORS, NAMES, SYNONYMS
@@ -135,12 +135,12 @@ def _small(recipe: Recipe, device: str, folder: Path) -> Recipe:
     alone = device == "cpu" or recipe.train.batch_size == 1
     values["data"] = {"source": [{"dataset": "folder", "root": folder / "source"}]}
     values["train"] |= {
-        "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (), "keep": 1,
-        "validate_every": None, "choose": "last", "patience": None, "generated_repeat": 1, "generated_weight": None,
+        "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (),
+        "validate_every": None, "choose": "last", "generated_repeat": 1, "generated_weight": None,
     } | ({"batch_size": 2, "accumulate": 2} if alone else {})  # fmt: skip
     # all labels are trusted: an untrained teacher is sure of nothing, and refinement would have nothing to do
-    values["selftrain"] |= {"panels": 0, "cache": None, "threshold": "fixed", "confidence": 0.0}
-    return check(values, recipe.name)
+    values["selftrain"] |= {"panels": 0, "cache": None, "confidence": 0.0}
+    return as_recipe(values, recipe.name)
 
 
 def _train(

@@ -127,7 +127,7 @@ def sweep(
     \b
     Examples:
       clouds sweep demo train.learning_rate=1e-3,3e-4 --seeds 3 --out runs/rates
-      clouds sweep demo "selftrain.weight_by=[confidence],[confidence,agreement]" --share-warmup --jobs 2
+      clouds sweep demo selftrain.max_swallow=0.15,0.3,null --share-warmup --jobs 2
       clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
       clouds sweep --list --out runs/rates
     """
@@ -203,7 +203,9 @@ def report(
       clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
       clouds report sweeps/rate
     """
+    from clouds.base.locks import one_writer
     from clouds.report import write_report
 
-    page = write_report(run, others or (), out)
+    with one_writer(run if out is None and run.is_dir() else out or run.parent, "writing a report"):
+        page = write_report(run, others or (), out)
     tell({"report": str(page.resolve())}, as_json, str(page))

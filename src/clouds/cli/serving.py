@@ -43,6 +43,10 @@ def serve(
     threads: Annotated[
         int | None, typer.Option("--threads", metavar="N", help="CPU threads of the model.  [default: PyTorch's]")
     ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option("--cors", metavar="ORIGIN", help="Let this origin's pages ask, as https://example.org; *: all."),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -60,5 +64,5 @@ def serve(
     from clouds.deploy.serve import start
     from clouds.deploy.serve.limits import Service
 
-    limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads)
+    limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads, tuple(cors or ()))
     start(models, limits, device, lambda each: tell(each, as_json, f"{', '.join(each['models'])} on {each['url']}"))

@@ -1,9 +1,13 @@
-"""Kinds of values that settings have."""
+"""Kinds of values that settings have, and what a group of settings is."""
 
-from typing import Annotated, Any
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged
@@ -22,7 +26,7 @@ Whole = Annotated[Int, Field(ge=0)]
 Side = Annotated[Int, Field(ge=16)]  # pixels; the street renderer draws nothing smaller
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
-Weight = Annotated[Float, Field(ge=0)]
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
@@ -52,5 +56,37 @@ def server(value: str) -> str:
     return value.rstrip("/")
 
 
+class Mark(Enum):
+    """What a key, or all keys of a group, may do beside being set; it stands in the field's annotation."""
+
+    RESUMABLE = "May change on resume."  # it changes no result: how and where this machine works
+    SCORING = "May change on resume: scores are made anew."  # the model stays
+    JOINT = "The warm-up does not read it."
+
+
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    """A group of keys. The text under a key is its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def faults(self) -> list[str]:
+        """What cannot be, though each key alone may be: "key: got ...", the key as seen from this group."""
+        return []
+
+
+def group_of(field: FieldInfo) -> type[Settings] | None:
+    """The group of keys that a key stands for, also where it may be null; None for a value."""
+    kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)), None)
+
+
+def keys_of(model: type[Settings], mark: Mark | None = None, prefix: str = "") -> list[str]:
+    """Every key in order, as ["seed", "train.steps", ...]; with ``mark`` those that have it, or whose group has it."""
+    found = []
+    for name, field in model.model_fields.items():
+        wanted = None if mark in field.metadata else mark
+        if group := group_of(field):
+            found += keys_of(group, wanted, f"{prefix}{name}.")
+        elif wanted is None:
+            found.append(prefix + name)
+    return found

@@ -1,38 +1,16 @@
 """Settings of self-training, the training loop and the protocol of scoring."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from clouds.config.kinds import Count, Device, Float, Int, Positive, Settings, Share, Whole, one_of
-from clouds.config.plugins import OWN
+from clouds.config.kinds import Count, Device, Float, Folder, Int, Mark, Positive, Settings, Share, Whole, one_of
+from clouds.config.plugins import OWN, is_plugged
 
 
 class SelfTrain(Settings):
-    """Role 4, the teacher, and what is done about noise; the defaults are the paper's, but for ``max_swallow``.
-
-    ``floor`` is a share of the image (the paper's 5000 of 768 x 768 pixels). ``undecided``: pixels that no mask claims
-    are left out of the loss, or keep the teacher's label where that is trusted. ``panels``: pictures of the process.
-
-    ``refinement``: "points" asks the segmenter at every look, "regions" lets the teacher vote on regions that it found
-    once and ahead, from ``regions_grid`` points a side, with at least this predicted quality and stability; they are
-    kept in ``regions_folder``, or the run's own. ``second_pass``: each best mask is handed to the segmenter again.
-
-    ``segmenter``: docs/segmenters.md; MODEL is ``org/name`` of the hub, at ``segmenter_revision``, or a local path;
-    MODULE:NAME a class of your own.
-    ``cache``: a folder that keeps image embeddings, at most ``cache_gb``; it may be shared by processes and runs.
-    ``memory_gb``: how many of them each process holds.
-
-    Noise, docs/selftraining.md: which of the teacher's pixels are trusted (``threshold``: fixed at ``confidence``;
-    class, the most confident ``portion`` of each; adaptive). ``max_swallow``: a mask is rejected when more than this
-    share of it was another class to the teacher. ``border``: a band of this share of the shorter side is left out where
-    classes meet. ``gate_confidence``, ``gate_agreement``: an image is left out below this mean confidence, or when
-    refinement agrees with the teacher on less of what it decided. ``weight_by``: each class's mask counts by the
-    teacher's confidence, its agreement with the refined mask, or both. ``mix``: the chance that source objects are
-    pasted onto a generated image. ``hide``: the share of its patches, ``hide_patch`` of the shorter side wide, that the
-    student does not see.
-    """
+    """Role 4, the teacher, and what is done about noise (docs/selftraining.md). The defaults are the paper's, but for
+    `max_swallow`."""
 
     segmenter: Annotated[
         str,
@@ -41,102 +19,162 @@ class SelfTrain(Settings):
             "sam3/MODEL", "sam3-text/MODEL", OWN,
         ),
     ] = "superpixels"
+    """Who refines (docs/segmenters.md). MODEL is `org/name` of the hub or a local path; `MODULE:NAME` is a class of
+    your own."""
     segmenter_revision: str | None = None
+    """The hub's revision of the segmenter: a commit, tag or branch; null is the newest."""
     segmenter_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    cache: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
-    cache_gb: Positive = 50.0
-    memory_gb: Positive = 2.0
+    """Number format of the segmenter's weights."""
+    cache: Annotated[Folder | None, Mark.RESUMABLE] = None
+    """A folder that keeps image embeddings and may be shared by processes and runs; null keeps them in memory alone."""
+    cache_gb: Annotated[Positive, Mark.RESUMABLE] = 50.0
+    """The most that `cache` takes, in GB of 2^30 bytes."""
+    memory_gb: Annotated[Positive, Mark.RESUMABLE] = 2.0
+    """The most that each process's embeddings take in memory, in GB of 2^30 bytes."""
     refinement: Literal["points", "regions"] = "points"
+    """`points` asks the segmenter at every look; `regions` lets the teacher vote on regions that it found once,
+    ahead."""
     regions_grid: Annotated[Int, Field(ge=1, le=256)] = 32
+    """Points a side of the grid that regions are found from."""
     regions_quality: Float = 0.88
+    """The least quality, as the segmenter predicts it, of a region."""
     regions_stability: Share = 0.95
-    regions_folder: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    """The least stability of a region: what is left of it when its logits' threshold moves from -1 to 1."""
+    regions_folder: Annotated[Folder | None, Mark.RESUMABLE] = None
+    """Where regions are kept; null is the run folder."""
     second_pass: bool = False
+    """Whether each best mask is handed to the segmenter again."""
     points: Count = 5
+    """Points that ask for one component."""
     strategy: Literal["random", "central", "eroded"] = "random"
+    """Where in a component its points lie: anywhere, near its middle lines, or off its border."""
     floor: Share = 5000 / 768**2
+    """The least size of a component, a share of the image; the paper's 5000 of 768 x 768 pixels."""
     decay: Share = 0.999
+    """How much of the teacher's weights a step keeps, once training is under way."""
     undecided: Literal["ignore", "teacher"] = "ignore"
+    """Pixels that no mask claims: left out of the loss, or with the teacher's label where that is trusted."""
     panels: Whole = 6
-    threshold: Literal["fixed", "class", "adaptive"] = "fixed"
+    """How many pictures of the process are kept for the report."""
     confidence: Share = 0.0
-    portion: Share = 0.5
+    """The least confidence of the teacher in a pixel it labels; 0 trusts all."""
     max_swallow: Share | None = 0.3
-    border: Annotated[Float, Field(ge=0, le=0.1)] = 0.0
-    gate_confidence: Share = 0.0
-    gate_agreement: Share = 0.0
-    weight_by: tuple[Literal["confidence", "agreement"], ...] = ()
+    """A mask is rejected when more than this share of it was another class to the teacher; null, the paper's, rejects
+    none."""
     mix: Share = 0.0
-    hide: Annotated[Float, Field(ge=0, lt=1)] = 0.0
-    hide_patch: Annotated[Float, Field(gt=0, le=0.5)] = 1 / 12
+    """The chance that half of a source image's classes are pasted onto a generated image."""
+
+    def faults(self) -> list[str]:
+        kind, found = self.segmenter.partition("/")[0], []
+        if kind == "sam3-text" and self.refinement != "regions":
+            found.append(
+                f"segmenter: got {self.segmenter!r}; it takes class names and no points, so it needs "
+                "selftrain.refinement=regions"
+            )
+        if self.second_pass and (is_plugged(self.segmenter) or kind in ("superpixels", "sam3-text")):
+            found.append(
+                f"second_pass: {self.segmenter} takes no mask as a prompt; leave it out or use a SAM that takes points"
+            )
+        return found
 
 
 class Train(Settings):
-    """``steps`` counts both stages; ``warmup_share`` of them are warm-up; ``stage`` picks one or both.
-
-    ``batch_size`` is that of an optimiser step: the processes share it, each goes through its share in ``accumulate``
-    parts. ``learning_rate`` is scaled by batch_size / ``learning_rate_at`` where that is given;
-    ``schedule`` poly lets it fade in each stage anew (the paper's), poly-run once over both. ``precision`` fp16 and
-    bf16 are autocast; ``checkpointing`` computes the decoder's layers twice to hold less; ``tf32`` and ``compile`` are
-    torch's. ``on_nonfinite``: a loss or gradient that is not finite ends the run, or its step is skipped.
-
-    Every ``validate_every`` steps the domains ``validate_on`` are scored on ``validate_images`` images each; "source"
-    is the source's own validation split. ``choose: best`` takes the model of the best source score, and ``patience``
-    many validations without a better one end the stage. ``trackers`` get the log too. ``keep`` checkpoints of a stage
-    stay.
-
-    Each generated image comes ``generated_repeat`` times as often as each source image (the paper's way). With a
-    ``generated_weight``, or a weight on a source, each draw first picks a set by weight instead (1 if not given).
-    """
+    """The training loop. Sets with weights, `generated_weight` or a source's own, are drawn by weight (1 if not given)
+    instead of by their size and `generated_repeat`."""
 
     steps: Annotated[Int, Field(ge=2)] = 80000
+    """Optimiser steps of both stages together."""
     warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
-    stage: Literal["both", "warmup", "joint"] = "both"
+    """The share of the steps that are warm-up."""
+    stage: Annotated[Literal["both", "warmup", "joint"], Mark.RESUMABLE] = "both"
+    """The stages to train."""
     batch_size: Count = 8
+    """Images of an optimiser step; processes share them."""
     learning_rate: Positive = 1e-5
-    joint_learning_rate: Positive | None = None
+    """AdamW's learning rate."""
     schedule: Literal["constant", "poly", "poly-run"] = "constant"
+    """How the rate fades: not at all, in each stage anew (power 0.9), or once over both."""
     ramp_steps: Whole = 0
+    """Steps at the begin of a stage in which the rate rises to its own."""
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
+    """AdamW's weight decay; none on norms and embeddings."""
     clip: Positive = 0.01
+    """The largest norm of the gradient; a longer one is cut to it."""
     generated_repeat: Positive = 2.0
+    """How often each generated image comes for each time that a source image comes, as in the paper."""
     generated_weight: Positive | None = None
-    accumulate: Count = 1
+    """The generated set's share of the draws against the sources' weights; null draws by `generated_repeat`."""
+    accumulate: Annotated[Count, Mark.RESUMABLE] = 1
+    """Parts that a process's share of a batch goes through in, to hold less at a time; the steps stay the same."""
     learning_rate_at: Count | None = None
+    """The batch that `learning_rate` is meant for: it is scaled by `batch_size` / this; null does not scale it."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """fp16 and bf16 are autocast."""
     tf32: bool = False
-    compile: bool = False
-    checkpointing: bool = False
+    """Whether an NVIDIA GPU may multiply in TF32: faster, less exact."""
+    compile: Annotated[bool, Mark.RESUMABLE] = False
+    """Whether torch.compile compiles the network: a slow first step, faster ones after it."""
+    checkpointing: Annotated[bool, Mark.RESUMABLE] = False
+    """Whether the decoder's layers are computed twice to hold less memory."""
     on_nonfinite: Literal["abort", "skip"] = "abort"
+    """A loss or gradient that is not finite ends the run, or its step is skipped."""
     validate_every: Count | None = None
+    """Steps between two validations; null makes none."""
     validate_on: tuple[str, ...] = ("source",)
+    """The domains of a validation; `source` is the source's own validation split."""
     validate_images: Count = 16
+    """Images of each domain of a validation."""
     choose: Literal["last", "best"] = "last"
-    patience: Count | None = None
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    keep: Count = 2
+    """The model that a stage keeps: of its last step, or of its best source score."""
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Mark.RESUMABLE] = ()
+    """Who gets the log too."""
     checkpoint_every: Count = 1000
+    """Steps between two checkpoints; the last two of a stage stay."""
     log_every: Count = 20
-    workers: Whole = 2
-    device: Device = "cpu"
+    """Steps whose means make a row of `metrics.jsonl`."""
+    workers: Annotated[Whole, Mark.RESUMABLE] = 2
+    """Threads that make batches ahead; 0 makes them in between."""
+    device: Annotated[Device, Mark.RESUMABLE] = "cpu"
+    """Where training runs."""
 
     @property
     def warmup_steps(self) -> int:
         return min(max(round(self.steps * self.warmup_share), 1), self.steps - 1)
 
+    def faults(self) -> list[str]:
+        found = []
+        if self.precision == "fp16" and self.device == "cpu":
+            found.append("precision: got 'fp16', which needs a GPU's loss scaling; on a CPU use fp32 or bf16")
+        if self.choose == "best" and not (self.validate_every and "source" in self.validate_on):
+            found.append(
+                "choose: best goes by the source's validation split: set train.validate_every and keep source in "
+                "train.validate_on"
+            )
+        return found
+
 
 class Evaluate(Settings):
-    """Protocol: images brought to ``shorter_side``, seen whole, scored at the label's own size.
-
-    ``window``: seen through a sliding window of this side instead, by ``stride`` (2/3 of the window unless given);
-    ``scales``, ``flip``: maps averaged over these factors of the shorter side, and over mirror images.
-    ``rendered_count`` images per rendered domain; of photos at most ``max_images`` per domain, evenly spaced.
-    """
+    """The protocol of scoring: images are brought to one shorter side and scored at their label's own size."""
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
+    """The shorter side, in pixels, that images are seen at."""
     window: Annotated[Int, Field(ge=32)] | None = None
+    """The side, in pixels, of a window that slides over the image; null sees the image whole."""
     stride: Count | None = None
+    """Pixels from one window to the next; null is 2/3 of the window."""
     scales: tuple[Annotated[Float, Field(ge=0.1, le=4)], ...] = (1.0,)
+    """Factors of the shorter side over which maps are averaged."""
     flip: bool = False
+    """Whether maps are averaged over mirror images too."""
     rendered_count: Count = 24
+    """Images of each rendered domain."""
     max_images: Count | None = None
+    """The most photos of a domain, evenly spaced; null takes all."""
+
+    def faults(self) -> list[str]:
+        found = []
+        if self.stride and (self.window is None or self.stride > self.window):
+            found.append(f"stride: got {self.stride}; expected at most evaluate.window, which is {self.window}")
+        if not self.scales:
+            found.append("scales: got []; expected at least one, such as [1.0]")
+        return found

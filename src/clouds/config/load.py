@@ -1,17 +1,18 @@
-"""Settings as data: a recipe is a YAML file, checked against the types of ``settings`` before any work starts."""
+"""Settings as data: a recipe is a YAML file, checked against the types of ``recipe`` before any work starts."""
 
 import difflib
 import re
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from clouds.config.kinds import keys_of
 from clouds.config.plugins import ROLES, is_plugged, plugged
 from clouds.config.recipe import LabelledSet, Recipe
+from clouds.config.removed import REMOVED
 from clouds.errors import UsageError
 
 
@@ -36,7 +37,7 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     values = _read(recipe)
     for override in overrides or []:
         _apply(values, override)
-    return check(values, recipe)
+    return as_recipe(values, recipe)
 
 
 def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def dataset_recipe(name: str, overrides: list[str], root: Path | None = None) ->
     for override in overrides:
         _apply(values if override.startswith("data.") else chosen, override)
     values["data"]["source"] = [chosen | {"root": root} if root else chosen]
-    return check(values, name)
+    return as_recipe(values, name)
 
 
 def set_recipe(folder: Path, overrides: list[str]) -> Recipe:
@@ -94,10 +95,10 @@ def set_recipe(folder: Path, overrides: list[str]) -> Recipe:
     values: dict[str, Any] = {"name": folder.name, "generate": {"folder": folder}}
     for override in overrides:
         _apply(values, override)
-    return check(values, str(folder))
+    return as_recipe(values, str(folder))
 
 
-def check(values: dict[str, Any], origin: str) -> Recipe:
+def as_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Values -> Recipe; raises UsageError naming every fault. Modules that a recipe names are imported here."""
     try:
         recipe = Recipe.model_validate(values)
@@ -133,34 +134,29 @@ def _apply(values: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)  # a group of keys may be null
-        nested = [each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)]
-        keys += _keys(nested[0], f"{prefix}{name}.") if nested else [prefix + name]
-    return keys
-
-
 def _explain(fault: dict[str, Any]) -> str:
+    """One of pydantic's faults in our words: the key, what it got, what it may be."""
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        group, dot, name = key.rpartition(".")
-        keys = _keys(Recipe)
-        if any(isinstance(part, int) for part in fault["loc"]):  # an entry of data.source
-            keys = [group + dot + field for field in LabelledSet.model_fields]
-        here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
-        allowed = [group + dot + k for k in dict.fromkeys(here)]
-        near = [k for k in keys if k.rpartition(".")[2] == name]
-        near = [k for k in near if k.count(".") == min(map(str.count, near, "." * len(near)))]
-        near = near or difflib.get_close_matches(key, keys if group else [*Recipe.model_fields, *keys], n=1, cutoff=0.7)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        return f"{key}: unknown key; {hint}allowed: {', '.join(allowed)}"
+        return f"{key}: {_unknown(key, in_set=any(isinstance(part, int) for part in fault['loc']))}"
     what = str(fault["msg"]).removeprefix("Value error, ")
     if not key:
         return what
     if fault["type"] == "model_type":
-        what = f"expected keys, such as {next(k for k in _keys(Recipe) if k.startswith(key))}"
+        what = f"expected keys, such as {next(k for k in keys_of(Recipe) if k.startswith(key))}"
     got = re.sub(r"(//)[^/@]*@|[?#][^']*", r"\1***", repr(fault["input"])) if "://" in str(fault["input"]) else None
     return f"{key}: got {got or repr(fault['input'])}; {what[0].lower()}{what[1:]}"
+
+
+def _unknown(key: str, in_set: bool) -> str:
+    """What to write instead of a key that there is not; in_set: it stands in an entry of data.source."""
+    if key in REMOVED:
+        return f"was removed; {REMOVED[key]!r} is built in; leave it out"
+    group, dot, name = key.rpartition(".")
+    keys = [group + dot + field for field in LabelledSet.model_fields] if in_set else keys_of(Recipe)
+    here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
+    near = [k for k in keys if k.rpartition(".")[2] == name]  # of this name, in the outermost group that has one
+    near = [k for k in near if k.count(".") == min(map(str.count, near, "." * len(near)))]
+    near = near or difflib.get_close_matches(key, keys if group else [*Recipe.model_fields, *keys], n=1, cutoff=0.7)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown key; {hint}allowed: {', '.join(group + dot + k for k in dict.fromkeys(here))}"

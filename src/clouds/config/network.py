@@ -4,55 +4,71 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from clouds.config.kinds import Count, Float, Int, Positive, Settings, Share, Weight, one_of
+from clouds.config.kinds import Count, Int, Positive, Settings, one_of
 from clouds.config.plugins import OWN
 
 
 class Lora(Settings):
-    """Low-rank updates, scaled by ``alpha / rank``, of the backbone's linear layers of these names (the last part of a
-    layer's name; the default has the attention's and the feed-forward's of timm's networks)."""
+    """Low-rank updates of the backbone's linear layers; needs `pip install 'clouds[adapt]'`."""
 
     rank: Count = 16
+    """Rank of an update."""
     alpha: Positive = 16.0
+    """An update is scaled by alpha / rank."""
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "fc2",
     )  # fmt: skip
+    """The last parts of the names of the layers that get one; the default has the attention's and the feed-forward's of
+    timm's networks."""
 
 
 class ReinSettings(Settings):
-    """``tokens`` of low ``rank`` behind each block of a ViT; with ``link`` they are the decoder's object queries too,
-    and as many. The defaults are the publication's."""
+    """Learned tokens behind each block of a plain ViT. The defaults are the publication's."""
 
     tokens: Annotated[Int, Field(ge=2)] = 100
+    """Tokens of a block."""
     rank: Count = 16
+    """Rank of the tokens."""
     link: bool = True
+    """Whether the tokens are the decoder's object queries too, and as many."""
 
 
 class Model(Settings):
-    """Role 1 and the decoder; the defaults are the paper's sizes.
-
-    ``vision``, ``text``: docs/models.md; MODULE:NAME is a class of your own (docs/howto.md), as in the other roles.
-    ``weights`` of an open_clip or timm backbone: a published tag, ``hf-hub:org/name`` (at ``revision``), or a file.
-    ``adapt``: what is trained inside the frozen backbone. ``lora`` needs ``pip install 'clouds[adapt]'``, ``rein`` a
-    ViT.
-    """
+    """Role 1 and the decoder (docs/models.md). The defaults are the paper's sizes."""
 
     vision: Annotated[str, one_of("efficientnet-lite0", "open_clip/MODEL", "timm/MODEL", OWN)] = "efficientnet-lite0"
+    """The backbone. `MODULE:NAME` is a class of your own (docs/howto.md), as in the other roles."""
     text: Annotated[str, one_of("all-minilm-l6-v2", "open_clip/MODEL", OWN)] = "all-minilm-l6-v2"
+    """The text tower that class names go through; of an open_clip backbone its own."""
     weights: str | None = None
+    """Of an open_clip or timm backbone: a published tag, `hf-hub:org/name`, or a file; null is the default, if there is
+    one."""
     revision: str | None = None
+    """The hub's revision of the weights: a commit, tag or branch; null is the newest."""
     head: Literal["linear", "text"] = "linear"
+    """What names a mask: a linear layer, or the likeness to the text of class names."""
     hidden: Annotated[Int, Field(ge=32, multiple_of=32)] = 256
+    """Channels of the decoder."""
     queries: Count = 100
+    """Object queries: the most masks of an image."""
     heads: Count = 8
+    """Heads of an attention; they divide `hidden`."""
     pixel_layers: Count = 6
+    """Layers of the pixel decoder."""
     pixel_ffn: Count = 1024
+    """Channels of a feed-forward network of the pixel decoder."""
     layers: Count = 9
+    """Layers of the mask decoder."""
     ffn: Count = 2048
+    """Channels of a feed-forward network of the mask decoder."""
     freeze: bool = True
+    """Whether the backbone stays as it is."""
     adapt: Literal["none", "lora", "rein"] = "none"
+    """What is trained inside the frozen backbone; `rein` needs a plain ViT."""
     lora: Lora = Lora()
+    """The updates of `adapt: lora`."""
     rein: ReinSettings = ReinSettings()
+    """The tokens of `adapt: rein`."""
 
     @property
     def adapter(self) -> dict[str, Any] | None:
@@ -60,15 +76,32 @@ class Model(Settings):
         chosen = {"none": None, "lora": self.lora, "rein": self.rein}[self.adapt]
         return {"kind": self.adapt, **chosen.model_dump(mode="json")} if chosen else None
 
+    def faults(self) -> list[str]:
+        found = []
+        if self.hidden % self.heads:
+            found.append(f"heads: got {self.heads}; must divide model.hidden {self.hidden}")
+        if self.adapt != "none" and not self.freeze:
+            found.append(f"freeze: got False; {self.adapt} adapts a frozen backbone: leave it, or model.adapt=none")
+        if self.adapt == "rein" and self.rein.link and self.rein.tokens != self.queries:
+            found.append(
+                f"rein.tokens: got {self.rein.tokens}; linked tokens are the decoder's queries, so it must equal "
+                f"model.queries {self.queries} (or model.rein.link=false)"
+            )
+        if self.vision.startswith("open_clip/"):
+            if self.text != self.vision:
+                found.append(
+                    f"text: got {self.text!r}; an open_clip backbone takes the text tower it was trained with: "
+                    f"model.text={self.vision}"
+                )
+            if not self.freeze:
+                found.append("freeze: got False; CLIP stays frozen, a timm/ backbone can be trained")
+        return found
+
 
 class Loss(Settings):
-    """Weights and point sampling of Mask2Former; ``ignore_is_negative`` reproduces the reference's treatment of 255."""
+    """Mask2Former's losses."""
 
     points: Count = 12544
-    class_weight: Weight = 2.0
-    mask_weight: Weight = 5.0
-    dice_weight: Weight = 5.0
-    no_object: Positive = 0.1
-    oversample: Annotated[Float, Field(ge=1)] = 3.0
-    importance: Share = 0.75
+    """Points of a mask at which matching and losses look."""
     ignore_is_negative: bool = False
+    """Whether unlabelled pixels count against every mask, as in the reference implementation."""

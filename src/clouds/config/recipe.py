@@ -1,12 +1,14 @@
 """The settings of a recipe, as types: every key, what it means, what it may be, its default."""
 
+from collections.abc import Iterator
+from typing import Annotated
+
 from pydantic import model_validator
 
 from clouds.config.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
-from clouds.config.kinds import Settings, Whole
+from clouds.config.kinds import Mark, Settings, Whole
 from clouds.config.learning import Evaluate, SelfTrain, Train
 from clouds.config.network import Lora, Loss, Model, ReinSettings
-from clouds.config.plugins import is_plugged
 from clouds.config.sources import Augment, Data, LabelledSet
 
 __all__ = [
@@ -19,81 +21,48 @@ class Recipe(Settings):
     """All settings of a run."""
 
     name: str = "unnamed"
+    """What the run folder and the report are called; a recipe file's own name unless it says one."""
     seed: Whole = 0
-    prompts: Prompts = Prompts()
-    generate: Generate = Generate()
-    audit: Audit = Audit()
+    """All random draws follow from it."""
+    prompts: Annotated[Prompts, Mark.JOINT] = Prompts()
+    """Who writes prompts."""
+    generate: Annotated[Generate, Mark.JOINT] = Generate()
+    """Who draws them."""
+    audit: Annotated[Audit, Mark.JOINT] = Audit()
+    """Which drawn images are left out."""
     data: Data = Data()
+    """What is learned from with labels."""
     model: Model = Model()
+    """The network."""
     loss: Loss = Loss()
-    selftrain: SelfTrain = SelfTrain()
+    """Its losses."""
+    selftrain: Annotated[SelfTrain, Mark.JOINT] = SelfTrain()
+    """The teacher and the refinement of its labels."""
     augment: Augment = Augment()
+    """What training changes about an image."""
     train: Train = Train()
-    evaluate: Evaluate = Evaluate()
+    """The training loop."""
+    evaluate: Annotated[Evaluate, Mark.SCORING] = Evaluate()
+    """The protocol of scoring."""
+
+    def faults(self) -> list[str]:
+        if self.generate.size != self.augment.crop:
+            return [
+                f"generate.size {list(self.generate.size)} must equal augment.crop {list(self.augment.crop)}: "
+                "generated images are trained on whole, beside source crops"
+            ]
+        return []
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Recipe":
-        faults = []
-        if self.generate.size != self.augment.crop:
-            faults.append(
-                f"generate.size {list(self.generate.size)} must equal augment.crop {list(self.augment.crop)}: "
-                "generated images are trained on whole, beside source crops"
-            )
-        if self.augment.scale[0] > self.augment.scale[1]:
-            faults.append(f"augment.scale: got {list(self.augment.scale)}; expected [smallest, largest]")
-        if self.model.hidden % self.model.heads:
-            faults.append(f"model.heads: got {self.model.heads}; must divide model.hidden {self.model.hidden}")
-        for key, restyle in (("generate.restyle", self.generate.restyle), ("data.restyle", self.data.restyle)):
-            faults += restyle.faults(key) if restyle else []
-        if self.generate.restyle and self.generate.restyle.styles == "generated":
-            faults.append(
-                "generate.restyle.styles: got 'generated'; an image of the set must not depend on the others. Name a "
-                "folder of style images (./generated if it is called so), or null"
-            )
-        if self.model.adapt != "none" and not self.model.freeze:
-            faults.append(
-                f"model.freeze: got False; {self.model.adapt} adapts a frozen backbone: leave it, or model.adapt=none"
-            )
-        rein = self.model.rein
-        if self.model.adapt == "rein" and rein.link and rein.tokens != self.model.queries:
-            faults.append(
-                f"model.rein.tokens: got {rein.tokens}; linked tokens are the decoder's queries, so it must equal "
-                f"model.queries {self.model.queries} (or model.rein.link=false)"
-            )
-        stride, window = self.evaluate.stride, self.evaluate.window
-        if stride and (window is None or stride > window):
-            faults.append(f"evaluate.stride: got {stride}; expected at most evaluate.window, which is {window}")
-        if self.train.precision == "fp16" and self.train.device == "cpu":
-            faults.append("train.precision: got 'fp16', which needs a GPU's loss scaling; on a CPU use fp32 or bf16")
-        wants_source = self.train.choose == "best" or self.train.patience
-        if wants_source and not (self.train.validate_every and "source" in self.train.validate_on):
-            faults.append(
-                "train.choose: best, and train.patience, go by the source's validation split: set train.validate_every "
-                "and keep source in train.validate_on"
-            )
-        if not self.evaluate.scales:
-            faults.append("evaluate.scales: got []; expected at least one, such as [1.0]")
-        segmenter = self.selftrain.segmenter
-        if segmenter.startswith("sam3-text/") and self.selftrain.refinement != "regions":
-            faults.append(
-                f"selftrain.segmenter: got {segmenter!r}; it takes class names and no points, so it needs "
-                "selftrain.refinement=regions"
-            )
-        if self.selftrain.second_pass and (
-            is_plugged(segmenter) or segmenter.partition("/")[0] in ("superpixels", "sam3-text")
-        ):
-            faults.append(
-                f"selftrain.second_pass: {segmenter} takes no mask as a prompt; leave it out or use a SAM that takes "
-                "points"
-            )
-        if self.model.vision.startswith("open_clip/"):
-            if self.model.text != self.model.vision:
-                faults.append(
-                    f"model.text: got {self.model.text!r}; an open_clip backbone takes the text tower it was trained "
-                    f"with: model.text={self.model.vision}"
-                )
-            if not self.model.freeze:
-                faults.append("model.freeze: got False; CLIP stays frozen, a timm/ backbone can be trained")
-        if faults:
+        if faults := list(_faults(self)):
             raise ValueError("\n  ".join(faults))
         return self
+
+
+def _faults(group: Settings, prefix: str = "") -> Iterator[str]:
+    """Those of a group and of all groups in it."""
+    yield from (prefix + fault for fault in group.faults())
+    for name, value in group:
+        if isinstance(value, Settings):
+            yield from _faults(value, f"{prefix}{name}.")

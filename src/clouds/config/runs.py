@@ -7,19 +7,14 @@ import yaml
 
 from clouds.base.files import write_text
 from clouds.base.machine import commit, hardware, versions
-from clouds.config.load import check
+from clouds.config.kinds import Mark, keys_of
+from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
+from clouds.config.removed import without_removed
 from clouds.errors import DataError, UsageError
 
-# settings that may change between two calls on one run folder
-SCORING = ("evaluate.", "data.root")
-# settings that change no result: which stage to go on with, and how and where this machine works
-RUNNING = ("train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing",
-           "train.compile", "train.trackers", "train.keep", "data.cache", "data.cache_gb", "data.max_bad",
-           "prompts.timeout", "prompts.retries", "prompts.requests_per_minute", "generate.retries", "generate.device",
-           "generate.offload", "generate.restyle.device", "generate.restyle.offload", "data.restyle.device",
-           "data.restyle.offload", "selftrain.cache", "selftrain.cache_gb", "selftrain.memory_gb",
-           "selftrain.regions_folder")  # fmt: skip
+RUNNING = frozenset(keys_of(Recipe, Mark.RESUMABLE))
+SCORING = frozenset(keys_of(Recipe, Mark.SCORING))
 
 
 def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
@@ -33,11 +28,11 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     changes: list[dict[str, Any]] = []
     if path.exists():
         changed = differences(recipe, out)
-        hard = [key for key in changed if not key.startswith(SCORING) and key not in RUNNING]
+        hard = [key for key in changed if key not in RUNNING | SCORING]
         if hard and not allow_change:
-            told = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
+            text = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
             raise UsageError(
-                f"{out}: holds a run of other settings: {told}. Choose another --out, delete it, or go on with "
+                f"{out}: holds a run of other settings: {text}. Choose another --out, delete it, or go on with "
                 "the new ones by --allow-change"
             )
         if not changed:
@@ -45,7 +40,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         changes = (yaml.safe_load(path.read_text("utf-8")).get("changes") or []) + (
             [{"commit": commit(), "was": {key: changed[key][0] for key in hard}}] if hard else []
         )
-        if not set(changed) <= set(RUNNING):
+        if not changed.keys() <= RUNNING:
             for name in ("results.json", "results-warmup.json"):
                 (out / name).unlink(missing_ok=True)
     elif out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):
@@ -79,7 +74,7 @@ def load_run(out: Path) -> Recipe:
     path = out / "recipe.yaml"
     if not path.is_file():
         raise UsageError(f"{out}: holds no CLOUDS run (no recipe.yaml there)")
-    return check(_settings(path), str(path))
+    return as_recipe(_settings(path), str(path))
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -87,7 +82,7 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(path.read_text("utf-8"))["settings"]
         if isinstance(settings, dict):
-            return settings
+            return without_removed(settings, str(path))
         problem = "its settings are no keys and values"
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         problem = f"no settings can be read from it: {error!r}"

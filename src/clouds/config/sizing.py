@@ -1,6 +1,6 @@
 """The demo's recipe, sized for another time than its ten minutes."""
 
-from clouds.config.load import check
+from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 
@@ -33,4 +33,4 @@ def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
         group, _, name = key.partition(".")
         if key not in given:
             values[group][name] = value
-    return check(values, "demo")
+    return as_recipe(values, "demo")

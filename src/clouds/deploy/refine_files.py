@@ -14,9 +14,9 @@ import numpy as np
 from clouds.base.arrays import Labels
 from clouds.base.files import make_folder
 from clouds.base.journal import Journal
+from clouds.base.locks import locked
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
-from clouds.base.shards import locked
 from clouds.base.text import some
 from clouds.data.encodings import decode_label
 from clouds.data.images import ENDINGS, check_sizes, decode_image, write_png

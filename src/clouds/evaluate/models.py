@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clouds.base.files import make_folder, write_json
+from clouds.base.locks import one_writer
 from clouds.base.machine import commit, peak_memory_gb, usable_device
 from clouds.base.processes import Processes, meet, part
 from clouds.config.load import is_recipe, load_recipe, recipe_names
@@ -90,10 +91,11 @@ def _written(
         return None
     result = next(iter(rows.values())) if len(rows) == 1 else comparison(rows, scores)
     if out:
-        for name, row in rows.items():
-            write_json((out if len(rows) == 1 else out / name) / "results.json", row)
-        if len(rows) > 1:
-            write_json(out / "comparison.json", result)
+        with one_writer(out, "writing scores"):
+            for name, row in rows.items():
+                write_json((out if len(rows) == 1 else out / name) / "results.json", row)
+            if len(rows) > 1:
+                write_json(out / "comparison.json", result)
     if csv:
         write_csv(csv, rows)
     if latex:

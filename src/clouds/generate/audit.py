@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import write_jsonl
+from clouds.base.locks import locked
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
-from clouds.base.shards import MANIFEST, WHOLE, held, locked
+from clouds.base.shards import MANIFEST, WHOLE, held
 from clouds.base.text import some
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
@@ -28,11 +29,14 @@ from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
 from clouds.generate.duplicates import twins
 from clouds.generate.manifest import read_manifest, strays
 from clouds.generate.measures import Measures, Values, look, pixels_key
-from clouds.generate.requests import lacking
+from clouds.generate.requests import LEAST, lacking
 
 Row = dict[str, Any]
 NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
+CONTRAST = 0.05  # least distance between the 1st and 99th percentile of the grey values, a share of 255
+SEEN = 0.002  # a class is in an image when the teacher sees it on this share of the pixels
 SHOWN = 5  # names of files in one message
+
 
 
 class Embedder(Protocol):
@@ -144,8 +148,8 @@ def _faults(image: Row, limits: Audit) -> list[str]:
         faults.append("changed: another file than the manifest's (sha256)")
     if image["spread"] < limits.blank:
         faults.append(f"blank: grey values spread by {image['spread']:.1f}, at least {limits.blank:g} wanted")
-    elif image["contrast"] < limits.contrast:
-        faults.append(f"low contrast: {image['contrast']:.3f}, at least {limits.contrast:g} wanted")
+    elif image["contrast"] < CONTRAST:
+        faults.append(f"low contrast: {image['contrast']:.3f}, at least {CONTRAST:g} wanted")
     for key, name in (("clip", "CLIP score"), ("confidence", "teacher's confidence"), ("agreement", "agreement")):
         least, got = getattr(limits, key), image.get(key)
         if least is not None and got is not None and got < least:
@@ -244,7 +248,7 @@ def _result(
 ) -> dict[str, Any]:
     kept = [image for image in images if image["keep"]]
     prompts = list(dict.fromkeys(image["prompt"] for image in kept if image["prompt"]))
-    seen = _classes(kept, teacher, limits.seen) if teacher else None
+    seen = _classes(kept, teacher) if teacher else None
     shown = {name: each["images"] for name, each in seen.items()} if seen else None
     return {
         "folder": str(folder.resolve()),
@@ -252,12 +256,12 @@ def _result(
         "kept": len(kept),
         "dropped": len(images) - len(kept),
         "reasons": dict(Counter(kind(why) for image in images for why in image["why"]).most_common()),
-        "limits": limits.model_dump(),
+        "limits": {**limits.model_dump(), "contrast": CONTRAST, "seen": SEEN, "least": LEAST},
         "clip": clip.name if clip else None,
         "teacher": {**teacher.settings, "name": teacher.name, "classes": seen} if teacher else None,
         "numbers": {name: spread for name in NUMBERS if (spread := _numbers(i.get(name) for i in images))},
         "coverage": {attribute: dict(heard) for attribute, heard in counted([i["prompt"] for i in kept]).items()},
-        "request": {"prompts": len(prompts), **lacking(prompts, limits.least, shown)},
+        "request": {"prompts": len(prompts), **lacking(prompts, shown)},
     }  # fmt: skip
 
 
@@ -266,11 +270,11 @@ def kind(why: str) -> str:
     return why.partition(":")[0].partition(" of ")[0]
 
 
-def _classes(images: list[Row], teacher: Judge, least: float) -> dict[str, dict[str, float]]:
+def _classes(images: list[Row], teacher: Judge) -> dict[str, dict[str, float]]:
     """{class: {"pixels": its share of all pixels, "images": share of the images that show it}}."""
     shares = np.array([image["classes"] for image in images], float).reshape(len(images), len(teacher.classes))
     count = max(len(images), 1)
-    pixels, shown = shares.sum(0) / count, (shares >= least).sum(0) / count
+    pixels, shown = shares.sum(0) / count, (shares >= SEEN).sum(0) / count
     shares_of = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
     return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in shares_of}
 

@@ -13,8 +13,9 @@ import numpy as np
 from clouds.base.arrays import Pixels
 from clouds.base.files import read_jsonl, write_jsonl
 from clouds.base.journal import Journal
+from clouds.base.locks import locked
 from clouds.base.progress import say, track
-from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held, locked
+from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held
 from clouds.config.recipe import Recipe
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
@@ -22,6 +23,7 @@ from clouds.foundation.generator import build_generator
 from clouds.generate.restyle import look_of
 
 Row = dict[str, Any]
+RETRIES = 2  # of a batch that fails, before that is recorded
 Maker = Callable[[list[Row]], list[Pixels]]  # the images of a batch's rows
 
 
@@ -46,12 +48,10 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
         images = generator.generate([row["prompt"] for row in rows], seeds)
         return look.restyle(images, [row["restyle"]["style"] for row in rows], seeds) if look else images
 
-    return make_set(wanted, settings.batch_size, make, folder, shard, settings.retries, "drawing prompts")
+    return make_set(wanted, settings.batch_size, make, folder, shard, "drawing prompts")
 
 
-def make_set(
-    wanted: list[Row], size: int, make: Maker, folder: Path, shard: Shard, retries: int, what: str
-) -> list[Row]:
+def make_set(wanted: list[Row], size: int, make: Maker, folder: Path, shard: Shard, what: str) -> list[Row]:
     """Make what is missing of a shard of ``wanted`` in ``folder``, batches of ``size``; returns its rows, in order.
 
     A row and its file stand or fall together: an image without its row, or a row whose image is gone or was made by
@@ -68,7 +68,7 @@ def make_set(
         if missing:
             write_jsonl(folder / shard.manifest, list((rows if shard == WHOLE else own).values()))
             done = sum(map(len, mine)) - sum(map(len, missing))
-            work = _make_all(make, missing, own, folder / shard.manifest, retries)
+            work = _make_all(make, missing, own, folder / shard.manifest)
             for _ in track(work, what if shard == WHOLE else f"{what}, {shard}", sum(map(len, mine)), done, "images"):
                 pass
         _put_together(folder, wanted, own)
@@ -116,25 +116,23 @@ def _matches(row: Row, made: Mapping[str, Row]) -> bool:
     return old is not None and all(old.get(key) == value for key, value in {"restyle": None, **row}.items())
 
 
-def _make_all(
-    make: Maker, missing: list[list[Row]], own: dict[str, Row], manifest: Path, retries: int
-) -> Iterator[None]:
+def _make_all(make: Maker, missing: list[list[Row]], own: dict[str, Row], manifest: Path) -> Iterator[None]:
     journal = Journal(manifest)
     for batch in missing:
-        for row in _make_batch(make, batch, manifest.parent, retries):
+        for row in _make_batch(make, batch, manifest.parent):
             own[row["file_name"]] = row
             journal.add(row)
             yield
 
 
-def _make_batch(make: Maker, batch: list[Row], folder: Path, retries: int) -> list[Row]:
+def _make_batch(make: Maker, batch: list[Row], folder: Path) -> list[Row]:
     """One batch, its files written; on the last failure its rows say why."""
-    for attempt in range(retries + 1):
+    for attempt in range(RETRIES + 1):
         try:
             images = make(batch)
             break
         except (RuntimeError, ValueError) as error:  # others, as a pipeline that cannot load, would fail every batch
-            if attempt == retries:
+            if attempt == RETRIES:
                 say(f"{batch[0]['file_name']}: {error}; recorded as failed after {attempt + 1} tries")
                 return [{**row, "failed": str(error)} for row in batch]
     return [

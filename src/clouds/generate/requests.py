@@ -17,13 +17,14 @@ from clouds.generate import prompts
 from clouds.generate.coverage import ATTRIBUTES, SOMETIMES, counted, phrases
 from clouds.generate.prompts import Request, Written
 
+LEAST = 0.5  # times the mean of its kind: what fewer prompts speak of is under-covered
 Wanted = dict[str, dict[str, int]]  # {attribute: {phrase: how many prompts are missing}}
 
 
-def lacking(prompts: Sequence[str], least: float, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
+def lacking(prompts: Sequence[str], seen: Mapping[str, float] | None = None) -> dict[str, Any]:
     """{"wanted": what is under-covered and by how many prompts, "count": how many prompts say all of it}.
 
-    Under-covered is what fewer than ``least`` times the mean of its kind speak of. seen: share of images in which a
+    Under-covered is what fewer than ``LEAST`` times the mean of its kind speak of. seen: share of images in which a
     teacher sees each class, which then counts instead of what prompts say; names outside the 19 are left out.
     """
     counts: dict[str, Mapping[str, float]] = dict(counted(prompts))
@@ -32,7 +33,7 @@ def lacking(prompts: Sequence[str], least: float, seen: Mapping[str, float] | No
     wanted: Wanted = {}
     needed = [0]
     for attribute, heard in counts.items():
-        enough = least * sum(heard.values()) / max(len(heard), 1)
+        enough = LEAST * sum(heard.values()) / max(len(heard), 1)
         missing = {name: math.ceil(enough - n) for name, n in heard.items() if n < enough}
         if missing:
             wanted[attribute] = missing

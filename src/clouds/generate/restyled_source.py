@@ -55,7 +55,7 @@ def restyle_source(
             raise RuntimeError(str(error)) from error
         return look.restyle(images, [row["restyle"]["style"] for row in rows], [row["seed"] for row in rows])
 
-    return make_set(wanted, 1, make, folder, shard, recipe.generate.retries, "restyling the source")
+    return make_set(wanted, 1, make, folder, shard, "restyling the source")
 
 
 def begun(recipe: Recipe, folder: Path) -> bool:

@@ -18,6 +18,10 @@ from clouds.config.recipe import Loss as LossSettings
 from clouds.data.classes import IGNORE
 from clouds.model.decoder import Prediction
 
+CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0  # of the parts of a loss, and of a matching's cost
+NO_OBJECT = 0.1  # weight of the void class, which most queries have
+OVERSAMPLE = 3  # candidates for a point of the loss
+IMPORTANCE = 0.75  # share of the points that go to the most uncertain candidates
 BLOCK = 64  # matched masks whose candidate points are looked at together, to bound memory
 
 
@@ -47,9 +51,7 @@ def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negat
     return value, valid
 
 
-def matching_costs(
-    masks: Tensor, logits: Tensor, classes: Tensor, target: Tensor, weight: Tensor, s: LossSettings
-) -> Tensor:
+def matching_costs(masks: Tensor, logits: Tensor, classes: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Costs of giving target k to query q, for one output or several of one image.
 
     masks (..., Q, P) mask logits at shared points; logits (..., Q, C + 1); classes (K,); target (K, P) and weight (P,)
@@ -61,7 +63,7 @@ def matching_costs(
     probability = masks.sigmoid()
     dice = 1 - (2 * probability @ target.T + 1) / ((probability @ w)[..., None] + target.sum(-1) + 1)
     class_ = -logits.softmax(-1)[..., classes]
-    return s.class_weight * class_ + s.mask_weight * mask + s.dice_weight * dice
+    return CLASS_WEIGHT * class_ + MASK_WEIGHT * mask + DICE_WEIGHT * dice
 
 
 def hungarian(costs: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -92,35 +94,26 @@ def uncertain_points(masks: Tensor, candidates: Tensor, valid: Tensor, fill: Ten
     return torch.cat((candidates.gather(1, index[..., None].expand(-1, -1, 2)), fill), dim=1)
 
 
-def mask_losses(
-    logits: Tensor, target: Tensor, weight: Tensor, count: float, worth: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def mask_losses(logits: Tensor, target: Tensor, weight: Tensor, count: float) -> tuple[Tensor, Tensor]:
     """Point-wise mask BCE and dice of M matched masks: logits, target, weight (M, P) -> two scalars over ``count``.
 
-    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already. ``worth`` (M,): see
-    ``Matched``.
+    ``target`` is a share of the point, not of its labelled part: it carries ``weight`` already.
     """
     bce = F.softplus(logits) * weight - logits * target
     bce = bce.sum(1) / weight.sum(1).clamp(min=1e-6)
     probability = logits.sigmoid()
     dice = 1 - (2 * (probability * target).sum(1) + 1) / ((probability * weight).sum(1) + target.sum(1) + 1)
-    if worth is not None:
-        bce, dice = worth * bce, worth * dice
     return bce.sum() / count, dice.sum() / count
 
 
 @dataclass
 class Matched:
-    """M matched (query, target) pairs of all outputs and images: index tensors (M,).
-
-    ``worth`` (M,) in [0, 1]: how much each pair counts; None: all the same.
-    """
+    """M matched (query, target) pairs of all outputs and images: index tensors (M,)."""
 
     output: Tensor
     image: Tensor
     query: Tensor
     class_: Tensor
-    worth: Tensor | None = None
 
 
 class Totals(NamedTuple):
@@ -130,7 +123,7 @@ class Totals(NamedTuple):
     classes: float
 
 
-def totals(labels: Tensor, queries: int, settings: LossSettings) -> Totals:
+def totals(labels: Tensor, queries: int) -> Totals:
     """Of labels uint8 (B, H, W), known before any prediction: so the parts of a batch, on several processes or one
     after the other, can be divided by the totals of the whole and add up to its loss."""
     targets, matched = 0, 0
@@ -138,7 +131,7 @@ def totals(labels: Tensor, queries: int, settings: LossSettings) -> Totals:
         present = int((label.unique() != IGNORE).sum())
         targets += present
         matched += min(present, queries)
-    return Totals(targets, matched + settings.no_object * (len(labels) * queries - matched))
+    return Totals(targets, matched + NO_OBJECT * (len(labels) * queries - matched))
 
 
 @torch.no_grad()
@@ -167,7 +160,7 @@ def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: Loss
             masks = embeddings[output, b] @ features[b]  # (Q, P)
             probability = masks.sigmoid()
             labelled[output, b] = (probability @ weight[0]) / probability.sum(-1).clamp(min=1e-6)
-            every.append(matching_costs(masks, logits[output, b], classes, target, weight[0], settings))
+            every.append(matching_costs(masks, logits[output, b], classes, target, weight[0]))
         if not len(classes):
             continue
         costs = torch.stack(every)  # (L, Q, K)
@@ -178,18 +171,18 @@ def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: Loss
     return Matched(*pairs), labelled
 
 
-def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, no_object: float, total: float) -> Tensor:
+def class_loss(logits: Tensor, matched: Matched, labelled: Tensor, total: float) -> Tensor:
     """Cross-entropy of all queries, weighted, over ``total``, summed over outputs.
 
-    logits (L, B, Q, C + 1). An unmatched query's target is void with weight ``no_object``, times the labelled share of
+    logits (L, B, Q, C + 1). An unmatched query's target is void with weight ``NO_OBJECT``, times the labelled share of
     its mask: a query that lies on undecided pixels learns nothing.
     """
     void = logits.shape[-1] - 1
     target = torch.full(logits.shape[:3], void, device=logits.device)
-    weight = no_object * labelled
+    weight = NO_OBJECT * labelled
     where = (matched.output, matched.image, matched.query)
     target[where] = matched.class_
-    weight[where] = 1.0 if matched.worth is None else matched.worth
+    weight[where] = 1.0
     losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view_as(weight)
     return (losses * weight).sum() / total
 
@@ -199,17 +192,16 @@ def criterion(
     labels: Tensor,
     settings: LossSettings,
     generators: Sequence[torch.Generator],
-    weights: Tensor | None = None,
     whole: Totals | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
-    ``generators`` fix every random point, one an image: its points do not depend on the images beside it. ``weights``
-    (B, C) in [0, 1]: how much each class's mask in each image counts; None: all the same. ``whole``: the totals of the
-    batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs; "loss" weighs them.
+    ``generators`` fix every random point, one an image: its points do not depend on the images beside it. ``whole``:
+    the totals of the batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs;
+    "loss" weighs them.
     """
     device, p = labels.device, settings.points
-    whole = whole or totals(labels, prediction.logits[0].shape[1], settings)
+    whole = whole or totals(labels, prediction.logits[0].shape[1])
 
     def random_points(counts: Sequence[int], n: int) -> Tensor:
         drawn = [torch.rand(m, n, 2, generator=g) for m, g in zip(counts, generators, strict=True)]
@@ -217,14 +209,12 @@ def criterion(
 
     matched, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings)
     pairs = torch.bincount(matched.image, minlength=len(labels)).tolist()
-    if weights is not None:
-        matched.worth = weights.to(device)[matched.image, matched.class_]
-    ce = class_loss(torch.stack(prediction.logits), matched, labelled, settings.no_object, whole.classes)
-    keep = int(settings.importance * p)
-    candidates, fill = random_points(pairs, int(settings.oversample * p)), random_points(pairs, p - keep)
+    ce = class_loss(torch.stack(prediction.logits), matched, labelled, whole.classes)
+    keep = int(IMPORTANCE * p)
+    candidates, fill = random_points(pairs, OVERSAMPLE * p), random_points(pairs, p - keep)
     count = max(whole.targets, 1)
     mask, dice = matched_losses(prediction, labels, matched, candidates, fill, keep, count, settings)
-    loss = settings.class_weight * ce + settings.mask_weight * mask + settings.dice_weight * dice
+    loss = CLASS_WEIGHT * ce + MASK_WEIGHT * mask + DICE_WEIGHT * dice
     return {"loss": loss, "loss_ce": ce.detach(), "loss_mask": mask.detach(), "loss_dice": dice.detach()}
 
 
@@ -273,4 +263,4 @@ def matched_losses(
                 valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
             points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
     target, weight = read(points)
-    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count, matched.worth)
+    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight, count)

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder, whole_file
+from clouds.base.locks import locked
 from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
-from clouds.base.shards import WHOLE, Shard, locked, parse_shard
+from clouds.base.shards import WHOLE, Shard, parse_shard
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.data.classes import IGNORE

@@ -1,6 +1,6 @@
 """What the student learns from the generated images of a batch (paper section 3.3).
 
-Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> judged -> flipped
+Teacher's map of the clean image -> what of it is trusted -> refined by the promptable segmenter -> flipped
 like the student's view, and written wherever no source object was pasted into it.
 """
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clouds.base.arrays import Labels
@@ -18,11 +19,10 @@ from clouds.data.batches.batches import Batch
 from clouds.data.classes import IGNORE
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.foundation.segmenters.embeddings import Recent
-from clouds.selftrain.noise import Thresholds, class_weights, passes_gate, without_borders
 from clouds.selftrain.refine import Refinement, refine_map
 from clouds.selftrain.regions import Regions, vote
 from clouds.selftrain.teacher import Teacher
-from clouds.selftrain.work import Counts, Work, count
+from clouds.selftrain.work import Work, count
 
 
 @dataclass
@@ -36,11 +36,9 @@ class Panel:
 
 
 class Lesson(NamedTuple):
-    """What the student learns: labels uint8 (B, H, W), how much each class's mask counts (B, C) or None for all the
-    same; what happened, as numbers for the log; one panel."""
+    """What the student learns: labels uint8 (B, H, W); what happened, as numbers for the log; one panel."""
 
     labels: Tensor
-    weights: Tensor | None
     numbers: dict[str, float]
     panel: Panel | None
 
@@ -63,40 +61,31 @@ class PseudoLabeller:
         self.classes: list[str] = teacher.model.classes
         self.regions = regions
         self.work = Work()
-        self.thresholds = Thresholds(settings, len(self.classes))
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
     def __call__(self, batch: Batch, step: int) -> Lesson:
         """The labels of ``batch``, every generated image's filled in."""
         labels = batch["labels"].clone()
         if not len(batch["slots"]):
-            return Lesson(labels, None, {}, None)
-        weights = torch.ones(len(labels), len(self.classes)) if self.settings.weight_by else None
+            return Lesson(labels, {}, None)
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
         panel, rows = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
-            trusted = self.thresholds.trusted(teacher, confidence)
+            trusted = trust(teacher, confidence, self.settings.confidence)
             refinement = self._refine(index, batch["clean"][g], trusted, step, int(batch["places"][slot]))
             refined = refinement.labels
             if self.settings.undecided == "teacher":
                 refined = np.where(refined == IGNORE, trusted, refined)
-            refined = without_borders(refined, self.settings.border)
-            passed = passes_gate(teacher, confidence, refined, self.settings)
-            if not passed:
-                refined = np.full_like(refined, IGNORE)
-            counts = count(teacher, confidence, refined, len(self.classes))
-            self.work.add(counts, refinement, index, not passed)
-            rows.append(self._numbers(counts, refinement, refined.size))
+            work = count(teacher, confidence, refinement, refined, index, len(self.classes))
+            self.work.merge(work)
+            rows.append(self._numbers(work))
             panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             pasted = labels[slot] != IGNORE
             labels[slot] = torch.where(pasted, labels[slot], torch.from_numpy(np.ascontiguousarray(view)))
-            if weights is not None:
-                own = class_weights(teacher, confidence, refined, len(self.classes), self.settings)
-                weights[slot] = _blend(torch.from_numpy(own), labels[slot], pasted)
         means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in sorted(set().union(*rows))}
-        return Lesson(labels, weights, means, panel)
+        return Lesson(labels, means, panel)
 
     def _refine(self, index: int, image: Tensor, labels: Labels, step: int, place: int) -> Refinement:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
@@ -117,28 +106,24 @@ class PseudoLabeller:
             max_swallow=s.max_swallow,
         )
 
-    def _numbers(self, counts: Counts, refinement: Refinement, size: int) -> dict[str, float]:
+    def _numbers(self, work: Work) -> dict[str, float]:
         """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""
         numbers = {
-            "teacher_confidence": sum(counts.confidence) / size,
-            "changed": sum(counts.changed) / size,
-            "decided": counts.decided / size,
-            "components": float(refinement.components),
+            "teacher_confidence": sum(work.confidence) / work.pixels,
+            "changed": work.pixels_changed / work.pixels,
+            "decided": work.pixels_decided / work.pixels,
+            "components": float(work.components),
         }
-        for name, seen, kept, changed in zip(
-            self.classes, counts.teacher, counts.kept, counts.changed, strict=True
-        ):
+        for name, seen, kept, changed in zip(self.classes, work.teacher, work.kept, work.changed, strict=True):
             if seen:
                 numbers |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
                 numbers[f"ignored/{name}"] = (seen - kept - changed) / seen
         return numbers
 
 
-def _blend(weights: Tensor, label: Tensor, pasted: Tensor) -> Tensor:
-    """Weights (C,) of a mixed label (H, W): what was pasted, (H, W) bool, is true and counts fully."""
-    true = torch.bincount(label[pasted].flatten(), minlength=256)[: len(weights)]
-    every = torch.bincount(label.flatten(), minlength=256)[: len(weights)]
-    return (weights * (every - true) + true) / every.clamp(min=1)
+def trust(labels: Labels, confidence: NDArray[np.float32], least: float) -> Labels:
+    """Labels (H, W) where the teacher's confidence (H, W) in [0, 1] is at least ``least``, 255 elsewhere."""
+    return np.where(confidence >= least, labels, np.uint8(IGNORE)) if least else labels
 
 
 def panel_points(refinement: Refinement) -> list[list[Any]]:

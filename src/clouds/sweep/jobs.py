@@ -15,10 +15,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from clouds.base.files import make_folder
+from clouds.base.locks import BusyError, locked
 from clouds.base.progress import clock, say
-from clouds.base.shards import locked
 from clouds.base.signals import noted_signals
-from clouds.config.recipe import Audit, Generate, Prompts, Recipe, SelfTrain
+from clouds.config.kinds import Mark
+from clouds.config.recipe import Generate, Recipe
 from clouds.config.runs import RUNNING, differences, flat, open_run
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
@@ -41,7 +42,7 @@ def is_done(job: Job, out: Path) -> bool:
     run = out / job.name
     if read_record(run).get("state") != "done" or not all((run / file).exists() for file in RESULTS.values()):
         return False
-    return set(differences(job.recipe, run)) <= set(RUNNING)
+    return differences(job.recipe, run).keys() <= RUNNING
 
 
 def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> None:
@@ -83,6 +84,8 @@ def _run(job: Job, out: Path, share: bool) -> None:
         raise Stopped(
             stopped.signal, f"{job.name}: stopped by a signal; all is saved, the same command goes on"
         ) from stopped
+    except BusyError as busy:  # trained by somebody who knows nothing of this sweep
+        say(str(busy))
     except CloudsError as failure:
         state, error = "failed", str(failure)
     except Exception:  # the other jobs of a night must not end with this one
@@ -166,22 +169,19 @@ def _settle(job: Job, out: Path, code: int, stopping: bool) -> None:
     write_record(out, job, "failed", "\n".join([*lines, how]))
 
 
-JOINT_ONLY = ("prompts.", "generate.", "audit.", "selftrain.", "train.joint_learning_rate")
-
-
 def warmup_recipe(recipe: Recipe) -> Recipe | None:
-    """The recipe of a job's warm-up, the same for all jobs that can share it: ``JOINT_ONLY`` at their defaults.
+    """The recipe of a job's warm-up, the same for all jobs that can share it: what only joint training reads is at its
+    defaults.
 
     None where the warm-up may depend on more: restyled source images can take the generated ones as their styles.
     """
     if recipe.data.restyle is not None:
         return None
+    joint = {name: field.default for name, field in Recipe.model_fields.items() if Mark.JOINT in field.metadata}
     return recipe.model_copy(update={
-        "prompts": Prompts(),
+        **joint,
         "generate": Generate(size=recipe.augment.crop),
-        "audit": Audit(),
-        "selftrain": SelfTrain(),
-        "train": recipe.train.model_copy(update={"stage": "warmup", "joint_learning_rate": None}),
+        "train": recipe.train.model_copy(update={"stage": "warmup"}),
     })  # fmt: skip
 
 

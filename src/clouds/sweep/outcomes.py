@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import read_json, write_json, write_text
-from clouds.base.shards import locked
+from clouds.base.locks import locked
 from clouds.errors import DataError, UsageError
 from clouds.sweep.plan import Job
 from clouds.sweep.table import table

@@ -123,7 +123,7 @@ def check_fits(jobs: list[Job], out: Path, keys: list[str]) -> None:
             continue
         job = planned.get(run.name)
         changed = hard_changes(job.recipe if job else jobs[0].recipe, run, [] if job else [*keys, "seed"])
-        changed = {key: pair for key, pair in changed.items() if not (job and key.startswith(SCORING))}
+        changed = {key: pair for key, pair in changed.items() if not (job and key in SCORING)}
         if changed:
             text = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in changed.items())
             raise UsageError(f"{run}: was made by other settings: {text}. Choose another --out, or delete that folder")

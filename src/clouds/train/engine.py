@@ -9,13 +9,13 @@ import importlib.util
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from clouds.base.processes import meet
 from clouds.base.progress import say
 from clouds.base.signals import interrupt_again, noted_signals
 from clouds.config.recipe import Recipe, Train
@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # tracker: its package
-PATIENCE = timedelta(days=2)  # of a process that waits while the main one draws images or scores
 
 
 class Engine:
@@ -37,10 +36,11 @@ class Engine:
     """
 
     def __init__(self, settings: Train, run: Path | None = None) -> None:
-        from accelerate import Accelerator, InitProcessGroupKwargs
+        from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
         check_trackers(settings)
+        meet("gloo" if settings.device == "cpu" else None)
         AcceleratorState._reset_state()  # the precision of a stage before, in this process, may have been another
         self.settings = settings
         self.accelerator = Accelerator(
@@ -48,7 +48,6 @@ class Engine:
             mixed_precision=PRECISION[settings.precision],
             log_with=list(settings.trackers) or None,
             project_dir=run,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process

@@ -72,15 +72,14 @@ def train_stage(
     Raises Stopped after saving when a signal asked for it, CloudsError for a loss that is not finite.
     """
     engine, settings = engine or Engine(recipe.train, run), recipe.train
-    base = settings.joint_learning_rate if stage == "joint" and settings.joint_learning_rate else settings.learning_rate
-    base *= engine.learning_rate_scale
+    base = settings.learning_rate * engine.learning_rate_scale
     optimizer = build_optimizer(model, recipe, base)
     trained = [p for p in model.parameters() if p.requires_grad]
     progress = load_state(run / "checkpoints", stage, model, optimizer, pseudo, engine)
     log = MetricsLog(run / "metrics.jsonl", stage, progress.step, settings.log_every, progress.unlogged, engine.main)
     panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
     student, queries = engine.wrap(model), model.head.decoder.query_embed.num_embeddings
-    if engine.main and progress.step < data.steps and not progress.stopped:
+    if engine.main and progress.step < data.steps:
         say(f"{stage}: {data.steps} steps, {engine.batch_text()}, learning rate {base:g}, {settings.precision}"
             + (f"; going on from step {progress.step}" if progress.step else ""))  # fmt: skip
     model.train()
@@ -88,16 +87,14 @@ def train_stage(
     def save() -> None:
         progress.unlogged = log.unlogged
         log.flush()
-        save_state(run / "checkpoints", stage, model, optimizer, pseudo, progress, engine, settings.keep)
+        save_state(run / "checkpoints", stage, model, optimizer, pseudo, progress, engine)
 
     with engine.signals(), out_of_memory(recipe, engine):
         for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main):
-            if progress.stopped:
-                break
             rate = learning_rate(recipe, base, step, data.steps, stage)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            lesson = pseudo(batch, step) if pseudo else Lesson(batch["labels"], None, {}, None)
+            lesson = pseudo(batch, step) if pseudo else Lesson(batch["labels"], {}, None)
             optimizer.zero_grad(set_to_none=True)
             losses = forward_backward(student, batch, lesson, queries, recipe, step, engine)
             norm = engine.clip(optimizer, trained, settings.clip)
@@ -120,7 +117,7 @@ def train_stage(
                 scores = validation(model, progress, run / "best" / stage, engine)
                 log.note(step, scores)
                 engine.log({f"{stage}/{key}": value for key, value in scores.items()}, step + 1)
-            last = progress.step == data.steps or progress.stopped
+            last = progress.step == data.steps
             if progress.step % settings.checkpoint_every == 0 or last or stop:
                 save()
             if stop and not last:
@@ -135,7 +132,7 @@ def forward_backward(
 ) -> list[float]:
     """Gradients of this process's share of a batch, in ``engine.parts`` parts; -> its share of the losses."""
     images, labels = batch["images"], lesson.labels
-    whole = Totals(*engine.sum(totals(labels, queries, recipe.loss)))
+    whole = Totals(*engine.sum(totals(labels, queries)))
     found = torch.zeros(len(PARTS))
     size = len(images) // engine.parts
     for part in range(engine.parts):
@@ -148,7 +145,6 @@ def forward_backward(
                 labels[mine].to(engine.device),
                 recipe.loss,
                 generators(recipe.seed, step, batch["places"][mine].tolist()),
-                None if lesson.weights is None else lesson.weights[mine],
                 whole,
             )
             engine.backward(losses["loss"])

@@ -1,13 +1,13 @@
 """Everything that evolves in a stage, to and from a checkpoint.
 
-Draws need no state: they follow from (seed, step, sample). What one process knows alone, its log rows, counts and
-thresholds, is kept by process.
+Draws need no state: they follow from (seed, step, sample). What one process knows alone, its log rows and counts,
+is kept by process.
 """
 
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,17 @@ from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.work import Work
 from clouds.train.engine import Engine
 
+KEEP = 2  # checkpoints of a stage that stay: the last one, and one before it should that be damaged
+
 
 @dataclass
 class Progress:
-    """How far a stage is: the next step, log values that no row holds yet, the best validation, whether it ended early.
-    """
+    """How far a stage is: the next step, log values that no row holds yet, the best validation."""
 
     step: int = 0
     unlogged: list[dict[str, float]] = field(default_factory=list)
     best: float | None = None
     best_step: int = 0
-    waited: int = 0  # validations since the best one
-    stopped: bool = False
 
 
 def save_state(
@@ -47,17 +46,15 @@ def save_state(
     pseudo: PseudoLabeller | None,
     progress: Progress,
     engine: Engine,
-    keep: int,
 ) -> None:
     """Write the checkpoint: trained weights, optimiser moments, loss scaler, teacher; of every process its random
-    numbers, counts, thresholds and unlogged values. All processes call it, the main one writes."""
+    numbers, counts and unlogged values. All processes call it, the main one writes."""
     mine: dict[str, Any] = {"unlogged": progress.unlogged}
     own = {"random": torch.get_rng_state()}
     if engine.device.type == "cuda":
         own["random_cuda"] = torch.cuda.get_rng_state(engine.device)
     if pseudo:
         mine["work"] = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen)}
-        own["thresholds"] = torch.from_numpy(pseudo.thresholds.histogram)
     processes = engine.gather((mine, own))
     if engine.main:
         names = {id(p): name for name, p in model.named_parameters()}
@@ -71,7 +68,7 @@ def save_state(
         scaler = engine.accelerator.scaler
         counts: dict[str, Any] = {
             "processes": [counts for counts, _ in processes],
-            "best": [progress.best, progress.best_step, progress.waited, progress.stopped],
+            "best": [progress.best, progress.best_step],
             "scaler": scaler.state_dict() if scaler else None,
         }
         for rank, (_, theirs) in enumerate(processes):
@@ -80,7 +77,7 @@ def save_state(
             wanted = dict(pseudo.teacher.model.named_parameters())
             tensors["teacher"] = {name: wanted[name] for name in student}
             counts["updates"] = pseudo.teacher.updates
-        save_checkpoint(folder, Checkpoint(stage, progress.step, tensors, counts), keep)
+        save_checkpoint(folder, Checkpoint(stage, progress.step, tensors, counts))
     engine.wait()
 
 
@@ -143,11 +140,13 @@ def load_state(
             torch.cuda.set_rng_state(own["random_cuda"], engine.device)
     if pseudo:
         pseudo.teacher.updates = counts["updates"]
-        pseudo.thresholds.histogram = own["thresholds"].numpy()
-        works = [Work(**{**each["work"], "seen": set(each["work"]["seen"])}) for each in processes]
+        known = {each.name for each in fields(Work)}  # older checkpoints count images that a gate dropped, too
+        works = [Work(**{k: v for k, v in each["work"].items() if k in known}) for each in processes]
+        for work in works:
+            work.seen = set(work.seen)
         pseudo.work = works[engine.rank] if same else (sum_work(works) if engine.main else Work())
-    best, best_step, waited, stopped = counts["best"]
-    return Progress(checkpoint.step, mine["unlogged"], best, best_step, waited, stopped)
+    best, best_step, *_ = counts["best"]  # older checkpoints go on with the early stop
+    return Progress(checkpoint.step, mine["unlogged"], best, best_step)
 
 
 def sum_work(works: list[Work]) -> Work:
@@ -168,8 +167,8 @@ class Checkpoint:
     counts: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write ``folder/STAGE-STEP`` whole, then drop all but the last ``keep`` of the stage."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``folder/STAGE-STEP`` whole, then drop all but the last ``KEEP`` of the stage."""
     path = folder / f"{checkpoint.stage}-{checkpoint.step:06d}"
     with whole_folder(path) as temporary, _said_plainly(path):
         digests = {}
@@ -179,7 +178,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
             digests[group] = sha256(file)
         state = {"stage": checkpoint.stage, "step": checkpoint.step, "sha256": digests, "counts": checkpoint.counts}
         write_json(temporary / "state.json", {**state, "digest": _digest(state)})
-    for old in _of_stage(folder, checkpoint.stage)[:-keep]:
+    for old in _of_stage(folder, checkpoint.stage)[:-KEEP]:
         shutil.rmtree(old)
     return path
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from clouds.base.pick import evenly
-from clouds.base.progress import say
 from clouds.config.recipe import Recipe
 from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
@@ -55,16 +54,10 @@ class Validation:
         return scores
 
     def _judge(self, score: float, model: Segmenter, progress: Progress, best: Path, engine: Engine) -> None:
-        progress.waited += 1
         if progress.best is None or score > progress.best:
-            progress.best, progress.best_step, progress.waited = score, progress.step, 0
+            progress.best, progress.best_step = score, progress.step
             if engine.main and self.settings.choose == "best":
                 save_model(model, best)
-        if self.settings.patience and progress.waited >= self.settings.patience:
-            progress.stopped = True
-            if engine.main:
-                say(f"no better source score than step {progress.best_step}'s {progress.best:.3f} in "
-                    f"{progress.waited} validations: the stage ends here")  # fmt: skip
 
 
 def source_domains(recipe: Recipe) -> list[Domain]:

@@ -1,5 +1,5 @@
-"""Training augmentation on uint8: random scale and crop, SSD-style colour jitter, horizontal flip; and what may be
-done to the student's view of a generated image, pasting and hiding.
+"""Training augmentation on uint8: random scale and crop, SSD-style colour jitter, horizontal flip; and the
+pasting of source objects into the student's view of a generated image.
 
 All draws come from a numpy Generator, so that a sample depends on (seed, step, slot) and on nothing else.
 """
@@ -132,9 +132,6 @@ def distort(image: Pixels, rng: np.random.Generator) -> Pixels:
     return np.asarray(found, np.uint8)
 
 
-GREY = (124, 116, 104)  # what a hidden patch shows: about the mean of natural images
-
-
 def paste(
     image: Pixels, label: Labels, source: Pixels, truth: Labels, rng: np.random.Generator
 ) -> tuple[Pixels, Labels]:
@@ -148,15 +145,3 @@ def paste(
     chosen[rng.choice(present, size=(len(present) + 1) // 2, replace=False)] = True
     pasted = chosen[truth]
     return np.where(pasted[..., None], source, image), np.where(pasted, truth, label)
-
-
-def hide(image: Pixels, share: float, patch: float, rng: np.random.Generator) -> Pixels:
-    """Masked image consistency (MIC, Hoyer et al. 2023): what is hidden must be named from its surroundings.
-
-    (H, W, 3) -> the same with ``share`` of its square patches in grey; a patch is ``patch`` of the shorter side wide.
-    """
-    height, width = image.shape[:2]
-    side = max(round(patch * min(height, width)), 1)
-    hidden = rng.random((-(-height // side), -(-width // side))) < share
-    full = hidden.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
-    return np.where(full[..., None], np.array(GREY, np.uint8), image)

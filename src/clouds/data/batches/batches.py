@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import clock, say
 from clouds.config.recipe import Recipe
-from clouds.data.batches.augment import distort, hide, jitter, paste, scale_crop
+from clouds.data.batches.augment import distort, jitter, paste, scale_crop
 from clouds.data.batches.order import Order
 from clouds.data.batches.rare import RareClasses
 from clouds.data.classes import IGNORE
@@ -79,8 +79,8 @@ class Batches(Dataset[Batch]):
         not depend on it."""
         self.source, self.generated, self.rare, self.restyled = source, generated, rare, restyled
         self.places = range(process[0], recipe.train.batch_size, process[1])
-        self.mix, self.hide = recipe.selftrain.mix, (recipe.selftrain.hide, recipe.selftrain.hide_patch)
-        self.augment, self.batch_size, self.steps, self.seed = recipe.augment, recipe.train.batch_size, steps, seed
+        self.mix, self.augment, self.seed = recipe.selftrain.mix, recipe.augment, seed
+        self.batch_size, self.steps = recipe.train.batch_size, steps
         weights = [each.weight for each in recipe.data.source] + [recipe.train.generated_weight]
         self.order = Order(
             [*source.sizes, len(generated)],
@@ -124,8 +124,6 @@ class Batches(Dataset[Batch]):
             if rng.random() < self.mix:
                 other = self._whole(int(rng.integers(len(self.source))), rng)
                 image, label = paste(image, label, other.image, other.label, rng)
-            if self.hide[0]:
-                image = hide(image, *self.hide, rng)
             sample = sample._replace(image=image, label=label)
         return sample
 
@@ -168,7 +166,7 @@ class Batches(Dataset[Batch]):
         self, clean: Pixels, label: Labels, made: int, rng: np.random.Generator
     ) -> Sample:
         image = jitter(clean, rng) if self.augment.jitter else clean
-        flip = self.augment.flip and bool(rng.random() < 0.5)
+        flip = bool(rng.random() < 0.5)
         if self.augment.distort and rng.random() < self.augment.distort:
             image = distort(image, rng)
         if flip:

@@ -13,11 +13,13 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from clouds.deploy.serve.answers import Found, Wish, answer, hex_color
+from clouds.deploy.serve.answers import Format, Found, Wish, answer, hex_color
 from clouds.deploy.serve.batching import Batcher, Done, Served, Warmth
 from clouds.deploy.serve.counters import Counters, Counting
+from clouds.deploy.serve.headers import HeadAsGet, preferred
 from clouds.deploy.serve.limits import Refused, Room, Service, check_type, decode, image_of, pixel_count, read_body
 from clouds.deploy.serve.page import page
 from clouds.deploy.serve.problems import answer_in_json, problems
@@ -56,7 +58,16 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
 
     # FastAPI's own pages of documentation fetch scripts from elsewhere
     app = FastAPI(title="CLOUDS", version=version("clouds"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Counting, counters=counters)
+    if service.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.cors,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=("Retry-After",),
+        )
     answer_in_json(app, counters)
     guarded = [Depends(_guard(service.token))] if service.token else []
     refusals = problems(401) if service.token else {}
@@ -91,8 +102,8 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
             with room.image(await beside(pixel_count, images[0], service.max_pixels)):
                 pixels = await beside(decode, images.pop(), service.max_pixels)
                 done: Done = await asyncio.wrap_future(batcher.submit(model, pixels))
-                accepted = request.headers.get("accept", "")
-                bare = "labels" if "image/png" in accepted and "json" not in accepted else "json"
+                liked = preferred(request.headers.get("accept", ""), ("application/json", "image/png"))
+                bare: Format = "labels" if liked == "image/png" else "json"
                 content, kind = await beside(answer, model, done, wish.format or bare, wish)
             return Response(content, media_type=kind)
 

@@ -28,6 +28,7 @@ class Service:
     timeout: seconds for the upload, seconds from there to the answer, and seconds that a stop waits for answers.
     drain: seconds between the signal to stop, when ``/ready`` turns 503, and the port's end.
     threads: of the model; None leaves it to PyTorch.
+    cors: origins whose pages may ask, as "https://example.org", or "*" for all; by default none but the server's own.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +41,7 @@ class Service:
     timeout: float = 30.0
     drain: float = 2.0
     threads: int | None = None
+    cors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         least = {"max_bytes": 1, "max_pixels": 1, "queue": 0, "batch": 1, "port": 0, "drain": 0}
@@ -54,6 +56,11 @@ class Service:
             faults.append(f"timeout: got {self.timeout}; expected seconds above 0")
         if self.threads is not None and self.threads < 1:
             faults.append(f"threads: got {self.threads}; expected at least 1")
+        faults += [
+            f"cors: got {origin!r}; expected an origin such as https://example.org, without a path, or *"
+            for origin in self.cors
+            if not re.fullmatch(r"\*|https?://[^/\s?#]+", origin)
+        ]
         if self.token is not None and not (self.token and all("!" <= letter <= "~" for letter in self.token)):
             faults.append("token: empty, or holds other than ASCII letters, digits and signs; choose another")
         if faults:

@@ -104,8 +104,6 @@ class Pipeline:
         if s.scheduler is not None:
             pipe.scheduler = self._scheduler(pipe)
         pipe.set_progress_bar_config(disable=True)
-        if s.attention_slicing:
-            pipe.enable_attention_slicing()
         if s.offload == "none":
             pipe.to(s.device)
         else:  # moves parts to the accelerator as they are needed

@@ -1,0 +1,62 @@
+"""One writer a folder, whoever starts it; the second learns who the first is."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clouds import cli
+from clouds.base.locks import BusyError, one_writer
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from clouds.base.locks import one_writer
+with one_writer(Path(sys.argv[1]), "training"):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_writer_is_told_who_the_first_is(holder, tmp_path):
+    said = rf"run: another process is at work on it \(training since .*, process {holder.pid} on"
+    with pytest.raises(BusyError, match=said), one_writer(tmp_path / "run", "scoring"):
+        pytest.fail("two writers")
+
+
+@pytest.mark.parametrize("words", [
+    ["train", "demo", "train.steps=4", "--out", "RUN"],
+    ["demo", "--minutes", "0.2", "--out", "RUN"],
+    ["report", "RUN"],
+])  # fmt: skip
+def test_no_verb_writes_where_another_process_does(holder, tmp_path, capsys, words):
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert cli.run([word.replace("RUN", str(tmp_path / "run")) for word in words]) == 2
+    assert f"process {holder.pid} on" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+def test_a_killed_writer_leaves_the_folder_to_the_next(holder, tmp_path):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with one_writer(tmp_path / "run", "scoring"):
+        pass
+    assert not (tmp_path / "run" / ".writer.json").exists()
+
+
+def test_a_writer_may_come_back(tmp_path):
+    for _ in range(2):
+        with one_writer(tmp_path / "run", "training"):
+            time.sleep(0)
