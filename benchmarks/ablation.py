@@ -120,9 +120,9 @@ def cell(recipe: Recipe, base: Path, out: Path, domains: list[Domain], what: str
     seconds = time.monotonic() - began
     after = quality(pseudo, rows, base / "generated", recipe.generate.size)
     work = pseudo.work
-    told = {"decided": work.pixels_decided / work.pixels, "changed": work.pixels_changed / work.pixels}
+    shares = {"decided": work.pixels_decided / work.pixels, "changed": work.pixels_changed / work.pixels}
     return {
-        **score(model, recipe, domains, what), "labels_before": before, "labels_after": after, **told,
+        **score(model, recipe, domains, what), "labels_before": before, "labels_after": after, **shares,
         "seconds": seconds,
     }  # fmt: skip
 

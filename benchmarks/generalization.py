@@ -246,11 +246,11 @@ def run_cell(cell: dict[str, Any], data: Path, out: Path) -> dict[str, Any]:
     shared.mkdir(exist_ok=True)
     (out / "made" / "source").symlink_to(shared.resolve())
     if "alternative" in method:
-        model, told = train_alternative(method, scenario, seed, data, minutes, cell["learning_rate"], out)
+        model, numbers = train_alternative(method, scenario, seed, data, minutes, cell["learning_rate"], out)
         predictor = Predictor(model)  # type: ignore[arg-type]
     else:
-        told = train_ours(method["ours"], scenario, seed, data, minutes, out)
-        predictor = load(out / told.pop("model"))
+        numbers = train_ours(method["ours"], scenario, seed, data, minutes, out)
+        predictor = load(out / numbers.pop("model"))
     recipe = source_recipe(scenario, seed, data, [])
     predictor.inference = Inference.of(recipe.evaluate)
     domains = [development(data)]
@@ -258,7 +258,7 @@ def run_cell(cell: dict[str, Any], data: Path, out: Path) -> dict[str, Any]:
         domains += [photo_domain(name, data) for name in SCENARIOS[scenario]["targets"]]
     scores = evaluate(predictor, domains, cell["method"])
     return {
-        **{key: value for key, value in cell.items() if value is not None}, **told,
+        **{key: value for key, value in cell.items() if value is not None}, **numbers,
         "overrides": method.get("ours"), "commit": commit(), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "protocol": predictor.inference.as_record(),
         "domains": {score.row["name"]: {"miou": score.row["miou"], "iou": score.row["iou"]} for score in scores},

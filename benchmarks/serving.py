@@ -138,7 +138,7 @@ def main() -> None:
             bound = (QUEUE + 2 * BATCH) / pace  # the batch that runs, however few are in it, and all places
             print(
                 f"{CROWD} clients, queue {QUEUE}: {codes.total()} requests, {codes[200]} answered at {pace:.2f} "
-                f"images/s, {codes[503]} told to come again, {codes.total() - codes[200] - codes[503]} others; "
+                f"images/s, {codes[503]} asked to come again, {codes.total() - codes[200] - codes[503]} others; "
                 f"p50 {np.percentile(took, 50):.2f} s, p99 {np.percentile(took, 99):.2f} s, bound {bound:.2f} s; "
                 f"peak memory {memory(process):.0f} MB"
             )

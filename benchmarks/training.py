@@ -113,8 +113,8 @@ def main() -> None:
     print(f"A checkpoint: {checkpoint:.2f} CPU s, {saved / 2**20:.0f} MiB")
     ways = ema(model)
     numbers = np.array([ways["a plain loop"], ways["torch._foreach_lerp_"]])
-    told = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in ways.items())
-    print(f"EMA of the trained weights: {told} ({numbers[0] / numbers[1]:.2f}x)")
+    ways_text = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in ways.items())
+    print(f"EMA of the trained weights: {ways_text} ({numbers[0] / numbers[1]:.2f}x)")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from clouds.base.arrays import Pixels
 from clouds.deploy.serve.batching import Served
-from clouds.predict.pictures import Pixels
 from clouds.predict.result import Result
 
 RGB = np.random.default_rng(3).integers(0, 256, (48, 80, 3), np.uint8)
@@ -60,8 +60,8 @@ class Live:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.log()
-        self.told = json.loads(line)
-        self.url: str = self.told["url"]
+        self.record = json.loads(line)
+        self.url: str = self.record["url"]
         self.port = int(self.url.rpartition(":")[2])
 
     def log(self) -> str:

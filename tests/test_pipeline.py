@@ -353,9 +353,9 @@ def test_a_damaged_last_checkpoint_costs_its_steps_only(run, finished, capsys):
 def test_refinement_that_changes_nothing_keeps_the_model_fails_the_run_and_keeps_failing(finished, tmp_path):
     settings = warmed_up(finished[0], tmp_path / "run", "selftrain.floor=1.0")
     for _ in range(2):
-        with pytest.raises(CloudsError, match="refinement changed 0 pixels: self-training did nothing") as told:
+        with pytest.raises(CloudsError, match="refinement changed 0 pixels: self-training did nothing") as caught:
             pipeline.train(settings, tmp_path / "run")
-        assert not isinstance(told.value, UsageError)
+        assert not isinstance(caught.value, UsageError)
     assert has_model(tmp_path / "run" / "model")
     assert read_json(tmp_path / "run" / "work.json")["pixels_changed"] == 0
     assert (tmp_path / "run" / "checkpoints" / "joint-000005").exists()
@@ -605,7 +605,7 @@ def test_a_recipe_learns_from_any_labelled_folder_beside_a_known_set(own, tmp_pa
         ("data.source=[{dataset: camvid, labels: x}]", "camvid has no option labels"),
     ],
 )
-def test_a_source_that_cannot_be_is_told_before_anything_is_made(own, tmp_path, override, complaint):
+def test_a_source_that_cannot_be_is_said_before_anything_is_made(own, tmp_path, override, complaint):
     with pytest.raises((UsageError, DataError), match=complaint):
         pipeline.train(load_recipe(str(own), [*SMALL, override.replace("ROOT", str(tmp_path))]), tmp_path / "run")
     assert not (tmp_path / "run").exists()

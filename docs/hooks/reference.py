@@ -44,10 +44,10 @@ def _verb(name: str, command: Any) -> str:
     lines += [_row(f"`{each.metavar}`", each.help or "", "") for each in arguments]
     for each in options:
         words = ", ".join(each.opts) + ("" if each.is_flag else f" {each.metavar or each.name.upper()}")
-        told, _, default = (each.help or "").partition("  [default: ")
+        text, _, default = (each.help or "").partition("  [default: ")
         if not default and each.show_default and each.default not in (None, False):
             default = str(each.default)
-        lines.append(_row(f"`{words}`", told, default.removesuffix("]")))
+        lines.append(_row(f"`{words}`", text, default.removesuffix("]")))
     return "\n".join([*lines, ""])
 
 

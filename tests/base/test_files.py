@@ -22,6 +22,8 @@ from clouds.base.files import (
     write_jsonl,
     write_text,
 )
+from clouds.base.journal import Journal
+from clouds.base.text import columns, did_you_mean, some
 from clouds.errors import DataError, UsageError
 
 rows_of_text = st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=3), max_size=4)
@@ -122,17 +124,22 @@ def test_rows_survive_the_round_trip(rows, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "rows.jsonl"
     write_jsonl(path, rows)
     assert read_jsonl(path) == rows
-    assert read_jsonl(path, cut_is_fine=True) == rows
+    assert Journal(path).rows == rows
 
 
 @given(rows=rows_of_text.filter(bool), data=st.data())
-def test_a_cut_anywhere_keeps_the_whole_rows(rows, data, tmp_path_factory):
+def test_a_journal_cut_anywhere_keeps_its_whole_rows_and_goes_on(rows, data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "cut.jsonl"
     write_jsonl(path, rows)
     content = path.read_bytes()
     cut = content[: data.draw(st.integers(0, len(content)))]
     path.write_bytes(cut)
-    assert read_jsonl(path, cut_is_fine=True) == rows[: cut.count(b"\n")]
+    whole = rows[: cut.count(b"\n")]
+    journal = Journal(path)
+    assert (journal.rows, journal.cut) == (whole, not cut.endswith(b"\n") and cut != b"")
+    assert path.read_bytes() == cut, "reading changes nothing"
+    journal.add(rows[0], {"half": "\ud800"})
+    assert Journal(path).rows == journal.rows == [*whole, rows[0], {"half": "\ud800"}]
 
 
 def test_a_cut_row_is_an_error_where_it_is_not_expected(tmp_path):
@@ -172,7 +179,7 @@ def test_progress_off_a_terminal_is_plain_lines_on_stderr(capsys):
     assert len(err.splitlines()) == 1
 
 
-def test_long_work_is_told_of_every_few_seconds_with_the_time_left(capsys, monkeypatch):
+def test_long_work_is_reported_every_few_seconds_with_the_time_left(capsys, monkeypatch):
     now = iter([0.0, 6.0, 12.0, 18.0, 24.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     list(progress.track(range(4), "x", 4))
@@ -223,3 +230,11 @@ def test_progress_reads_ahead_of_nobody():
 def test_json_files_end_in_a_newline_and_keep_their_letters(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"a": "é"}])
     assert (tmp_path / "a.jsonl").read_text() == json.dumps({"a": "é"}, ensure_ascii=False) + "\n"
+
+
+def test_words_hint_list_and_align():
+    assert did_you_mean("gta", ["gta5", "acdc"]) == "did you mean gta5? "
+    assert did_you_mean("ab", ["abc", "abd"], "; {}?", most=2) == "; abd or abc?"
+    assert did_you_mean("x", ["gta5"]) == ""
+    assert [some(list("abcd"), most) for most in (2, 4)] == ["a, b and 2 more", "a, b, c, d"]
+    assert columns([["name", "n"], ["a", "10"]]) == ["name   n", "a     10"]

@@ -1,4 +1,4 @@
-"""What goes wrong in a run of days is told: odd losses, hung disks, full memory, changed settings, other models."""
+"""What goes wrong in a run of days is said: odd losses, hung disks, full memory, changed settings, other models."""
 
 import json
 import math
@@ -47,11 +47,11 @@ def test_a_step_that_is_not_finite_may_be_skipped_and_names_its_files(source, tm
     monkeypatch.setattr(state, "KEEP", 9)
     model = warm_up(source, tmp_path, "train.on_nonfinite=skip", "train.checkpoint_every=1")
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
-    told = json.loads((tmp_path / "not-finite" / "warmup-000002.json").read_text())
-    assert (told["stage"], told["step"], told["loss"]) == ("warmup", 2, str(value))
+    record = json.loads((tmp_path / "not-finite" / "warmup-000002.json").read_text())
+    assert (record["stage"], record["step"], record["loss"]) == ("warmup", 2, str(value))
     files = {source.name(i) for i in range(len(source))}
-    assert len(told["samples"]) == 2
-    assert set(told["samples"]) <= files
+    assert len(record["samples"]) == 2
+    assert set(record["samples"]) <= files
     said = capsys.readouterr().err
     assert "warmup step 2" in said
     assert "this step is skipped" in said
@@ -70,7 +70,7 @@ def latest_checkpoint_at(run, step):
     return load_file(run / "checkpoints" / f"warmup-{step:06d}" / "student.safetensors")
 
 
-def test_a_loss_far_above_the_usual_is_told_once_in_a_while(tmp_path, capsys):
+def test_a_loss_far_above_the_usual_is_said_once_in_a_while(tmp_path, capsys):
     log = MetricsLog(tmp_path / "metrics.jsonl", "joint", 0, 1000)
     for step in range(LEAST - 1):
         log.add(step, {"loss": 2.0})
@@ -87,7 +87,7 @@ def test_a_loss_far_above_the_usual_is_told_once_in_a_while(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_loader_that_gives_nothing_is_told_and_waited_for(monkeypatch, capsys):
+def test_a_loader_that_gives_nothing_is_said_and_waited_for(monkeypatch, capsys):
     monkeypatch.setattr(loaders, "PATIENCE", 0.05)
     with ThreadPoolExecutor(1) as pool:
         batch = pool.submit(lambda: time.sleep(0.2) or "the batch")

@@ -1,4 +1,4 @@
-"""One writer a folder, whoever starts it; the second is told who the first is."""
+"""One writer a folder, whoever starts it; the second learns who the first is."""
 
 import signal
 import subprocess

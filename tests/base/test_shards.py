@@ -22,7 +22,7 @@ from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.generate.adopt import adopt
-from clouds.generate.images import draw, kept, read_set
+from clouds.generate.draw import draw, kept, read_set
 
 PROMPTS = ["A photo of a village street in fog at night, cyclists.", "A photo of a wide boulevard at noon, trams."]
 SMALL = ["generate.size=[32,48]", "augment.crop=[32,48]", "prompts.count=2"]

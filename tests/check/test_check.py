@@ -77,8 +77,8 @@ def test_every_problem_is_listed_at_once(capsys, tmp_path, city):
     assert "expected a PNG or JPEG" in found[f"train/{other}_leftImg8bit.png"]
     assert "truncated" in found[f"train/{other}_gtFine_labelIds.png"]
     assert "values 77 are outside" in found[f"val/{key}_gtFine_labelIds.png"]
-    told = [w for _, w in what(result)]
-    assert any(re.search("label is 10x6 but its image .* is 10x7", w) for w in told)
+    shown = [w for _, w in what(result)]
+    assert any(re.search("label is 10x6 but its image .* is 10x7", w) for w in shown)
     assert result["decoded"] == 0
     for problem in result["problems"]:
         assert Path(problem["path"]).exists()
@@ -240,7 +240,7 @@ def test_a_sample_is_decoded_unless_all_are_asked_for(capsys, tmp_path, monkeypa
     assert [name for name, _ in what(result)] == ["5.png"]
 
 
-def test_any_folder_is_told_its_layout(capsys, tmp_path):
+def test_any_folder_is_given_its_layout(capsys, tmp_path):
     (tmp_path / "own" / "a").mkdir(parents=True)
     (tmp_path / "own" / "b").mkdir()
     (tmp_path / "own" / "a" / "x.png").write_bytes(png(picture(0)))
@@ -266,24 +266,24 @@ def test_any_folder_is_told_its_layout(capsys, tmp_path):
 )
 def test_requests_that_make_no_sense_exit_with_2(capsys, tmp_path, words, complaint):
     assert cli.run(["check", *words, "--out", str(tmp_path)]) == 2
-    told = capsys.readouterr()
-    assert re.search(complaint, told.err)
-    assert told.out == ""
+    shown = capsys.readouterr()
+    assert re.search(complaint, shown.err)
+    assert shown.out == ""
 
 
 def test_the_text_says_it_all(capsys, tmp_path, city):
     (city / "gtFine/val/lindau/lindau_000001_000019_gtFine_labelIds.png").unlink()
     assert cli.run(["check", "cityscapes", "--root", str(city), "--out", str(tmp_path)]) == 1
-    told = capsys.readouterr().out
-    assert f"cityscapes in {city}: 3 pairs (train 2, val 1), 3 decoded whole" in told
-    assert "1 problem:" in told
-    assert "lindau_000001_000019_leftImg8bit.png: has no label; expected gtFine/val/lindau" in told
-    assert re.search(r"road +\d+\.\d\d % #+", told)
-    assert re.search(r"contact sheet: /.*cityscapes\.png", told)
-    assert "no problem found" not in told
+    shown = capsys.readouterr().out
+    assert f"cityscapes in {city}: 3 pairs (train 2, val 1), 3 decoded whole" in shown
+    assert "1 problem:" in shown
+    assert "lindau_000001_000019_leftImg8bit.png: has no label; expected gtFine/val/lindau" in shown
+    assert re.search(r"road +\d+\.\d\d % #+", shown)
+    assert re.search(r"contact sheet: /.*cityscapes\.png", shown)
+    assert "no problem found" not in shown
 
 
-def test_shares_are_told_as_they_are():
+def test_shares_are_said_as_they_are():
     lines = check._bars({"road": 0.99999, "bus": 0.00001, "train": 0.0, "sky": None})
     assert [line.split()[1] for line in lines] == ["100.00", "<0.01", "never", "-"]
 

@@ -119,8 +119,8 @@ def test_a_folder_with_a_label_map_in_a_recipe(capsys, tmp_path):
     quarter, third = pytest.approx(1 / 4), pytest.approx(1 / 3)
     assert result["datasets"][0]["histogram"] == {"street": third, "path": 0.0, "machine": third, "water": third}
     assert result["datasets"][0]["ignored"] == quarter
-    told = {name: share for name, share in result["histogram"].items() if share is not None}
-    assert told == {"road": pytest.approx(0.5), "sidewalk": 0.0, "truck": pytest.approx(0.5)}, "water teaches nothing"
+    shown = {name: share for name, share in result["histogram"].items() if share is not None}
+    assert shown == {"road": pytest.approx(0.5), "sidewalk": 0.0, "truck": pytest.approx(0.5)}, "water teaches nothing"
     assert sum("is no class of the source" in warning for warning in result["warnings"]) == 16
     (own / "masks/day/a/1.png").write_bytes(png(pick(0, [7, 9]).astype(np.uint8)))
     code, result = run(capsys, tmp_path, str(tmp_path / "mine.yaml"))
@@ -193,7 +193,7 @@ def test_labels_that_are_mostly_ignored_are_warned_of(capsys, tmp_path):
 )
 def test_recipes_that_cannot_be_meant_exit_with_2_and_write_nothing(capsys, tmp_path, words, complaint):
     assert cli.run(["check", "demo", *words, "--out", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr()
-    assert re.search(complaint, told.err)
-    assert told.out == ""
+    shown = capsys.readouterr()
+    assert re.search(complaint, shown.err)
+    assert shown.out == ""
     assert not (tmp_path / "out").exists()

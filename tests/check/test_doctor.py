@@ -32,9 +32,9 @@ def test_the_demo_is_ready_without_a_hub(capsys):
     assert result["devices"]["cores"] >= 1
     assert result["disk_free_gb"]["here"] > 0
     assert run(["doctor"]) == 0
-    told = capsys.readouterr().out
-    assert "better: CLIP" in told
-    assert told.rstrip().endswith("ready")
+    shown = capsys.readouterr().out
+    assert "better: CLIP" in shown
+    assert shown.rstrip().endswith("ready")
 
 
 def test_a_missing_package_of_an_embedded_default_is_a_problem(monkeypatch):
@@ -74,8 +74,8 @@ def test_weights_of_the_hub_are_found_in_its_cache_or_fetched_or_missing(monkeyp
 
 def test_a_device_that_is_not_there_is_a_problem_said_once(capsys):
     assert run(["doctor", "demo", "train.device=cuda:7"]) == 1
-    told = capsys.readouterr().out
-    assert told.count("cuda:7 cannot be used here") == 1
+    shown = capsys.readouterr().out
+    assert shown.count("cuda:7 cannot be used here") == 1
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -32,23 +32,23 @@ def here(tmp_path, monkeypatch):
 
 def test_the_papers_recipe_is_tried_out_on_a_bare_machine(here, capsys):
     assert cli(["train", "gta-rn50", *PAPERS, "--dry-run", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told.keys() >= KEYS
-    assert (told["recipe"], told["batch_size"], told["images_per_step_measured"]) == ("gta-rn50", 8, 2)
-    assert told["steps"] == {"warmup": 40000, "joint": 40000}
-    assert told["seconds_per_step"] == pytest.approx(4 * told["seconds_per_step_measured"], rel=0.02)
-    joint = 40000 * told["seconds_per_step"] / 3600
-    warmup = joint - 40000 * 4 * told["seconds_of_pseudo_labels"] / 3600
-    assert told["hours"] == pytest.approx(joint + warmup, rel=0.05)
-    assert 0 < told["seconds_of_pseudo_labels"] < told["seconds_per_step_measured"]
-    assert told["peak_memory_gb"] > 0.1
+    record = json.loads(capsys.readouterr().out)
+    assert record.keys() >= KEYS
+    assert (record["recipe"], record["batch_size"], record["images_per_step_measured"]) == ("gta-rn50", 8, 2)
+    assert record["steps"] == {"warmup": 40000, "joint": 40000}
+    assert record["seconds_per_step"] == pytest.approx(4 * record["seconds_per_step_measured"], rel=0.02)
+    joint = 40000 * record["seconds_per_step"] / 3600
+    warmup = joint - 40000 * 4 * record["seconds_of_pseudo_labels"] / 3600
+    assert record["hours"] == pytest.approx(joint + warmup, rel=0.05)
+    assert 0 < record["seconds_of_pseudo_labels"] < record["seconds_per_step_measured"]
+    assert record["peak_memory_gb"] > 0.1
     for what in ("random weights in place of efficientnet-lite0's", "in place of gta5", "superpixels in place of "
                  "mobile-sam/mobile_sam.pt, which is no local file", "in place of the teacher's"):  # fmt: skip
-        assert any(what in each for each in told["stand_ins"]), what
-    assert any("8/2 of the measured one" in each for each in told["extrapolated"])
+        assert any(what in each for each in record["stand_ins"]), what
+    assert any("8/2 of the measured one" in each for each in record["extrapolated"])
 
 
-def test_everything_that_stood_in_is_told_to_a_person_too(here, capsys):
+def test_everything_that_stood_in_is_said_to_a_person_too(here, capsys):
     assert cli(["train", "demo", *SMALL, "train.batch_size=2", "train.stage=warmup", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "stand-in: random weights" in said
@@ -62,12 +62,12 @@ def test_refinement_is_done_in_a_step(here, monkeypatch):
     real = PseudoLabeller.__call__
     monkeypatch.setattr(PseudoLabeller, "__call__", lambda *args: seen.append(real(*args)) or seen[-1])
     dry_run(load_recipe("demo", SMALL))
-    assert [round(lesson.told["components"]) for lesson in seen] == [36, 36]
+    assert [round(lesson.numbers["components"]) for lesson in seen] == [36, 36]
 
 
 def test_regions_are_tried_out_too(here):
-    told = dry_run(load_recipe("demo", [*SMALL, "selftrain.refinement=regions"]))
-    assert told["seconds_of_pseudo_labels"] > 0
+    record = dry_run(load_recipe("demo", [*SMALL, "selftrain.refinement=regions"]))
+    assert record["seconds_of_pseudo_labels"] > 0
 
 
 @pytest.mark.parametrize("words", [["--out", "x"], ["--resume"], ["--allow-change"]])

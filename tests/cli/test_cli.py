@@ -236,7 +236,7 @@ def test_a_missing_model_or_run_exits_1_naming_it(capsys, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("words", [["predict", "/nowhere", __file__], ["serve", "/nowhere"]])
-def test_a_missing_folder_is_told_from_one_without_a_model(capsys, tmp_path, words):
+def test_a_missing_folder_is_distinguished_from_one_without_a_model(capsys, tmp_path, words):
     words = [*words, "--out", str(tmp_path)] if words[0] == "predict" else words
     assert outcome(capsys, *words)[0] == 1
     assert outcome(capsys, *words)[2].startswith("clouds: /nowhere: no such folder; expected a model folder")

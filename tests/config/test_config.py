@@ -150,13 +150,13 @@ def test_an_unknown_group_lists_the_groups():
     assert refused("zzz=1").endswith("allowed: " + ", ".join(Recipe.model_fields))
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_are_said_at_once():
     message = refused("train.step=5", "seed=x", "generate.count=0", "zzz=1")
     assert [key for key in ("train.step:", "seed:", "generate.count:", "zzz:") if key not in message] == []
     assert len(message.splitlines()) == 5
 
 
-def test_settings_that_do_not_fit_together_are_told_at_once():
+def test_settings_that_do_not_fit_together_are_said_at_once():
     message = refused("generate.size=[64, 64]", "augment.scale=[2, 0.5]", "model.heads=7")
     for part in ("generate.size [64, 64] must equal augment.crop [256, 256]", "augment.scale: got [2.0, 0.5]",
                  "model.heads: got 7; must divide model.hidden 128"):

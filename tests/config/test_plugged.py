@@ -23,7 +23,7 @@ from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import load_segmenter, segmenter_identity
 from clouds.foundation.segmenters.superpixels import Superpixels
-from clouds.generate.images import draw
+from clouds.generate.draw import draw
 from clouds.model.folder import load_model, save_model
 from clouds.testing import BackboneContract, GeneratorContract, SegmenterContract
 
@@ -70,7 +70,7 @@ def test_a_recipe_names_its_backends_and_results_call_them_so(here):
     ("generate.generator=needy:Mine", "importing needy needs surely_not_installed, which is not installed"),
     ("selftrain.segmenter=my-segmenter:Mine", "expected superpixels or .* or MODULE:NAME"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_name_is_told_when_the_recipe_is_read(here, word, said):
+def test_what_is_wrong_with_a_name_is_said_when_the_recipe_is_read(here, word, said):
     (here / "broken.py").write_text("1 / 0\n")
     (here / "needy.py").write_text("import surely_not_installed\n")
     with pytest.raises(UsageError, match=said):

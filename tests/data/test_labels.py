@@ -94,7 +94,7 @@ def test_subsets_keep_their_classes_and_drop_the_others() -> None:
 @SETS
 def test_shipped_sets_are_well_formed(label_set: LabelSet) -> None:
     assert len(label_set.classes) == len(label_set.colors) == len(label_set.members)
-    assert len(set(label_set.colors)) == len(label_set.colors)  # a map in colours can be told apart
+    assert len(set(label_set.colors)) == len(label_set.colors)  # a map in colours can be kept apart
     for name, trains_as, members in zip(label_set.classes, label_set.trains_as, label_set.members, strict=True):
         assert trains_as == "" or trains_as in members, name
     table, back = folding(label_set), train_ids(label_set)

@@ -56,7 +56,7 @@ TWO_SIZES = [*recording(9), *recording(1, size=(60, 81))]
 
 
 @pytest.mark.parametrize("maps", [recording(20, bonnet=False), recording(4), TWO_SIZES])
-def test_where_nothing_can_be_told_there_is_none(maps):
+def test_where_nothing_can_be_said_there_is_none(maps):
     assert find_own_car(maps) is None
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from clouds import cli
 from clouds.data import LABEL_SETS, folding
+from clouds.data.class_tables import class_tables, tables_text
 from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, dataset_names
-from clouds.data.tables import class_tables, tables_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 

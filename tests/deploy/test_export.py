@@ -16,8 +16,8 @@ from PIL import Image
 import tiny
 import tiny_clip
 from clouds.cli import run
+from clouds.deploy.export.export_request import request
 from clouds.deploy.export.photos import photos, variants
-from clouds.deploy.export.request import request
 from clouds.deploy.export.runtimes import LEAST, compare, demand
 from clouds.errors import BackendError, UsageError
 from clouds.model.folder import save_model
@@ -319,9 +319,9 @@ def test_a_missing_extra_is_named(model_folder, monkeypatch):
 
 
 def test_public_photos_are_seen_in_every_form():
-    pictures, told = photos([])
-    assert "scikit-image" in told
-    assert "2 rendered street scenes" in told
+    pictures, origin = photos([])
+    assert "scikit-image" in origin
+    assert "2 rendered street scenes" in origin
     seen = variants(pictures, None, 256)
     ratios = [image.shape[1] / image.shape[0] for image in seen.values()]
     assert min(ratios) < 1 < 2 < max(ratios)

@@ -49,13 +49,13 @@ def run(tmp_path, model_folder) -> Path:
 MANY = """
 import contextlib, io, json, sys
 from clouds.cli import run
-told = []
+runs = []
 for words in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
-    told.append({"returncode": code, "stdout": out.getvalue(), "stderr": err.getvalue()})
-print(json.dumps(told))
+    runs.append({"returncode": code, "stdout": out.getvalue(), "stderr": err.getvalue()})
+print(json.dumps(runs))
 """
 
 
@@ -67,7 +67,7 @@ def elsewhere(hub, home: Path, *commands: tuple, token: str = TOKEN, **more: str
     words = json.dumps([[str(word) for word in words] for words in commands])
     done = subprocess.run([sys.executable, "-c", MANY, words], env=how, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [SimpleNamespace(**told) for told in json.loads(done.stdout)]
+    return [SimpleNamespace(**runs) for runs in json.loads(done.stdout)]
 
 
 # -- there and back
@@ -108,7 +108,7 @@ def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, mod
         assert (row["model"], row["seed"]) == (f"me/my-model@{old}", 3)
 
 
-def test_a_hub_that_refuses_is_told_in_one_message(model_folder, tmp_path):
+def test_a_hub_that_refuses_is_said_in_one_message(model_folder, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with hub_server() as hub:
         hub.put("me/data", {"README.md": b"no model"})
@@ -216,8 +216,8 @@ def test_a_bare_model_folder_has_a_card_that_claims_nothing(model_folder):
 
 
 def test_paths_become_names_and_addresses_go():
-    told = {"a": "/home/me/x.bin", "b": ["~/y", "C:\\me\\z", "hf-hub:org/name", "openai"], "base_url": "http://me"}
-    assert without_places(told) == {"a": "x.bin", "b": ["y", "z", "hf-hub:org/name", "openai"]}
+    runs = {"a": "/home/me/x.bin", "b": ["~/y", "C:\\me\\z", "hf-hub:org/name", "openai"], "base_url": "http://me"}
+    assert without_places(runs) == {"a": "x.bin", "b": ["y", "z", "hf-hub:org/name", "openai"]}
 
 
 # -- refused before anything is sent

@@ -12,8 +12,8 @@ import tiny
 import tiny_sam
 from clouds import cli
 from clouds.data.images import write_png
-from clouds.deploy import refine as module
-from clouds.deploy.refine import refine_files
+from clouds.deploy import refine_files as module
+from clouds.deploy.refine_files import refine_files
 from clouds.errors import UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.superpixels import Superpixels
@@ -43,9 +43,9 @@ def run(capsys, *words):
 def test_folders_are_refined_as_the_function_does(capsys, tmp_path):
     images, labels = pairs(tmp_path)
     code, text, err = run(capsys, "refine", images, labels, "--out", tmp_path / "out", "--json")
-    told = json.loads(text)
-    assert (code, told["images"], told["made"], told["failed"], told["unmatched"]) == (0, 3, 3, [], 0)
-    assert told["segmenter"] == "superpixels"
+    found = json.loads(text)
+    assert (code, found["images"], found["made"], found["failed"], found["unmatched"]) == (0, 3, 3, [], 0)
+    assert found["segmenter"] == "superpixels"
     assert "refining: 3/3" in err
     segmenter, shares = Superpixels(), []
     for name in ("a", "sub/b", "c"):
@@ -56,7 +56,7 @@ def test_folders_are_refined_as_the_function_does(capsys, tmp_path):
         assert np.array_equal(refined, wanted.labels)
         assert (refined != 255).any()
         shares.append([wanted.changed, wanted.decided, wanted.disputed])
-    assert [told[key] for key in ("changed", "decided", "disputed")] == pytest.approx(np.mean(shares, axis=0).tolist())
+    assert [found[key] for key in ("changed", "decided", "disputed")] == pytest.approx(np.mean(shares, axis=0).tolist())
 
 
 def test_two_files_and_every_option(capsys, tmp_path):
@@ -101,20 +101,20 @@ def test_what_cannot_be_refined_is_named_and_the_rest_is_done(capsys, tmp_path):
     write_png(labels / "other size.png", np.zeros((20, 30), np.uint8))
     (images / "torn.png").write_bytes((images / "torn.png").read_bytes()[:90])
     code, text, err = run(capsys, "refine", images, labels, "--out", tmp_path / "out", "--json")
-    told = json.loads(text)
-    assert (code, told["images"], len(told["failed"])) == (1, 1, 4)
+    found = json.loads(text)
+    assert (code, found["images"], len(found["failed"])) == (1, 1, 4)
     for name, said in (
         ("colour", "has colours, expected one channel of class ids 0..254, 255 = none"),
         ("deep", "has 16 bits (values 700..700), expected 8"),
-        ("other size", "30x20 pixels, but "),
+        ("other size", "label is 30x20 but its image "),
         ("torn", "torn.png"),
     ):
-        assert any(said in each["what"] and Path(each["path"]).stem == name for each in told["failed"]), name
+        assert any(said in each["what"] and Path(each["path"]).stem == name for each in found["failed"]), name
     assert "clouds: 4 of 5 images could not be read" in err
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["fine.png"]
 
 
-def test_files_without_a_partner_are_told(capsys, tmp_path):
+def test_files_without_a_partner_are_said(capsys, tmp_path):
     images, labels = pairs(tmp_path, ("a", "b", "c"))
     (images / "b.png").rename(images / "x.png")
     (images / "a.png").rename(images / "a.PNG")

@@ -62,10 +62,10 @@ def pixels_of(content: bytes) -> np.ndarray:
 
 def problem(answer, status: int, error: str) -> str:
     assert answer.status_code == status, answer.text
-    told = answer.json()
-    assert set(told) == {"error", "detail"}
-    assert told["error"] == error
-    return told["detail"]
+    body = answer.json()
+    assert set(body) == {"error", "detail"}
+    assert body["error"] == error
+    return body["detail"]
 
 
 # -- right answers

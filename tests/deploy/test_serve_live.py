@@ -52,7 +52,7 @@ def status(opened: socket.socket) -> int:
 
 
 def test_it_tells_its_address_and_serves(server):
-    assert server.told["models"] == ["small"]
+    assert server.record["models"] == ["small"]
     assert httpx.get(f"{server.url}/ready").json() == {"status": "ready"}
     assert server.segment(encoded()).status_code == 200
     assert "server" not in httpx.get(f"{server.url}/health").headers

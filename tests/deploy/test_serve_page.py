@@ -127,8 +127,8 @@ def test_pointer_and_keyboard_read_class_and_confidence(browser: Browser, server
                  y=box[1] + box[3] * (y + 0.5) / PHOTO.shape[0])
     expected = [f"{result.classes[result.labels[y, x]]}, {round(round(float(result.scores[y, x]) * 255) / 2.55)} %"
                 for result in results]
-    told = browser.ask_until("!document.getElementById('tip').hidden && document.getElementById('tip').textContent")
-    assert told == f"one: {expected[0]}\ntwo & <b>: {expected[1]}"
+    shown = browser.ask_until("!document.getElementById('tip').hidden && document.getElementById('tip').textContent")
+    assert shown == f"one: {expected[0]}\ntwo & <b>: {expected[1]}"
     browser.ask("document.getElementById('stage').focus()")
     before = browser.ask("document.getElementById('there').textContent")
     browser.press("ArrowDown")

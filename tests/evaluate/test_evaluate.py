@@ -26,7 +26,7 @@ ROW = {
 
 @dataclass
 class Oracle:
-    """A predictor that returns what it is told to, as train ids."""
+    """A predictor that returns what it is asked to, as train ids."""
 
     answers: list[np.ndarray]
     classes: tuple[str, ...] = NAMES

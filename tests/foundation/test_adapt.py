@@ -76,8 +76,8 @@ def test_rein_is_the_publications_equations():
         for n in range(3, 7):
             f = features[b, n]
             share = (tokens @ f / 8**0.5).softmax(0)
-            told = sum(share[m] * rein.value(tokens[m]) for m in range(1, 5))
-            assert torch.allclose(found[b, n], f + 0.001 * rein.refine(told + f), atol=1e-6)
+            added = sum(share[m] * rein.value(tokens[m]) for m in range(1, 5))
+            assert torch.allclose(found[b, n], f + 0.001 * rein.refine(added + f), atol=1e-6)
     each = torch.stack([rein.query(rein.tokens_a[i] @ rein.tokens_b[i]) for i in range(3)])
     wanted = rein.merge(torch.cat((each.max(0).values, each.mean(0), each[2]), dim=1))
     assert rein.queries().shape == (5, 4)

@@ -98,7 +98,7 @@ def test_the_server_says_how_long_to_wait(value):
     assert 0.9 < server.times[1] - server.times[0] < 2.5
 
 
-def test_a_wait_beyond_patience_is_told_instead():
+def test_a_wait_beyond_patience_is_said_instead():
     order = (429, {"Retry-After": "86400"}, b'{"error": "daily limit"}')
     with chat_server(order) as server, pytest.raises(BackendError, match="daily limit; it asks to wait 86400 s"):
         writer(server).write(["fog"], 1, 0)

@@ -14,7 +14,7 @@ from clouds.config.recipe import Generate
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.generator import build_generator
 from clouds.foundation.registry import backend_name
-from clouds.generate.images import draw
+from clouds.generate.draw import draw
 from clouds.testing import GeneratorContract
 from tiny_diffusion import save_pipeline
 

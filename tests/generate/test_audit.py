@@ -24,7 +24,7 @@ from clouds.foundation.image_vectors import Clip, Embedded
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.coverage import mentions, most_even
-from clouds.generate.images import draw, kept, read_set
+from clouds.generate.draw import draw, kept, read_set
 from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import Request, write_prompts
 from clouds.generate.requests import lacking
@@ -185,7 +185,7 @@ def test_generating_again_keeps_verdicts_and_draws_what_was_broken_anew(folder, 
 # -- what else is in the folder
 
 
-def test_a_manifest_cut_in_the_middle_of_a_line_is_mended_and_told(folder, capsys):
+def test_a_manifest_cut_in_the_middle_of_a_line_is_mended_and_said(folder, capsys):
     path = folder / "metadata.jsonl"
     data = path.read_bytes()
     path.write_bytes(data[:-50])
@@ -325,7 +325,7 @@ def test_agreement_is_of_the_pixels_that_refinement_decided(folder):
     assert result["reasons"].get("agreement", 0) == low > 0
 
 
-def test_a_model_of_other_classes_is_told_and_counted_by_its_own_names(folder, tmp_path, capsys):
+def test_a_model_of_other_classes_is_said_and_counted_by_its_own_names(folder, tmp_path, capsys):
     from clouds.model.folder import save_model
 
     model = small_model(classes=["road", "lava"], synonyms=[["road"], ["lava"]], colors=[[1, 2, 3], [9, 0, 0]])

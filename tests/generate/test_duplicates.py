@@ -38,7 +38,7 @@ def test_a_search_in_small_blocks_finds_the_same(monkeypatch):
     hashes[200:] = hashes[:200] ^ np.uint64(0b101)
     whole = near_pairs(hashes, 6)
     assert len(whole) >= 200
-    monkeypatch.setattr(duplicates, "MOST_CANDIDATES", 3)
+    monkeypatch.setattr(duplicates, "BLOCK", 3)
     assert np.array_equal(near_pairs(hashes, 6), whole)
 
 

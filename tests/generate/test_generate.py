@@ -20,8 +20,8 @@ from clouds.foundation.generator import build_generator
 from clouds.foundation.generators.streets import StreetsGenerator
 from clouds.foundation.writer import build_writer
 from clouds.foundation.writers.grammar import Grammar
-from clouds.generate import images as images_module
-from clouds.generate.images import draw, image_seed
+from clouds.generate import draw as images_module
+from clouds.generate.draw import draw, image_seed
 from clouds.generate.prompts import prompts_of
 from clouds.streets import VOCABULARY, attributes
 from clouds.testing import GeneratorContract, WriterContract

@@ -98,12 +98,12 @@ def test_the_grammars_sentences_pass_their_own_checks():
     ("A picture: " + GOOD.removeprefix("A photo of "), "near-duplicate"),
     (GOOD.replace("boulevard", "alley").replace("dusk", "noon"), None),
 ])  # fmt: skip
-def test_twins_are_told_from_relatives(twin, reason):
+def test_twins_are_distinguished_from_relatives(twin, reason):
     sieve = Sieve()
     assert sieve.take(GOOD) is None
     assert sieve.take(twin) == reason
     assert sieve.seen == 2
-    assert sum(sieve.told.values()) == (reason is not None)
+    assert sum(sieve.rejected.values()) == (reason is not None)
 
 
 BRIEF = "a wide boulevard, in the rain, at dusk, buses"
@@ -114,7 +114,7 @@ BRIEF = "a wide boulevard, in the rain, at dusk, buses"
     (GOOD, False),
     ("A wide boulevard in the rain, at dusk, with buses.", False),
 ])  # fmt: skip
-def test_a_line_that_only_repeats_what_was_asked_is_told(line, copied):
+def test_a_line_that_only_repeats_what_was_asked_is_said(line, copied):
     assert Sieve().take(line, ["a road, in fog", BRIEF]) == ("echo" if copied else None)
     assert Sieve().take(line, []) is None
 

@@ -236,9 +236,9 @@ def test_a_run_older_than_these_settings_goes_on(tmp_path):
     from clouds.config.runs import open_run
 
     open_run(load_recipe("demo"), tmp_path)
-    told = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    told["settings"]["prompts"] = {"writer": "grammar", "count": 60}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(told))
+    saved = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    saved["settings"]["prompts"] = {"writer": "grammar", "count": 60}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(saved))
     open_run(load_recipe("demo"), tmp_path)
     with pytest.raises(UsageError, match=r"prompts\.temperature \(0\.8 there, 0\.5 now\)"):
         open_run(load_recipe("demo", ["prompts.temperature=0.5"]), tmp_path)

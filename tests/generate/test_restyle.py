@@ -28,7 +28,7 @@ from clouds.data.source import Restyled, make_source, open_sets
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backends
 from clouds.foundation.restylers.colours import ColourStatistics
-from clouds.generate.images import draw
+from clouds.generate.draw import draw
 from clouds.generate.restyle import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.model import vocabulary
@@ -76,14 +76,14 @@ def test_shards_of_a_restyled_set_are_one_run_byte_for_byte(tmp_path, backend, n
     for i in (2, 0, 1):
         draw(recipe(*words), PROMPTS, tmp_path / "parts", Shard(i, 3))
     assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
-    told = [row["restyle"] for row in whole]
-    assert all(each["strength"] == 0.5 and each["revision"] for each in told)
+    restyled = [row["restyle"] for row in whole]
+    assert all(each["strength"] == 0.5 and each["revision"] for each in restyled)
     if named:
         shown = {f"deep/{k}.png" for k in range(3)} if named == "folder" else set(PUBLIC_PHOTOS)
-        assert {each["style"] for each in told} <= shown
-        assert len({each["style"] for each in told}) > 1
+        assert {each["style"] for each in restyled} <= shown
+        assert len({each["style"] for each in restyled}) > 1
     else:
-        assert all(each["style"].startswith("A photo of") and each["styles"] is None for each in told)
+        assert all(each["style"].startswith("A photo of") and each["styles"] is None for each in restyled)
     plain = draw(recipe(), PROMPTS, tmp_path / "plain")
     assert all(a["sha256"] != b["sha256"] and a["prompt"] == b["prompt"] for a, b in zip(whole, plain, strict=True))
 

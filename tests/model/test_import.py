@@ -119,17 +119,17 @@ def test_an_imported_model_computes_what_its_source_did(name, head, backbone, tm
         words += ["--weights", tmp_path / "clip.pt"]
     code, out, err = command(capsys, *words)
     assert (code, err) == (0, "")
-    told = json.loads(out)
+    record = json.loads(out)
     origin = str(tmp_path / ("published.pth" if backbone else "clip.pt"))
-    assert (told["clip"], told["head"], told["classes"], told["queries"]) == (name, head, 4, 6)
-    assert (told["model"], told["weights"]["source"]) == (str(tmp_path / "model"), origin)
+    assert (record["clip"], record["head"], record["classes"], record["queries"]) == (name, head, 4, 6)
+    assert (record["model"], record["weights"]["source"]) == (str(tmp_path / "model"), origin)
     predictor = clouds.load(tmp_path / "model")
     ours, theirs = predictor.model.state_dict(), wanted.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs if key != "vocabulary")
     assert torch.allclose(ours["vocabulary"], theirs["vocabulary"], atol=1e-6)
     assert (predictor.model.synonyms, predictor.classes) == (GROUPS, ("road", "sky", "car", "tree"))
-    assert predictor.model.settings["weights"] == told["weights"]
+    assert predictor.model.settings["weights"] == record["weights"]
     if head == "text":  # the recorded weights hold the text tower: inside the checkpoint, or CLIP's own file
         assert predictor.with_classes("scooter,road").classes == ("scooter", "road")
     x = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)

@@ -261,7 +261,7 @@ def test_class_loss_equals_weighted_cross_entropy_per_output():
     assert torch.allclose(L.class_losses(logits, matched, torch.ones(2, 2, 3)).sum() / (1 + 0.1 * 5), wanted)
 
 
-def test_a_query_on_undecided_pixels_is_told_nothing():
+def test_a_query_on_undecided_pixels_learns_nothing():
     logits, matched = class_case()
     labelled = torch.ones(2, 2, 3)
     labelled[0, 1, 1] = 0

@@ -463,8 +463,8 @@ def test_coco_files_are_read_by_pycocotools_and_give_the_labels_back(model_folde
 
 def test_what_is_no_class_has_no_annotation_and_scores_are_means():
     found = result_of(np.array([[0, 255], [10, 0]])).coco("x.jpg")
-    told = [(each["category_id"], each["area"], each["bbox"]) for each in found["annotations"]]
-    assert told == [(1, 2, [0, 0, 2, 2]), (11, 1, [0, 1, 1, 1])]
+    boxes = [(each["category_id"], each["area"], each["bbox"]) for each in found["annotations"]]
+    assert boxes == [(1, 2, [0, 0, 2, 2]), (11, 1, [0, 1, 1, 1])]
     assert found["annotations"][0]["score"] == 0.5
     assert found["images"] == [{"id": 1, "file_name": "x.jpg", "height": 2, "width": 2}]
 

@@ -343,7 +343,7 @@ def test_interrupted_work_goes_on(tmp_path, monkeypatch):
     assert len(calls) == 5
 
 
-def test_an_image_that_cannot_be_read_is_told_and_left_out(tmp_path, capsys):
+def test_an_image_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
     images = tiny.generated_set(tmp_path / "set", 3)
     images[1].write_bytes(b"no picture")
     files, made = make_regions(images, Superpixels(), SelfTrain(), tmp_path / "kept")
@@ -395,12 +395,12 @@ def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
         "places": torch.arange(2),
         "slots": torch.tensor([0, 1]), "ids": torch.tensor([1, 0]), "flipped": torch.tensor([False, True]),
     }  # fmt: skip
-    labels, told, panel = pseudo(batch, 0)
+    labels, record, panel = pseudo(batch, 0)
     for slot, index in enumerate((1, 0)):
         teacher = tiny.label_map(64, 64, 100 + index)
         wanted = vote(teacher, regions(index), floor=0.02, max_swallow=made.selftrain.max_swallow)
         assert np.array_equal(labels[slot].numpy(), wanted.labels[:, ::-1] if slot else wanted.labels)
-    assert told["decided"] > 0.5
+    assert record["decided"] > 0.5
     assert panel.refinement.points.shape[1] == 0
     images[0].write_bytes(b"")  # bad files among good ones are training's to count
     broken = everything.regions_of_set(made, images, tmp_path)
@@ -418,11 +418,11 @@ def test_the_verb_finds_them_for_a_set_or_a_recipe_that_names_one(capsys, tmp_pa
     small = ("generate.size=[32,48]", "augment.crop=[32,48]", "generate.count=3")
     assert run(capsys, "generate", "demo", *small, "--out", drawn)[0] == 0
     code, text, err = run(capsys, "regions", drawn, "--shard", "0/2", "--out", out, "--json")
-    told = json.loads(text)
+    record = json.loads(text)
     assert code == 0
-    assert (told["images"], told["made"], told["failed"], told["segmenter"]) == (2, 2, 0, "superpixels")
-    assert told["bytes"] > 0
-    assert told["regions"] > 1
+    assert (record["images"], record["made"], record["failed"], record["segmenter"]) == (2, 2, 0, "superpixels")
+    assert record["bytes"] > 0
+    assert record["regions"] > 1
     assert "regions of shard 0/2: 2/2" in err
     code, text, _ = run(capsys, "regions", "demo", f"generate.folder={drawn}", "--out", out)
     assert code == 0

@@ -102,7 +102,7 @@ def test_the_teacher_never_gets_gradients_and_stays_in_eval_mode():
 
 
 class FixedTeacher:
-    """Says what it was told to say."""
+    """Says what it was asked to say."""
 
     def __init__(self, maps, confidence):
         self.model, self.maps, self.confidence = tiny.segmenter(), maps, confidence
@@ -221,9 +221,9 @@ def test_refinement_gets_the_recipes_settings_and_a_seed_of_seed_step_and_slot(m
 def test_work_adds_up_over_steps(monkeypatch):
     maps, confidence = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.full((2, 4, 4), 0.5)
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
-    _, told, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
+    _, numbers, panel = make(batch([0, 2], [7, 8], [False, True]), 0)
     wanted = {"teacher_confidence": 0.5, "changed": 0.4375, "decided": 0.75, "components": 3.0, "kept/road": 0.3125}
-    assert told == {**wanted, "changed/road": 0.4375, "ignored/road": 0.25}
+    assert numbers == {**wanted, "changed/road": 0.4375, "ignored/road": 0.25}
     assert np.array_equal(panel.refined, REFINED)
     assert panel_points(panel.refinement) == [(2, [[1.0, 2.0], [3.0, 4.0]])]
     make(batch([0, 1], [8, 9], [False, True]), 1)
@@ -238,11 +238,11 @@ def test_pasted_objects_stay(monkeypatch):
     make, _ = labeller(monkeypatch, REFINED, maps, confidence, undecided="ignore")
     given = batch([0, 2], [7, 8], [True, False])
     given["labels"][0, 0, [0, 3]] = 2
-    labels, told, _ = make(given, 0)
+    labels, numbers, _ = make(given, 0)
     wanted = REFINED[:, ::-1].copy()
     wanted[0, [0, 3]] = 2
     assert np.array_equal(labels[0].numpy(), wanted)
-    assert (told["kept/car"], told["kept/tree"]) == (1 / 16, 3 / 16), "each over the images that show it"
+    assert (numbers["kept/car"], numbers["kept/tree"]) == (1 / 16, 3 / 16), "each over the images that show it"
 
 
 def test_a_batch_without_generated_images_is_left_as_it_is(monkeypatch):
@@ -250,4 +250,4 @@ def test_a_batch_without_generated_images_is_left_as_it_is(monkeypatch):
     given = batch([], [], [])
     lesson = make(given, 0)
     assert torch.equal(lesson.labels, given["labels"])
-    assert (lesson.told, lesson.panel, calls, make.work.images) == ({}, None, [], 0)
+    assert (lesson.numbers, lesson.panel, calls, make.work.images) == ({}, None, [], 0)

@@ -24,8 +24,8 @@ from clouds.config.records import DomainScore, Results, as_json
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED
 from clouds.model import vocabulary
-from clouds.sweep import work
-from clouds.sweep import work as shared
+from clouds.sweep import jobs as shared
+from clouds.sweep import jobs as work
 from clouds.sweep.plan import combinations, job_name, parse_seeds, plan, split_word, value_name
 from clouds.sweep.table import best_row, spread, table
 from test_pipeline import SMALL, weights
@@ -170,7 +170,7 @@ def test_minutes_scale_the_demo_as_the_demo_does():
         plan("gta-rn50", [], [0], 5, [])
 
 
-def test_a_launcher_is_told_to_stay_out(monkeypatch):
+def test_a_launcher_is_asked_to_stay_out(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="leave the launcher out"):
         sweeping.sweep("demo", [])
@@ -189,7 +189,7 @@ def results(joint: float, warmup: float = 0.3, photos: float | None = 0.2) -> di
 
 
 class Pretend:
-    """Stands in for training and scoring: notes what ran, and fails or stops where it is told to."""
+    """Stands in for training and scoring: notes what ran, and fails or stops where it is asked to."""
 
     def __init__(self):
         self.trained, self.fail = [], {}

@@ -91,7 +91,7 @@ def test_a_batch_that_cannot_be_split_is_refused():
         Engine(tiny.recipe("train.batch_size=4", "train.accumulate=3").train)
 
 
-def test_the_learning_rate_follows_the_batch_where_it_is_told_to():
+def test_the_learning_rate_follows_the_batch_where_it_is_asked_to():
     assert Engine(tiny.recipe("train.batch_size=4").train).learning_rate_scale == 1
     assert Engine(tiny.recipe("train.batch_size=4", "train.learning_rate_at=16").train).learning_rate_scale == 0.25
 

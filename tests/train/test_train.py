@@ -99,8 +99,8 @@ def test_joint_training_trains_and_counts_its_work(whole):
     assert work.pixels == work.images * 64 * 64
     assert 0 < work.pixels_decided <= work.pixels
     assert [row["step"] for row in rows(run)] == [2, 4, 6, 8, 10]
-    told = {"loss", "loss_ce", "loss_mask", "loss_dice", "lr", "gradient_norm"}
-    assert all(told <= row.keys() for row in rows(run))
+    keys = {"loss", "loss_ce", "loss_mask", "loss_dice", "lr", "gradient_norm"}
+    assert all(keys <= row.keys() for row in rows(run))
     assert any("teacher_confidence" in row for row in rows(run))
     assert not model.training
     checkpoint = latest_checkpoint(run / "checkpoints", "joint")

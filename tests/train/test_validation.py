@@ -57,9 +57,9 @@ def test_scores_stand_in_the_log_and_a_target_changes_no_weight(source, tmp_path
     seen, _ = train(source, tmp_path / "seen", *VALIDATED, "train.validate_on=[source,night]", steps=4)
     weights = plain.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in seen.state_dict().items())
-    told = [row for row in rows(tmp_path / "seen") if "val_miou" in row]
-    assert [row["step"] for row in told] == [2, 4]
-    for row in told:
+    scored = [row for row in rows(tmp_path / "seen") if "val_miou" in row]
+    assert [row["step"] for row in scored] == [2, 4]
+    for row in scored:
         assert {"val/source", "val/night"} <= row.keys()
         assert row["val_miou"] == row["val/source"]
         assert 0 <= row["val/night"] <= 1

@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clouds.errors import DataError, UsageError
+
+T = TypeVar("T")
 
 
 def make_folder(path: Path) -> None:
@@ -68,14 +70,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, _text(value, indent=1) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_text(path, "".join(_text(row) + "\n" for row in rows))
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
 
 
-def _text(value: Any, indent: int | None = None) -> str:
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that can be written as UTF-8 whatever names and texts it holds."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     if re.search("[\ud800-\udfff]", text):  # half a surrogate pair, as a model may answer, is no UTF-8
         return json.dumps(value, indent=indent)
@@ -84,23 +87,16 @@ def _text(value: Any, indent: int | None = None) -> str:
 
 def read_json(path: Path) -> Any:
     """Raises DataError naming the file when it is absent or no JSON."""
-    return _read(path, json.loads)
+    return parse_file(path, json.loads)
 
 
-def read_jsonl(path: Path, cut_is_fine: bool = False) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; ``cut_is_fine`` drops a last line that a kill cut short."""
-
-    def parse(data: bytes) -> list[dict[str, Any]]:
-        lines = data.split(b"\n")
-        if cut_is_fine:
-            lines.pop()  # empty, or cut
-        return [json.loads(line) for line in lines if line.strip()]
-
-    rows: list[dict[str, Any]] = _read(path, parse)
-    return rows
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file. Raises DataError as ``read_json``."""
+    return parse_file(path, lambda data: [json.loads(line) for line in data.split(b"\n") if line.strip()])
 
 
-def _read(path: Path, parse: Callable[[bytes], Any]) -> Any:
+def parse_file(path: Path, parse: Callable[[bytes], T]) -> T:
+    """What ``parse`` makes of a file's bytes; raises DataError where the file is absent or ``parse`` a ValueError."""
     try:
         return parse(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Locks: one writer a folder at a time, and a second one is told who it is."""
+"""Locks: one writer a folder at a time, and a second one learns who it is."""
 
 import fcntl
 import os

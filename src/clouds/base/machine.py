@@ -1,8 +1,10 @@
-"""This machine and this checkout: devices, versions, hardware, commit."""
+"""This machine and this checkout: devices, memory, versions, hardware, commit."""
 
 import os
 import platform
+import resource
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,15 @@ def usable_device(name: str, key: str = "train.device") -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"{key}: {name} cannot be used here ({cause(error)})") from error
     return name
+
+
+def peak_memory_gb(device: str = "cpu") -> float:
+    """The most memory so far, in GB of 2^30 bytes: on a GPU what torch held, else of the process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 def commit() -> str | None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import sha256
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
@@ -63,10 +63,10 @@ def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
     """A model folder, run or hub id as the teacher of an audit, with the recipe's segmenter and refinement."""
     inner, chosen = model_folder(folder), recipe.selftrain
     predictor = load(inner, recipe.train.device)
-    told = chosen.model_dump(
+    refinement = chosen.model_dump(
         mode="json", include={"segmenter", "segmenter_revision", "points", "strategy", "floor", "max_swallow"}
     )
-    settings = {"model": sha256(inner / "model.safetensors"), "refinement": told}
+    settings = {"model": sha256(inner / "model.safetensors"), "refinement": refinement}
     if strange := [name for name in predictor.classes if name not in NAMES]:
         some = ", ".join(strange[:5])
         say(f"{folder}: knows {len(strange)} classes beside the 19 ({some}); counted, but never asked for")
@@ -74,7 +74,7 @@ def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
     return Judge(str(folder), predictor.classes, settings, see)
 
 
-def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callable[[int], NDArray[np.uint8]]]:
+def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callable[[int], Pixels]]:
     """A recipe's labelled images, or those of a folder: (name, how many, read the k-th)."""
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -88,7 +88,7 @@ def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callab
     sets = open_sets(recipe)
     lengths = [recipe.data.source_count if each is None else len(each) for each in sets]
 
-    def read(k: int) -> NDArray[np.uint8]:
+    def read(k: int) -> Pixels:
         for each, length in zip(sets, lengths, strict=True):
             if k < length:
                 return each.image(k) if each is not None else draw_source(recipe, k)[0]
@@ -103,12 +103,12 @@ SEED = 0  # of the prompt points: an audit that is run again sees the same
 
 def judge(
     model: Segmenter, segmenter: PromptableSegmenter, settings: SelfTrain
-) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
+) -> Callable[[Pixels], dict[str, Any]]:
     """-> see(image (H, W, 3) uint8): {"classes": share of the pixels of each of the model's classes,
     "confidence": mean over the pixels, "decided": share of pixels that refinement decided, "agreement": share of those
     that it gave the teacher's class, None where it decided none}."""
 
-    def see(image: NDArray[np.uint8]) -> dict[str, Any]:
+    def see(image: Pixels) -> dict[str, Any]:
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).to(model.mean.device)
         labels, confidence = (found[0].cpu().numpy() for found in predictions(model, batch))
         refined = refine_map(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from clouds.base.arrays import Pixels
 from clouds.check.inspect import THUMBNAIL, Example
 from clouds.data.classes import IGNORE
 from clouds.data.labels import LabelSet, colorize
@@ -15,7 +15,7 @@ INK, PALE = (30, 30, 34), (110, 110, 118)
 OPACITY = 0.6
 
 
-def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) -> NDArray[np.uint8]:
+def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) -> Pixels:
     """Examples in rows of two, image | overlay, under a title and a legend of what they show: (H, W, 3) uint8."""
     width = THUMBNAIL
     cell = 2 * width + MARGIN
@@ -45,7 +45,7 @@ def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) 
     return np.asarray(sheet)
 
 
-def _overlay(example: Example, label_set: LabelSet) -> NDArray[np.uint8]:
+def _overlay(example: Example, label_set: LabelSet) -> Pixels:
     """Classes in colour over the image; ignored pixels darkened."""
     mixed = colorize(example.label, label_set) * OPACITY + example.image * (1 - OPACITY)
     return mixed.round().astype(np.uint8)

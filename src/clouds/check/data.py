@@ -1,6 +1,5 @@
 """Before hour one: is everything there that a recipe or a dataset needs, and does it say what we think it says?"""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.files import make_folder
+from clouds.base.pick import evenly
+from clouds.base.text import did_you_mean
 from clouds.check.contact import contact_sheet
-from clouds.check.inspect import EXAMPLES, Inspection, evenly, inspect_set, shrunk
+from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import LabelledSet, Recipe
 from clouds.data.classes import IGNORE, NAMES
@@ -35,8 +36,7 @@ def check(what: str, words: list[str], root: Path | None, full: bool, out: Path)
     if is_dataset(what):
         return _check_dataset(what, words, root, full, out)
     if not is_recipe(what):
-        near = difflib.get_close_matches(what, [*dataset_names(), *recipe_names()], 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(what, [*dataset_names(), *recipe_names()])
         raise UsageError(
             f"{what!r}: {hint}neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
             f"({', '.join(recipe_names())}), nor a YAML file"
@@ -57,10 +57,10 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
         raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(spec.splits)}")
     make_folder(out)
     found = _inspect(chosen, recipe, spec, chosen.split, full)
-    (told,) = _told([found], out)
-    never = [c for c, share in told["histogram"].items() if share == 0]
+    (record,) = _records([found], out)
+    never = [c for c, share in record["histogram"].items() if share == 0]
     warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
-    return told | {"warnings": warnings + _ignored([found])}
+    return record | {"warnings": warnings + _ignored([found])}
 
 
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     sources = [_inspect(row[0], recipe, *row[1:], full) if row else _rendered(recipe) for row in rows]
     targets = {name: root / FOLDERS[name] for name in PHOTOS if root and (root / FOLDERS[name]).exists()}
     photos = [inspect_set(name, folder, splits=[PHOTOS[name]], full=full) for name, folder in targets.items()]
-    sets = _told([*sources, *photos], out)
+    sets = _records([*sources, *photos], out)
     problems = [problem for each in sets for problem in each["problems"]]
     if root and not targets and not any(each.is_relative_to(root) for each in roots):
         folders = ", ".join(sorted({FOLDERS[name] for name in PHOTOS}))
@@ -149,7 +149,7 @@ def _shares(counts: NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, fl
     return {name: float(counts[k] / total) if total else None for k, name in enumerate(classes)}
 
 
-def _told(sets: Sequence[Inspection], out: Path) -> list[dict[str, Any]]:
+def _records(sets: Sequence[Inspection], out: Path) -> list[dict[str, Any]]:
     """What was found of each set, as data; draws their contact sheets, NAME.png, NAME-2.png for another of a name."""
     names = [found.name for found in sets]
     again = [names[:k].count(name) for k, name in enumerate(names)]
@@ -217,6 +217,6 @@ def _bars(histogram: dict[str, float | None]) -> list[str]:
     lines = []
     for name, share in histogram.items():
         tiny = "never" if not share else "<0.01 %"
-        told = "-" if share is None else tiny if share < 5e-5 else f"{100 * share:.2f} %"
-        lines.append(f"  {name:<18}{told:>8} {'#' * round(40 * (share or 0) / top)}".rstrip())
+        text = "-" if share is None else tiny if share < 5e-5 else f"{100 * share:.2f} %"
+        lines.append(f"  {name:<18}{text:>8} {'#' * round(40 * (share or 0) / top)}".rstrip())
     return lines

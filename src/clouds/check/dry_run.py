@@ -5,8 +5,6 @@ the result names whatever stood in for the recipe's own. Everything is written t
 """
 
 import os
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from clouds.base.arrays import Labels
 from clouds.base.files import read_jsonl
-from clouds.base.machine import usable_device
+from clouds.base.machine import peak_memory_gb, usable_device
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
@@ -73,9 +71,9 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         data, began = open_dataset("folder", folder / "source"), time.monotonic()
         evaluate(predictor, [Domain("noise", find_label_set("cityscapes19"), 1, data, (0,))], "noise")
         seen = time.monotonic() - began
-    told = _extrapolated(small, whole := recipe.train.batch_size, labelled)
+    lines = _extrapolated(small, whole := recipe.train.batch_size, labelled)
     if device == "cpu" and cores < IDLE * torch.get_num_threads():
-        told.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
+        lines.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
     images = small.train.batch_size
     joint = rows[-1]["seconds"]
     warmup = max(joint - asked, 0.0)  # without a teacher
@@ -98,11 +96,11 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "steps": steps,
         "hours": round(sum(hours.values()), 2),
         "hours_by_stage": {stage: round(value, 2) for stage, value in hours.items()},
-        "peak_memory_gb": round(_peak(device), 2),
+        "peak_memory_gb": round(peak_memory_gb(device), 2),
         "checkpoint_gb": round(stored / 2**30, 3),
         "validation_seconds_per_image": round(seen, 2),
         "stand_ins": stand_ins,
-        "extrapolated": told,
+        "extrapolated": lines,
     }
 
 
@@ -179,24 +177,17 @@ def _labeller(
     return TimedLabeller(Teacher(model, chosen.decay), segmenter, chosen, recipe.seed, regions)
 
 
-def _peak(device: str) -> float:
-    """GB of 2^30 bytes: on a GPU what torch held, else of the process."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
-
-
 def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:
     """What was not measured but reckoned."""
-    told = ["hours are the second step's seconds times the steps, without validation, checkpoints and decoding of the "
+    lines = ["hours are the second step's seconds times the steps, without validation, checkpoints and decoding of the "
             "real images where that is slower"]  # fmt: skip
     if labelled:
-        told.append("half of the joint stage's images are taken to be generated ones; a warm-up step is a joint one "
+        lines.append("half of the joint stage's images are taken to be generated ones; a warm-up step is a joint one "
                     "without its pseudo-labels; a generated image is encoded for the segmenter in the first step only")
     if small.train.batch_size != whole:
-        told.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is that "
-                    "of one image at a time")  # fmt: skip
-    return told
+        lines.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is "
+                     "that of one image at a time")  # fmt: skip
+    return lines
 
 
 SQUARES = 6  # a side, each a component of the stand-in for the teacher's map
@@ -206,7 +197,7 @@ MINILM = 384  # numbers of an embedding of the text tower that is no CLIP's
 class TimedLabeller(PseudoLabeller):
     """Pseudo-labels as always, by a teacher whose map is replaced by squares: a random one sees no component."""
 
-    def prepare(self, squares: NDArray[np.uint8]) -> None:
+    def prepare(self, squares: Labels) -> None:
         self.seconds: list[float] = []
         predict, fixed = self.teacher.predict, torch.from_numpy(squares)
 
@@ -254,7 +245,7 @@ def local_segmenter(recipe: Recipe, stand_ins: list[str]) -> PromptableSegmenter
     return load_segmenter("superpixels")
 
 
-def label_squares(size: tuple[int, int]) -> NDArray[np.uint8]:
+def label_squares(size: tuple[int, int]) -> Labels:
     """(H, W) uint8: squares of which neighbours have different classes."""
     rows, columns = (np.arange(side) * SQUARES // side for side in size)
     return ((rows[:, None] * 5 + columns * 2) % len(NAMES)).astype(np.uint8)

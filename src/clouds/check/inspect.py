@@ -10,12 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels, Pixels
+from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.data.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
+from clouds.data.images import check_sizes
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
-from clouds.data.pairing import MissingSplitError, NoFilesError, Problem, fill, scan
+from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill, scan
 from clouds.errors import DataError
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are
@@ -28,8 +31,8 @@ class Example:
     """A pair, small: image (h, w, 3), label (h, w), no side longer than THUMBNAIL."""
 
     name: str
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8]
+    image: Pixels
+    label: Labels
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Inspection:
     labelled: bool = True
     splits: dict[str, int] = field(default_factory=dict)  # pairs of each split that is there
     decoded: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[DataProblem] = field(default_factory=list)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     smallest: tuple[int, int] | None = None  # (height, width) of the image with the shortest side
     examples: list[Example] = field(default_factory=list)
@@ -85,11 +88,6 @@ def inspect_set(
     return found
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` indices below ``count``, evenly spaced."""
-    return [int(k) for k in np.linspace(0, count - 1, min(count, wanted)).round()]
-
-
 def _disjoint(spec: Spec) -> list[str]:
     """The splits, without those that only gather others."""
     own: list[str] = []
@@ -99,7 +97,7 @@ def _disjoint(spec: Spec) -> list[str]:
     return own
 
 
-def _empty_folder(spec: Spec, root: Path, split: str) -> Problem | None:
+def _empty_folder(spec: Spec, root: Path, split: str) -> DataProblem | None:
     """The folder of a split that is there without an image in it."""
     for layout in spec.layouts:
         for part in spec.splits[split]:
@@ -107,15 +105,15 @@ def _empty_folder(spec: Spec, root: Path, split: str) -> Problem | None:
             # what several splits share is no split's own folder
             if start and (len(spec.splits) == 1 or "{split}" in layout.images) and (root / start).is_dir():
                 what = f"holds no image of split {split!r}; expected {fill(layout.images, part, '*')}"
-                return Problem(str(root / start), what)
+                return DataProblem(str(root / start), what)
     return None
 
 
-def _problem(error: DataError, path: str) -> Problem:
+def _problem(error: DataError, path: str) -> DataProblem:
     """The error's message begins with the path of what is wrong: ``path`` itself, or what lies below it."""
-    told = str(error)
-    below, sign, what = told.removeprefix(path).partition(": ")
-    return Problem(path + below, what) if sign and told.startswith(path) else Problem(path, told)
+    text = str(error)
+    below, sign, what = text.removeprefix(path).partition(": ")
+    return DataProblem(path + below, what) if sign and text.startswith(path) else DataProblem(path, text)
 
 
 def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None:
@@ -140,14 +138,14 @@ def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None
 
 @dataclass
 class _Look:
-    problems: list[Problem]
+    problems: list[DataProblem]
     counts: NDArray[np.int64]
     size: tuple[int, int] | None = None
     example: Example | None = None
 
 
 def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
-    """One pair; what is wrong with its image and with its label are told apart."""
+    """One pair; what is wrong with its image and with its label are kept apart."""
     sample = data.samples[index]
     look = _Look([], np.zeros(256, np.int64))
     image = label = None
@@ -161,9 +159,11 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
             label = data.label(index)
         except DataError as error:
             look.problems.append(_problem(error, str(sample.label)))
-    if image is not None and label is not None and image.shape[:2] != label.shape:
-        (h, w), (lh, lw) = image.shape[:2], label.shape
-        look.problems.append(Problem(str(sample.label), f"label is {lw}x{lh} but its image {sample.image} is {w}x{h}"))
+    if image is not None and label is not None:
+        try:
+            check_sizes(image, label, *sample[1:])
+        except DataError as error:
+            look.problems.append(_problem(error, str(sample.label)))
     if look.problems or image is None:
         return look
     if label is None:
@@ -174,7 +174,7 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
     return look
 
 
-def shrunk(name: str, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Example:
+def shrunk(name: str, image: Pixels, label: Labels) -> Example:
     """Image (H, W, 3) and label (H, W) as an example whose longer side is THUMBNAIL."""
     scale = THUMBNAIL / max(label.shape)
     size = max(round(scale * label.shape[1]), 1), max(round(scale * label.shape[0]), 1)

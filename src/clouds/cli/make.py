@@ -24,7 +24,7 @@ def classes(
       clouds classes
       clouds classes idd-lite
     """
-    from clouds.data.tables import class_tables, tables_text
+    from clouds.data.class_tables import class_tables, tables_text
 
     result = class_tables(name)
     tell(result, as_json, tables_text(result, colour=sys.stdout.isatty()))

@@ -65,4 +65,4 @@ def serve(
     from clouds.deploy.serve.limits import Service
 
     limits = Service(host, port, token, max_bytes, max_pixels, queue, batch, timeout, drain, threads, tuple(cors or ()))
-    start(models, limits, device, lambda told: tell(told, as_json, f"{', '.join(told['models'])} on {told['url']}"))
+    start(models, limits, device, lambda each: tell(each, as_json, f"{', '.join(each['models'])} on {each['url']}"))

@@ -85,7 +85,7 @@ def predict(
       clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
     from clouds.predict.files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
-    from clouds.predict.files import result_text as told
+    from clouds.predict.files import result_text as text
     from clouds.predict.video import Pick
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
@@ -95,7 +95,7 @@ def predict(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
         sys.stdin.buffer if "-" in inputs else None, **how,
     )  # fmt: skip
-    tell(done.as_record(out), as_json, told(done, out))
+    tell(done.as_record(out), as_json, text(done, out))
     if done.failed:
         raise DataError(failure_text(done.failed, done.total))
 
@@ -186,7 +186,7 @@ def export(
       clouds export runs/demo --format torch-export --size 720x1280 --out clouds.pt2
       clouds export runs/demo --int8 --calibrate photos/ --score camvid-day data.root=../data
     """
-    from clouds.deploy.export.request import request
+    from clouds.deploy.export.export_request import request
 
     tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
     wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
@@ -284,7 +284,7 @@ def refine(
       clouds refine photos/ labels/ --out refined --strategy central
       clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
     """
-    from clouds.deploy.refine import refine_files, result_text
+    from clouds.deploy.refine_files import refine_files, result_text
     from clouds.predict.files import failure_text
 
     result = refine_files(

@@ -1,6 +1,5 @@
 """Kinds of values that settings have, and what a group of settings is."""
 
-import difflib
 from enum import Enum
 from pathlib import Path
 from types import UnionType
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged
 
 
@@ -40,8 +40,7 @@ def one_of(*allowed: str) -> AfterValidator:
         own = OWN in allowed and is_plugged(value)
         if own or (model.strip() and prefix in open_ended) or (value in allowed and not slash and value != OWN):
             return value
-        near = difflib.get_close_matches(prefix, [name.partition("/")[0] for name in allowed], n=1)
-        hint = f"did you mean {near[0]}{slash}{model}? " if near else ""
+        hint = did_you_mean(prefix, (name.partition("/")[0] for name in allowed), f"did you mean {{}}{slash}{model}? ")
         raise ValueError(f"{hint}expected {' or '.join(allowed)}")
 
     return AfterValidator(known)

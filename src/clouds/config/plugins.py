@@ -4,7 +4,6 @@ Importing a module runs it, so only what a person names is imported: a recipe's 
 modules listed in CLOUDS_TRUST. A model folder, which may come from anybody, gets only what is imported already.
 """
 
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from clouds.base.text import did_you_mean
 from clouds.errors import BackendError, CloudsError, UsageError, cause
 
 OWN = "MODULE:NAME"  # how messages write such a path
@@ -58,8 +58,7 @@ def plugged(path: str, key: str, named: bool = True) -> Any:
             f"{module_name}, import it before you load the model, or on the command line set {TRUST}={module_name}"
         )
     if not hasattr(module, name):
-        near = difflib.get_close_matches(name, dir(module), 1)
-        hint = f"; did you mean {module_name}:{near[0]}?" if near else ""
+        hint = did_you_mean(name, dir(module), f"; did you mean {module_name}:{{}}?")
         raise UsageError(f"{key}: {path}: module {module_name} ({_file(module)}) has no {name}{hint}")
     found = getattr(module, name)
     if key in ROLES:

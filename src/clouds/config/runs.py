@@ -64,9 +64,9 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         changed = differences(recipe, out)
         hard = [key for key in changed if key not in RUNNING | SCORING]
         if hard and not allow_change:
-            told = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
+            text = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
             raise UsageError(
-                f"{out}: holds a run of other settings: {told}. Choose another --out, delete it, or go on with "
+                f"{out}: holds a run of other settings: {text}. Choose another --out, delete it, or go on with "
                 "the new ones by --allow-change"
             )
         if not changed:

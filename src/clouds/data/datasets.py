@@ -4,7 +4,6 @@
 ``clouds.data.labels`` folds those into other label sets. The classes work outside CLOUDS too.
 """
 
-import difflib
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from clouds.base.arrays import Labels, Pixels
+from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
-from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
+from clouds.data.images import MAX_PIXELS, LazyImage, check_sizes, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
 from clouds.data.pairing import Sample, Scan, scan
@@ -52,8 +52,7 @@ def find_spec(name: str) -> Spec:
             raise UsageError(f"dataset: {name}: expected a clouds.data.layouts.Spec, got {type(found).__name__}")
         return found
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, FOLDERS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, FOLDERS)
         raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join((*FOLDERS, OWN))}")
     return DATASETS[name]
 
@@ -122,7 +121,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def image(self, index: int) -> Pixels:
         """(H, W, 3) uint8 RGB."""
         place = self.samples[index].image
         return decode_image(place.read(), str(place), self.max_pixels)
@@ -132,7 +131,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         place = self.samples[index].image
         return LazyImage(place.read(), str(place), self.max_pixels)
 
-    def label(self, index: int) -> NDArray[np.uint8]:
+    def label(self, index: int) -> Labels:
         """(H, W) uint8, indices in ``label_set``, 255 ignored; not compared with the image's size."""
         _, image, label = self.samples[index]
         if label is None:
@@ -142,10 +141,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.image(index)
         label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
-        if image.shape[:2] != label.shape:
-            (h, w), (lh, lw) = image.shape[:2], label.shape
-            sample = self.samples[index]
-            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        check_sizes(image, label, *self.samples[index][1:])
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
 
 
@@ -169,7 +165,7 @@ def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any]
         return folder_spec(split, **options)
     spec = find_spec(name)
     if options:
-        raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is told its layout")
+        raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is given its layout")
     return spec
 
 

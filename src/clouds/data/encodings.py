@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
 from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow
 from clouds.data.labels import UNKNOWN, LabelSet, class_index, value_table
 from clouds.data.layouts import ENCODINGS, Layout
 from clouds.errors import DataError, UsageError
 
-Raw = NDArray[np.uint8] | NDArray[np.uint16]
+Raw = Labels | NDArray[np.uint16]
 
 
 class LabelReader:
@@ -36,41 +37,41 @@ class LabelReader:
         self.colors = np.array(sorted(packed), np.uint32)  # (K,) 0xRRGGBB
         self.indices = np.array([packed[c] for c in sorted(packed)], np.uint8)  # (K,)
 
-    def __call__(self, content: bytes, where: str) -> NDArray[np.uint8]:
+    def __call__(self, content: bytes, where: str) -> Labels:
         if self.encoding == "polygons":
             return decode_polygons(content, where, self.names, self.max_pixels)
         return self._by_encoding[self.encoding](self, decode_label(content, where, self.max_pixels), where)
 
-    def _index(self, raw: Raw, where: str) -> NDArray[np.uint8]:
+    def _index(self, raw: Raw, where: str) -> Labels:
         if raw.ndim == 3 and not ((raw[..., 0] == raw[..., 1]).all() and (raw[..., 0] == raw[..., 2]).all()):
             if len(self.colors):
                 return self._color(raw, where)
             raise DataError(f"{where}: a colour image; expected one channel of class indices, is this the preview?")
         return apply_table(raw if raw.ndim == 2 else raw[..., 0], self.table, where)
 
-    def _red(self, raw: Raw, where: str) -> NDArray[np.uint8]:
+    def _red(self, raw: Raw, where: str) -> Labels:
         return apply_table(raw if raw.ndim == 2 else raw[..., 0], self.table, where)
 
-    def _color(self, raw: Raw, where: str) -> NDArray[np.uint8]:
+    def _color(self, raw: Raw, where: str) -> Labels:
         if raw.ndim != 3 or raw.dtype != np.uint8:
             raise DataError(f"{where}: one channel or 16 bits; expected an 8-bit RGB image of class colours")
         packed = raw.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)  # (H, W)
         place = np.searchsorted(self.colors, packed).clip(max=len(self.colors) - 1)
-        label: NDArray[np.uint8] = np.where(self.colors[place] == packed, self.indices[place], np.uint8(UNKNOWN))
+        label: Labels = np.where(self.colors[place] == packed, self.indices[place], np.uint8(UNKNOWN))
         if (label == UNKNOWN).any():
             strange = np.unique(packed[label == UNKNOWN])
             some = ", ".join(f"#{c:06x}" for c in strange[:6]) + (", ..." if len(strange) > 6 else "")
             raise DataError(f"{where}: colours {some} are outside the label map; resized, or another palette?")
         return label
 
-    _by_encoding: dict[str, Callable[["LabelReader", Raw, str], NDArray[np.uint8]]] = {  # noqa: RUF012
+    _by_encoding: dict[str, Callable[["LabelReader", Raw, str], Labels]] = {  # noqa: RUF012
         "index": _index,
         "red": _red,
         "colour": _color,
     }
 
 
-def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Labels | NDArray[np.uint16]:
     """Bytes of a label PNG -> its stored values: (H, W), or (H, W, 3) where it has colour channels (R first).
 
     A palette image gives indices, not colours. 16-bit files keep their 16 bits.
@@ -89,7 +90,7 @@ def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArr
 
 def decode_polygons(
     data: bytes, where: str, names: Mapping[str, int], max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
+) -> Labels:
     """A Cityscapes-style polygon file -> (H, W) uint8 indices: ``names[label]`` painted in order, later over earlier.
 
     Pixels under no polygon are 255. A label that ``names`` lacks is an error; so is one that is not such a file.
@@ -122,14 +123,14 @@ def _base(name: str, names: Mapping[str, int]) -> str:
 
 
 def apply_table(
-    raw: NDArray[np.uint8] | NDArray[np.uint16], table: NDArray[np.uint8], where: str
-) -> NDArray[np.uint8]:
+    raw: Raw, table: NDArray[np.uint8], where: str
+) -> Labels:
     """(H, W) stored values -> (H, W) uint8 indices; DataError naming ``where`` and the values ``table`` leaves out."""
     if raw.dtype != np.uint8:
         if raw.size and int(raw.max()) > 255:
             raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
         raw = raw.astype(np.uint8)
-    label: NDArray[np.uint8] = cv2.LUT(np.ascontiguousarray(raw), table)
+    label: Labels = cv2.LUT(np.ascontiguousarray(raw), table)
     if (label == UNKNOWN).any():
         strange = np.unique(raw[label == UNKNOWN])
         some = ", ".join(map(str, strange[:12])) + (", ..." if len(strange) > 12 else "")

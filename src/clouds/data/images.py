@@ -10,13 +10,13 @@ import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import whole_file
 from clouds.errors import DataError
 
@@ -72,7 +72,7 @@ def orientation(data: bytes) -> int:
         return 1
 
 
-def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Bytes of a PNG or JPEG -> (H, W, 3) uint8 RGB; DataError if it is not a whole image or is too large."""
     opened = _header(data, where, max_pixels)
     if opened.format == "JPEG" or opened.mode.startswith("I"):  # Pillow clips 16-bit grey at 255: nearly all white
@@ -81,6 +81,20 @@ def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArr
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise DataError(f"{where}: expected an RGB image, got an array of {pixels.shape} {pixels.dtype}")
     return pixels
+
+
+class Sized(Protocol):
+    """Anything with a ``shape``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_sizes(image: Sized, label: Sized, image_where: object, label_where: object) -> None:
+    """Raises DataError where an image (H, W, 3) and its label (H, W) differ in H or W; the others are their names."""
+    (h, w), (lh, lw) = image.shape[:2], label.shape
+    if (h, w) != (lh, lw):
+        raise DataError(f"{label_where}: label is {lw}x{lh} but its image {image_where} is {w}x{h}; not a pair")
 
 
 class LazyImage:
@@ -95,9 +109,9 @@ class LazyImage:
         opened = _header(data, where, max_pixels)
         self.shape = (opened.height, opened.width, 3)
         self._streams = opened.format == "PNG" and not opened.info.get("interlace")
-        self._decoded: NDArray[np.uint8] | None = None
+        self._decoded: Pixels | None = None
 
-    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.uint8]:
+    def __getitem__(self, window: tuple[slice, slice]) -> Pixels:
         """Rows and columns -> (h, w, 3) uint8; DataError where the part that is decoded is damaged."""
         bottom = window[0].indices(self.shape[0])[1]
         if self._decoded is None or len(self._decoded) < bottom:
@@ -105,7 +119,7 @@ class LazyImage:
             self._decoded = decode_image(data, self._where, self._max_pixels)
         return self._decoded[window]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         return self[0 : self.shape[0], 0 : self.shape[1]]
 
 
@@ -115,7 +129,7 @@ def _shorter_png(data: bytes, rows: int) -> bytes:
     return b"".join((data[:12], header, zlib.crc32(header).to_bytes(4, "big"), data[33:]))
 
 
-def _pillow(opened: Image.Image, where: str, mode: str) -> NDArray[np.uint8]:
+def _pillow(opened: Image.Image, where: str, mode: str) -> Pixels:
     try:
         if opened.mode == mode:
             return np.array(opened)
@@ -126,18 +140,18 @@ def _pillow(opened: Image.Image, where: str, mode: str) -> NDArray[np.uint8]:
         raise DataError(f"{where}: cannot be decoded ({error}); truncated or damaged, fetch it again") from error
 
 
-def _opencv(data: bytes, where: str, flags: int) -> NDArray[np.uint8]:
+def _opencv(data: bytes, where: str, flags: int) -> Pixels:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise DataError(f"{where}: cannot be decoded ({error.err}); damaged, fetch it again") from error
     if pixels is None:
         raise DataError(f"{where}: cannot be decoded; truncated or damaged, fetch it again")
-    decoded: NDArray[np.uint8] = pixels
+    decoded: Pixels = pixels
     return decoded
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> Pixels:
     """RGB uint8 (H, W, 3); raises DataError naming the file."""
     return decode_image(_bytes(path), str(path))
 
@@ -152,7 +166,7 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def encode_image(picture: NDArray[np.uint8], where: str | Path, ending: str = ".png") -> bytes:
+def encode_image(picture: Pixels, where: str | Path, ending: str = ".png") -> bytes:
     """RGB (H, W, 3) or grey (H, W) uint8 as PNG or, by its ending, JPEG. DataError names ``where`` it was to go."""
     ok, data = cv2.imencode(ending, picture[..., ::-1] if picture.ndim == 3 else picture)
     if not ok:
@@ -160,7 +174,7 @@ def encode_image(picture: NDArray[np.uint8], where: str | Path, ending: str = ".
     return bytes(data.tobytes())
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> str:
+def write_png(path: Path, picture: Pixels) -> str:
     """Write RGB (H, W, 3) or grey (H, W) uint8 as PNG, whole or not at all; returns the file's SHA-256.
 
     Encoded first, because cv2.imwrite is silent on a full disk.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.errors import UsageError
 
@@ -168,9 +169,9 @@ def class_index(name: str, target: LabelSet) -> int:
     return target.classes.index(name)
 
 
-def colorize(label: NDArray[np.uint8], label_set: LabelSet = LABEL_SETS["cityscapes19"]) -> NDArray[np.uint8]:
+def colorize(label: Labels, label_set: LabelSet = LABEL_SETS["cityscapes19"]) -> Pixels:
     """(H, W) uint8 indices in ``label_set`` -> (H, W, 3) uint8 RGB; ignored pixels are black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(label_set.colors)] = label_set.colors
-    colored: NDArray[np.uint8] = palette[label]
+    colored: Pixels = palette[label]
     return colored

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from clouds.base.text import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.layouts import Layout, Spec
 from clouds.errors import DataError, UsageError
@@ -39,7 +40,7 @@ class Sample(NamedTuple):
     label: Place | None
 
 
-class Problem(NamedTuple):
+class DataProblem(NamedTuple):
     path: str
     what: str
 
@@ -49,7 +50,7 @@ class Scan(NamedTuple):
 
     layout: Layout
     samples: list[Sample]
-    problems: list[Problem]
+    problems: list[DataProblem]
 
 
 def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:
@@ -75,10 +76,10 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
         ]  # fmt: skip
         raise explain(name, spec, root, split, there)
     parts = spec.splits[split]
-    empty = [p for p in parts if len(parts) > 1 and not any(sample.name.startswith(f"{p}/") for sample in best.samples)]
-    best.problems.extend(
-        Problem(str(root), f"has no files of {part}; expected {fill(best.layout.images, part, '*')}") for part in empty
-    )
+    for part in parts if len(parts) > 1 else ():
+        if not any(sample.name.startswith(f"{part}/") for sample in best.samples):
+            expected = fill(best.layout.images, part, "*")
+            best.problems.append(DataProblem(str(root), f"has no files of {part}; expected {expected}"))
     return best._replace(layout=_configured(best.layout, holders, root))
 
 
@@ -95,7 +96,7 @@ def _holders(name: str, spec: Spec, root: Path) -> list[Files]:
 
 def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], parts: Sequence[str]) -> Scan:
     samples: list[Sample] = []
-    problems: list[Problem] = []
+    problems: list[DataProblem] = []
     if layout.manifest:
         return _listed(layout, holders)
     for part in parts:
@@ -112,14 +113,14 @@ def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], parts: Sequence[
                 samples.append(Sample(f"{part}/{key}".lstrip("/"), images[key], labels.get(key)))
             else:
                 expected = fill(layout.labels, part, key)
-                problems.append(Problem(str(images[key]), f"has no label; expected {expected}"))
+                problems.append(DataProblem(str(images[key]), f"has no label; expected {expected}"))
         for key in sorted(labels.keys() - images.keys()):
             expected = fill(layout.images, part, key)
-            problems.append(Problem(str(labels[key]), f"is the label of no image; expected {expected}"))
+            problems.append(DataProblem(str(labels[key]), f"is the label of no image; expected {expected}"))
     return Scan(layout, samples, problems)
 
 
-def _find(pattern: str, part: str, holders: Iterable[Files], problems: list[Problem]) -> dict[str, Place]:
+def _find(pattern: str, part: str, holders: Iterable[Files], problems: list[DataProblem]) -> dict[str, Place]:
     """key -> file. Unpacked files hide the archives beside them; several archives add up."""
     found: dict[str, Place] = {}
     for files in holders:
@@ -132,7 +133,7 @@ def _find(pattern: str, part: str, holders: Iterable[Files], problems: list[Prob
             if match := expression.fullmatch(name):
                 place = found.setdefault(match["key"], Place(files, name))
                 if place != (files, name):
-                    problems.append(Problem(files.where(name), f"is there twice, also as {place}"))
+                    problems.append(DataProblem(files.where(name), f"is there twice, also as {place}"))
     return found
 
 
@@ -171,7 +172,7 @@ def _configured(layout: Layout, holders: Iterable[Files], root: Path) -> Layout:
 def _listed(layout: Layout, holders: Sequence[Files]) -> Scan:
     """A set whose manifest lists its images, one JSON object a line; lines with ``keep`` false are left out."""
     samples: list[Sample] = []
-    problems: list[Problem] = []
+    problems: list[DataProblem] = []
     for files in holders:
         there = set(files.names())
         for manifest in sorted(n for n in there if n.rpartition("/")[2] == layout.manifest and n.count("/") < 2):
@@ -182,11 +183,11 @@ def _listed(layout: Layout, holders: Sequence[Files]) -> Scan:
                     entry = json.loads(line) if line.strip() else {"keep": False, "file_name": ""}
                     own, keep = str(entry["file_name"]), entry.get("keep") is not False
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    problems.append(Problem(where, 'is not a JSON object with a "file_name"'))
+                    problems.append(DataProblem(where, 'is not a JSON object with a "file_name"'))
                     continue
                 name = f"{base}/{own}".lstrip("/")
                 if keep and (name not in there or ".." in name.split("/")):
-                    problems.append(Problem(where, f"lists {own!r}, which is not there"))
+                    problems.append(DataProblem(where, f"lists {own!r}, which is not there"))
                 elif keep:
                     samples.append(Sample(own.rpartition(".")[0], Place(files, name), None))
     return Scan(layout, sorted(samples), problems)
@@ -241,5 +242,4 @@ def _better_level(spec: Spec, root: Path) -> Path | None:
 def _content(root: Path) -> str:
     if not root.is_dir():
         return "something else in that archive"
-    names = sorted(p.name for p in root.iterdir())
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
+    return some(sorted(p.name for p in root.iterdir()), 6) or "nothing"

@@ -13,19 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.base.arrays import Labels, Pixels
+from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.config.recipe import Data, LabelledSet, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
-from clouds.data.images import LazyImage, write_png
+from clouds.data.images import LazyImage, check_sizes, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.pairing import Place
 from clouds.errors import DataError, UsageError
 
-Picture = NDArray[np.uint8] | LazyImage
+Picture = Pixels | LazyImage
 
 
 class Source:
@@ -45,13 +47,12 @@ class Source:
     def ignore_own_car(self, which: int) -> None:
         """From now on the own car in set ``which`` is no label; DataError where its labels show none."""
         start = self._ends[which] - self.sizes[which]
-        count = min(self.sizes[which], LOOKED_AT)
-        chosen = np.linspace(0, self.sizes[which] - 1, count).round().astype(int)
-        self.own_cars[which] = find_own_car([self.label(start + int(k)) for k in chosen])
+        chosen = evenly(self.sizes[which], LOOKED_AT)
+        self.own_cars[which] = find_own_car([self.label(start + k) for k in chosen])
         if self.own_cars[which] is None:
             raise DataError(
                 f"data.source: {self.sets[which].name}: own_car=ignore, but no vehicle stands at the bottom of nearly "
-                f"all of {count} label maps of one size; leave own_car out"
+                f"all of {len(chosen)} label maps of one size; leave own_car out"
             )
 
     def __len__(self) -> int:
@@ -61,15 +62,15 @@ class Source:
         which = bisect_right(self._ends, index)
         return which, index - (self._ends[which] - self.sizes[which])
 
-    def label(self, index: int) -> NDArray[np.uint8]:
+    def label(self, index: int) -> Labels:
         """(H, W) uint8 train ids, 255 ignored."""
         which, k = self._find(index)
         data, table = self.sets[which], self._tables[which]
         sample = data.samples[k]
 
-        def read() -> NDArray[np.uint8]:
+        def read() -> Labels:
             label = data.label(k)
-            ids: NDArray[np.uint8] = label if table is None else cv2.LUT(label, table)
+            ids: Labels = label if table is None else cv2.LUT(label, table)
             return ids
 
         cache, own_car = self.cache, self.own_cars[which]
@@ -90,13 +91,10 @@ class Source:
             return data.lazy_image(k)
         return self.cache.get(identity(data.samples[k].image), lambda: data.image(k))
 
-    def __getitem__(self, index: int) -> tuple[Picture, NDArray[np.uint8]]:
+    def __getitem__(self, index: int) -> tuple[Picture, Labels]:
         image, label = self.image(index), self.label(index)
-        if image.shape[:2] != label.shape:
-            which, k = self._find(index)
-            (h, w), (lh, lw) = image.shape[:2], label.shape
-            sample = self.sets[which].samples[k]
-            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        which, k = self._find(index)
+        check_sizes(image, label, *self.sets[which].samples[k][1:])
         return image, label
 
 
@@ -161,7 +159,7 @@ def set_root(chosen: LabelledSet, data: Data) -> Path:
     return data.root / folder_of(chosen.dataset)
 
 
-def draw_source(recipe: Recipe, k: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def draw_source(recipe: Recipe, k: int) -> tuple[Pixels, Labels]:
     """Scene k of the embedded source: image (H, W, 3), label (H, W)."""
     return streets.render(streets.sample("source", recipe.seed * 100_000 + k), recipe.data.source_size)
 
@@ -188,7 +186,7 @@ ALWAYS = 0.9  # the share of them that shows a vehicle at the pixel
 VEHICLES = [NAMES.index(name) for name in ("car", "truck", "bus", "train", "motorcycle")]
 
 
-def find_own_car(labels: list[NDArray[np.uint8]]) -> NDArray[np.bool_] | None:
+def find_own_car(labels: list[Labels]) -> NDArray[np.bool_] | None:
     """Train ids (H, W) of images of one recording -> where its own car is, bool (H, W); None where none is seen.
 
     It is what is a vehicle in nearly all of them and touches the bottom edge, with a rim of 1 % of the height. A few
@@ -206,7 +204,7 @@ def find_own_car(labels: list[NDArray[np.uint8]]) -> NDArray[np.bool_] | None:
     return grown
 
 
-def without(label: NDArray[np.uint8], own: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+def without(label: Labels, own: NDArray[np.bool_] | None) -> Labels:
     """The label (H, W) with 255 where the own car is; as it is where that has another size."""
     if own is None or own.shape != label.shape:
         return label
@@ -220,7 +218,7 @@ class Restyled:
         """variants: index in the source -> files in ``folder``; share: how often a draw shows one of them."""
         self.source, self.folder, self.variants, self.share = source, Folder(folder), variants, share
 
-    def pair(self, index: int, rng: np.random.Generator) -> tuple[Picture, NDArray[np.uint8]]:
+    def pair(self, index: int, rng: np.random.Generator) -> tuple[Picture, Labels]:
         """Image (H, W, 3) to be sliced, and label (H, W) of train ids, uint8, as ``Source`` gives them.
 
         An image without variants is shown as it is. DataError names a file that cannot be read or has another size.

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from clouds.base.files import whole_file
+from clouds.base.text import columns
 from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
 from clouds.errors import BackendError, UsageError, cause
@@ -63,9 +64,9 @@ def push(
 
 def push_text(result: dict[str, Any]) -> str:
     """The result for a person."""
-    lines = [f"{each['name']:<20}{each['bytes']:>14,} bytes" for each in result["files"]]
-    told = f"pushed: {result['url']} at {result['commit']}" if result["pushed"] else "nothing sent: a dry run"
-    return "\n".join([*lines, *([f"card: {result['card']}"] if result["card"] else []), told])
+    lines = columns([[each["name"], f"{each['bytes']:,} bytes"] for each in result["files"]])
+    last = f"pushed: {result['url']} at {result['commit']}" if result["pushed"] else "nothing sent: a dry run"
+    return "\n".join([*lines, *([f"card: {result['card']}"] if result["card"] else []), last])
 
 
 def _upload(repository: str, private: bool, small: dict[str, str], weights: Path) -> dict[str, str]:

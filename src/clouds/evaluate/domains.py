@@ -1,16 +1,16 @@
 """What a model is scored on: rendered worlds and photo datasets, by name, and which of them are not on this disk."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clouds import streets
+from clouds.base.arrays import Labels, Pixels
+from clouds.base.pick import evenly
+from clouds.base.text import did_you_mean
 from clouds.config.recipe import Recipe
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
+from clouds.data.images import check_sizes
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.pairing import MissingSplitError
 from clouds.errors import DataError, UsageError
@@ -18,7 +18,7 @@ from clouds.errors import DataError, UsageError
 RENDERED = ("town", "fog", "night", "rain", "snow")
 TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used
 
-Sample = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+Sample = tuple[str, Pixels, Labels]
 
 
 @dataclass
@@ -41,12 +41,11 @@ class Domain:
             return f"{self.name}-{i:03d}", image, label
         k = self.indices[i]
         image, label = self.data.image(k), self.data.label(k)
-        if image.shape[:2] != label.shape:
-            raise DataError(f"{self.data.names[k]}: image is {image.shape[:2]} but its label {label.shape}; not a pair")
+        check_sizes(image, label, *self.data.samples[k][1:])
         return self.data.names[k], image, label
 
 
-class Found(NamedTuple):
+class FoundDomains(NamedTuple):
     """``missing``: {"name", "why"} of each domain that is known but not on this disk."""
 
     domains: list[Domain]
@@ -66,12 +65,11 @@ def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain
     data = open_dataset(name, root / folder_of(name), PHOTOS.get(name))
     if not data.labelled:
         raise DataError(f"{name}: split {data.split!r} has no labels, it cannot be scored on")
-    count = min(len(data), max_images or len(data))
-    indices = tuple(int(i) for i in np.linspace(0, len(data) - 1, count).round())
-    return Domain(name, data.label_set, count, data, indices)
+    indices = tuple(evenly(len(data), max_images or len(data)))
+    return Domain(name, data.label_set, len(indices), data, indices)
 
 
-def find_domains(names: list[str], recipe: Recipe) -> Found:
+def find_domains(names: list[str], recipe: Recipe) -> FoundDomains:
     """Domains by name, and those of them whose folder or split is not under ``data.root``.
 
     UsageError for an unknown name, DataError for a folder that is there but empty or not whole.
@@ -81,8 +79,7 @@ def find_domains(names: list[str], recipe: Recipe) -> Found:
         if name in RENDERED:
             domains.append(rendered_domain(name, recipe.evaluate.rendered_count))
         elif not is_dataset(name):
-            near = difflib.get_close_matches(name, (*RENDERED, *FOLDERS), 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(name, (*RENDERED, *FOLDERS))
             raise UsageError(
                 f"unknown domain {name!r}; {hint}rendered: {', '.join(RENDERED)}; photos: {', '.join(FOLDERS)}"
             )
@@ -92,7 +89,7 @@ def find_domains(names: list[str], recipe: Recipe) -> Found:
                 domains.append(_photos(name, recipe))
             except (UsageError, MissingSplitError) as error:
                 missing.append({"name": name, "why": str(error).removeprefix(f"{name}: ")})
-    return Found(domains, missing)
+    return FoundDomains(domains, missing)
 
 
 def _photos(name: str, recipe: Recipe) -> Domain:

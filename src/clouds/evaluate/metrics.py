@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
 from clouds.errors import DataError
 
@@ -20,7 +21,6 @@ BLOCK = 50  # draws at a time
 EXACT = 2**24  # pixels: float32 counts no further
 LEVELS = 4368 * BINS  # of confidence; 16 bits hold them, and a value above
 
-Labels = NDArray[np.uint8]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 

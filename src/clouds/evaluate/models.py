@@ -17,7 +17,7 @@ from clouds.config.records import as_json
 from clouds.config.runs import MODELS, RECIPE, RESULTS, load_run
 from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.errors import DataError, UsageError
-from clouds.evaluate.domains import RENDERED, Found, find_domains
+from clouds.evaluate.domains import RENDERED, FoundDomains, find_domains
 from clouds.evaluate.metrics import bootstrap_means
 from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
@@ -27,13 +27,13 @@ from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load
 
 
-class Request(NamedTuple):
+class ScoringRequest(NamedTuple):
     """``models``: as they were named, and ``folders``: where they are. ``sized``: whether the shorter side is the
     recipe's, in place of each model's own."""
 
     models: list[Path]
     folders: list[Path]
-    found: Found
+    found: FoundDomains
     recipe: Recipe
     sized: bool
 
@@ -102,7 +102,7 @@ def _written(
     return result
 
 
-def understand(words: list[str]) -> Request:
+def understand(words: list[str]) -> ScoringRequest:
     """MODEL... DOMAIN... or MODEL... RECIPE, mixed with key=value settings.
 
     The first word is a model, and so are the words after it that are folders with a model or hub ids, up to the first
@@ -141,7 +141,7 @@ def understand(words: list[str]) -> Request:
         if not _loadable(folder):
             raise DataError(f"{path}: holds no model (no config.json, and no model/ with one)")
     sized = bool(whole) or any(word.startswith("evaluate.shorter_side=") for word in overrides)
-    return Request(models, folders, found, recipe, sized)
+    return ScoringRequest(models, folders, found, recipe, sized)
 
 
 def _is_model(word: str, hub: bool) -> bool:

@@ -11,7 +11,7 @@ from clouds.base.shards import MANIFEST
 from clouds.config.records import Drawn, as_json
 from clouds.data.images import ENDINGS, image_size
 from clouds.errors import DataError, UsageError
-from clouds.generate.images import read_set
+from clouds.generate.draw import read_set
 
 PUBLISHED = re.compile(r"im_(\d+)_p(\d+)")  # the authors' set: image K of prompt line J
 

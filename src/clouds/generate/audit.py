@@ -6,45 +6,37 @@ What needs a network comes in from outside, and is left out where it does not: a
 
 import base64
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.base.files import make_folder, write_jsonl
+from clouds.base.arrays import Pixels
+from clouds.base.files import write_jsonl
 from clouds.base.locks import locked
+from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held
+from clouds.base.text import some
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
-from clouds.errors import DataError
 from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
-from clouds.generate.duplicates import perceptual_hash, twins
+from clouds.generate.duplicates import twins
 from clouds.generate.manifest import read_manifest, strays
+from clouds.generate.measures import Measures, Values, look, pixels_key
 from clouds.generate.requests import LEAST, lacking
 
-Pixels = NDArray[np.uint8]
 Row = dict[str, Any]
 NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
 CONTRAST = 0.05  # least distance between the 1st and 99th percentile of the grey values, a share of 255
 SEEN = 0.002  # a class is in an image when the teacher sees it on this share of the pixels
-TOLD = 5  # names of files in one message
+SHOWN = 5  # names of files in one message
 
-
-Values = dict[str, Any]
-
-
-CACHE = ".audit"  # a folder inside the set
-
-
-FORMAT = 1  # of what is measured: another number measures anew
 
 
 class Embedder(Protocol):
@@ -114,8 +106,9 @@ def audit_set(
     result["files"] = {"gone": [i["file_name"] for i in images if "gone" in i], "strays": found, "mended": mended}
     result["diversity"] = beside
     if found:
-        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {_some(found)}. The recipe's "
-            "`clouds generate` draws the set's own anew; others can be adopted from a folder of their own")  # fmt: skip
+        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {some(found, SHOWN)}. "
+            "The recipe's `clouds generate` draws the set's own anew; others can be adopted from a folder of their "
+            "own")  # fmt: skip
     return result, images
 
 
@@ -172,12 +165,12 @@ def _embedded(folder: Path, images: list[Row], by: Embedder | None, whole_set: b
     """{file: vector}; of a large set without a CLIP, whose scores all want, of evenly spaced images only."""
     if by is None:
         return {}
-    some = images if whole_set else images[:: max(-(-len(images) // MOST_EMBEDDED), 1)]
+    chosen = images if whole_set else [images[k] for k in evenly(len(images), MOST_EMBEDDED)]
 
     def embed(image: Row) -> Values:
         return _packed(by.embed(_pixels(folder, image)))
 
-    wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in some}
+    wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in chosen}
     found = Measures(folder, "vectors", by.settings).each("embedding images", wanted)
     return {name: _unpacked(values) for name, values in found.items()}
 
@@ -205,16 +198,16 @@ def _twins(images: list[Row], radius: int) -> dict[str, list[str]]:
     best where that is known, the sharpest, the first."""
     better = [(-np.prod(i["size"]), -i.get("clip", 0), -i["sharpness"], i["file_name"]) for i in images]
     dropped = twins([int(i["hash"], 16) for i in images], better, radius)
-    told = {}
+    why = {}
     for k, (kept, bits) in dropped.items():
         one, other = images[k], images[kept]
         one["twin"] = other["file_name"]
         same = one["pixels"] == other["pixels"]
-        told[one["file_name"]] = [
+        why[one["file_name"]] = [
             f"duplicate of {other['file_name']}" if same
             else f"near-duplicate of {other['file_name']} ({bits} of 64 bits differ)"
         ]  # fmt: skip
-    return told
+    return why
 
 
 def _diversity(
@@ -229,7 +222,7 @@ def _diversity(
         return None
     rows = [vectors[image["file_name"]] for image in kept if image["file_name"] in vectors]
     if source is None:
-        rows = rows[:: max(-(-len(rows) // MOST_EMBEDDED), 1)]
+        rows = [rows[k] for k in evenly(len(rows), MOST_EMBEDDED)]
         return {"embedding": by.name, "images": len(rows), "vendi": _vendi(rows), "source": None}
     name, length, read = source
     count = min(len(rows), length, MOST_EMBEDDED)
@@ -238,20 +231,16 @@ def _diversity(
         return _packed(by.embed(pixels))
 
     measures, others = Measures(folder, "vectors", by.settings), []
-    for k in track(_spread(length, count), f"embedding {name}", count, unit="images"):
+    for k in track(evenly(length, count), f"embedding {name}", count, unit="images"):
         pixels = read(k)
         others.append(_unpacked(measures.get(pixels_key(pixels), partial(embed, pixels))))
-    mine = [rows[k] for k in _spread(len(rows), count)]
+    mine = [rows[k] for k in evenly(len(rows), count)]
     beside = {"name": name, "images": count, "vendi": _vendi(others)}
     return {"embedding": by.name, "images": count, "vendi": _vendi(mine), "source": beside}
 
 
 def _vendi(rows: list[NDArray[np.float32]]) -> float:
     return round(vendi(np.stack(rows)), 2) if rows else 0.0
-
-
-def _spread(length: int, count: int) -> list[int]:
-    return np.linspace(0, length - 1, count).round().astype(int).tolist() if count else []
 
 
 def _result(
@@ -286,8 +275,8 @@ def _classes(images: list[Row], teacher: Judge) -> dict[str, dict[str, float]]:
     shares = np.array([image["classes"] for image in images], float).reshape(len(images), len(teacher.classes))
     count = max(len(images), 1)
     pixels, shown = shares.sum(0) / count, (shares >= SEEN).sum(0) / count
-    told = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
-    return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in told}
+    shares_of = zip(teacher.classes, pixels.tolist(), shown.tolist(), strict=True)
+    return {name: {"pixels": round(of_all, 5), "images": round(of_images, 4)} for name, of_all, of_images in shares_of}
 
 
 def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:
@@ -297,10 +286,6 @@ def _numbers(values: Iterable[float | None]) -> dict[str, float] | None:
     low, p5, median, p95, high = np.percentile(known, (0, 5, 50, 95, 100)).round(4).tolist()
     return {"images": len(known), "mean": round(float(np.mean(known)), 4), "min": low, "p5": p5, "median": median,
             "p95": p95, "max": high}  # fmt: skip
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
 
 
 def audit_text(result: dict[str, Any]) -> str:
@@ -327,70 +312,3 @@ def audit_text(result: dict[str, Any]) -> str:
     remedy = f"; {request['count']} prompts would fill it" if kinds else ""
     lines.append(f"under-covered: {kinds or 'nothing'}{remedy}")
     return "\n".join([*lines, result["page"]])
-
-
-class Measures:
-    """Values by key, each appended to a file of the set as it is measured; ``settings`` tell the files apart."""
-
-    def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
-        told = json.dumps([FORMAT, settings], sort_keys=True, default=str)
-        self.path = folder / CACHE / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.jsonl"
-        self._known: dict[str, Values] = {}
-        data = self.path.read_bytes() if self.path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:  # a kill cut the last line
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        for line in whole.splitlines():
-            try:
-                key, values = json.loads(line)
-                self._known[key] = dict(values)
-            except (ValueError, TypeError):
-                continue  # measured again
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._known
-
-    def get(self, key: str, measure: Callable[[], Values]) -> Values:
-        """What is known of ``key``, else measured now, and on disk when this returns."""
-        if key not in self._known:
-            self._known[key] = measure()
-            make_folder(self.path.parent)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, self._known[key]]) + "\n")
-        return self._known[key]
-
-    def each(self, what: str, wanted: Mapping[Hashable, tuple[str, Callable[[], Values]]]) -> dict[Any, Values]:
-        """{item: values} for {item: (key, how to measure it)}, with progress of those that are new."""
-        found = {item: self._known[key] for item, (key, _) in wanted.items() if key in self._known}
-        left = [item for item in wanted if item not in found]
-        for item in track(left, what, len(wanted), len(found), "images"):
-            key, measure = wanted[item]
-            found[item] = self.get(key, measure)
-        return found
-
-
-def look(data: bytes, name: str) -> Values:
-    """What needs no model, of an image file's bytes: "size" [height, width], "spread" (standard deviation of the grey
-    values, 0..255), "contrast" (1st to 99th percentile, a share of 255), "sharpness" (variance of the Laplacian of the
-    image at 256 pixels a side), "hash" (perceptual, 16 hex digits) and "pixels" (SHA-256); or "broken": why."""
-    try:
-        pixels = decode_image(data, name)
-    except DataError as error:
-        return {"broken": str(error).removeprefix(f"{name}: ").removesuffix(", fetch it again")}
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    dark, bright = np.percentile(grey, (1, 99))
-    small = cv2.resize(grey, (256, 256), interpolation=cv2.INTER_AREA)
-    return {
-        "size": list(grey.shape),
-        "spread": round(float(grey.std()), 3),
-        "contrast": round(float(bright - dark) / 255, 4),
-        "sharpness": round(float(cv2.Laplacian(small, cv2.CV_32F).var()), 2),
-        "hash": f"{perceptual_hash(grey):016x}",
-        "pixels": pixels_key(pixels),
-    }
-
-
-def pixels_key(pixels: NDArray[np.uint8]) -> str:
-    """SHA-256 of an image's pixels and shape."""
-    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()

@@ -173,10 +173,10 @@ def echoes(prompt: str, asked: Sequence[str]) -> bool:
 
 
 class Sieve:
-    """Lets good prompts through once; counts why the others were held back. ``told``: reason -> lines."""
+    """Lets good prompts through once; counts why the others were held back. ``rejected``: reason -> lines."""
 
     def __init__(self, alike: float = ALIKE) -> None:
-        self.alike, self.seen, self.told = alike, 0, Counter[str]()
+        self.alike, self.seen, self.rejected = alike, 0, Counter[str]()
         self._prints: list[frozenset[str]] = []
         self._sketches: list[int] = []
         self._exact: set[tuple[str, ...]] = set()
@@ -187,7 +187,7 @@ class Sieve:
         self.seen += 1
         reason = fault(prompt) or ("echo" if echoes(prompt, asked) else self.twin(prompt))
         if reason:
-            self.told[reason] += 1
+            self.rejected[reason] += 1
         else:
             self.keep(prompt)
         return reason

@@ -1,20 +1,17 @@
-"""Images that are nearly one: a 64-bit perceptual hash, and an exact search by Hamming distance that is not quadratic.
+"""Images that are nearly one: a 64-bit perceptual hash, and an exact search by Hamming distance.
 
 The hash is the usual one of the discrete cosine transform (Zauner 2010, "Implementation and benchmarking of perceptual
-image hash functions"); the search is multi-index hashing (Norouzi, Punjani, Fleet, CVPR 2012, arXiv 1307.2982).
+image hash functions").
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-BANDS, BAND_BITS = 4, 16
-MOST_CANDIDATES = 1 << 22  # compared at once: what bounds the memory of a search
-_ONES = np.array([bin(value).count("1") for value in range(1 << BAND_BITS)], np.uint8)
+BLOCK = 1 << 20  # pairs compared at once
 
 Hashes = NDArray[np.uint64]
 
@@ -32,60 +29,22 @@ def perceptual_hash(grey: NDArray[np.uint8]) -> int:
 
 def distances(one: Hashes, two: Hashes) -> NDArray[np.uint8]:
     """Bits that differ, of hashes uint64 of shapes that go together."""
-    words = np.ascontiguousarray(one ^ two).view(np.uint16).reshape(*np.broadcast(one, two).shape, BANDS)
-    counted: NDArray[np.uint8] = _ONES[words].sum(-1, dtype=np.uint8)
+    counted: NDArray[np.uint8] = np.bitwise_count(one ^ two)
     return counted
 
 
 def near_pairs(hashes: Hashes, radius: int) -> NDArray[np.int64]:
     """Every pair i < j whose hashes differ in at most ``radius`` bits: int64 (P, 2), sorted.
 
-    Of four bands of 16 bits, two such hashes agree in one within radius // 4 bits; and since the bands' differences add
-    up to the radius at most, only the first radius % 4 + 1 bands must be looked at so widely, the others within one
-    bit less. Buckets stay small as long as hashes spread over 2^16 values a band: the time grows with their number, not
-    with its square, up to some 10^5.
+    All pairs are compared, in blocks of rows that fit a processor's cache.
     """
-    wide, extra = divmod(radius, BANDS)
-    words = np.ascontiguousarray(hashes).view(np.uint16).reshape(-1, BANDS)
     found = [np.empty((0, 2), np.int64)]
-    for band in range(BANDS):
-        reach = wide if band <= extra else wide - 1
-        keys = words[:, band]
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        for flip in _flips(reach):
-            first = np.searchsorted(ordered, keys ^ flip, "left")
-            last = np.searchsorted(ordered, keys ^ flip, "right")
-            found += _within(hashes, order, first, last, radius)
-    pairs: NDArray[np.int64] = np.unique(np.concatenate(found), axis=0)
-    return pairs
-
-
-def _flips(reach: int) -> NDArray[np.uint16]:
-    """All 16-bit words with at most ``reach`` ones; none for a negative reach."""
-    chosen = (bits for n in range(reach + 1) for bits in combinations(range(BAND_BITS), n))
-    return np.array([sum(1 << bit for bit in bits) for bits in chosen], np.uint16)
-
-
-def _within(
-    hashes: Hashes, order: NDArray[np.intp], first: NDArray[np.intp], last: NDArray[np.intp], radius: int
-) -> list[NDArray[np.int64]]:
-    """Hash i against those at ``order[first[i]:last[i]]``: the pairs i < j that are within the radius."""
-    sizes = last - first
-    ends = np.cumsum(sizes)
-    found, start = [], 0
-    while start < len(hashes):
-        behind = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, behind + MOST_CANDIDATES, "right")), start + 1)
-        mine = np.repeat(np.arange(start, stop), sizes[start:stop])
-        places = np.arange(len(mine)) - np.repeat(ends[start:stop] - sizes[start:stop] - behind, sizes[start:stop])
-        other = order[np.repeat(first[start:stop], sizes[start:stop]) + places]
-        once = mine < other
-        mine, other = mine[once], other[once]
-        near = distances(hashes[mine], hashes[other]) <= radius
-        found.append(np.stack([mine[near], other[near]], 1).astype(np.int64))
-        start = stop
-    return found
+    rows = max(BLOCK // max(len(hashes), 1), 1)
+    for start in range(0, len(hashes), rows):
+        near = distances(hashes[start : start + rows, None], hashes[start:]) <= radius
+        pairs = np.argwhere(near)
+        found.append(pairs[pairs[:, 0] < pairs[:, 1]] + start)
+    return np.concatenate(found)
 
 
 def twins(hashes: Sequence[int], better: Sequence[Any], radius: int) -> dict[int, tuple[int, int]]:
@@ -110,8 +69,8 @@ def twins(hashes: Sequence[int], better: Sequence[Any], radius: int) -> dict[int
     rank = {k: place for place, k in enumerate(order)}
     for k in sorted(near, key=rank.__getitem__):
         if kept_ones := [other for other in near[k] if rank[other] < rank[k] and other not in dropped]:
-            closest = min(kept_ones, key=lambda other: (bin(hashes[k] ^ hashes[other]).count("1"), rank[other]))
-            dropped[k] = (closest, bin(hashes[k] ^ hashes[closest]).count("1"))
+            closest = min(kept_ones, key=lambda other: ((hashes[k] ^ hashes[other]).bit_count(), rank[other]))
+            dropped[k] = (closest, (hashes[k] ^ hashes[closest]).bit_count())
     for k, (kept, _) in list(dropped.items()):
         if kept in dropped:  # of equal hashes the best one went: so does this one, for the same image
             dropped[k] = dropped[kept]

@@ -1,4 +1,4 @@
-"""Read the manifest of a set that may have been hurt: what can be mended is mended and told, the rest is named."""
+"""Read the manifest of a set that may have been hurt: what can be mended is mended and said, the rest is named."""
 
 import json
 from pathlib import Path, PurePosixPath

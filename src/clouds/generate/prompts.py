@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.journal import Journal
 from clouds.base.progress import say
+from clouds.base.text import columns
 from clouds.config.recipe import Recipe
 from clouds.config.records import Prompt, as_json
 from clouds.data.classes import NAMES
@@ -36,25 +38,23 @@ class Answers:
     """The calls of one recipe in order. ``next`` gives the stored ones first, then None: ask and ``add``."""
 
     def __init__(self, path: Path, recipe: str) -> None:
-        self.path, self.recipe = path, recipe
-        self._stored = _read(path, recipe)
-        self._told = 0
+        self.recipe = recipe
+        self._journal = _journal(path, recipe)
+        self._given = 0
 
     def next(self) -> dict[str, Any] | None:
         """The next call on disk: {"recipe", "n", "model", "revision", "answers": [text]}."""
-        if self._told == len(self._stored):
+        if self._given == len(self._journal.rows):
             return None
-        self._told += 1
-        return self._stored[self._told - 1]
+        self._given += 1
+        call: dict[str, Any] = self._journal.rows[self._given - 1]
+        return call
 
     def add(self, call: dict[str, Any]) -> dict[str, Any]:
         """Append a call, on disk when this returns; the call as stored."""
         call = {"recipe": self.recipe, **call}
-        make_folder(self.path.parent)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(call) + "\n")  # ASCII: a model may answer half a surrogate pair
-        self._stored.append(call)
-        self._told += 1
+        self._journal.add(call)
+        self._given += 1
         return call
 
 
@@ -63,23 +63,19 @@ def answers_file(prompts: Path) -> Path:
     return prompts.with_name(f"{prompts.stem}.answers.jsonl")
 
 
-def _read(path: Path, recipe: str) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
+def _journal(path: Path, recipe: str) -> Journal:
+    """The calls of this recipe; the file goes if it holds those of another."""
+    journal = Journal(path)
+    if journal.cut:
         say(f"{path}: its last line was cut when the run was stopped; that call is asked again")
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    rows = read_jsonl(path)
-    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in rows):
+        journal.mend()
+    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in journal.rows):
         raise DataError(f"{path}: holds lines that are no answers of a prompt writer; delete it to ask anew")
-    if any(row["recipe"] != recipe for row in rows):
+    if any(row["recipe"] != recipe for row in journal.rows):
         say(f"{path}: holds answers to other settings; asking anew")
         path.unlink()
-        return []
-    return rows
+        return Journal(path)
+    return journal
 
 
 @dataclass
@@ -147,8 +143,8 @@ def _origin(recipe: Recipe, request: Request) -> dict[str, Any]:
         settings["text"] = build_writer(recipe.prompts).revision
     if request.digest:
         settings["request"] = request.digest
-    told = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
-    return {**origin, "recipe": hashlib.sha256(told.encode()).hexdigest()[:16]}
+    text = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
+    return {**origin, "recipe": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]] | None:
@@ -174,7 +170,7 @@ def _sieve(request: Request) -> Sieve:
 def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any], request: Request) -> Written:
     settings, sieve = recipe.prompts, _sieve(request)
     pool: list[dict[str, Any]] = []
-    written = Written([], rejected=sieve.told)
+    written = Written([], rejected=sieve.rejected)
     calls = _calls(recipe, answers)
     for turn in range(settings.rounds if origin["writer"] != "file" else 1):
         texts = [row["prompt"] for row in pool]
@@ -182,7 +178,7 @@ def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any], request: Re
             break
         scenes = briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)), request.wanted)
         for call, asked in calls(turn, scenes):
-            asked = asked if origin["writer"] != "file" else []  # nobody told a file
+            asked = asked if origin["writer"] != "file" else []  # a file is not asked
             for line in (line for answer in call["answers"] for line in parse_list(answer)):
                 written.lines.append(line)
                 if sieve.take(line, asked) is None:
@@ -219,8 +215,8 @@ def _calls(recipe: Recipe, answers: Answers) -> Any:
                 writer, request = made[0], asked[start : start + made[0].scenes]
                 seed = int(np.random.SeedSequence((recipe.seed, turn, number)).generate_state(1)[0]) >> 1
                 texts = writer.write(request, len(request), seed)
-                told = {"n": len(request), "model": writer.model, "revision": writer.revision}
-                call = answers.add({**told, "seed": seed, "answers": texts})
+                about = {"n": len(request), "model": writer.model, "revision": writer.revision}
+                call = answers.add({**about, "seed": seed, "answers": texts})
             yield call, asked[start : start + call["n"]]
             start, number = start + call["n"], number + 1
 
@@ -239,7 +235,7 @@ def _filled(
         return []
     chosen = origin["writer"] == "grammar"
     if not chosen:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.told.most_common()) or "no line was rejected"
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sieve.rejected.most_common()) or "no line was rejected"
         short = f"{settings.writer}: {len(pool)} of {settings.count} prompts could be used ({reasons})"
         if not settings.fill:
             raise BackendError(
@@ -289,11 +285,9 @@ def result_text(result: dict[str, Any], path: Path) -> str:
     if result["filled"]:
         lines.append(f"{result['filled']} prompts were written by the grammar, marked filled")
     both = [each for each in (result["before"], result["after"]) if each]
-    heads = ("answered", "kept") if len(both) == 2 else ("",)
-    lines.append(f"{'coverage / evenness':<20}" + "".join(f"{head:>14}" for head in heads).rstrip())
+    rows = [["coverage / evenness", *(("answered", "kept") if len(both) == 2 else ("",))]]
     for name in result["after"]["coverage"]:
-        cells = (f"{each['coverage'][name]:.0%} / {each['evenness'][name]:.2f}" for each in both)
-        lines.append(f"{name:<20}" + "".join(f"{cell:>14}" for cell in cells))
+        rows.append([name, *(f"{each['coverage'][name]:.0%} / {each['evenness'][name]:.2f}" for each in both)])
     for key, name in (("distinct_1", "distinct words"), ("distinct_2", "distinct pairs"), ("vendi", "Vendi score")):
-        lines.append(f"{name:<20}" + "".join(f"{each[key]:>14.2f}" for each in both))
-    return "\n".join(line.rstrip() for line in lines)
+        rows.append([name, *(f"{each[key]:.2f}" for each in both)])
+    return "\n".join([*lines, *columns(rows)])

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clouds.base.files import read_json, read_jsonl
+from clouds.base.files import read_json
+from clouds.base.journal import Journal
 from clouds.base.shards import MANIFEST
 from clouds.config.load import load_recipe
 from clouds.data.classes import NAMES
@@ -50,13 +51,11 @@ def read_request(path: Path) -> tuple[int, Wanted, list[str], str]:
         request, folder = content["request"], Path(content["folder"])
         count, wanted = int(request["count"]), {str(a): _counts(a, each) for a, each in request["wanted"].items()}
     except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
-        told = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
-        raise DataError(told) from error
-    manifest = folder / MANIFEST
-    rows = read_jsonl(manifest, cut_is_fine=True) if manifest.is_file() else []
-    told = json.dumps([count, wanted], sort_keys=True)
-    known = list(dict.fromkeys(str(row["prompt"]) for row in rows if row.get("prompt")))
-    return count, wanted, known, hashlib.sha256(told.encode()).hexdigest()[:16]
+        message = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
+        raise DataError(message) from error
+    text = json.dumps([count, wanted], sort_keys=True)
+    known = list(dict.fromkeys(str(row["prompt"]) for row in Journal(folder / MANIFEST).rows if row.get("prompt")))
+    return count, wanted, known, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _counts(attribute: str, each: Mapping[str, Any]) -> dict[str, int]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.base.arrays import Pixels
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe, Restyle
 from clouds.data.classes import NAMES
@@ -27,18 +27,17 @@ DRAWN = (256, 512)  # height, width of a drawn style
 # Photographs of no street inside the package scikit-image, in the public domain or CC0 as its documentation says
 PUBLIC_PHOTOS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
                  "rocket.jpg")  # fmt: skip
-Image = NDArray[np.uint8]
 
 
 class Look:
-    """``told(seed)`` says how the image of a seed is restyled, ``restyle`` does it."""
+    """``record(seed)`` says how the image of a seed is restyled, ``restyle`` does it."""
 
     def __init__(self, restyler: Restyler, files: Mapping[str, Path], prompts: Sequence[str] = ()) -> None:
         """files: style images by name, all read once to know that they can be; prompts: for a restyler of prompts."""
         self.restyler, self.files, self.prompts = restyler, dict(files), list(prompts)
         self.digest = _digest(self.files) if files else None
 
-    def told(self, seed: int, prompt: str | None = None) -> dict[str, Any]:
+    def record(self, seed: int, prompt: str | None = None) -> dict[str, Any]:
         """What the manifest says of an image: the restyler's record, the ``style`` and a digest of all ``styles``.
 
         ``prompt``: the image's own, which a pipeline then takes.
@@ -52,8 +51,8 @@ class Look:
             (style,) = Grammar().write(NAMES, 1, seed)
         return {**self.restyler.record, "style": style, "styles": self.digest}
 
-    def restyle(self, images: Sequence[Image], styles: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        """Images uint8 (H, W, 3), the ``style`` of each as told -> images of the same sizes.
+    def restyle(self, images: Sequence[Pixels], styles: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
+        """Images uint8 (H, W, 3), the ``style`` of each as recorded -> images of the same sizes.
 
         BackendError where the restyler cannot be used, RuntimeError or ValueError where these images fail.
         """

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clouds.base.files import read_jsonl
+from clouds.base.arrays import Pixels
+from clouds.base.journal import Journal
 from clouds.base.shards import MANIFEST, WHOLE, Shard
 from clouds.config.backends import takes
 from clouds.config.recipe import Recipe, RestyledSource
@@ -17,7 +17,7 @@ from clouds.config.records import RestyledImage, as_json
 from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.restyler import build_restyler
-from clouds.generate.images import Row, kept, make_set
+from clouds.generate.draw import Row, kept, make_set
 from clouds.generate.restyle import look_of
 
 KEY = "data.restyle"
@@ -47,9 +47,9 @@ def restyle_source(
     if settings.styles == "generated" and not generated:
         raise UsageError(f"{KEY}.styles: generated, but there is no generated set; name one (generate.folder=SET)")
     look = look_of(settings, KEY, recipe, prompts, generated)
-    wanted = [{**row, "restyle": look.told(row["seed"])} for row in _rows(recipe, source)]
+    wanted = [{**row, "restyle": look.record(row["seed"])} for row in _rows(recipe, source)]
 
-    def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
+    def make(rows: list[Row]) -> list[Pixels]:
         try:
             images = [np.asarray(source.image(row["index"])) for row in rows]
         except DataError as error:  # training skips such a file too
@@ -90,9 +90,7 @@ def _rows(recipe: Recipe, source: Source) -> list[Row]:
 
 def _finished(recipe: Recipe, source: Source, folder: Path) -> list[Row] | None:
     """The manifest's rows if all variants are there, whatever their styles: neither prompts nor styles are needed."""
-    if not (folder / MANIFEST).is_file():
-        return None
-    rows = read_jsonl(folder / MANIFEST, cut_is_fine=True)
+    rows: list[Row] = Journal(folder / MANIFEST).rows
     wanted = _rows(recipe, source)
     if len(rows) != len(wanted):
         return None

@@ -14,7 +14,7 @@ from clouds.errors import CloudsError, UsageError
 from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
 from clouds.generate.audit import audit_set
-from clouds.generate.images import Row, draw, kept, read_set
+from clouds.generate.draw import Row, draw, kept, read_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyle import check_looks

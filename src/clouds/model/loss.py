@@ -184,7 +184,7 @@ def class_losses(logits: Tensor, matched: Matched, labelled: Tensor) -> Tensor:
     """Weighted cross-entropy of each query: logits (L, B, Q, C + 1) -> (L, B, Q).
 
     An unmatched query's target is void with weight ``NO_OBJECT``, times the labelled share of
-    its mask: a query that lies on undecided pixels is told nothing.
+    its mask: a query that lies on undecided pixels learns nothing.
     """
     void = logits.shape[-1] - 1
     target = torch.full(logits.shape[:3], void, device=logits.device)

@@ -147,10 +147,10 @@ def _recognise(theirs: Mapping[str, Tensor], path: Path) -> str:
     void = theirs.get("void_embedding.weight")
     deep = theirs.get("sem_seg_head.pixel_decoder.input_proj.0.0.weight")
     blocks = _count(theirs, r"backbone\.clip_model\.visual\.(?:layer3|trunk\.stages\.2\.blocks)\.(\d+)\.")
-    told = (None if void is None else void.shape[-1], blocks or None, None if deep is None else deep.shape[1])
-    fit = [n for n, facts in CLIPS.items() if all(t in (None, fact) for t, fact in zip(told, facts, strict=True))]
+    known = (None if void is None else void.shape[-1], blocks or None, None if deep is None else deep.shape[1])
+    fit = [n for n, facts in CLIPS.items() if all(t in (None, fact) for t, fact in zip(known, facts, strict=True))]
     if len(fit) != 1:
-        facts = zip(("text dimension", "blocks in the third stage", "channels at stride 32"), told, strict=True)
+        facts = zip(("text dimension", "blocks in the third stage", "channels at stride 32"), known, strict=True)
         raise UsageError(
             f"{path}: cannot tell its CLIP ({', '.join(f'{what} {value}' for what, value in facts)}), it could be "
             f"{' or '.join(fit) or 'none of the published ' + ', '.join(CLIPS)}; name open_clip's model with --clip"

@@ -8,14 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels
+
 TOLERANCE = 1.0  # pixels a polygon may leave its border
 
 
 def rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """(H, W) bool -> COCO's compressed run lengths, {"size": [H, W], "counts": text}: what pycocotools' encode gives.
 
-    Runs go down the columns and begin with one of zeros. From the third on, a run is told as its difference to the one
-    before the last, in groups of five bits from the lowest, a sixth bit saying that more follow.
+    Runs go down the columns and begin with one of zeros. From the third on, a run is written as its difference to the
+    one before the last, in groups of five bits from the lowest, a sixth bit saying that more follow.
     """
     flat = mask.T.ravel()
     borders = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -41,7 +43,7 @@ def coco_categories(classes: Sequence[str], colors: Sequence[Sequence[int]]) -> 
     ]
 
 
-def coco_annotations(labels: NDArray[np.uint8], scores: NDArray[np.float32], classes: int) -> list[dict[str, Any]]:
+def coco_annotations(labels: Labels, scores: NDArray[np.float32], classes: int) -> list[dict[str, Any]]:
     """Label map and confidence (H, W) -> an annotation for each class that is there, as COCO's stuff has them.
 
     bbox: [x, y, width, height] in pixels. area: pixels. score: the mean confidence. ``image_id`` is 1.
@@ -84,7 +86,7 @@ def join_coco(parts: Iterable[dict[str, Any]], file: io.TextIOBase, dump: Callab
     return len(images)
 
 
-def polygons(labels: NDArray[np.uint8], classes: Sequence[str], tolerance: float = TOLERANCE) -> dict[str, Any]:
+def polygons(labels: Labels, classes: Sequence[str], tolerance: float = TOLERANCE) -> dict[str, Any]:
     """Label map (H, W) -> a polygon file as Cityscapes has it: {"imgHeight", "imgWidth", "objects": [{"label",
     "polygon": [[x, y], ...]}]}, to be painted in order.
 

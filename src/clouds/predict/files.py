@@ -2,25 +2,24 @@
 
 import json
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO, NamedTuple
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import read_json, sha256, whole_file, write_json
 from clouds.base.machine import usable_device
 from clouds.base.progress import track
+from clouds.base.signals import noted_signals
 from clouds.errors import DataError, UsageError
 from clouds.model.folder import model_folder
 from clouds.model.inference import Inference
 from clouds.predict.annotations import join_coco
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
-from clouds.predict.pictures import Pixels
 from clouds.predict.predictor import Predictor, load
 from clouds.predict.result import PICTURES, Result, check_kinds
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
@@ -97,17 +96,18 @@ def predict_files(
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
     check_kinds(kinds, predictor.classes)
-    work = Work(predictor, out, tuple(kinds), batch_size, Ledger(out, _settings(folder, predictor, classes, weights)))
+    ledger = Ledger(out, _settings(folder, predictor, classes, weights))
+    work = PredictionRun(predictor, out, tuple(kinds), batch_size, ledger)
     done: list[Path | str] = []
     made = frames = videos = 0
-    with work.ledger.kept():
-        for item, now in segment_images(work, [item for item in items if item.kind == "image"]):
-            done.append(item.source if isinstance(item.source, Path) else item.shown)
-            made += now
-        for item in items:
-            if item.kind != "image":
-                count, whole = segment_frames(work, item, pick, film)
-                frames, videos = frames + count, videos + whole
+    work.ledger.begin()
+    for item, now in segment_images(work, [item for item in items if item.kind == "image"]):
+        done.append(item.source if isinstance(item.source, Path) else item.shown)
+        made += now
+    for item in items:
+        if item.kind != "image":
+            count, whole = segment_frames(work, item, pick, film)
+            frames, videos = frames + count, videos + whole
     if work.parts:
         with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
             join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
@@ -149,7 +149,7 @@ def split_scales(text: str) -> tuple[float, ...]:
 
 
 @dataclass
-class Work:
+class PredictionRun:
     """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json."""
 
     predictor: Predictor
@@ -180,7 +180,7 @@ class Work:
         self.failed.append({"path": item.where, "what": str(error).removeprefix(f"{item.where}: ")})
 
 
-def segment_images(work: Work, items: list[Item]) -> Iterator[tuple[Item, bool]]:
+def segment_images(work: PredictionRun, items: list[Item]) -> Iterator[tuple[Item, bool]]:
     """Segment images: each that is done, and whether it was now."""
     keys = {item.name: work.ledger.key(item.source) for item in items}
     todo = [item for item in items if not work.has(item.targets(work.out, work.kinds), keys[item.name])]
@@ -208,8 +208,11 @@ def segment_images(work: Work, items: list[Item]) -> Iterator[tuple[Item, bool]]
             yield item, True
 
 
-def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int, bool]:
-    """Segment a video's or a camera's frames -> how many were segmented now, and whether it was read to its end."""
+def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> tuple[int, bool]:
+    """Segment a video's or a camera's frames -> how many were segmented now, and whether it was read to its end.
+
+    Ctrl-C ends a camera, whose video is then finished; pressed again, it interrupts as ever.
+    """
     films = item.films(work.out, work.kinds) if film else {}
     singles = [kind for kind in work.kinds if kind not in films]
     key = work.ledger.key(item.source)
@@ -220,10 +223,11 @@ def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int,
 
     def segment() -> Iterator[None]:
         with ExitStack() as stack:
-            stopped = stack.enter_context(stop_by_signal()) if item.kind == "camera" else lambda: False
+            camera = item.kind == "camera"
+            stopped = stack.enter_context(noted_signals(numbers=(signal.SIGINT,))) if camera else ()
             writers = {k: stack.enter_context(video_writer(path)) for k, path in films.items()} if filming else {}
             coming = frames(item.source, *pick)  # type: ignore[arg-type]
-            while not stopped() and (batch := list(islice(coming, 1 if item.kind == "camera" else work.batch_size))):
+            while not stopped and (batch := list(islice(coming, 1 if camera else work.batch_size))):
                 targets = [item.frame_targets(work.out, singles, frame.number) for frame in batch]
                 made = [bool(singles) and work.has(each, key) for each in targets]
                 todo = [i for i, is_made in enumerate(made) if writers or not is_made]
@@ -246,25 +250,3 @@ def segment_frames(work: Work, item: Item, pick: Pick, film: bool) -> tuple[int,
         work.fail(item, error)
         return count, False
     return count, True
-
-
-@contextmanager
-def stop_by_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C was pressed: the way to end a camera, whose video is then finished.
-
-    Pressed again, it interrupts as ever.
-    """
-    pressed: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def note(number: int, _: FrameType | None) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)

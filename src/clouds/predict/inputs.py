@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from clouds.base.arrays import Pixels
 from clouds.base.progress import say
+from clouds.base.text import some
 from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
-from clouds.predict.pictures import Pixels, read_upright, upright_image
+from clouds.predict.pictures import read_upright, upright_image
 from clouds.predict.result import ending_of
 from clouds.predict.video import CAMERA, VIDEO_ENDINGS
 
@@ -81,11 +83,11 @@ def _named(word: str | Path, out: Path) -> list[Item]:
         files = sorted(p for p in path.rglob("*") if _usable(p, out))
         found = [p for p in files if p.suffix.lower() in ENDINGS]
         videos = len(files) - len(found)
-        told = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
+        message = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
         if not found:
-            raise UsageError(told or f"{path}: holds no {', '.join(ENDINGS)} image")
-        if told:
-            say(told)
+            raise UsageError(message or f"{path}: holds no {', '.join(ENDINGS)} image")
+        if message:
+            say(message)
         return [_file(p, p.relative_to(path)) for p in found]
     if path.is_file():
         return [_file(path, Path(path.name))]
@@ -158,9 +160,8 @@ def check_targets(items: Sequence[Item], out: Path, kinds: Sequence[str], film: 
         if file.parent in folders and folders[file.parent] != shown:
             twice[str(file.parent)] = (folders[file.parent], shown)
     if twice:
-        told = "; ".join(f"{file} ({a} and {b})" for file, (a, b) in sorted(twice.items())[:5])
-        more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
-        raise UsageError(f"{told}{more}: two inputs would be written there; give the folder that holds both")
+        shown = some([f"{file} ({a} and {b})" for file, (a, b) in sorted(twice.items())], 5, "; ")
+        raise UsageError(f"{shown}: two inputs would be written there; give the folder that holds both")
     inside = {item.source.resolve() for item in items if isinstance(item.source, Path)}
     if lost := sorted(str(file) for file in claims if file.resolve() in inside):
         raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")

@@ -1,12 +1,10 @@
 """Which files of an output folder are made, of what and how: so that work that was interrupted goes on."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.journal import Journal
 
 NAME = "predictions.jsonl"
 
@@ -17,25 +15,20 @@ class Ledger:
     def __init__(self, out: Path, settings: str) -> None:
         """``settings``: all that an output follows from, beside its input."""
         self.out, self.settings = out, settings
-        path = out / NAME
-        rows = read_jsonl(path, cut_is_fine=True) if path.is_file() else []
-        self._keys = {row["file"]: row for row in rows}
+        self._journal = Journal(out / NAME)
+        self._keys = {row["file"]: row for row in self._journal.rows}
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """While this is open, what is added is written down at once."""
-        make_folder(self.out)
-        write_jsonl(self.out / NAME, list(self._keys.values()))  # a line that a kill cut short is gone
-        with (self.out / NAME).open("a", encoding="utf-8") as self._log:
-            yield
+    def begin(self) -> None:
+        """Write the file with one row for each output; what is added from now on is written down at once."""
+        self._journal.rewrite(list(self._keys.values()))
 
     def key(self, source: object) -> str | None:
         """Of an input file as it is now; None for what cannot be seen twice (stdin, a camera)."""
         if not isinstance(source, Path):
             return None
         about = source.stat()
-        told = f"{self.settings}\0{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}"
-        return hashlib.sha256(told.encode()).hexdigest()[:32]
+        text = f"{self.settings}\0{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def has(self, files: Iterable[Path], key: str | None) -> bool:
         """Whether all of these are made."""
@@ -45,11 +38,9 @@ class Ledger:
 
     def add(self, files: Iterable[Path], shown: str, key: str | None) -> None:
         """These were made from the input ``shown``."""
-        for file in files:
-            row = {"file": self._name(file), "input": shown, "key": key or ""}
-            self._keys[row["file"]] = row
-            self._log.write(json.dumps(row) + "\n")
-        self._log.flush()
+        rows = [{"file": self._name(file), "input": shown, "key": key or ""} for file in files]
+        self._keys |= {row["file"]: row for row in rows}
+        self._journal.add(*rows)
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self.out).as_posix()

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
+from clouds.base.arrays import Pixels
 from clouds.data.images import decode_image, orientation
 from clouds.errors import DataError
 
-Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
-Picture = str | Path | Image.Image | NDArray[np.uint8] | torch.Tensor
+Picture = str | Path | Image.Image | Pixels | torch.Tensor
 
 EXPECTED = "expected a path, a PIL image, or a uint8 array or tensor of (H, W, 3) or (3, H, W)"
 

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clouds.base.arrays import Pixels
 from clouds.errors import UsageError
 from clouds.model.folder import load_model, model_folder
 from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.segmenter import Segmenter
-from clouds.predict.pictures import Picture, Pixels, as_rgb
+from clouds.predict.pictures import Picture, as_rgb
 from clouds.predict.result import Result
 
 BAND = 2**20  # pixels that are brought to an image's own size at a time

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.base.files import whole_file, write_json
 from clouds.data.classes import NAMES
 from clouds.data.codes import CITYSCAPES_IDS
@@ -28,26 +29,26 @@ class Result:
     0..1. image: uint8 (H, W, 3) RGB, upright. colors: uint8 (C, 3). A notebook shows the overlay.
     """
 
-    labels: NDArray[np.uint8]
+    labels: Labels
     scores: NDArray[np.float32]
-    image: NDArray[np.uint8]
+    image: Pixels
     classes: tuple[str, ...]
     colors: NDArray[np.uint8]
 
-    def color(self) -> NDArray[np.uint8]:
+    def color(self) -> Pixels:
         """The label map in the classes' colours, uint8 (H, W, 3)."""
-        painted: NDArray[np.uint8] = self.colors[self.labels]
+        painted: Pixels = self.colors[self.labels]
         return painted
 
-    def overlay(self, opacity: float = 0.55) -> NDArray[np.uint8]:
+    def overlay(self, opacity: float = 0.55) -> Pixels:
         """Colours over the image, uint8 (H, W, 3); ``opacity`` of the colours, 0..1."""
         mixed = self.color() * opacity + self.image * (1 - opacity)
         return mixed.round().astype(np.uint8)
 
-    def ids(self) -> NDArray[np.uint8]:
+    def ids(self) -> Labels:
         """Cityscapes label ids (7 road, 8 sidewalk, 11 building, ...), uint8 (H, W); UsageError for other classes."""
         check_kinds(["ids"], self.classes)
-        ids: NDArray[np.uint8] = ID_OF_TRAIN_ID[self.labels]
+        ids: Labels = ID_OF_TRAIN_ID[self.labels]
         return ids
 
     def shares(self) -> dict[str, float]:
@@ -110,7 +111,7 @@ class Result:
         return path
 
 
-PICTURES: dict[str, Callable[[Result], NDArray[np.uint8]]] = {
+PICTURES: dict[str, Callable[[Result], Pixels]] = {
     "labels": lambda result: result.labels,
     "color": Result.color,
     "overlay": Result.overlay,
@@ -140,7 +141,7 @@ def check_kinds(kinds: Sequence[str], classes: Sequence[str] | None = None) -> N
         )
 
 
-def _label_ids() -> NDArray[np.uint8]:
+def _label_ids() -> Labels:
     """Train id -> Cityscapes label id; what is no class (255) -> 0, "unlabeled"."""
     table = np.zeros(256, np.uint8)
     for stored, name in CITYSCAPES_IDS.items():

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import whole_file
 from clouds.errors import BackendError, DataError, UsageError
 
@@ -24,7 +24,7 @@ class Frame(NamedTuple):
 
     number: int
     seconds: float
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
 
 
 class Pick(NamedTuple):
@@ -142,7 +142,7 @@ def _camera(name: str) -> Generator[Frame, None, None]:
 
 
 @contextmanager
-def video_writer(path: str | Path) -> Iterator[Callable[[NDArray[np.uint8], float], None]]:
+def video_writer(path: str | Path) -> Iterator[Callable[[Pixels, float], None]]:
     """Yield a function that adds a picture (H, W, 3) RGB, shown from so many seconds on; all get the first one's size.
 
     H.264 where PyAV has its encoder, else MPEG-4. The file appears when all is written; DataError if nothing was.
@@ -152,7 +152,7 @@ def video_writer(path: str | Path) -> Iterator[Callable[[NDArray[np.uint8], floa
     stream: Any = None
     with whole_file(Path(path)) as temporary, av.open(str(temporary), "w") as container:
 
-        def write(picture: NDArray[np.uint8], seconds: float) -> None:
+        def write(picture: Pixels, seconds: float) -> None:
             nonlocal stream
             height, width = picture.shape[:2]
             if stream is None:

@@ -17,9 +17,11 @@ import numpy as np
 from filelock import Timeout
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder, whole_file
 from clouds.base.locks import locked
 from clouds.base.machine import usable_device
+from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, parse_shard
 from clouds.config.load import is_recipe, load_recipe, set_recipe
@@ -31,7 +33,7 @@ from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.embeddings import plain_segmenter
 from clouds.foundation.registry import backends
 from clouds.foundation.segmenter import PromptableSegmenter, check_segmenter, segmenter_identity
-from clouds.generate.images import read_set
+from clouds.generate.draw import read_set
 from clouds.selftrain.refine import MASK_BYTES
 from clouds.selftrain.regions import Regions, nested, overlay
 
@@ -113,8 +115,8 @@ def make_regions(
 def mean_regions(files: Sequence[Path | None]) -> float:
     """How many regions an image has, over up to ``LOOKED_AT`` of them, evenly spaced."""
     found = [file for file in files if file]
-    chosen = found[:: max(1, len(found) // LOOKED_AT)]
-    return float(np.mean([len(read_regions(file)) for file in chosen])) if chosen else 0.0
+    counts = [len(read_regions(found[k])) for k in evenly(len(found), LOOKED_AT)]
+    return float(np.mean(counts)) if counts else 0.0
 
 
 def _make(
@@ -229,7 +231,7 @@ class Mask:
 
 
 def find_regions(
-    image: NDArray[np.uint8],
+    image: Pixels,
     segmenter: PromptableSegmenter,
     grid: int,
     quality: float,

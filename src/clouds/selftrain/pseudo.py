@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clouds.base.arrays import Labels
 from clouds.config.recipe import SelfTrain
 from clouds.config.records import Points
 from clouds.data.batches.batches import Batch
@@ -30,8 +31,8 @@ class Panel:
     """One generated image on its way: clean image (3, H, W), teacher's map, what is learned from, the refinement."""
 
     image: Tensor
-    teacher: NDArray[np.uint8]
-    refined: NDArray[np.uint8]
+    teacher: Labels
+    refined: Labels
     refinement: Refinement
 
 
@@ -39,7 +40,7 @@ class Lesson(NamedTuple):
     """What the student learns: labels uint8 (B, H, W); what happened, as numbers for the log; one panel."""
 
     labels: Tensor
-    told: dict[str, float]
+    numbers: dict[str, float]
     panel: Panel | None
 
 
@@ -69,7 +70,7 @@ class PseudoLabeller:
         if not len(batch["slots"]):
             return Lesson(labels, {}, None)
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
-        panel, told = None, []
+        panel, rows = None, []
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
             trusted = trust(teacher, confidence, self.settings.confidence)
@@ -79,15 +80,15 @@ class PseudoLabeller:
                 refined = np.where(refined == IGNORE, trusted, refined)
             work = count(teacher, confidence, refinement, refined, index, len(self.classes))
             self.work.merge(work)
-            told.append(self._told(work))
+            rows.append(self._numbers(work))
             panel = panel or Panel(batch["clean"][g], teacher, refined, refinement)
             view = refined[:, ::-1] if batch["flipped"][g] else refined
             pasted = labels[slot] != IGNORE
             labels[slot] = torch.where(pasted, labels[slot], torch.from_numpy(np.ascontiguousarray(view)))
-        means = {key: float(np.mean([row[key] for row in told if key in row])) for key in sorted(set().union(*told))}
+        means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in sorted(set().union(*rows))}
         return Lesson(labels, means, panel)
 
-    def _refine(self, index: int, image: Tensor, labels: NDArray[np.uint8], step: int, place: int) -> Refinement:
+    def _refine(self, index: int, image: Tensor, labels: Labels, step: int, place: int) -> Refinement:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
         if regions:
             found = self._embeddings.get(index, lambda: regions(index))
@@ -106,9 +107,9 @@ class PseudoLabeller:
             max_swallow=s.max_swallow,
         )
 
-    def _told(self, work: Work) -> dict[str, float]:
+    def _numbers(self, work: Work) -> dict[str, float]:
         """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""
-        told = {
+        numbers = {
             "teacher_confidence": sum(work.confidence) / work.pixels,
             "changed": work.pixels_changed / work.pixels,
             "decided": work.pixels_decided / work.pixels,
@@ -116,12 +117,12 @@ class PseudoLabeller:
         }
         for name, seen, kept, changed in zip(self.classes, work.teacher, work.kept, work.changed, strict=True):
             if seen:
-                told |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
-                told[f"ignored/{name}"] = (seen - kept - changed) / seen
-        return told
+                numbers |= {f"kept/{name}": kept / seen, f"changed/{name}": changed / seen}
+                numbers[f"ignored/{name}"] = (seen - kept - changed) / seen
+        return numbers
 
 
-def trust(labels: NDArray[np.uint8], confidence: NDArray[np.float32], least: float) -> NDArray[np.uint8]:
+def trust(labels: Labels, confidence: NDArray[np.float32], least: float) -> Labels:
     """Labels (H, W) where the teacher's confidence (H, W) in [0, 1] is at least ``least``, 255 elsewhere."""
     return np.where(confidence >= least, labels, np.uint8(IGNORE)) if least else labels
 

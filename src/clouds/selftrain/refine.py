@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.data.classes import IGNORE
 from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import PromptableSegmenter
@@ -35,7 +36,7 @@ class Refinement:
     decided, disputed (claimed by different classes).
     """
 
-    labels: npt.NDArray[np.uint8]
+    labels: Labels
     components: int
     points: npt.NDArray[np.float32]
     classes: npt.NDArray[np.uint8]
@@ -48,8 +49,8 @@ class Refinement:
 
 
 def refine(
-    image: npt.NDArray[np.uint8], labels: npt.NDArray[Any], segmenter: PromptableSegmenter, seed: int = 0
-) -> npt.NDArray[np.uint8]:
+    image: Pixels, labels: npt.NDArray[Any], segmenter: PromptableSegmenter, seed: int = 0
+) -> Labels:
     """Refine anybody's label map by the paper's procedure, without the noise guard of training.
 
     image (H, W, 3) uint8; labels (H, W) integers, class ids 0 to 254, 255 = no label; ``segmenter`` is anything with
@@ -154,7 +155,7 @@ class _Claims:
         np.copyto(self.owner, np.uint8(owner), where=mask)
         np.copyto(self.by, np.int32(index + 1), where=mask)
 
-    def decide(self, alone: bool) -> npt.NDArray[np.uint8]:
+    def decide(self, alone: bool) -> Labels:
         """The classes, 255 where nobody claims or different classes do; ``alone``: where two components do."""
         return np.where(self.shared if alone else self.disputed, np.uint8(IGNORE), self.owner)
 
@@ -179,14 +180,14 @@ def _best_masks(
             yield start + offset, masks[offset, choice].astype(np.bool_, copy=False), quality[offset, choice]
 
 
-def _swallowed(mask: npt.NDArray[np.bool_], labels: npt.NDArray[np.uint8], owner: np.uint8) -> float:
+def _swallowed(mask: npt.NDArray[np.bool_], labels: Labels, owner: np.uint8) -> float:
     """Share of ``mask``'s labelled pixels that ``labels`` (H, W) gives to classes other than ``owner``."""
     under = np.bincount(labels[mask], minlength=IGNORE + 1)
     labelled = under[:IGNORE].sum()
     return float(1 - under[owner] / labelled) if labelled else 0.0
 
 
-def checked(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def checked(labels: npt.NDArray[Any]) -> Labels:
     """``labels`` as uint8 (H, W), or DataError naming what is wrong."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.size == 0:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
 from clouds.errors import DataError
 from clouds.selftrain.points import FLOOR, components
@@ -160,7 +161,7 @@ def vote(
 
 
 def _count(
-    labels: npt.NDArray[np.uint8], regions: Regions
+    labels: Labels, regions: Regions
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Votes (R, C + 1), the last column empty, and the C classes that ``labels`` (H, W) shows."""
     names = np.flatnonzero(np.bincount(labels.ravel())[:IGNORE]).astype(np.uint8)

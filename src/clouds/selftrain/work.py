@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels
 from clouds.config.records import Fate, WorkSummary, read_record
 from clouds.data.classes import IGNORE
 from clouds.errors import CloudsError, DataError
@@ -45,10 +46,10 @@ class Work:
 
 
 def count(
-    teacher: NDArray[np.uint8],
+    teacher: Labels,
     confidence: NDArray[np.float32],
     refinement: Refinement,
-    learned: NDArray[np.uint8],
+    learned: Labels,
     index: int,
     classes: int,
 ) -> Work:

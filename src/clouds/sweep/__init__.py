@@ -14,10 +14,10 @@ from clouds.base.progress import say
 from clouds.base.shards import parse_shard
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
+from clouds.sweep.jobs import is_done, run_apart, run_here
+from clouds.sweep.outcomes import check_same, gather, read_sweep, write_sweep
 from clouds.sweep.plan import Job, check_fits, parse_seeds, plan
-from clouds.sweep.state import check_same, gather, read_sweep, write_sweep
 from clouds.sweep.table import table as sweep_table
-from clouds.sweep.work import is_done, run_apart, run_here
 
 __all__ = ["failure_text", "sweep", "sweep_table"]
 

@@ -63,8 +63,8 @@ def plan(
             Job(job_name(chosen, seed), chosen, seed, settings.model_copy(update={"seed": seed})) for seed in seeds
         ]
     if faults:
-        told = [f"{shown}: {fault}" if shown and len(combined) > 1 else fault for fault, shown in faults.items()]
-        raise UsageError("\n".join(told))
+        lines = [f"{shown}: {fault}" if shown and len(combined) > 1 else fault for fault, shown in faults.items()]
+        raise UsageError("\n".join(lines))
     if len({job.name.casefold() for job in jobs}) < len(jobs):  # file systems may not tell a from A
         raise UsageError("values that differ by upper and lower case alone need sweeps, and --out, of their own")
     return keys, jobs
@@ -125,8 +125,8 @@ def check_fits(jobs: list[Job], out: Path, keys: list[str]) -> None:
         changed = hard_changes(job.recipe if job else jobs[0].recipe, run, [] if job else [*keys, "seed"])
         changed = {key: pair for key, pair in changed.items() if not (job and key in SCORING)}
         if changed:
-            told = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in changed.items())
-            raise UsageError(f"{run}: was made by other settings: {told}. Choose another --out, or delete that folder")
+            text = ", ".join(f"{key} ({there} there, {now} now)" for key, (there, now) in changed.items())
+            raise UsageError(f"{run}: was made by other settings: {text}. Choose another --out, or delete that folder")
 
 
 FOLDER = "warmup-"  # no job's name begins so: that is a key or seed

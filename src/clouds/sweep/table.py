@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from clouds.base.progress import clock
+from clouds.base.text import columns
 from clouds.evaluate.domains import RENDERED
 
 Row = dict[str, Any]
@@ -26,13 +27,8 @@ def table(sweep: Row, markdown: bool = False) -> str:
     if markdown:
         lines = [f"| {' | '.join(each)} |" for each in ([_safe(name) for name in head], ["---"] * len(head), *rows)]
         return "\n".join([*lines, "", *notes(sweep)])
-    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
     left = 1 + max(len(sweep["keys"]), 1)  # the mark and the settings
-    lines = []
-    for row in [head, *rows]:
-        cells = zip(row, widths, strict=True)
-        lines.append("  ".join(cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(cells)))
-    return "\n".join([*(line.rstrip() for line in lines), "", *notes(sweep)])
+    return "\n".join([*columns([head, *rows], left), "", *notes(sweep)])
 
 
 def by_settings(sweep: Row) -> list[list[Row]]:

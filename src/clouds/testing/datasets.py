@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.data.datasets import Segmentation, find_spec, open_dataset
 from clouds.data.labels import find_label_set
 from clouds.data.layouts import Spec
@@ -23,7 +24,7 @@ Files = dict[str, bytes]
 
 class Fabricated(NamedTuple):
     files: Files  # path below the dataset's folder -> content
-    labels: dict[str, NDArray[np.uint8]]  # sample's id -> (H, W) uint8, indices that its label must read as
+    labels: dict[str, Labels]  # sample's id -> (H, W) uint8, indices that its label must read as
     spec: Spec
     open: Callable[..., Segmentation]  # (root, split) -> the dataset
 
@@ -40,7 +41,7 @@ def jpg(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def noise(seed: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
+def noise(seed: int, size: tuple[int, int] = SIZE) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.config.recipe import Generate
 from clouds.foundation.generator import ImageGenerator, build_generator
 from clouds.testing.shared import undisturbed
@@ -62,5 +62,5 @@ class GeneratorContract:
             generator.generate(PROMPTS[:1], [1])
 
 
-def equal(a: NDArray[np.uint8], b: NDArray[np.uint8], tolerance: int) -> bool:
+def equal(a: Pixels, b: Pixels, tolerance: int) -> bool:
     return int(np.abs(a.astype(int) - b.astype(int)).max()) <= tolerance

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.foundation.embeddings import Cached
 from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_identity
 from clouds.selftrain.refine import refine
@@ -15,7 +16,7 @@ from clouds.testing.shared import undisturbed
 SIZES = [(45, 83), (64, 64), (130, 97), (3, 200), (1, 1)]
 
 
-def blocks(height: int = 45, width: int = 83, seed: int = 0) -> NDArray[np.uint8]:
+def blocks(height: int = 45, width: int = 83, seed: int = 0) -> Pixels:
     """Noise with a bright block: uint8 (H, W, 3)."""
     image = np.random.default_rng(seed).integers(0, 60, (height, width, 3)).astype(np.uint8)
     image[height // 4 : height // 2, width // 5 : width // 2] += 180

@@ -10,7 +10,6 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from clouds.base.processes import meet
 from clouds.base.progress import say
+from clouds.base.signals import interrupt_again, noted_signals
 from clouds.config.recipe import Recipe, Train
 from clouds.config.runs import flat
 from clouds.errors import UsageError
@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # tracker: its package
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Engine:
@@ -164,21 +163,13 @@ class Engine:
     def signals(self) -> Iterator[None]:
         """SIGTERM and Ctrl-C are noted in here, for the loop to stop after a whole step; a second one stops at once."""
 
-        def note(number: int, _: FrameType | None) -> None:
-            if self._stopped:
-                raise KeyboardInterrupt
-            self._stopped = number
-            say(f"{signal.Signals(number).name}: saving after this step")
+        def note(came: list[int]) -> None:
+            interrupt_again(came)
+            self._stopped = came[0]
+            say(f"{signal.Signals(came[0]).name}: saving after this step")
 
-        try:
-            before = {number: signal.signal(number, note) for number in SIGNALS}
-        except ValueError:  # not the main thread: somebody else sees to signals
-            before = {}
-        try:
+        with noted_signals(note):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @property
     def stopped(self) -> int:

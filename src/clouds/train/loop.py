@@ -113,8 +113,10 @@ def train_stage(
                     pseudo.teacher.update()
             else:
                 not_finite(stage, step, losses[0], norm, [data.name(i) for i in batch["numbers"].tolist()], run, engine)
-            told = {**lesson.told, "bad_files": float(len(data.bad))} if len(data.bad) else lesson.told
-            row = log.add(step, {**dict(zip(LOSSES, losses, strict=True)), "lr": rate, "gradient_norm": norm, **told})
+            numbers = dict(zip(LOSSES, losses, strict=True)) | {"lr": rate, "gradient_norm": norm} | lesson.numbers
+            if len(data.bad):
+                numbers["bad_files"] = float(len(data.bad))
+            row = log.add(step, numbers)
             if row:
                 engine.log({f"{stage}/{key}": value for key, value in row.items()}, step + 1)
             if lesson.panel and step % panel_every == 0 and recipe.selftrain.panels and engine.main:

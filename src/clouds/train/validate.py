@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clouds.base.pick import evenly
 from clouds.config.recipe import Recipe
 from clouds.config.runs import BEST, MODELS
 from clouds.data.labels import find_label_set
@@ -85,8 +86,7 @@ def _few(domains: list[Domain], most: int) -> list[Domain]:
     for domain in domains:
         if domain.length > most:
             if domain.data is not None:
-                chosen = np.linspace(0, domain.length - 1, most).round().astype(int)
-                domain.indices = tuple(domain.indices[i] for i in chosen)
+                domain.indices = tuple(domain.indices[i] for i in evenly(domain.length, most))
             domain.length = most
     return domains
 

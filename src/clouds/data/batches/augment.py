@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.data.classes import IGNORE
 from clouds.data.images import LazyImage
 
-Image = NDArray[np.uint8]
-Picture = Image | LazyImage
+Picture = Pixels | LazyImage
 
 
 def scale_crop(
     image: Picture,
-    label: Image,
+    label: Labels,
     crop: tuple[int, int],
     scale: tuple[float, float],
     rng: np.random.Generator,
     shorter_side: int | None = None,
-) -> tuple[Image, Image]:
+) -> tuple[Pixels, Labels]:
     """Image (H, W, 3) and label (H, W), scaled by a random factor, cut to ``crop`` (h, w).
 
     The factor is of the image's own size, or of the size at which its shorter side has ``shorter_side`` pixels.
@@ -52,7 +52,7 @@ def scale_crop(
     return cut, label
 
 
-def resized_window(image: Picture, scaled: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Image:
+def resized_window(image: Picture, scaled: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
     """The window at ``corner`` (top, left) of ``size`` (h, w) of the image (H, W, 3) resized to ``scaled`` (H', W').
 
     Pillow's bilinear filter, which widens when it shrinks a picture. Its box may begin between pixels, so a window
@@ -71,7 +71,7 @@ def resized_window(image: Picture, scaled: tuple[int, int], corner: tuple[int, i
     return np.asarray(window.resize((size[1], size[0]), Pillow.Resampling.BILINEAR, box=(x0, y0, x1, y1)))
 
 
-def jitter(image: Image, rng: np.random.Generator) -> Image:
+def jitter(image: Pixels, rng: np.random.Generator) -> Pixels:
     """SSD's photometric distortion, as the paper has it from Mask2Former: brightness +-32, contrast and saturation
     0.5..1.5, hue +-18 of OpenCV's 180, each with probability 1/2; contrast before or after the colours by a coin.
 
@@ -83,8 +83,8 @@ def jitter(image: Image, rng: np.random.Generator) -> Image:
     saturation, hue = rng.uniform(0.5, 1.5), int(rng.integers(-18, 19))
     levels = np.arange(256, dtype=np.float32)
 
-    def table(values: NDArray[np.float32]) -> Image:
-        clipped: Image = values.clip(0, 255).round().astype(np.uint8)
+    def table(values: NDArray[np.float32]) -> Pixels:
+        clipped: Pixels = values.clip(0, 255).round().astype(np.uint8)
         return clipped
 
     tone = table(levels + delta) if brightness else table(levels)
@@ -105,7 +105,7 @@ def jitter(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def distort(image: Image, rng: np.random.Generator) -> Image:
+def distort(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Strong change of look: a random linear map of the colours, gamma, blur or noise; for sources that all look alike.
 
     (H, W, 3) uint8 -> the same. The map turns, mixes and fades colours around grey: identity plus noise of standard
@@ -133,8 +133,8 @@ def distort(image: Image, rng: np.random.Generator) -> Image:
 
 
 def paste(
-    image: Image, label: Image, source: Image, truth: Image, rng: np.random.Generator
-) -> tuple[Image, Image]:
+    image: Pixels, label: Labels, source: Pixels, truth: Labels, rng: np.random.Generator
+) -> tuple[Pixels, Labels]:
     """ClassMix (Olsson et al. 2021) with a labelled image: half of its classes are pasted over the other.
 
     image, source (H, W, 3), label, truth (H, W) -> the mixed image and label.

@@ -10,10 +10,10 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import clock, say
 from clouds.config.recipe import Recipe
 from clouds.data.batches.augment import distort, jitter, paste, scale_crop
@@ -25,7 +25,7 @@ from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
 TRIES = 100  # samples in a row that may be bad
-PATIENCE = 60.0  # seconds without a batch before somebody is told
+PATIENCE = 60.0  # seconds without a batch before a message says so
 
 
 class Batch(TypedDict):
@@ -48,11 +48,11 @@ class Sample(NamedTuple):
     """image (h, w, 3), label (h, w), index of the generated image or -1, flipped, the image before jitter and flip,
     number among all samples."""
 
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8]
+    image: Pixels
+    label: Labels
     made: int
     flipped: bool
-    clean: NDArray[np.uint8]
+    clean: Pixels
     number: int = -1
 
 
@@ -144,7 +144,7 @@ class Batches(Dataset[Batch]):
 
     def _read(
         self, index: int, wanted: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    ) -> tuple[Pixels, Labels]:
         """Image and label at the crop's size; a source crop shows the class ``wanted``, if any of ten does."""
         crop, scale, side = self.augment.crop, self.augment.scale, self.augment.shorter_side
         if index >= len(self.source):
@@ -163,7 +163,7 @@ class Batches(Dataset[Batch]):
         return found
 
     def _view(
-        self, clean: NDArray[np.uint8], label: NDArray[np.uint8], made: int, rng: np.random.Generator
+        self, clean: Pixels, label: Labels, made: int, rng: np.random.Generator
     ) -> Sample:
         image = jitter(clean, rng) if self.augment.jitter else clean
         flip = bool(rng.random() < 0.5)
@@ -174,7 +174,7 @@ class Batches(Dataset[Batch]):
         return Sample(image, label, max(made, -1), flip, clean)
 
 
-def _channels_first(images: NDArray[np.uint8]) -> Tensor:
+def _channels_first(images: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 

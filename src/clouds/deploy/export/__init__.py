@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder
 from clouds.base.progress import say
 from clouds.config.load import load_recipe
+from clouds.deploy.export.export_request import ExportRequest
 from clouds.deploy.export.onnx_file import onnx_model, properties
 from clouds.deploy.export.photos import calibration, photos, variants
-from clouds.deploy.export.request import Request
 from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
 from clouds.errors import CloudsError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import class_table
-from clouds.predict.pictures import Pixels
 from clouds.predict.predictor import Predictor, load
 
 CALIBRATION = 24  # images
@@ -29,7 +29,7 @@ CALIBRATION = 24  # images
 
 def export(
     model: str | Path,
-    wanted: Request,
+    wanted: ExportRequest,
     pictures: list[Path] | None = None,
     calibrate: Path | None = None,
     domain: str | None = None,
@@ -43,7 +43,7 @@ def export(
     its labels differ.
     """
     began = time.monotonic()
-    seen, told = photos(pictures or [])
+    seen, origin = photos(pictures or [])
     scored = _domain(domain, settings or []) if wanted.int8 else None
     learned, source = calibration(calibrate, CALIBRATION) if wanted.int8 else ([], "")
     predictor = load(model)
@@ -59,14 +59,14 @@ def export(
         label, runtime = open_file(wanted.format, temporary)
         found = compare(predictor, label, seen)
         demand(found, LEAST[result["numbers"]], runtime)
-        result |= {"runtime": runtime, "photos": told, **found}
+        result |= {"runtime": runtime, "photos": origin, **found}
         if wanted.int8:
             result |= {"calibrated_on": source, "miou": _cost(predictor, label, scored, named=domain is not None)}
         result["bytes"] = sum(file.stat().st_size for file in temporary.parent.iterdir())
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
-def write(predictor: Predictor, wanted: Request, file: Path, learned: list[Pixels]) -> None:
+def write(predictor: Predictor, wanted: ExportRequest, file: Path, learned: list[Pixels]) -> None:
     """The file, unchecked. learned: images that int8's ranges are taken from."""
     if wanted.format == "torch-export":
         from clouds.deploy.export.program import write_program

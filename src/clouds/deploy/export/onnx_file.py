@@ -69,10 +69,11 @@ def properties(model: Segmenter) -> dict[str, str]:
 
 
 def _rename(graph: Any, name: Callable[[str], str]) -> None:
-    """Rename every value, those inside loops and branches too, which ``compose.add_prefix`` does not."""
+    """Rename every value and node, those inside loops and branches too, which ``compose.add_prefix`` does not."""
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = name(value.name)
     for node in graph.node:
+        node.name = name(node.name)
         for links in (node.input, node.output):
             links[:] = [name(link) if link else link for link in links]
         for attribute in node.attribute:

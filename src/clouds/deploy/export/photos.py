@@ -6,10 +6,12 @@ from pathlib import Path
 import cv2
 
 from clouds import streets
+from clouds.base.arrays import Pixels
+from clouds.base.pick import evenly
 from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 from clouds.model.inference import Size
-from clouds.predict.pictures import Pixels, as_rgb
+from clouds.predict.pictures import as_rgb
 
 NAMES = ("rocket.jpg", "coffee.png", "astronaut.png", "chelsea.png", "motorcycle_left.png")  # of scikit-image
 SCENES = 2
@@ -34,7 +36,7 @@ def calibration(folder: Path | None, count: int) -> tuple[list[Pixels], str]:
     """At most ``count`` images, evenly spaced, of a folder, else rendered scenes of all looks; and what they are."""
     if folder is not None:
         files = _files([folder])
-        chosen = [files[k * len(files) // count] for k in range(count)] if len(files) > count else files
+        chosen = [files[k] for k in evenly(len(files), count)]
         return [as_rgb(file) for file in chosen], f"{len(chosen)} of {folder}"
     looks = ("town", "fog", "night", "rain", "snow")
     scenes = [streets.render(streets.sample(looks[k % len(looks)], SEED + 100 + k))[0] for k in range(count)]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clouds.base.arrays import Pixels
 from clouds.base.progress import track
 from clouds.deploy.export.runtimes import planes, session
-from clouds.predict.pictures import Pixels
 
 # Places in an image and statistics of a whole map do not fit into 16 bits: 8 pixels of 2048, sums past 65504.
 EXACT = ("GridSample", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "ReduceSum", "ReduceL2",

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import track
 from clouds.errors import BackendError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import class_table
-from clouds.predict.pictures import Pixels
 from clouds.predict.predictor import Predictor
 
-Label = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # image (H, W, 3) RGB -> labels (H, W)
+Label = Callable[[Pixels], Labels]  # image (H, W, 3) RGB -> labels (H, W)
 
 
 def open_file(format_: str, file: Path) -> tuple[Label, str]:
@@ -41,8 +41,8 @@ def _onnxruntime(file: Path) -> tuple[Label, str]:
 
     opened = session(file)
 
-    def label(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        out: NDArray[np.uint8] = opened.run(["labels"], {"image": planes(image)})[0][0]
+    def label(image: Pixels) -> Labels:
+        out: Labels = opened.run(["labels"], {"image": planes(image)})[0][0]
         return out
 
     return label, f"onnxruntime {onnxruntime.__version__}"
@@ -52,8 +52,8 @@ def _torch(file: Path) -> tuple[Label, str]:
     program = torch.export.load(file).module()
 
     @torch.inference_mode()
-    def label(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        out: NDArray[np.uint8] = program(torch.from_numpy(planes(image)))[0].numpy()
+    def label(image: Pixels) -> Labels:
+        out: Labels = program(torch.from_numpy(planes(image)))[0].numpy()
         return out
 
     return label, f"torch {torch.__version__}"
@@ -65,14 +65,14 @@ def _openvino(file: Path) -> tuple[Label, str]:
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(file), "CPU", settings)
 
-    def label(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        out: NDArray[np.uint8] = compiled(planes(image))[0][0]
+    def label(image: Pixels) -> Labels:
+        out: Labels = compiled(planes(image))[0][0]
         return out
 
     return label, f"openvino {openvino.__version__.split('-')[0]}"
 
 
-def planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def planes(image: Pixels) -> Pixels:
     """(H, W, 3) -> (1, 3, H, W)."""
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 

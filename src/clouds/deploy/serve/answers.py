@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from clouds.base.arrays import Pixels
 from clouds.data.images import encode_image
 from clouds.deploy.serve.batching import Done, Served
 from clouds.predict.result import PICTURES, Result
@@ -60,7 +60,7 @@ class Found(BaseModel):
     maps: Maps | None = None
 
 
-def overlay(result: Result, opacity: float) -> NDArray[np.uint8]:
+def overlay(result: Result, opacity: float) -> Pixels:
     """``Result.overlay``, a block of rows at a time."""
     mixed = np.empty_like(result.image)
     for top in range(0, len(mixed), ROWS):

@@ -32,7 +32,7 @@ HANDS = 2  # threads that decode and encode beside the model
 
 
 def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None = None) -> FastAPI:
-    """The application; ``warmth`` is told when the server stops, and knows whether it is ready."""
+    """The application; ``warmth`` learns when the server stops, and knows whether it is ready."""
     warmth = warmth or Warmth()
     room = Room(service)
     counters = Counters(room, service.batch)

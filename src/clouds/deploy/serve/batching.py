@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from clouds.predict.pictures import Pixels
+from clouds.base.arrays import Pixels
 from clouds.predict.predictor import Predictor
 from clouds.predict.result import Result
 
@@ -67,7 +67,7 @@ class Batcher:
         prepare: Callable[[], None] = lambda: None,
         watch: Callable[[str, int, float], None] = lambda *_: None,
     ) -> None:
-        """size: images a batch. prepare: runs first, in the thread. watch: told (model, images, seconds) of each."""
+        """size: images a batch. prepare: runs first, in the thread. watch: gets (model, images, seconds) of each."""
         self._size, self._prepare, self._watch = size, prepare, watch
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -159,7 +159,7 @@ class Warmth:
         try:
             for model in models:
                 model.segment([np.zeros((*WARM_UP, 3), np.uint8)])
-        except Exception as error:  # told by who runs the server: this is the model's thread
+        except Exception as error:  # reported by who runs the server: this is the model's thread
             self.fault = error
             return
         if self.status == "starting":

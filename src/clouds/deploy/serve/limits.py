@@ -10,9 +10,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.requests import Request
 
+from clouds.base.arrays import Pixels
 from clouds.data.images import decode_image, image_size, orientation
 from clouds.errors import DataError, UsageError
-from clouds.predict.pictures import Pixels, turned
+from clouds.predict.pictures import turned
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str
     """-> (HTML, headers to send with it)."""
     templates = environment("clouds.deploy.serve")
     parts = {name: _source(templates, f"serve.{ending}") for name, ending in (("script", "js"), ("style", "css"))}
-    told = {
+    facts = {
         "models": [
             {"name": each.name, "classes": list(each.classes), "colors": [css(c) for c in each.colors]}
             for each in models
@@ -27,7 +27,7 @@ def page(models: Sequence[Served], service: Service) -> tuple[str, dict[str, str
         "max_pixels": service.max_pixels,
         "token": service.token is not None,
     }
-    html = templates.get_template("serve.html.j2").render(told=told, **parts)
+    html = templates.get_template("serve.html.j2").render(facts=facts, **parts)
     hashes = {name: content_hash(part) for name, part in parts.items()}
     headers = {"Content-Security-Policy": POLICY.format(**hashes), "Referrer-Policy": "no-referrer"}
     return html, {**headers, "Cache-Control": "no-cache"}

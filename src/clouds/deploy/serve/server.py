@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.warmth, self.drain, self.tell = warmth, drain, tell
         self.end: float | None = None
-        self.told = False
+        self.announced = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - whatever the signal
         self.warmth.stop()
@@ -110,8 +110,8 @@ class _Server(uvicorn.Server):
             self.end = monotonic() + self.drain
 
     async def on_tick(self, counter: int) -> bool:
-        if self.warmth.ready and not self.told:
-            self.told = True
+        if self.warmth.ready and not self.announced:
+            self.announced = True
             self.tell()
         if self.warmth.fault or (self.end is not None and monotonic() >= self.end):
             self.should_exit = True

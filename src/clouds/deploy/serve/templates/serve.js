@@ -1,9 +1,9 @@
 (() => {
   "use strict";
   const byId = id => document.getElementById(id);
-  const told = JSON.parse(byId("told").textContent);
+  const facts = JSON.parse(byId("facts").textContent);
   const stage = byId("stage"), photo = byId("photo"), layers = [byId("map0"), byId("map1")];
-  const MOST = Math.min(told.max_pixels, 4e6);  // of a picture sent from here: more does not show on a screen
+  const MOST = Math.min(facts.max_pixels, 4e6);  // of a picture sent from here: more does not show on a screen
   const ACCEPTED = ["image/png", "image/jpeg"];
   let found = [], hidden = new Set(), running = null, waiting = null, at = null;
 
@@ -26,7 +26,7 @@
     let bitmap;
     try { bitmap = await createImageBitmap(blob); } catch { return { bitmap: null, body: blob }; }
     const factor = Math.min(1, Math.sqrt(MOST / (bitmap.width * bitmap.height)));
-    if (factor === 1 && ACCEPTED.includes(blob.type) && blob.size <= told.max_bytes) return { bitmap, body: blob };
+    if (factor === 1 && ACCEPTED.includes(blob.type) && blob.size <= facts.max_bytes) return { bitmap, body: blob };
     const small = canvasOf(bitmap, Math.max(1, Math.floor(bitmap.width * factor)), Math.max(1, Math.floor(bitmap.height * factor)));
     return { bitmap: small, body: await new Promise(done => small.toBlob(done, "image/jpeg", .95)) };
   };
@@ -87,7 +87,7 @@
     try {
       const { bitmap, body } = await prepared(blob);
       const start = performance.now(), answers = [];
-      for (const model of told.models) {
+      for (const model of facts.models) {
         const answer = await ask(model, body, mine.signal);
         const [labels, confidence] = await Promise.all([grey(answer.maps.labels), grey(answer.maps.confidence)]);
         answers.push({ ...answer, model, labels, confidence_map: confidence });
@@ -295,7 +295,7 @@
     byId("drop").classList.remove("over");
     taken(event.dataTransfer.files);
   });
-  byId("access").hidden = !told.token;
+  byId("access").hidden = !facts.token;
   byId("access").addEventListener("submit", event => { event.preventDefault(); complain(""); if (waiting) take(waiting); });
 
   const video = byId("video"), shooting = byId("shooting");

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.arrays import Labels
+from clouds.base.files import make_folder
+from clouds.base.journal import Journal
 from clouds.base.locks import locked
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
+from clouds.base.text import some
 from clouds.config.backends import takes
 from clouds.data.encodings import decode_label
-from clouds.data.images import ENDINGS, decode_image, write_png
+from clouds.data.images import ENDINGS, check_sizes, decode_image, write_png
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backend_name
 from clouds.foundation.segmenter import (
@@ -86,8 +88,7 @@ def refine_files(
     if blocked := [str(path) for name, *inputs in pairs for path in inputs if path.resolve() == _target(out, name)]:
         raise UsageError(f"{blocked[0]}: an input would be overwritten; choose another --out")
     if unmatched:
-        more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
-        say(f"left out, without a partner of the same name: {', '.join(unmatched[:SHOWN])}{more}")
+        say(f"left out, without a partner of the same name: {some(unmatched, SHOWN)}")
     model = load_segmenter(segmenter, device, dtype, revision, second_pass)
     asked = {**options, "seed": seed, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
     make_folder(out)
@@ -156,33 +157,31 @@ def _refine_all(
     pairs: list[Pair], out: Path, model: PromptableSegmenter, options: dict[str, Any], seed: int, asked: str
 ) -> tuple[list[Row], list[dict[str, str]], int]:
     """Rows of all pairs that are done, those that failed and why, and how many were made now."""
-    record = out / RECORD
-    known = {row["name"]: row for row in read_jsonl(record, cut_is_fine=True)} if record.is_file() else {}
-    write_jsonl(record, list(known.values()))  # a line that a kill cut short is gone
+    journal = Journal(out / RECORD)
+    known: dict[str, Row] = {row["name"]: row for row in journal.rows}
+    journal.rewrite(list(known.values()))
     rows: list[Row] = []
     failed: list[dict[str, str]] = []
 
     def work() -> Iterator[bool]:
-        with record.open("a", encoding="utf-8") as log:
-            for name, image, labels in pairs:
-                try:
-                    data = image.read_bytes(), labels.read_bytes()
-                    key = hashlib.sha256(b"\0".join([asked.encode(), *(hashlib.sha256(d).digest() for d in data)]))
-                    old = known.get(name)
-                    if old and old["key"] == key.hexdigest() and _is(out / f"{name}.png", old["sha256"]):
-                        rows.append(old)
-                        yield False
-                        continue
-                    done = _refine(name, image, labels, data, out, model, options, seed)
-                    row = {"name": name, "key": key.hexdigest(), **done}
-                except (DataError, OSError) as error:
-                    failed.append({"path": str(labels), "what": str(error)})
+        for name, image, labels in pairs:
+            try:
+                data = image.read_bytes(), labels.read_bytes()
+                key = hashlib.sha256(b"\0".join([asked.encode(), *(hashlib.sha256(d).digest() for d in data)]))
+                old = known.get(name)
+                if old and old["key"] == key.hexdigest() and _is(out / f"{name}.png", old["sha256"]):
+                    rows.append(old)
                     yield False
                     continue
-                rows.append(row)
-                log.write(json.dumps(row) + "\n")
-                log.flush()
-                yield True
+                done = _refine(name, image, labels, data, out, model, options, seed)
+                row = {"name": name, "key": key.hexdigest(), **done}
+            except (DataError, OSError) as error:
+                failed.append({"path": str(labels), "what": str(error)})
+                yield False
+                continue
+            rows.append(row)
+            journal.add(row)
+            yield True
 
     made = sum(track(work(), "refining", len(pairs), unit="maps"))
     return rows, failed, made
@@ -205,9 +204,7 @@ def _refine(
     """Refine one pair and write it; its numbers."""
     before = read_labels(data[1], str(labels))
     pixels = decode_image(data[0], str(image))
-    if pixels.shape[:2] != before.shape:
-        (h, w), (y, x) = pixels.shape[:2], before.shape
-        raise DataError(f"{labels}: {x}x{y} pixels, but {image} has {w}x{h}; sizes must be equal")
+    check_sizes(pixels, before, image, labels)
     done = refine_map(before, model.encode(pixels), model, seed=seed, **options)
     return {
         "sha256": write_png(out / f"{name}.png", done.labels),
@@ -221,7 +218,7 @@ def _refine(
     }
 
 
-def read_labels(data: bytes, where: str) -> NDArray[np.uint8]:
+def read_labels(data: bytes, where: str) -> Labels:
     """Bytes of a label PNG -> class ids (H, W) uint8; a palette's indices. DataError for colours and for 16 bits."""
     stored = decode_label(data, where)
     if stored.ndim == 3:

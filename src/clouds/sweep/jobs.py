@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from clouds.base.files import make_folder
 from clouds.base.locks import BusyError, locked
 from clouds.base.progress import clock, say
+from clouds.base.signals import noted_signals
 from clouds.config.kinds import Mark
 from clouds.config.recipe import Generate, Recipe
 from clouds.config.runs import (
@@ -37,8 +36,8 @@ from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
 from clouds.model.folder import has_model
 from clouds.pipeline import train
+from clouds.sweep.outcomes import read_job, write_job
 from clouds.sweep.plan import FOLDER, Job
-from clouds.sweep.state import read_job, write_job
 from clouds.sweep.table import last_line
 
 CLOUDS = (sys.executable, "-m", "clouds")
@@ -124,8 +123,8 @@ def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job],
     say(f"{len(jobs)} jobs, {at_once} at a time, {threads} {'thread' if threads == 1 else 'threads'} each")
     waiting = list(jobs)
     running: dict[subprocess.Popen[bytes], Job] = {}
-    told = 0  # signals handed on
-    with _noted() as signals:
+    handed_on = 0  # signals handed on
+    with noted_signals(note=lambda _: None) as signals:
         try:
             while running or (waiting and not signals):
                 while waiting and len(running) < at_once and not signals:
@@ -138,12 +137,12 @@ def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job],
                     _settle(job, out, process.returncode, bool(signals))
                     after()
                     _tell(job, out)
-                if len(signals) > told:
-                    told = len(signals)
-                    how = "told to save and end; again, to end them at once" if told == 1 else "ended"
+                if len(signals) > handed_on:
+                    handed_on = len(signals)
+                    how = "asked to save and end; again, to end them at once" if handed_on == 1 else "ended"
                     say(f"{signal.Signals(signals[-1]).name}: {len(running)} jobs are {how}")
                     for process in running:
-                        process.send_signal(signal.SIGINT if told == 1 else signal.SIGTERM)
+                        process.send_signal(signal.SIGINT if handed_on == 1 else signal.SIGTERM)
         finally:
             for process in running:
                 process.terminate()
@@ -178,25 +177,6 @@ def _settle(job: Job, out: Path, code: int, stopping: bool) -> None:
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = (out / job.name / LOG).read_text("utf-8", errors="replace").strip().splitlines()[-ERROR_LINES:]
     write_job(out, job, "failed", "\n".join([*lines, how]))
-
-
-@contextmanager
-def _noted() -> Iterator[list[int]]:
-    """The signals that asked to stop, as they come."""
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: somebody else sees to signals
-        before = {}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def warmup_recipe(recipe: Recipe) -> Recipe | None:

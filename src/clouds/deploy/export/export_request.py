@@ -16,7 +16,7 @@ _NEEDS = {"onnx": _ONNX, "torch-export": (), "openvino": (*_ONNX, "openvino")}
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """format: a key of ``SUFFIX``. out: the file. size: the one size (height, width) of images, None for any.
     half: weights in 16 bits. int8: weights and activations of convolutions in 8."""
 
@@ -29,7 +29,7 @@ class Request:
 
 def request(
     model: str | Path, format_: str, out: Path | None, size: str, half: bool, int8: bool, tuning: Sequence[str] = ()
-) -> Request:
+) -> ExportRequest:
     """UsageError naming what cannot be: format, size, options that exclude each other, missing packages, paths.
 
     tuning: options and settings given that only ``int8`` uses.
@@ -62,7 +62,7 @@ def request(
         raise UsageError(f"{model}: no such folder; expected a model folder, a run folder or a hub id")
     if missing := [name for name in _NEEDS[format_] if importlib.util.find_spec(name) is None]:
         raise UsageError(f"--format {format_}: needs {', '.join(missing)}; pip install 'clouds[export]'")
-    return Request(format_, file, wanted, half, int8)
+    return ExportRequest(format_, file, wanted, half, int8)
 
 
 def _size(text: str) -> Size | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from clouds.base.text import columns
 from clouds.data.classes import NAMES
 from clouds.data.datasets import dataset_names, find_spec
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set
@@ -62,14 +63,12 @@ def _overview(tables: dict[str, Any]) -> str:
     lines = ["label sets (clouds classes NAME shows how one folds the 19 Cityscapes classes):"]
     for name, classes in tables["label_sets"].items():
         lines += _filled(f"  {name:<14}{len(classes):>3}  ", ", ".join(classes))
-    lines += ["", f"{'dataset':<14}{'label set':<15}{'folder':<13}{'splits':<17}terms; home"]
+    rows = [["dataset", "label set", "folder", "splits", "terms; home"]]
     for name, row in tables["datasets"].items():
-        splits = ", ".join(row["splits"])
         terms = f"{row['licence']}; {row['home']}"
-        lines.append(f"{name:<14}{row['label_set']:<15}{row['folder']:<13}{splits:<17}{terms}")
-    own = "your own images and labels: docs/datasets.md"
-    lines.append(f"{'folder':<14}{'as you say':<15}{'any':<13}{'as you say':<17}{own}")
-    return "\n".join(lines)
+        rows.append([name, row["label_set"], row["folder"], ", ".join(row["splits"]), terms])
+    rows.append(["folder", "as you say", "any", "as you say", "your own images and labels: docs/datasets.md"])
+    return "\n".join([*lines, "", *columns(rows, left=5)])
 
 
 def _filled(start: str, text: str, width: int = 110) -> list[str]:

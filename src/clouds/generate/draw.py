@@ -4,15 +4,15 @@ Batches are fixed, k // batch_size, because the size of a batch changes a pipeli
 missing is drawn again whole. ``make_set`` does that for any images with rows; restyled sources are made by it too.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clouds.base.arrays import Pixels
 from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.journal import Journal
 from clouds.base.locks import locked
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held
@@ -25,7 +25,7 @@ from clouds.generate.restyle import look_of
 
 Row = dict[str, Any]
 RETRIES = 2  # of a batch that fails, before that is recorded
-Maker = Callable[[list[Row]], list[NDArray[np.uint8]]]  # the images of a batch's rows
+Maker = Callable[[list[Row]], list[Pixels]]  # the images of a batch's rows
 
 
 def image_seed(seed: int, k: int) -> int:
@@ -41,11 +41,11 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
     wanted = []
     for k in range(settings.count):
         prompt, seed = prompts[k % len(prompts)], image_seed(recipe.seed, k)
-        more = {"size": list(settings.size), **({"restyle": look.told(seed, prompt)} if look else {})}
+        more = {"size": list(settings.size), **({"restyle": look.record(seed, prompt)} if look else {})}
         row = Drawn(file_name=f"{k:06d}.png", **{"prompt": prompt, "seed": seed, **generator.record, **more})
         wanted.append(as_json(row))
 
-    def make(rows: list[Row]) -> list[NDArray[np.uint8]]:
+    def make(rows: list[Row]) -> list[Pixels]:
         seeds = [row["seed"] for row in rows]
         images = generator.generate([row["prompt"] for row in rows], seeds)
         return look.restyle(images, [row["restyle"]["style"] for row in rows], seeds) if look else images
@@ -83,7 +83,7 @@ def make_set(wanted: list[Row], size: int, make: Maker, folder: Path, shard: Sha
 
 
 def kept(rows: Sequence[Row]) -> list[Row]:
-    """The rows to train on: drawn, and not dropped by an audit, which is told."""
+    """The rows to train on: drawn, and not dropped by an audit; a message says how many were."""
     drawn = [row for row in rows if "failed" not in row]
     found = [row for row in drawn if row.get("keep") is not False]
     if len(found) < len(drawn):
@@ -103,8 +103,7 @@ def read_set(folder: Path) -> list[Row]:
 
 def _known(folder: Path) -> list[Row]:
     """Every row that any process wrote down so far."""
-    files = [*sorted(folder.glob(PARTS)), folder / MANIFEST]
-    return [row for file in files if file.is_file() for row in read_jsonl(file, cut_is_fine=True)]
+    return [row for file in (*sorted(folder.glob(PARTS)), folder / MANIFEST) for row in Journal(file).rows]
 
 
 def _whole(row: Mapping[str, Any], folder: Path) -> bool:
@@ -120,12 +119,12 @@ def _matches(row: Row, made: Mapping[str, Row]) -> bool:
 
 
 def _make_all(make: Maker, missing: list[list[Row]], own: dict[str, Row], manifest: Path) -> Iterator[None]:
-    with manifest.open("a", encoding="utf-8") as log:
-        for batch in missing:
-            for row in _make_batch(make, batch, manifest.parent):
-                own[row["file_name"]] = row
-                _append(log, row)
-                yield
+    journal = Journal(manifest)
+    for batch in missing:
+        for row in _make_batch(make, batch, manifest.parent):
+            own[row["file_name"]] = row
+            journal.add(row)
+            yield
 
 
 def _make_batch(make: Maker, batch: list[Row], folder: Path) -> list[Row]:
@@ -143,11 +142,6 @@ def _make_batch(make: Maker, batch: list[Row], folder: Path) -> list[Row]:
     ]
 
 
-def _append(log: TextIO, row: Row) -> None:
-    log.write(json.dumps(row, ensure_ascii=False) + "\n")
-    log.flush()
-
-
 def _put_together(folder: Path, wanted: list[Row], own: dict[str, Row]) -> None:
     """Where every image of the set is there, one manifest in order instead of the parts."""
     with locked(folder / ".metadata.lock"):
@@ -155,7 +149,8 @@ def _put_together(folder: Path, wanted: list[Row], own: dict[str, Row]) -> None:
         if not all(_matches(row, known) for row in wanted):
             return
         rows = [known[row["file_name"]] for row in wanted]
-        if not (folder / MANIFEST).is_file() or read_jsonl(folder / MANIFEST, cut_is_fine=True) != rows:
-            write_jsonl(folder / MANIFEST, rows)
+        manifest = Journal(folder / MANIFEST)
+        if manifest.rows != rows:
+            manifest.rewrite(rows)
         for part in folder.glob(PARTS):
             part.unlink(missing_ok=True)

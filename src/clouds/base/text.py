@@ -1,0 +1,27 @@
+"""Small pieces of text for people: a hint at a misspelt name, a list that ends in time, columns."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(word: str, allowed: Iterable[str], text: str = "did you mean {}? ", most: int = 1) -> str:
+    """``text`` with the ``most`` names of ``allowed`` that are nearly ``word``; "" where none is."""
+    near = difflib.get_close_matches(word, list(allowed), most)
+    return text.format(" or ".join(near)) if near else ""
+
+
+def some(names: Sequence[str], most: int, comma: str = ", ") -> str:
+    """The first ``most`` names and the number of the others: "a, b, c and 7 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return comma.join(names[:most]) + more
+
+
+def columns(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2) -> list[str]:
+    """A line a row, each column as wide as its longest cell; all but the first ``left`` are set to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        aligned = (cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(cells))
+        lines.append((" " * gap).join(aligned).rstrip())
+    return lines
