@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
+from clouds.data.exif import EXIF, check_pair, label_turn, turned
 from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
@@ -77,6 +78,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         *,
         partial: bool = False,
         version: str = "",
+        exif: str = "refuse",
         max_pixels: int = MAX_PIXELS,
         **folder: Any,
     ) -> None:
@@ -84,8 +86,12 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
         ``split``: the one that benchmarks score if None. ``partial``: use what pairs up, where images without labels
         and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.9.13, 0.9.14).
+        ``exif``: of an image with a label that asks to be turned: "refuse" it, or lay the label on the stored pixels
+        ("ignore") or on the turned picture ("apply").
         ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``.
         """
+        if exif not in EXIF:
+            raise UsageError(f"exif={exif!r}: expected one of {', '.join(EXIF)}")
         spec = dataset_spec(name, split, folder)
         split = spec.scored if split is None else split
         if split not in spec.splits:
@@ -98,17 +104,17 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             raise DataError(f"{path}: {what}{more}{hint}")
         if not found.samples:
             raise DataError(f"{root}: {name} holds no image in split {split!r}")
-        self._hold(name, spec, split, found, max_pixels)
+        self._hold(name, spec, split, found, exif, max_pixels)
 
     @classmethod
-    def of(cls, name: str, spec: Spec, split: str, found: Scan) -> Self:
+    def of(cls, name: str, spec: Spec, split: str, found: Scan, exif: str) -> Self:
         """The pairs of a scan that was made before, whatever problems it lists."""
         made = cls.__new__(cls)
-        made._hold(name, spec, split, found, MAX_PIXELS)
+        made._hold(name, spec, split, found, exif, MAX_PIXELS)
         return made
 
-    def _hold(self, name: str, spec: Spec, split: str, found: Scan, max_pixels: int) -> None:
-        self.name, self.split, self.max_pixels = name, split, max_pixels
+    def _hold(self, name: str, spec: Spec, split: str, found: Scan, exif: str, max_pixels: int) -> None:
+        self.name, self.split, self.exif, self.max_pixels = name, split, exif, max_pixels
         self.samples: list[Sample] = found.samples
         self.labelled = bool(found.layout.labels)
         self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
@@ -124,13 +130,26 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
-        place = self.samples[index].image
-        return decode_image(place.read(), str(place), self.max_pixels)
+        data, where, how = self._stored(index)
+        return turned(decode_image(data, where, self.max_pixels), how)
 
-    def lazy_image(self, index: int) -> LazyImage:
-        """The same, decoded only as far as it is sliced; damage below that is not seen."""
+    def lazy_image(self, index: int) -> LazyImage | NDArray[np.uint8]:
+        """The same, decoded only as far as it is sliced, unless it is turned; damage below that may not be seen."""
+        data, where, how = self._stored(index)
+        lazy = LazyImage(data, where, self.max_pixels)
+        return lazy if how == 1 else turned(np.asarray(lazy), how)
+
+    def _stored(self, index: int) -> tuple[bytes, str, int]:
+        """An image file's bytes and place, and how its pixels are turned to lie under its label."""
         place = self.samples[index].image
-        return LazyImage(place.read(), str(place), self.max_pixels)
+        data, where = place.read(), str(place)
+        return data, where, label_turn(data, where, self.exif) if self.labelled else 1
+
+    def check_pair(self, index: int, image: tuple[int, ...], label: tuple[int, ...]) -> None:
+        """DataError naming both files where an image and its label of these shapes differ in size."""
+        if image[:2] != label:
+            sample = self.samples[index]
+            check_pair(image, sample.image, label, sample.label, sample.image.read(), self.exif)
 
     def label(self, index: int) -> NDArray[np.uint8]:
         """(H, W) uint8, indices in ``label_set``, 255 ignored; not compared with the image's size."""
@@ -142,10 +161,7 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.image(index)
         label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
-        if image.shape[:2] != label.shape:
-            (h, w), (lh, lw) = image.shape[:2], label.shape
-            sample = self.samples[index]
-            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+        self.check_pair(index, image.shape, label.shape)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
 
 

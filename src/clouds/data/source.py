@@ -88,15 +88,13 @@ class Source:
         data = self.sets[which]
         if self.cache is None:
             return data.lazy_image(k)
-        return self.cache.get(identity(data.samples[k].image), lambda: data.image(k))
+        return self.cache.get(identity(data.samples[k].image, data.exif), lambda: data.image(k))
 
     def __getitem__(self, index: int) -> tuple[Picture, NDArray[np.uint8]]:
         image, label = self.image(index), self.label(index)
         if image.shape[:2] != label.shape:
             which, k = self._find(index)
-            (h, w), (lh, lw) = image.shape[:2], label.shape
-            sample = self.sets[which].samples[k]
-            raise DataError(f"{sample.label}: label is {lw}x{lh} but its image {sample.image} is {w}x{h}; not a pair")
+            self.sets[which].check_pair(k, image.shape, label.shape)
         return image, label
 
 
@@ -128,7 +126,8 @@ def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Pat
 def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
     """One labelled dataset of a recipe."""
     _, split = learned_from(chosen)
-    return Segmentation(chosen.dataset, set_root(chosen, data), split, version=chosen.version, **chosen.layout)
+    options = {"version": chosen.version, "exif": data.exif, **chosen.layout}
+    return Segmentation(chosen.dataset, set_root(chosen, data), split, **options)
 
 
 def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:

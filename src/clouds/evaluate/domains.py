@@ -41,8 +41,7 @@ class Domain:
             return f"{self.name}-{i:03d}", image, label
         k = self.indices[i]
         image, label = self.data.image(k), self.data.label(k)
-        if image.shape[:2] != label.shape:
-            raise DataError(f"{self.data.names[k]}: image is {image.shape[:2]} but its label {label.shape}; not a pair")
+        self.data.check_pair(k, image.shape, label.shape)
         return self.data.names[k], image, label
 
 

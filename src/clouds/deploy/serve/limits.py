@@ -10,9 +10,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.requests import Request
 
-from clouds.data.images import decode_image, image_size, orientation
+from clouds.data.exif import orientation, turned
+from clouds.data.images import decode_image, image_size
 from clouds.errors import DataError, UsageError
-from clouds.predict.pictures import Pixels, turned
+from clouds.predict.pictures import Pixels
 
 
 @dataclass(frozen=True)
