@@ -36,13 +36,15 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def is_dataset(name: str) -> bool:
-    """Whether ``name`` is one that ``open_dataset`` may know: of the table, or an import path."""
-    return name in FOLDERS or is_plugged(name)
+    """Whether ``name`` is one that ``open_dataset`` may know: of the table, as carla or carla@0.9.13, or an import
+    path."""
+    return name.partition("@")[0] in FOLDERS or is_plugged(name)
 
 
 def folder_of(name: str) -> str:
     """The dataset's folder below ``data.root``; UsageError for an unknown name."""
-    return FOLDERS[name] if name in FOLDERS else find_spec(name).folder
+    base = name.partition("@")[0]
+    return FOLDERS[base] if base in FOLDERS else find_spec(name).folder
 
 
 def find_spec(name: str) -> Spec:
@@ -52,6 +54,7 @@ def find_spec(name: str) -> Spec:
         if not isinstance(found, Spec):
             raise UsageError(f"dataset: {name}: expected a clouds.data.layouts.Spec, got {type(found).__name__}")
         return found
+    name = name.partition("@")[0]
     if name not in DATASETS:
         near = difflib.get_close_matches(name, FOLDERS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -85,7 +88,8 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """Find and pair the files; DataError names the first problem, UsageError an unknown name, split or option.
 
         ``split``: the one that benchmarks score if None. ``partial``: use what pairs up, where images without labels
-        and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.9.13, 0.9.14).
+        and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.8, 0.9.10 to
+        0.9.16), needed where the files do not tell it.
         ``exif``: of an image with a label that asks to be turned: "refuse" it, or lay the label on the stored pixels
         ("ignore") or on the turned picture ("apply").
         ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``.
@@ -168,7 +172,8 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 def open_dataset(name: str, root: str | Path, split: str | None = None, **options: Any) -> Segmentation:
     """The dataset ``name`` in ``root``, its own folder or an archive of it; options and errors as of ``Segmentation``.
 
-    ``name``: one of ``dataset_names()``, or MODULE:NAME of a ``Spec`` of one's own.
+    ``name``: one of ``dataset_names()``, also with its version as carla@0.9.13, or MODULE:NAME of a ``Spec`` of one's
+    own.
     """
     return Segmentation(name, root, split, **options)
 

@@ -75,6 +75,12 @@ def read_indices(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> NDArr
     return one_channel(decode_label(data, where, max_pixels), where)
 
 
+def stored_channel(content: bytes, where: str, encoding: str) -> NDArray[np.uint8]:
+    """The values (H, W) that a label PNG of encoding "index" or "red" stores."""
+    raw = decode_label(content, where, palette=encoding == "index")
+    return _eight_bits(raw if raw.ndim == 2 else raw[..., 0], where)
+
+
 def one_channel(raw: Raw, where: str) -> NDArray[np.uint8]:
     """Stored values, (H, W) or three equal channels (H, W, 3), of 8 or 16 bits -> (H, W) uint8; else a DataError."""
     if not _is_grey(raw):

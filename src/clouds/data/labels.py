@@ -96,9 +96,9 @@ _SETS = (
         ("vegetation", "vegetation", ("vegetation", "terrain")),
         ("sign", "traffic sign", ("traffic sign", "traffic light")),
         ("fence", "fence", ("fence",)),
-        ("car", "car", ("car", "truck", "bus", "train", "motorcycle")),
+        ("car", "car", ("car", "truck", "bus", "train")),
         ("person", "person", ("person",)),
-        ("bicyclist", "rider", ("rider", "bicycle")),
+        ("bicyclist", "rider", ("rider", "bicycle", "motorcycle")),  # CamVid's own grouping of MotorcycleScooter
     )),
     _from_rows("idd-lite7", (
         ("drivable", "road", ("road",)),

@@ -62,13 +62,13 @@ def _overview(tables: dict[str, Any]) -> str:
     lines = ["label sets (clouds classes NAME shows how one folds the 19 Cityscapes classes):"]
     for name, classes in tables["label_sets"].items():
         lines += _filled(f"  {name:<14}{len(classes):>3}  ", ", ".join(classes))
-    lines += ["", f"{'dataset':<14}{'label set':<15}{'folder':<13}{'splits':<17}terms; home"]
+    lines += ["", f"{'dataset':<16}{'label set':<15}{'folder':<13}{'splits':<17}terms; home"]
     for name, row in tables["datasets"].items():
         splits = ", ".join(row["splits"])
         terms = f"{row['licence']}; {row['home']}"
-        lines.append(f"{name:<14}{row['label_set']:<15}{row['folder']:<13}{splits:<17}{terms}")
+        lines.append(f"{name:<16}{row['label_set']:<15}{row['folder']:<13}{splits:<17}{terms}")
     own = "your own images and labels: docs/datasets.md"
-    lines.append(f"{'folder':<14}{'as you say':<15}{'any':<13}{'as you say':<17}{own}")
+    lines.append(f"{'folder':<16}{'as you say':<15}{'any':<13}{'as you say':<17}{own}")
     return "\n".join(lines)
 
 
