@@ -127,6 +127,23 @@ def find_label_set(name: str | LabelSet) -> LabelSet:
     return LABEL_SETS[name]
 
 
+def narrowed(label_set: LabelSet, target: LabelSet) -> LabelSet:
+    """The label set without the classes of which ``target`` holds nothing: cityscapes19 by synthia16 is synthia16.
+
+    A class that holds some of them stays as it is. UsageError where none is left.
+    """
+    held = {member for row in target.members for member in row}
+    kept = [k for k, members in enumerate(label_set.members) if held & set(members)]
+    if len(kept) == len(label_set.classes):
+        return label_set
+    classes, colors, members, trains = (
+        tuple(row[k] for k in kept)
+        for row in (label_set.classes, label_set.colors, label_set.members, label_set.trains_as)
+    )
+    same = (classes, members) == (target.classes, target.members)
+    return LabelSet(target.name if same else f"{label_set.name}-{target.name}", classes, colors, members, trains)
+
+
 def folding(target: LabelSet) -> NDArray[np.uint8]:
     """(256,) uint8: train id 0..18 -> index in ``target``; 255 where the target has no such class, and for all else."""
     table = np.full(256, IGNORE, np.uint8)
