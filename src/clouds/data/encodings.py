@@ -135,8 +135,8 @@ def decode_polygons(
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: not a polygon label file ({error!r}); fetch it again") from error
     for name, corners in shapes:  # JSON of Python and JavaScript may hold NaN and Infinity
-        if strange := [c for corner in corners for c in corner if not abs(c) <= FAR]:
-            raise DataError(f"{where}: a corner of a {name} lies at {strange[0]}; expected pixels, draw it again")
+        if far := [value for corner in corners for value in corner if not abs(value) <= FAR]:
+            raise DataError(f"{where}: a corner of a {name} lies at {far[0]}; expected pixels, draw it again")
     if width < 1 or height < 1 or width * height > max_pixels:
         raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
     if strange := sorted({name for name, _ in shapes if _base(name, names) not in names}):

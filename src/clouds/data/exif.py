@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import JpegImagePlugin, PngImagePlugin
 
-from clouds.data.images import BROKEN, JPEG
+from clouds.data.images import BROKEN, JPEG, png_chunks
 from clouds.errors import DataError
 
 EXIF = ("refuse", "ignore", "apply")  # what may be done about an image with a label
@@ -25,8 +25,15 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 }
 
 
+
 def orientation(data: bytes) -> int:
     """How a PNG or JPEG asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
+    # Pillow decodes a whole PNG to look: ask it only where a chunk may say it
+    if not data.startswith(JPEG) and not any(
+        kind == b"eXIf" or data.startswith((b"Raw profile type", b"XML:com.adobe.xmp"), start)
+        for kind, start, _ in png_chunks(data)
+    ):
+        return 1
     try:
         plugin = JpegImagePlugin.JpegImageFile if data.startswith(JPEG) else PngImagePlugin.PngImageFile
         with warnings.catch_warnings():  # Pillow's of damaged EXIF

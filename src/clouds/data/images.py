@@ -12,6 +12,7 @@ PNG must hold.
 import hashlib
 import warnings
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -94,18 +95,25 @@ def _jpeg(data: bytes, where: str) -> NDArray[np.uint8]:
     return pixels
 
 
-def check_checksums(data: bytes, where: str) -> None:
-    """DataError where a chunk of a PNG is cut or its checksum wrong (decoders skip that of pixels); a JPEG has none."""
-    at = len(_PNG)
-    while data.startswith(_PNG):
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of each chunk of a PNG up to its last; ``end`` may lie behind the data's."""
+    at, kind = len(_PNG), b""
+    while at < len(data) and kind != b"IEND":
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         kind = data[at + 4 : at + 8]
-        if end + 4 > len(data) or zlib.crc32(memoryview(data)[at + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+        yield kind, at + 8, end
+        at = end + 4
+
+
+def check_checksums(data: bytes, where: str) -> None:
+    """DataError where a chunk of a PNG is cut or its checksum wrong (decoders skip that of pixels); a JPEG has none."""
+    kind = b""
+    for kind, start, end in png_chunks(data) if data.startswith(_PNG) else ():
+        if zlib.crc32(memoryview(data)[start - 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
             name = kind.decode("latin-1")
             raise DataError(f"{where}: cannot be decoded (broken chunk {name!r}); truncated or damaged, fetch it again")
-        if kind == b"IEND":
-            return
-        at = end + 4
+    if data.startswith(_PNG) and kind != b"IEND":
+        raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
 
 
 class LazyImage:

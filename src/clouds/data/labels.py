@@ -136,10 +136,8 @@ def narrowed(label_set: LabelSet, target: LabelSet) -> LabelSet:
     kept = [k for k, members in enumerate(label_set.members) if held & set(members)]
     if len(kept) == len(label_set.classes):
         return label_set
-    classes, colors, members, trains = (
-        tuple(row[k] for k in kept)
-        for row in (label_set.classes, label_set.colors, label_set.members, label_set.trains_as)
-    )
+    rows = (label_set.classes, label_set.colors, label_set.members, label_set.trains_as)
+    classes, colors, members, trains = zip(*[[row[k] for row in rows] for k in kept], strict=True) if kept else [()] * 4
     same = (classes, members) == (target.classes, target.members)
     return LabelSet(target.name if same else f"{label_set.name}-{target.name}", classes, colors, members, trains)
 
