@@ -14,14 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from clouds.data.batches.batches import read_label
 from clouds.data.classes import IGNORE
+from clouds.data.encodings import read_indices
 from clouds.data.images import read_image
 from clouds.data.labels import colorize
 
 TILE, GAP, HEAD, LEFT = 232, 10, 26, 64
 INK, PAPER = (32, 36, 44), (255, 255, 255)
 DOMAINS = ("town", "fog", "night", "rain", "snow")
+
+
+def read_label(path: Path) -> np.ndarray:
+    """(H, W) uint8 class indices of a label PNG."""
+    return read_indices(path.read_bytes(), str(path))
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

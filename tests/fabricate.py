@@ -159,11 +159,11 @@ _KINDS: dict[str, _Kind] = {
         "{part}/{key}.png", "{part}annot/{key}.png", ("train", "val", "test"),
         ("Seq05VD_f00000", "Seq05VD_f05100", "0001TP_008550"), _CAMVID,
     ),
-    "carla": _Kind("images/{key}.png", "labels/{key}.png", ("",), ("town_000", "town_001"), _CARLA, _red),
-    "carla-0.9.14": _Kind(
-        "images/{key}.png", "labels/{key}.png", ("",), ("town_000",),
-        {0: 255, 1: 0, 11: 10, 12: 11, 14: 13, 19: 18, 20: 255, 24: 0, 28: 255}, _red,
+    "carla": _Kind(
+        "images/{key}.png", "labels/{key}.png", ("",), ("town_000", "town_001"),
+        {0: 255, 1: 0, 11: 10, 12: 11, 14: 13, 19: 18, 20: 255, 24: 0, 29: 255}, _red,
     ),
+    "carla-0.9.13": _Kind("images/{key}.png", "labels/{key}.png", ("",), ("town_000",), _CARLA, _red),
 }  # fmt: skip
 KINDS = (*_KINDS, "idd", "camvid-original")
 
@@ -226,11 +226,11 @@ def as_tar(files: Mapping[str, bytes], path: Path, top: str = "") -> Path:
 
 
 ALIASES = {"mapillary-1.2": "mapillary", "mapillary-2.0": "mapillary", "idd-png": "idd", "idd-ids": "idd",
-           "camvid-original": "camvid", "carla-0.9.14": "carla"}  # fmt: skip
+           "camvid-original": "camvid", "carla-0.9.13": "carla"}  # fmt: skip
 
 
 def opened(kind: str, root: Path, split: str | None = None, **options: Any) -> Segmentation:
     """A fabricated set through the package, by its kind."""
-    if kind == "carla-0.9.14":
-        options["version"] = "0.9.14"
+    if kind == "carla-0.9.13":
+        options["version"] = "0.9.13"
     return open_dataset(ALIASES.get(kind, kind), root, split, **options)

@@ -13,6 +13,7 @@ import torch
 import clouds.data
 from clouds.data import open_dataset
 from clouds.data.archives import Archive
+from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, FOLDERS, dataset_names
 from clouds.errors import DataError, UsageError
 from clouds.testing import DatasetContract, datasets
@@ -163,6 +164,57 @@ def test_mapillary_2_needs_its_config(tmp_path: Path) -> None:
         opened("mapillary-2.0", root)
 
 
+def test_mapillary_has_the_tables_of_hrda_and_of_rein(tmp_path: Path) -> None:
+    ids = np.arange(66, dtype=np.uint8).reshape(6, 11)
+    files = {"validation/images/a.jpg": jpg(picture(0, ids.shape)), "validation/labels/a.png": png(ids)}
+    root = as_folder(files, tmp_path)
+    ours, rein = (open_dataset(name, root).label(0).ravel().tolist() for name in ("mapillary", "mapillary-rein"))
+    changed = {k: None if rein[k] == 255 else NAMES[rein[k]] for k in range(66) if ours[k] != rein[k]}
+    assert changed == {
+        7: "road", 8: "road", 9: "sidewalk", 10: "road", 11: "sidewalk", 14: "road", 23: "road", 41: None, 44: "pole",
+        46: "traffic sign", 49: "traffic sign",
+    }  # fmt: skip
+    listed = {"labels": [{"name": "construction--flat--bike-lane"}, {"name": "human--person"}] * 33}
+    (root / "config.json").write_text(json.dumps(listed))
+    assert open_dataset("mapillary-rein", root).label(0).ravel().tolist() == [0, 11] * 33
+
+
+def carla(*values: int) -> dict[str, bytes]:
+    """Two captures whose label has a stripe of each value, from top to bottom."""
+    label = np.repeat(np.uint8(values), 4)[:, None].repeat(8, 1)
+    red = png(np.dstack([label, label * 0, label * 0]))
+    return {f"{kind}/{k}.png": red if kind == "labels" else png(picture(k, label.shape))
+            for k in (0, 1) for kind in ("images", "labels")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [  # what is stored, what it reads as without a version
+        ((11, 3, 9, 14, 24), ("sky", "building", "vegetation", "car", "road")),
+        ((11, 9, 1, 29), ("sky", "vegetation", "road", None)),
+        ((13, 1, 9, 10, 8, 7), ("sky", "building", "vegetation", "vehicle", "sidewalk", "road")),
+    ],
+)
+def test_a_carla_version_is_told_by_what_only_it_has(
+    values: tuple[int, ...], read: tuple[str | None, ...], tmp_path: Path
+) -> None:
+    dataset = open_dataset("carla", as_folder(carla(*values), tmp_path))
+    found = dataset.label(1)[::4, 0].tolist()
+    assert [None if k == 255 else dataset.label_set.classes[k] for k in found] == list(read)
+
+
+def test_a_carla_version_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
+    root = as_folder(carla(11, 3, 14, 2, 1), tmp_path)
+    with pytest.raises(DataError, match=r"say which: carla@0\.9\.13 .*or carla@0\.9\.14 \(.*0\.9\.15, 0\.9\.16"):
+        open_dataset("carla", root)
+    for version in ("0.9.14", "0.9.15", "0.9.16"):
+        assert NAMES[open_dataset(f"carla@{version}", root).label(0)[-1, 0]] == "road"
+    old = open_dataset("carla", root, version="0.9.13")
+    assert old.label_set.classes[old.label(0)[-1, 0]] == "building"
+    with pytest.raises(UsageError, match=r"has no version '0\.9\.17'; it has 0\.9\.13, .*0\.9\.16"):
+        open_dataset("carla", root, version="0.9.17")
+
+
 def test_synthia_keeps_both_bytes(tmp_path: Path) -> None:
     wide = np.zeros((*SIZE, 3), np.uint16)
     wide[..., 0] = 256 + 3
@@ -182,7 +234,7 @@ def test_importing_the_package_imports_no_torch() -> None:
 def test_the_classes_name_every_dataset() -> None:
     named = [getattr(clouds.data, name) for name in clouds.data.__all__]
     classes = [each for each in named if hasattr(each, "dataset")]
-    domains = {"camvid-day", "camvid-dusk", "acdc-fog", "acdc-night", "acdc-rain", "acdc-snow"}
+    domains = {"camvid-day", "camvid-dusk", "acdc-fog", "acdc-night", "acdc-rain", "acdc-snow", "mapillary-rein"}
     assert {c.dataset for c in classes} == set(dataset_names()) - domains
 
 

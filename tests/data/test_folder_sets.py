@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import clouds.data
 from clouds.data import open_dataset
@@ -76,6 +77,12 @@ def test_any_folder_in_colour(tmp_path: Path) -> None:
         open_dataset("folder", root, **options)[0]
     options["label_map"] |= {"0,0,0": None}
     assert open_dataset("folder", root, **options)[0][1].tolist() == [[13, 10, 255]]
+    # a palette image, as VOC's are and as optimizers make of colours, is read by its colours
+    Image.fromarray(raw).convert("P", palette=Image.Palette.ADAPTIVE, colors=4).save(root / "labels/a.png")
+    assert Image.open(root / "labels/a.png").mode == "P"
+    assert open_dataset("folder", root, **options)[0][1].tolist() == [[13, 10, 255]]
+    options = {"encoding": "red", "label_map": {255: "car", 1: "sky", 0: None}}
+    assert open_dataset("folder", root, **options).label(0).tolist() == [[13, 10, 255]]
 
 
 def test_any_folder_defaults_to_indices_of_its_label_set(tmp_path: Path) -> None:

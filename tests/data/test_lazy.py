@@ -52,13 +52,11 @@ def test_rows_below_the_window_are_not_decoded():
     assert lazy._decoded.shape == (10, 300, 3)
 
 
-def test_damage_in_the_window_is_named_and_below_it_is_not_met():
+def test_damage_anywhere_is_named_before_a_row_is_decoded():
     data = bytearray(encoded(picture(2000, 300), "PNG"))
     middle = len(data) * 3 // 4
     data[middle : middle + 4000] = bytes(4000)
-    lazy = LazyImage(bytes(data), "street.png")
-    assert np.array_equal(lazy[0:500, 0:300], picture(2000, 300)[:500])
     with pytest.raises(DataError, match=r"street\.png: cannot be decoded"):
-        lazy[0:2000, 0:300]
+        LazyImage(bytes(data), "street.png")
     with pytest.raises(DataError, match=r"cut\.png: the end of the file is missing"):
         LazyImage(bytes(data[:middle]), "cut.png")

@@ -93,10 +93,20 @@ def test_palettes_are_read_as_indices(tmp_path):
     assert np.array_equal(read(tmp_path / "plain" / "a.png"), read(tmp_path / "palette" / "a.png"))
 
 
+def test_labels_are_read_as_datasets_read_them(tmp_path):
+    images, labels = pairs(tmp_path, ("a",))
+    refine_files(images, labels, tmp_path / "plain")
+    plain = read(labels / "a.png")
+    for kind, stored in (("grey as RGB", np.dstack([plain] * 3)), ("16 bits", plain.astype(np.uint16))):
+        Image.fromarray(stored).save(labels / "a.png")
+        assert not refine_files(images, labels, tmp_path / kind)["failed"]
+        assert np.array_equal(read(tmp_path / "plain" / "a.png"), read(tmp_path / kind / "a.png"))
+
+
 def test_what_cannot_be_refined_is_named_and_the_rest_is_done(capsys, tmp_path):
     names = ("colour", "deep", "fine", "other size", "torn")
     images, labels = pairs(tmp_path, names)
-    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(labels / "colour.png")
+    Image.fromarray(np.full((48, 64, 3), (7, 7, 9), np.uint8)).save(labels / "colour.png")
     Image.fromarray(np.full((48, 64), 700, np.uint16)).save(labels / "deep.png")
     write_png(labels / "other size.png", np.zeros((20, 30), np.uint8))
     (images / "torn.png").write_bytes((images / "torn.png").read_bytes()[:90])
@@ -104,10 +114,10 @@ def test_what_cannot_be_refined_is_named_and_the_rest_is_done(capsys, tmp_path):
     found = json.loads(text)
     assert (code, found["images"], len(found["failed"])) == (1, 1, 4)
     for name, said in (
-        ("colour", "has colours, expected one channel of class ids 0..254, 255 = none"),
-        ("deep", "has 16 bits (values 700..700), expected 8"),
+        ("colour", "a colour image; expected one channel of class indices"),
+        ("deep", "label values up to 700; expected 0..255"),
         ("other size", "label is 30x20 but its image "),
-        ("torn", "torn.png"),
+        ("torn", "the end of the file is missing"),
     ):
         assert any(said in each["what"] and Path(each["path"]).stem == name for each in found["failed"]), name
     assert "clouds: 4 of 5 images could not be read" in err

@@ -116,14 +116,6 @@ def test_what_is_no_picture_is_named(data, status, word):
     assert "fetch it again" not in found.detail
 
 
-def test_a_truncated_photo_with_a_thumbnail_is_not_taken_for_whole():
-    thumbnail = encoded(RGB[:8, :8], "JPEG")
-    whole = encoded(kind="JPEG")
-    data = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + whole[2:]
-    assert np.array_equal(decode(data, MOST), decode(whole, MOST))
-    assert "truncated" in refusal(data[:-300]).detail
-
-
 def test_a_bomb_is_refused_by_its_header(monkeypatch):
     def decoded(*_):
         raise AssertionError("decoded")

@@ -6,7 +6,8 @@ import pytest
 
 import fabricate
 from clouds.config.load import load_recipe
-from clouds.data.classes import IGNORE
+from clouds.data.classes import IGNORE, NAMES
+from clouds.data.labels import LABEL_SETS
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import RENDERED, all_domains, find_domains, photo_domain, rendered_domain, unseen_domains
 
@@ -38,6 +39,22 @@ def test_photos_that_are_there_join_the_unseen_domains(root):
     assert [(d.name, d.length, d.label_set.name) for d in found] == [
         ("camvid-day", 9, "camvid11"), ("camvid-dusk", 1, "camvid11"), ("idd-lite", 2, "idd-lite7"),
     ]  # fmt: skip
+
+
+def test_any_domain_is_scored_without_what_synthia_cannot_teach(root):
+    plain = rendered_domain("town", 1).sample(0)[2]
+    for name, without in (("synthia16", "terrain truck train"), ("synthia13", "terrain truck train wall fence pole")):
+        chosen = recipe(f"data.root={root}", f"evaluate.label_set={name}")
+        town, camvid = all_domains(["town", "camvid-day"], chosen)
+        assert (town.label_set, town.label_set.name) == (LABEL_SETS[name], name)
+        label = town.sample(0)[2]
+        for k, own in enumerate(NAMES):
+            wanted = IGNORE if own in without.split() else town.label_set.classes.index(own)
+            assert set(label[plain == k].tolist()) <= {wanted}
+        assert (label[plain == IGNORE] == IGNORE).all()
+        lost = {"pole", "fence"} if name == "synthia13" else set()
+        assert set(LABEL_SETS["camvid11"].classes) - set(camvid.label_set.classes) == lost
+    assert load_recipe("synthia-rn101", []).evaluate.label_set == "synthia16"
 
 
 def test_at_most_max_images_are_taken_evenly_from_first_to_last(root):

@@ -205,7 +205,7 @@ def test_labels_outside_their_set_are_named(run: Path) -> None:
     write_png(path, np.full((4, 4), 11, np.uint8))
     with pytest.raises(DataError, match=re.escape(f"{path}: label value 11 is no class; expected 0..10 or 255")):
         write_report(run)
-    write_png(path, np.zeros((4, 4, 3), np.uint8))
+    write_png(path, np.full((4, 4, 3), (0, 0, 1), np.uint8))
     with pytest.raises(DataError, match="one channel of class indices"):
         write_report(run)
 

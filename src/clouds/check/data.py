@@ -60,7 +60,7 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
     (record,) = _records([found], out)
     never = [c for c, share in record["histogram"].items() if share == 0]
     warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
-    return record | {"warnings": warnings + _ignored([found])}
+    return record | {"warnings": warnings + _ignored([found]) + _turned([found], recipe.data.exif)}
 
 
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     make_folder(out)
     sources = [_inspect(row[0], recipe, *row[1:], full) if row else _rendered(recipe) for row in rows]
     targets = {name: root / FOLDERS[name] for name in PHOTOS if root and (root / FOLDERS[name]).exists()}
-    photos = [inspect_set(name, folder, splits=[PHOTOS[name]], full=full) for name, folder in targets.items()]
+    exif = recipe.data.exif
+    photos = [inspect_set(name, path, splits=[PHOTOS[name]], full=full, exif=exif) for name, path in targets.items()]
     sets = _records([*sources, *photos], out)
     problems = [problem for each in sets for problem in each["problems"]]
     if root and not targets and not any(each.is_relative_to(root) for each in roots):
@@ -94,7 +95,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
         # once each: a file may be in a source and a target
         "problems": list({(problem["path"], problem["what"]): problem for problem in problems}.values()),
         "histogram": histogram,
-        "warnings": warnings + small + _ignored([*sources, *photos]),
+        "warnings": warnings + small + _ignored([*sources, *photos]) + _turned([*sources, *photos], exif),
         "datasets": sets,
     }
 
@@ -102,7 +103,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
 def _inspect(chosen: LabelledSet, recipe: Recipe, spec: Spec, split: str | None, full: bool) -> Inspection:
     """A labelled set of a recipe: ``split``, or every split there is."""
     root, splits = set_root(chosen, recipe.data), [split] if split else None
-    return inspect_set(chosen.dataset, root, spec, splits, full, chosen.version)
+    return inspect_set(chosen.dataset, root, spec, splits, full, chosen.version, recipe.data.exif)
 
 
 def _taught(sources: Sequence[Inspection]) -> tuple[dict[str, float | None], list[str]]:
@@ -128,6 +129,22 @@ def _ignored(sets: Sequence[Inspection]) -> list[str]:
     """Warnings of labels that say little."""
     shares = [(found.name, found.counts[IGNORE] / max(found.counts.sum(), 1)) for found in sets if found.labelled]
     return [f"{name}: {100 * share:.0f} % of the pixels looked at are ignored" for name, share in shares if share > 0.5]
+
+
+def _turned(sets: Sequence[Inspection], exif: str) -> list[str]:
+    """A warning for each set whose images ask to be turned, which its labels may follow or not."""
+    done = {
+        "refuse": "training and scoring refuse them until data.exif=ignore (labels are drawn on the stored pixels) or "
+        "data.exif=apply (on the turned picture) says how their labels lie",
+        "ignore": "their labels are taken for drawn on the stored pixels (data.exif=ignore)",
+        "apply": "their labels are taken for drawn on the turned picture (data.exif=apply)",
+    }
+    return [
+        f"{found.name}: {len(found.turned)} of the {found.decoded} images looked at have an EXIF orientation, such as "
+        f"{found.turned[0][0]} ({found.turned[0][1]}); {done[exif]}"
+        for found in sets
+        if found.turned
+    ]
 
 
 def _rendered(recipe: Recipe) -> Inspection:

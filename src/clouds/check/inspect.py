@@ -15,7 +15,7 @@ from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.data.classes import IGNORE
 from clouds.data.datasets import Segmentation, find_spec
-from clouds.data.images import check_sizes
+from clouds.data.exif import orientation
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
 from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill, scan
@@ -49,6 +49,7 @@ class Inspection:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     smallest: tuple[int, int] | None = None  # (height, width) of the image with the shortest side
     examples: list[Example] = field(default_factory=list)
+    turned: list[tuple[str, int]] = field(default_factory=list)  # (path, EXIF orientation) of images with labels
 
     @property
     def pairs(self) -> int:
@@ -62,10 +63,12 @@ def inspect_set(
     splits: Sequence[str] | None = None,
     full: bool = False,
     version: str = "",
+    exif: str = "refuse",
 ) -> Inspection:
     """Everything that is there of a dataset, or of some of its ``splits``; an absent split is no problem.
 
-    ``spec``: the row of a "folder"; ``version``: as for ``Segmentation``. Nothing is raised for the data's sake.
+    ``spec``: the row of a "folder"; ``version``, ``exif``: as for ``Segmentation``, but that what is refused for its
+    EXIF orientation is looked at too. Nothing is raised for the data's sake.
     """
     spec = spec or find_spec(name)
     found = Inspection(name, str(root), find_label_set(spec.label_set))
@@ -84,7 +87,8 @@ def inspect_set(
         found.problems += paired.problems
         found.splits[split] = len(paired.samples)
         if paired.samples:
-            _look(Segmentation.of(name, spec, split, paired), split, full, found)
+            shown = "ignore" if exif == "refuse" else exif
+            _look(Segmentation.of(name, spec, split, paired, shown), split, full, found)
     return found
 
 
@@ -128,6 +132,7 @@ def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None
 
     for look in track(rows(), f"checking {found.name} {split}", len(chosen), unit="pairs"):
         found.problems += look.problems
+        found.turned += look.turned
         found.decoded += not look.problems
         found.counts += look.counts
         if look.size and (found.smallest is None or min(look.size) < min(found.smallest)):
@@ -142,6 +147,7 @@ class _Look:
     counts: NDArray[np.int64]
     size: tuple[int, int] | None = None
     example: Example | None = None
+    turned: list[tuple[str, int]] = field(default_factory=list)
 
 
 def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
@@ -155,13 +161,12 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
     except DataError as error:
         look.problems.append(_problem(error, str(sample.image)))
     if data.labelled:
+        if image is not None and 2 <= (how := orientation(sample.image.read())) <= 8:
+            look.turned.append((str(sample.image), how))
         try:
             label = data.label(index)
-        except DataError as error:
-            look.problems.append(_problem(error, str(sample.label)))
-    if image is not None and label is not None:
-        try:
-            check_sizes(image, label, *sample[1:])
+            if image is not None:
+                data.check_pair(index, image.shape, label.shape)
         except DataError as error:
             look.problems.append(_problem(error, str(sample.label)))
     if look.problems or image is None:

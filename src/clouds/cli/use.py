@@ -272,6 +272,9 @@ def refine(
         ),
     ] = "ignore",
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the points' places.")] = 0,
+    exif: Annotated[
+        str, typer.Option("--exif", metavar="NAME", help="Images that ask to be turned: refuse, ignore, apply.")
+    ] = "refuse",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -289,7 +292,7 @@ def refine(
 
     result = refine_files(
         images, labels, out, segmenter, revision, device, dtype, second_pass, strategy, points, floor, max_swallow,
-        overlaps, seed,
+        overlaps, seed, exif,
     )  # fmt: skip
     if result["images"] or as_json:
         tell(result, as_json, result_text(result) if result["images"] else "")

@@ -165,6 +165,9 @@ class Evaluate(Settings):
     """Images of each rendered domain."""
     max_images: Count | None = None
     """The most photos of a domain, evenly spaced; null takes all."""
+    label_set: Literal["synthia16", "synthia13"] | None = None
+    """The classes that SYNTHIA can teach, 16 or the usual 13 of them: pixels of all others are ignored in every domain;
+    null scores all classes of each domain."""
 
     def faults(self) -> list[str]:
         found = []

@@ -104,7 +104,9 @@ class Drawn(Record):
 
 class RestyledImage(Record):
     """A line of `restyled/metadata.jsonl`: a source image in another style. ``source_bytes`` tells another file of its
-    name, ``index`` is its place among all source images."""
+    name, ``index`` is its place among all source images. ``exif``: `data.exif`, unless
+    that refuses.
+    """
 
     file_name: str
     source: str
@@ -112,6 +114,7 @@ class RestyledImage(Record):
     index: Count
     variant: Count
     seed: int
+    exif: str | None = None
 
 
 class Step(Record):

@@ -73,6 +73,9 @@ class Data(Settings):
     """The most that `cache` takes, in GB of 2^30 bytes."""
     max_bad: Annotated[Share, Mark.RESUMABLE] = 0.01
     """The share of the files that may turn out bad during training; they are skipped."""
+    exif: Literal["refuse", "ignore", "apply"] = "refuse"
+    """An image with a label whose EXIF orientation asks to turn it: `refuse` it, or its label is drawn on the stored
+    pixels (`ignore`) or on the turned picture (`apply`)."""
     restyle: RestyledSource | None = None
     """Source images in other looks too, with the same labels; null: none."""
 

@@ -58,9 +58,10 @@ CARLA_TAGS: dict[int, str] = dict.fromkeys(range(23), "") | {
     10: "vehicle", 11: "wall", 12: "traffic sign", 13: "sky", 18: "traffic light", 22: "terrain",
 }  # fmt: skip
 
-# since 0.9.14: the Cityscapes train ids, shifted by one, then what CARLA adds (lane markings are road)
+# since 0.9.14: the Cityscapes train ids, shifted by one, then what CARLA adds (lane markings are road; on Unreal Engine
+# 5 rock, 29, which no benchmark scores)
 CARLA_TAGS_14: dict[int, str] = (
-    dict.fromkeys(range(29), "") | {i + 1: name for i, name in enumerate(NAMES)} | {24: "road"}
+    dict.fromkeys(range(30), "") | {i + 1: name for i, name in enumerate(NAMES)} | {24: "road"}
 )
 
 # IDD: names in the polygon files, in the order of their ids; the Cityscapes train classes its makers give them
@@ -76,14 +77,23 @@ IDD_NAMES: dict[str, str] = {
 }  # fmt: skip
 IDD_IDS: dict[int, str] = dict(enumerate(IDD_NAMES.values()))
 
-# Mapillary Vistas v1.2 by id, as the domain generalization benchmarks score it; what they leave out is ignored
+# Mapillary Vistas v1.2 by id, by the table that HRDA's code and the published CLOUDS share; what it lacks is ignored
 VISTAS_IDS: dict[int, str] = dict.fromkeys(range(66), "") | {
     2: "sidewalk", 3: "fence", 6: "wall", 13: "road", 15: "sidewalk", 17: "building", 19: "person", 20: "rider",
     21: "rider", 22: "rider", 24: "road", 27: "sky", 29: "terrain", 30: "vegetation", 41: "road", 45: "pole",
     47: "pole", 48: "traffic light", 50: "traffic sign", 52: "bicycle", 54: "bus", 55: "car", 57: "motorcycle",
     58: "train", 61: "truck",
 }  # fmt: skip
-# the same by name, for copies whose config lists the classes, and the names into which v2.0 splits them;
+# by the table of Rein's code, which asks the names for words; it differs in 11 ids
+_REIN: dict[int, tuple[str, str]] = {  # id -> name, class
+    7: ("construction--flat--bike-lane", "road"), 8: ("construction--flat--crosswalk-plain", "road"),
+    9: ("construction--flat--curb-cut", "sidewalk"), 10: ("construction--flat--parking", "road"),
+    11: ("construction--flat--pedestrian-area", "sidewalk"), 14: ("construction--flat--service-lane", "road"),
+    23: ("marking--crosswalk-zebra", "road"), 41: ("object--manhole", ""), 44: ("object--street-light", "pole"),
+    46: ("object--support--traffic-sign-frame", "traffic sign"), 49: ("object--traffic-sign--back", "traffic sign"),
+}  # fmt: skip
+VISTAS_REIN_IDS: dict[int, str] = VISTAS_IDS | {k: own for k, (_, own) in _REIN.items()}
+# the first table by name, for copies whose config lists the classes, and the names into which v2.0 splits them;
 # a name that ends in "--" stands for all that start with it
 VISTAS_NAMES: dict[str, str] = {
     "construction--barrier--curb": "sidewalk", "construction--barrier--fence": "fence",
@@ -106,3 +116,8 @@ def vistas_class(name: str) -> str:
     """The class of a Vistas name: its own entry, else that of the longest prefix, else ignored."""
     starts = [n for n in VISTAS_NAMES if n.endswith("--") and name.startswith(n)]
     return VISTAS_NAMES.get(name, VISTAS_NAMES[max(starts, key=len)] if starts else "")
+
+
+def vistas_rein_class(name: str) -> str:
+    """The same by the table of Rein's code."""
+    return dict(_REIN.values()).get(name, vistas_class(name))

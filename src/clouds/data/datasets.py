@@ -18,7 +18,8 @@ from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
-from clouds.data.images import MAX_PIXELS, LazyImage, check_sizes, decode_image, image_size
+from clouds.data.exif import EXIF, check_pair, label_turn, turned
+from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
 from clouds.data.pairing import Sample, Scan, scan
@@ -35,13 +36,15 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def is_dataset(name: str) -> bool:
-    """Whether ``name`` is one that ``open_dataset`` may know: of the table, or an import path."""
-    return name in FOLDERS or is_plugged(name)
+    """Whether ``name`` is one that ``open_dataset`` may know: of the table, as carla or carla@0.9.13, or an import
+    path."""
+    return name.partition("@")[0] in FOLDERS or is_plugged(name)
 
 
 def folder_of(name: str) -> str:
     """The dataset's folder below ``data.root``; UsageError for an unknown name."""
-    return FOLDERS[name] if name in FOLDERS else find_spec(name).folder
+    base = name.partition("@")[0]
+    return FOLDERS[base] if base in FOLDERS else find_spec(name).folder
 
 
 def find_spec(name: str) -> Spec:
@@ -51,6 +54,7 @@ def find_spec(name: str) -> Spec:
         if not isinstance(found, Spec):
             raise UsageError(f"dataset: {name}: expected a clouds.data.layouts.Spec, got {type(found).__name__}")
         return found
+    name = name.partition("@")[0]
     if name not in DATASETS:
         hint = did_you_mean(name, FOLDERS)
         raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join((*FOLDERS, OWN))}")
@@ -76,15 +80,21 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         *,
         partial: bool = False,
         version: str = "",
+        exif: str = "refuse",
         max_pixels: int = MAX_PIXELS,
         **folder: Any,
     ) -> None:
         """Find and pair the files; DataError names the first problem, UsageError an unknown name, split or option.
 
         ``split``: the one that benchmarks score if None. ``partial``: use what pairs up, where images without labels
-        and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.9.13, 0.9.14).
+        and labels without images would be an error. ``version``: of mapillary (1.2, 2.0) and carla (0.8, 0.9.10 to
+        0.9.16), needed where the files do not tell it.
+        ``exif``: of an image with a label that asks to be turned: "refuse" it, or lay the label on the stored pixels
+        ("ignore") or on the turned picture ("apply").
         ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``.
         """
+        if exif not in EXIF:
+            raise UsageError(f"exif={exif!r}: expected one of {', '.join(EXIF)}")
         spec = dataset_spec(name, split, folder)
         split = spec.scored if split is None else split
         if split not in spec.splits:
@@ -97,17 +107,17 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             raise DataError(f"{path}: {what}{more}{hint}")
         if not found.samples:
             raise DataError(f"{root}: {name} holds no image in split {split!r}")
-        self._hold(name, spec, split, found, max_pixels)
+        self._hold(name, spec, split, found, exif, max_pixels)
 
     @classmethod
-    def of(cls, name: str, spec: Spec, split: str, found: Scan) -> Self:
+    def of(cls, name: str, spec: Spec, split: str, found: Scan, exif: str) -> Self:
         """The pairs of a scan that was made before, whatever problems it lists."""
         made = cls.__new__(cls)
-        made._hold(name, spec, split, found, MAX_PIXELS)
+        made._hold(name, spec, split, found, exif, MAX_PIXELS)
         return made
 
-    def _hold(self, name: str, spec: Spec, split: str, found: Scan, max_pixels: int) -> None:
-        self.name, self.split, self.max_pixels = name, split, max_pixels
+    def _hold(self, name: str, spec: Spec, split: str, found: Scan, exif: str, max_pixels: int) -> None:
+        self.name, self.split, self.exif, self.max_pixels = name, split, exif, max_pixels
         self.samples: list[Sample] = found.samples
         self.labelled = bool(found.layout.labels)
         self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
@@ -123,13 +133,26 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def image(self, index: int) -> Pixels:
         """(H, W, 3) uint8 RGB."""
-        place = self.samples[index].image
-        return decode_image(place.read(), str(place), self.max_pixels)
+        data, where, how = self._stored(index)
+        return turned(decode_image(data, where, self.max_pixels), how)
 
-    def lazy_image(self, index: int) -> LazyImage:
-        """The same, decoded only as far as it is sliced; damage below that is not seen."""
+    def lazy_image(self, index: int) -> LazyImage | Pixels:
+        """The same, decoded only as far as it is sliced, unless it is turned; damage below that may not be seen."""
+        data, where, how = self._stored(index)
+        lazy = LazyImage(data, where, self.max_pixels)
+        return lazy if how == 1 else turned(np.asarray(lazy), how)
+
+    def _stored(self, index: int) -> tuple[bytes, str, int]:
+        """An image file's bytes and place, and how its pixels are turned to lie under its label."""
         place = self.samples[index].image
-        return LazyImage(place.read(), str(place), self.max_pixels)
+        data, where = place.read(), str(place)
+        return data, where, label_turn(data, where, self.exif) if self.labelled else 1
+
+    def check_pair(self, index: int, image: tuple[int, ...], label: tuple[int, ...]) -> None:
+        """DataError naming both files where an image and its label of these shapes differ in size."""
+        if image[:2] != label:
+            sample = self.samples[index]
+            check_pair(image, sample.image, label, sample.label, sample.image.read(), self.exif)
 
     def label(self, index: int) -> Labels:
         """(H, W) uint8, indices in ``label_set``, 255 ignored; not compared with the image's size."""
@@ -141,14 +164,15 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.image(index)
         label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
-        check_sizes(image, label, *self.samples[index][1:])
+        self.check_pair(index, image.shape, label.shape)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
 
 
 def open_dataset(name: str, root: str | Path, split: str | None = None, **options: Any) -> Segmentation:
     """The dataset ``name`` in ``root``, its own folder or an archive of it; options and errors as of ``Segmentation``.
 
-    ``name``: one of ``dataset_names()``, or MODULE:NAME of a ``Spec`` of one's own.
+    ``name``: one of ``dataset_names()``, also with its version as carla@0.9.13, or MODULE:NAME of a ``Spec`` of one's
+    own.
     """
     return Segmentation(name, root, split, **options)
 

@@ -10,12 +10,13 @@ from PIL import Image, ImageDraw
 
 from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
-from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow
+from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow, check_checksums
 from clouds.data.labels import UNKNOWN, LabelSet, class_index, value_table
 from clouds.data.layouts import ENCODINGS, Layout
 from clouds.errors import DataError, UsageError
 
 Raw = Labels | NDArray[np.uint16]
+FAR = 1e6  # pixels: no corner of a polygon lies further out; beyond, painting takes long or overflows
 
 
 class LabelReader:
@@ -23,8 +24,8 @@ class LabelReader:
 
     Encodings: ``index`` one channel (a palette's indices, not its colours; grey saved as RGB is fine, and an RGB image
     is read by colour where the layout knows the colours), ``red`` the first channel (CARLA; SYNTHIA, in 16 bits),
-    ``colour`` RGB colours, ``polygons`` outlines in JSON. A value, colour or name that the layout does not define is a
-    DataError naming it.
+    ``colour`` RGB colours, also a palette's, ``polygons`` outlines in JSON. A value, colour or name that the layout
+    does not define is a DataError naming it.
     """
 
     def __init__(self, layout: Layout, label_set: LabelSet, max_pixels: int = MAX_PIXELS) -> None:
@@ -40,14 +41,13 @@ class LabelReader:
     def __call__(self, content: bytes, where: str) -> Labels:
         if self.encoding == "polygons":
             return decode_polygons(content, where, self.names, self.max_pixels)
-        return self._by_encoding[self.encoding](self, decode_label(content, where, self.max_pixels), where)
+        raw = decode_label(content, where, self.max_pixels, palette=self.encoding == "index")
+        return self._by_encoding[self.encoding](self, raw, where)
 
     def _index(self, raw: Raw, where: str) -> Labels:
-        if raw.ndim == 3 and not ((raw[..., 0] == raw[..., 1]).all() and (raw[..., 0] == raw[..., 2]).all()):
-            if len(self.colors):
-                return self._color(raw, where)
-            raise DataError(f"{where}: a colour image; expected one channel of class indices, is this the preview?")
-        return apply_table(raw if raw.ndim == 2 else raw[..., 0], self.table, where)
+        if len(self.colors) and not _is_grey(raw):
+            return self._color(raw, where)
+        return apply_table(one_channel(raw, where), self.table, where)
 
     def _red(self, raw: Raw, where: str) -> Labels:
         return apply_table(raw if raw.ndim == 2 else raw[..., 0], self.table, where)
@@ -71,18 +71,48 @@ class LabelReader:
     }
 
 
-def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Labels | NDArray[np.uint16]:
+def read_indices(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Labels:
+    """Bytes of a label PNG -> the class indices it stores, (H, W) uint8; a palette's indices, not its colours."""
+    return one_channel(decode_label(data, where, max_pixels), where)
+
+
+def stored_channel(content: bytes, where: str, encoding: str) -> Labels:
+    """The values (H, W) that a label PNG of encoding "index" or "red" stores."""
+    raw = decode_label(content, where, palette=encoding == "index")
+    return _eight_bits(raw if raw.ndim == 2 else raw[..., 0], where)
+
+
+def one_channel(raw: Raw, where: str) -> Labels:
+    """Stored values, (H, W) or three equal channels (H, W, 3), of 8 or 16 bits -> (H, W) uint8; else a DataError."""
+    if not _is_grey(raw):
+        raise DataError(f"{where}: a colour image; expected one channel of class indices, is this the preview?")
+    return _eight_bits(raw if raw.ndim == 2 else raw[..., 0], where)
+
+
+def _is_grey(raw: Raw) -> bool:
+    return raw.ndim == 2 or bool((raw[..., 0] == raw[..., 1]).all() and (raw[..., 0] == raw[..., 2]).all())
+
+
+def _eight_bits(raw: Raw, where: str) -> Labels:
+    if raw.dtype != np.uint8 and raw.size and int(raw.max()) > 255:
+        raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
+    return raw.astype(np.uint8, copy=False)
+
+
+def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS, palette: bool = True) -> Raw:
     """Bytes of a label PNG -> its stored values: (H, W), or (H, W, 3) where it has colour channels (R first).
 
-    A palette image gives indices, not colours. 16-bit files keep their 16 bits.
+    ``palette``: a palette image gives indices; else its colours. 16-bit files keep their 16 bits.
     """
     opened = _header(data, where, max_pixels)
+    check_checksums(data, where)
     if opened.format != "PNG":
         raise DataError(f"{where}: a label as {opened.format}; expected PNG, lossy compression changes class values")
     if data[24] == 16:
         stored = _opencv(data, where, cv2.IMREAD_UNCHANGED)
         return stored if stored.ndim == 2 else np.ascontiguousarray(stored[..., 2::-1])  # BGR(A) -> RGB
-    values = _pillow(opened, where, {"P": "P", "L": "L", "1": "L", "LA": "L"}.get(opened.mode, "RGB"))
+    kept = {"P": "P" if palette else "RGB", "L": "L", "1": "L", "LA": "L"}
+    values = _pillow(opened, where, kept.get(opened.mode, "RGB"))
     if data[24] < 8 and opened.mode != "P":  # Pillow stretches grey of 1, 2 or 4 bits over 0..255: undo it
         values //= np.uint8(255 // (2 ** data[24] - 1))
     return values
@@ -103,9 +133,12 @@ def decode_polygons(
             for each in content["objects"]
             if not each.get("deleted", 0)
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: not a polygon label file ({error!r}); fetch it again") from error
-    if not 0 < width * height <= max_pixels:
+    for name, corners in shapes:  # JSON of Python and JavaScript may hold NaN and Infinity
+        if far := [value for corner in corners for value in corner if not abs(value) <= FAR]:
+            raise DataError(f"{where}: a corner of a {name} lies at {far[0]}; expected pixels, draw it again")
+    if width < 1 or height < 1 or width * height > max_pixels:
         raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
     if strange := sorted({name for name, _ in shapes if _base(name, names) not in names}):
         raise DataError(f"{where}: labels {', '.join(strange)} are outside this dataset's label map")
@@ -122,14 +155,9 @@ def _base(name: str, names: Mapping[str, int]) -> str:
     return name.removesuffix("group") if name not in names else name
 
 
-def apply_table(
-    raw: Raw, table: NDArray[np.uint8], where: str
-) -> Labels:
+def apply_table(raw: Raw, table: Labels, where: str) -> Labels:
     """(H, W) stored values -> (H, W) uint8 indices; DataError naming ``where`` and the values ``table`` leaves out."""
-    if raw.dtype != np.uint8:
-        if raw.size and int(raw.max()) > 255:
-            raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
-        raw = raw.astype(np.uint8)
+    raw = _eight_bits(raw, where)
     label: Labels = cv2.LUT(np.ascontiguousarray(raw), table)
     if (label == UNKNOWN).any():
         strange = np.unique(raw[label == UNKNOWN])

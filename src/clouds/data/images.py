@@ -1,19 +1,25 @@
 """From the bytes of an image or label file to an array, or to one clear DataError.
 
-Sizes are checked from the header, before a pixel is decoded. PNG goes through Pillow (it keeps palette indices and
-checks the stream), JPEG and 16-bit PNG through OpenCV (twice as fast, and Pillow drops the low byte). EXIF rotation is
-not applied, because labels are drawn on the stored pixels; ``orientation`` tells it to who wants it.
+Sizes are checked from the header, before a pixel is decoded. PNG goes through Pillow (it keeps palette indices), JPEG
+through simplejpeg, 16-bit PNG through OpenCV (Pillow drops the low byte). EXIF rotation is not applied here:
+``clouds.data.exif`` does it.
+
+A damaged file is refused even where a decoder would repair it without a word: OpenCV and Pillow show a JPEG with grey
+or shifted parts, and a PNG whose checksum is wrong. Every warning of libjpeg is an error here, and every checksum of a
+PNG must hold.
 """
 
 import hashlib
 import warnings
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from clouds.base.arrays import Pixels
@@ -25,9 +31,9 @@ MAX_PIXELS = 200_000_000  # images above are refused unread: nothing in this fie
 ENDINGS = (".png", ".jpg", ".jpeg")  # of files that can be read, in lower case
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8"
+JPEG = b"\xff\xd8"
 # what Pillow raises on damaged files
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, MemoryError)
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, MemoryError)
 
 
 def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile:
@@ -37,12 +43,12 @@ def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImage
         if data.startswith(_PNG):
             opened: PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile
             opened = PngImagePlugin.PngImageFile(BytesIO(data))
-        elif data.startswith(_JPEG):
+        elif data.startswith(JPEG):
             opened = JpegImagePlugin.JpegImageFile(BytesIO(data))
         else:
             kind = "an empty file" if not data else f"a file that starts with {data[:8]!r}"
             raise DataError(f"{where}: {kind}; expected a PNG or JPEG image, fetch it again")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{where}: broken image header ({error}); the file is damaged, fetch it again") from error
     if data.rfind(b"IEND" if opened.format == "PNG" else b"\xff\xd9") < 0:  # from the end: there it is, or nowhere
         raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
@@ -61,21 +67,17 @@ def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[i
     return height, width
 
 
-def orientation(data: bytes) -> int:
-    """How a PNG or JPEG asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
-    try:
-        plugin = PngImagePlugin.PngImageFile if data.startswith(_PNG) else JpegImagePlugin.JpegImageFile
-        with warnings.catch_warnings():  # Pillow's of damaged EXIF
-            warnings.simplefilter("ignore")
-            return int(plugin(BytesIO(data)).getexif().get(0x0112, 1))
-    except _BROKEN:
-        return 1
-
-
 def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Bytes of a PNG or JPEG -> (H, W, 3) uint8 RGB; DataError if it is not a whole image or is too large."""
     opened = _header(data, where, max_pixels)
-    if opened.format == "JPEG" or opened.mode.startswith("I"):  # Pillow clips 16-bit grey at 255: nearly all white
+    check_checksums(data, where)
+    return _rgb(data, opened, where)
+
+
+def _rgb(data: bytes, opened: Image.Image, where: str) -> Pixels:
+    if opened.format == "JPEG":
+        return _jpeg(data, where)
+    if opened.mode.startswith("I"):  # Pillow clips 16-bit grey at 255: nearly all white
         return _opencv(data, where, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     pixels = _pillow(opened, where, "RGB")
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
@@ -83,18 +85,35 @@ def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Pixel
     return pixels
 
 
-class Sized(Protocol):
-    """Anything with a ``shape``."""
+def _jpeg(data: bytes, where: str) -> Pixels:
+    """Decode by libjpeg with its warnings as errors: data that ends early (also a tail of zeros, or a thumbnail's end
+    in place of the image's), bytes too many, bad codes, lost restart markers. Bytes after the image's end are fine."""
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except (ValueError, MemoryError) as error:
+        raise DataError(f"{where}: cannot be decoded ({error}); truncated or damaged, fetch it again") from error
+    return pixels
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of each chunk of a PNG up to its last; ``end`` may lie behind the data's."""
+    at, kind = len(_PNG), b""
+    while at < len(data) and kind != b"IEND":
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        yield kind, at + 8, end
+        at = end + 4
 
 
-def check_sizes(image: Sized, label: Sized, image_where: object, label_where: object) -> None:
-    """Raises DataError where an image (H, W, 3) and its label (H, W) differ in H or W; the others are their names."""
-    (h, w), (lh, lw) = image.shape[:2], label.shape
-    if (h, w) != (lh, lw):
-        raise DataError(f"{label_where}: label is {lw}x{lh} but its image {image_where} is {w}x{h}; not a pair")
+def check_checksums(data: bytes, where: str) -> None:
+    """DataError where a chunk of a PNG is cut or its checksum wrong (decoders skip that of pixels); a JPEG has none."""
+    kind = b""
+    for kind, start, end in png_chunks(data) if data.startswith(_PNG) else ():
+        if zlib.crc32(memoryview(data)[start - 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            name = kind.decode("latin-1")
+            raise DataError(f"{where}: cannot be decoded (broken chunk {name!r}); truncated or damaged, fetch it again")
+    if data.startswith(_PNG) and kind != b"IEND":
+        raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
 
 
 class LazyImage:
@@ -104,9 +123,10 @@ class LazyImage:
     """
 
     def __init__(self, data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> None:
-        """``data``: bytes of a PNG or JPEG; DataError if its header is broken or it is too large."""
+        """``data``: bytes of a PNG or JPEG; DataError if its header or a checksum is broken or it is too large."""
         self._data, self._where, self._max_pixels = data, where, max_pixels
         opened = _header(data, where, max_pixels)
+        check_checksums(data, where)
         self.shape = (opened.height, opened.width, 3)
         self._streams = opened.format == "PNG" and not opened.info.get("interlace")
         self._decoded: Pixels | None = None
@@ -116,7 +136,7 @@ class LazyImage:
         bottom = window[0].indices(self.shape[0])[1]
         if self._decoded is None or len(self._decoded) < bottom:
             data = _shorter_png(self._data, bottom) if self._streams else self._data
-            self._decoded = decode_image(data, self._where, self._max_pixels)
+            self._decoded = _rgb(data, _header(data, self._where, self._max_pixels), self._where)
         return self._decoded[window]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
@@ -136,7 +156,7 @@ def _pillow(opened: Image.Image, where: str, mode: str) -> Pixels:
         with warnings.catch_warnings():  # a palette with transparency makes Pillow warn about its conversion
             warnings.simplefilter("ignore")
             return np.array(opened.convert(mode))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{where}: cannot be decoded ({error}); truncated or damaged, fetch it again") from error
 
 
@@ -153,10 +173,11 @@ def _opencv(data: bytes, where: str, flags: int) -> Pixels:
 
 def read_image(path: Path) -> Pixels:
     """RGB uint8 (H, W, 3); raises DataError naming the file."""
-    return decode_image(_bytes(path), str(path))
+    return decode_image(read_file(path), str(path))
 
 
-def _bytes(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of an image or label file; DataError naming it where it cannot be read or is empty."""
     try:
         data = path.read_bytes()
     except OSError as error:

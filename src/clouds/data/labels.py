@@ -97,9 +97,9 @@ _SETS = (
         ("vegetation", "vegetation", ("vegetation", "terrain")),
         ("sign", "traffic sign", ("traffic sign", "traffic light")),
         ("fence", "fence", ("fence",)),
-        ("car", "car", ("car", "truck", "bus", "train", "motorcycle")),
+        ("car", "car", ("car", "truck", "bus", "train")),
         ("person", "person", ("person",)),
-        ("bicyclist", "rider", ("rider", "bicycle")),
+        ("bicyclist", "rider", ("rider", "bicycle", "motorcycle")),  # CamVid's own grouping of MotorcycleScooter
     )),
     _from_rows("idd-lite7", (
         ("drivable", "road", ("road",)),
@@ -126,6 +126,21 @@ def find_label_set(name: str | LabelSet) -> LabelSet:
     if name not in LABEL_SETS:
         raise UsageError(f"unknown label set {name!r}; there are {', '.join(LABEL_SETS)}")
     return LABEL_SETS[name]
+
+
+def narrowed(label_set: LabelSet, target: LabelSet) -> LabelSet:
+    """The label set without the classes of which ``target`` holds nothing: cityscapes19 by synthia16 is synthia16.
+
+    A class that holds some of them stays as it is. UsageError where none is left.
+    """
+    held = {member for row in target.members for member in row}
+    kept = [k for k, members in enumerate(label_set.members) if held & set(members)]
+    if len(kept) == len(label_set.classes):
+        return label_set
+    rows = (label_set.classes, label_set.colors, label_set.members, label_set.trains_as)
+    classes, colors, members, trains = zip(*[[row[k] for row in rows] for k in kept], strict=True) if kept else [()] * 4
+    same = (classes, members) == (target.classes, target.members)
+    return LabelSet(target.name if same else f"{label_set.name}-{target.name}", classes, colors, members, trains)
 
 
 def folding(target: LabelSet) -> NDArray[np.uint8]:

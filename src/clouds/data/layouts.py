@@ -29,7 +29,7 @@ class Layout:
     manifest: str = ""  # a JSON Lines file that lists the images
     split_keys: Mapping[str, str] = field(default_factory=dict)  # folderless splits: what its keys match
     label_set: str = ""  # where it differs from the dataset's
-    version: str = ""  # the option that picks this layout
+    version: tuple[str, ...] = ()  # values of the option that pick this layout
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,21 @@ def _acdc(*conditions: str) -> Spec:
     return Spec("acdc", "cityscapes19", _ACDC, splits, "val", *_ACDC_TERMS)
 
 
-def _vistas(labels: str, config: str, version: str, values: Mapping[int, str]) -> Layout:
+_VISTAS_SPLITS = {"train": ("training",), "val": ("validation",)}
+_VISTAS_TERMS = ("CC BY-NC-SA 4.0, after registration", "https://www.mapillary.com/dataset/vistas")
+
+
+def _vistas(
+    labels: str, config: str, version: str, values: Mapping[int, str], rule: Callable[[str], str] = codes.vistas_class
+) -> Layout:
     return Layout(
         "{split}/images/{key}.jpg", "{split}/" + labels + "/{key}.png", values=values, config=config,
-        config_class=codes.vistas_class, version=version,
+        config_class=rule, version=(version,),
     )  # fmt: skip
 
 
+_CARLA_TO_13 = ("0.9.13", "0.9.12", "0.9.11", "0.9.10", "0.8")
+_CARLA_FROM_14 = ("0.9.14", "0.9.15", "0.9.16")
 _IDD_IMAGES = "leftImg8bit/{split}/{key}_leftImg8bit.{ext}"
 
 DATASETS: dict[str, Spec] = {
@@ -128,8 +136,15 @@ DATASETS: dict[str, Spec] = {
             _vistas("v1.2/labels", "config_v1.2.json", "1.2", codes.VISTAS_IDS),
             _vistas("v2.0/labels", "config_v2.0.json", "2.0", {}),
         ),
-        {"train": ("training",), "val": ("validation",)}, "val", "CC BY-NC-SA 4.0, after registration",
-        "https://www.mapillary.com/dataset/vistas",
+        _VISTAS_SPLITS, "val", *_VISTAS_TERMS,
+    ),
+    "mapillary-rein": Spec(
+        "mapillary", "cityscapes19",
+        (
+            _vistas("labels", "config.json", "1.2", codes.VISTAS_REIN_IDS, codes.vistas_rein_class),
+            _vistas("v1.2/labels", "config_v1.2.json", "1.2", codes.VISTAS_REIN_IDS, codes.vistas_rein_class),
+        ),
+        _VISTAS_SPLITS, "val", *_VISTAS_TERMS,
     ),
     "acdc": _acdc("fog", "night", "rain", "snow"),
     "acdc-fog": _acdc("fog"),
@@ -174,9 +189,9 @@ DATASETS: dict[str, Spec] = {
     "carla": Spec(
         "carla", "carla13",
         (
-            Layout("images/{key}.{ext}", "labels/{key}.png", "red", codes.CARLA_TAGS, version="0.9.13"),
+            Layout("images/{key}.{ext}", "labels/{key}.png", "red", codes.CARLA_TAGS, version=_CARLA_TO_13),
             Layout(
-                "images/{key}.{ext}", "labels/{key}.png", "red", codes.CARLA_TAGS_14, version="0.9.14",
+                "images/{key}.{ext}", "labels/{key}.png", "red", codes.CARLA_TAGS_14, version=_CARLA_FROM_14,
                 label_set="cityscapes19",
             ),
         ),

@@ -7,12 +7,17 @@ nothing to list: no folder, no such split (MissingSplitError), the wrong folder 
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from clouds.base.text import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
+from clouds.data.classes import IGNORE
+from clouds.data.encodings import stored_channel
 from clouds.data.layouts import Layout, Spec
 from clouds.errors import DataError, UsageError
 
@@ -56,11 +61,12 @@ class Scan(NamedTuple):
 def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:
     """Pair the files of ``split`` below ``root`` (the dataset's own folder, or an archive).
 
-    Of several layouts (of ``version``, if given) the one that pairs the most counts.
+    Of several layouts (of ``version``, or of one behind the name, carla@0.9.13) the one that pairs the most counts.
     """
-    layouts = [layout for layout in spec.layouts if version in ("", layout.version)]
+    version = version or name.partition("@")[2]
+    layouts = [layout for layout in spec.layouts if not version or version in layout.version]
     if not layouts:
-        known = ", ".join(sorted({layout.version for layout in spec.layouts} - {""})) or "but one"
+        known = ", ".join(dict.fromkeys(v for layout in spec.layouts for v in layout.version)) or "but one"
         raise UsageError(f"{name} has no version {version!r}; it has {known}")
     holders = _holders(name, spec, root)
     found: list[Scan] = []
@@ -76,11 +82,46 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
         ]  # fmt: skip
         raise explain(name, spec, root, split, there)
     parts = spec.splits[split]
-    for part in parts if len(parts) > 1 else ():
-        if not any(sample.name.startswith(f"{part}/") for sample in best.samples):
-            expected = fill(best.layout.images, part, "*")
-            best.problems.append(DataProblem(str(root), f"has no files of {part}; expected {expected}"))
+    empty = [p for p in parts if len(parts) > 1 and not any(sample.name.startswith(f"{p}/") for sample in best.samples)]
+    for part in empty:
+        expected = fill(best.layout.images, part, "*")
+        best.problems.append(DataProblem(str(root), f"has no files of {part}; expected {expected}"))
+    if best.samples:
+        best = best._replace(layout=_version(name, best, layouts, root))
     return best._replace(layout=_configured(best.layout, holders, root))
+
+
+LOOKED_AT = 20  # label files, evenly spaced, to tell a version by
+SIGNS = 0.25  # no street's lower quarter is to this share traffic lights and signs
+
+
+def _version(name: str, found: Scan, layouts: Sequence[Layout], root: Path) -> Layout:
+    """Of layouts that differ in nothing but what the values mean, the one that some label files fit.
+
+    A layout does not fit that lacks a value of theirs, or reads what lies before the camera, the road, as traffic
+    lights and signs. DataError where several are left: they name other classes, and nothing here says which.
+    """
+    chosen = found.layout
+    left = [each for each in layouts if (each.images, each.labels) == (chosen.images, chosen.labels) and each.version]
+    places = [sample.label for sample in found.samples if sample.label]
+    whole, lower = np.zeros(256, np.int64), np.zeros(256, np.int64)  # pixels by value; of the lower quarter
+    for place in places[:: max(len(places) // LOOKED_AT, 1)] if len(left) > 1 else []:
+        with suppress(DataError):  # a damaged file is named when it is read
+            raw = stored_channel(place.read(), str(place), chosen.encoding)
+            whole += np.bincount(raw.ravel(), minlength=256)
+            lower += np.bincount(raw[-(len(raw) // 4) :].ravel(), minlength=256)
+    stored = set(np.flatnonzero(whole).tolist()) - {IGNORE}
+    left = [each for each in left if stored <= each.values.keys()] or left
+    left = [each for each in left if lower[_signs(each)].sum() <= SIGNS * lower.sum()] or left
+    if len(left) > 1:
+        known = " or ".join(f"{name}@{each.version[0]} (the same as {', '.join(each.version[1:])})" for each in left)
+        raise DataError(f"{root}: {name} stores its classes under other values from version to version, and those that "
+                        f"were looked at occur in several; say which: {known}, or version: in a recipe")  # fmt: skip
+    return left[0] if left else chosen
+
+
+def _signs(layout: Layout) -> list[int]:
+    return [value for value, own in layout.values.items() if own in ("traffic light", "traffic sign")]
 
 
 def _holders(name: str, spec: Spec, root: Path) -> list[Files]:

@@ -21,7 +21,7 @@ from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
-from clouds.data.images import LazyImage, check_sizes, write_png
+from clouds.data.images import LazyImage, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.pairing import Place
@@ -89,12 +89,13 @@ class Source:
         data = self.sets[which]
         if self.cache is None:
             return data.lazy_image(k)
-        return self.cache.get(identity(data.samples[k].image), lambda: data.image(k))
+        return self.cache.get(identity(data.samples[k].image, data.exif), lambda: data.image(k))
 
     def __getitem__(self, index: int) -> tuple[Picture, Labels]:
         image, label = self.image(index), self.label(index)
-        which, k = self._find(index)
-        check_sizes(image, label, *self.sets[which].samples[k][1:])
+        if image.shape[:2] != label.shape:
+            which, k = self._find(index)
+            self.sets[which].check_pair(k, image.shape, label.shape)
         return image, label
 
 
@@ -126,7 +127,8 @@ def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Pat
 def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
     """One labelled dataset of a recipe."""
     _, split = learned_from(chosen)
-    return Segmentation(chosen.dataset, set_root(chosen, data), split, version=chosen.version, **chosen.layout)
+    options = {"version": chosen.version, "exif": data.exif, **chosen.layout}
+    return Segmentation(chosen.dataset, set_root(chosen, data), split, **options)
 
 
 def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from clouds.base.arrays import Labels
 from clouds.base.files import make_folder
 from clouds.base.journal import Journal
 from clouds.base.locks import locked
@@ -19,8 +18,9 @@ from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
 from clouds.base.text import some
 from clouds.config.backends import takes
-from clouds.data.encodings import decode_label
-from clouds.data.images import ENDINGS, check_sizes, decode_image, write_png
+from clouds.data.encodings import read_indices
+from clouds.data.exif import EXIF, check_pair, label_turn, turned
+from clouds.data.images import ENDINGS, decode_image, write_png
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backend_name
 from clouds.foundation.segmenter import (
@@ -57,13 +57,15 @@ def refine_files(
     max_swallow: float = SWALLOW,
     overlaps: str = "ignore",
     seed: int = 0,
+    exif: str = "refuse",
 ) -> dict[str, Any]:
-    """Refine label PNGs (one channel, class ids 0..254, 255 = none) of images; the object ``clouds refine --json``
-    prints.
+    """Refine label PNGs (class ids 0..254, 255 = none; a palette's indices) of images; the object that ``clouds refine
+    --json`` prints.
 
     ``images`` and ``labels`` are two folders, matched by their files' paths without ending, or two files. Refined maps
     get the labels' names below ``out``; what was done before with these settings and files is kept. ``max_swallow`` 1
-    keeps every mask; ``floor`` None is the paper's. Other options as in ``refine_map`` and ``load_segmenter``; every
+    keeps every mask; ``floor`` None is the paper's. ``exif``: of an image that asks to be turned, as for a dataset:
+    "refuse" it, "ignore" that or "apply" it. Other options as in ``refine_map`` and ``load_segmenter``; every
     pair is refined with ``seed``.
 
     A pair that cannot be read does not stop the others and is listed under ``failed``. UsageError before any work for
@@ -77,6 +79,8 @@ def refine_files(
         "max_swallow": max_swallow,
     }
     check_options(**options)
+    if exif not in EXIF:
+        raise UsageError(f"--exif: got {exif!r}; expected {', '.join(EXIF)}")
     check_second_pass(segmenter, second_pass)
     if "points" not in takes(segmenter):
         raise UsageError(f"--segmenter: {segmenter} takes class names and no points; use sam3/MODEL")
@@ -90,10 +94,10 @@ def refine_files(
     if unmatched:
         say(f"left out, without a partner of the same name: {some(unmatched, SHOWN)}")
     model = load_segmenter(segmenter, device, dtype, revision, second_pass)
-    asked = {**options, "seed": seed, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
+    asked = {**options, "seed": seed, "exif": exif, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
     make_folder(out)
     with locked(out / f".{RECORD}.lock"):
-        rows, failed, made = _refine_all(pairs, out, model, options, seed, json.dumps(asked))
+        rows, failed, made = _refine_all(pairs, out, model, options, seed, exif, json.dumps(asked))
     total = sum(row["pixels"] for row in rows) or 1
     result = {
         "images": len(rows),
@@ -154,7 +158,7 @@ def _target(out: Path, name: str) -> Path:
 
 
 def _refine_all(
-    pairs: list[Pair], out: Path, model: PromptableSegmenter, options: dict[str, Any], seed: int, asked: str
+    pairs: list[Pair], out: Path, model: PromptableSegmenter, options: dict[str, Any], seed: int, exif: str, asked: str
 ) -> tuple[list[Row], list[dict[str, str]], int]:
     """Rows of all pairs that are done, those that failed and why, and how many were made now."""
     journal = Journal(out / RECORD)
@@ -173,10 +177,11 @@ def _refine_all(
                     rows.append(old)
                     yield False
                     continue
-                done = _refine(name, image, labels, data, out, model, options, seed)
+                done = _refine(name, image, labels, data, out, model, options, seed, exif)
                 row = {"name": name, "key": key.hexdigest(), **done}
             except (DataError, OSError) as error:
-                failed.append({"path": str(labels), "what": str(error)})
+                culprit = image if str(error).startswith(f"{image}:") else labels
+                failed.append({"path": str(culprit), "what": str(error).removeprefix(f"{culprit}: ")})
                 yield False
                 continue
             rows.append(row)
@@ -200,15 +205,18 @@ def _refine(
     model: PromptableSegmenter,
     options: dict[str, Any],
     seed: int,
+    exif: str,
 ) -> Row:
     """Refine one pair and write it; its numbers."""
-    before = read_labels(data[1], str(labels))
-    pixels = decode_image(data[0], str(image))
-    check_sizes(pixels, before, image, labels)
+    before = read_indices(data[1], str(labels))
+    turn = label_turn(data[0], str(image), exif)
+    pixels = turned(decode_image(data[0], str(image)), turn)
+    check_pair(pixels.shape, image, before.shape, labels, data[0], exif)
     done = refine_map(before, model.encode(pixels), model, seed=seed, **options)
     return {
         "sha256": write_png(out / f"{name}.png", done.labels),
         "pixels": int(before.size),
+        "turned": turn,
         "classes": len(np.unique(before[before != 255])),
         "components": done.components,
         "rejected": int(done.rejected.sum()),
@@ -217,14 +225,3 @@ def _refine(
         "disputed": done.disputed,
     }
 
-
-def read_labels(data: bytes, where: str) -> Labels:
-    """Bytes of a label PNG -> class ids (H, W) uint8; a palette's indices. DataError for colours and for 16 bits."""
-    stored = decode_label(data, where)
-    if stored.ndim == 3:
-        raise DataError(f"{where}: has colours, expected one channel of class ids 0..254, 255 = none")
-    if stored.dtype != np.uint8:
-        raise DataError(
-            f"{where}: has 16 bits (values {stored.min()}..{stored.max()}), expected 8: class ids 0..254, 255 = none"
-        )
-    return stored.astype(np.uint8, copy=False)

@@ -1,17 +1,19 @@
 """What a model is scored on: rendered worlds and photo datasets, by name, and which of them are not on this disk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from clouds import streets
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
 from clouds.config.recipe import Recipe
+from clouds.data.classes import IGNORE
 from clouds.data.datasets import FOLDERS, PHOTOS, Segmentation, folder_of, is_dataset, open_dataset
-from clouds.data.images import check_sizes
-from clouds.data.labels import LabelSet, find_label_set
+from clouds.data.labels import LabelSet, find_label_set, narrowed
 from clouds.data.pairing import MissingSplitError
 from clouds.errors import DataError, UsageError
 
@@ -34,15 +36,26 @@ class Domain:
     data: Segmentation | None = None
     indices: tuple[int, ...] = ()
     seed: int = TARGET_SEED
+    table: Labels | None = None  # (256,): a stored index -> that in ``label_set``; None where they agree
 
     def sample(self, i: int) -> Sample:
         if self.data is None:
+            name = f"{self.name}-{i:03d}"
             image, label = streets.render(streets.sample(self.name, self.seed + i))
-            return f"{self.name}-{i:03d}", image, label
-        k = self.indices[i]
-        image, label = self.data.image(k), self.data.label(k)
-        check_sizes(image, label, *self.data.samples[k][1:])
-        return self.data.names[k], image, label
+        else:
+            k = self.indices[i]
+            name, image, label = self.data.names[k], self.data.image(k), self.data.label(k)
+            self.data.check_pair(k, image.shape, label.shape)
+        return name, image, label if self.table is None else self.table[label]
+
+    def scored_on(self, name: str | None) -> "Domain":
+        """The domain without the classes that the label set of this name lacks: their pixels are ignored."""
+        kept = narrowed(self.label_set, find_label_set(name)) if name else self.label_set
+        if kept.classes == self.label_set.classes:
+            return self
+        table = np.full(256, IGNORE, np.uint8)
+        table[[self.label_set.classes.index(each) for each in kept.classes]] = np.arange(len(kept.classes))
+        return replace(self, label_set=kept, table=table)
 
 
 class FoundDomains(NamedTuple):
@@ -57,12 +70,12 @@ def rendered_domain(name: str, count: int) -> Domain:
     return Domain(name, find_label_set("cityscapes19"), count)
 
 
-def photo_domain(name: str, root: Path, max_images: int | None = None) -> Domain:
-    """A dataset below ``root``; at most ``max_images`` of it, evenly spaced.
+def photo_domain(name: str, root: Path, max_images: int | None = None, exif: str = "refuse") -> Domain:
+    """A dataset below ``root``; at most ``max_images`` of it, evenly spaced; ``exif`` as for ``Segmentation``.
 
     Raises DataError where it is not whole, holds no image, or has no labels.
     """
-    data = open_dataset(name, root / folder_of(name), PHOTOS.get(name))
+    data = open_dataset(name, root / folder_of(name), PHOTOS.get(name), exif=exif)
     if not data.labelled:
         raise DataError(f"{name}: split {data.split!r} has no labels, it cannot be scored on")
     indices = tuple(evenly(len(data), max_images or len(data)))
@@ -77,7 +90,8 @@ def find_domains(names: list[str], recipe: Recipe) -> FoundDomains:
     domains, missing = [], []
     for name in names:
         if name in RENDERED:
-            domains.append(rendered_domain(name, recipe.evaluate.rendered_count))
+            domain = rendered_domain(name, recipe.evaluate.rendered_count)
+            domains.append(domain.scored_on(recipe.evaluate.label_set))
         elif not is_dataset(name):
             hint = did_you_mean(name, (*RENDERED, *FOLDERS))
             raise UsageError(
@@ -98,7 +112,8 @@ def _photos(name: str, recipe: Recipe) -> Domain:
         raise UsageError(f"{name}: needs data.root=PATH, the folder that holds {folder_of(name)}/")
     if not (root / folder_of(name)).exists():
         raise UsageError(f"{name}: data.root={root} holds no {folder_of(name)}/; it has one folder per dataset")
-    return photo_domain(name, root, recipe.evaluate.max_images)
+    domain = photo_domain(name, root, recipe.evaluate.max_images, recipe.data.exif)
+    return domain.scored_on(recipe.evaluate.label_set)
 
 
 def all_domains(names: list[str], recipe: Recipe) -> list[Domain]:

@@ -11,6 +11,7 @@ from clouds.base.files import make_folder, write_json
 from clouds.base.locks import one_writer
 from clouds.base.machine import usable_device
 from clouds.base.processes import Processes, meet, part
+from clouds.base.progress import say
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.config.records import as_json
@@ -60,7 +61,10 @@ def evaluate_models(
             class_tables(load(path).classes, domains)
     rows, scores = {}, {}
     for named, path, name in zip(request.models, request.folders, names, strict=True):
-        predictor = load(path, device)
+        predictor, run = load(path, device), _run(path)
+        if processes.main and run and run.evaluate.label_set not in (None, request.recipe.evaluate.label_set):
+            own = run.evaluate.label_set
+            say(f"{named}: its recipe scores on {own}, here more classes count; evaluate.label_set={own} sets it")
         asked = Inference.of(request.recipe.evaluate)
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
         predictor.inference = replace(asked, shorter_side=side)
@@ -167,8 +171,14 @@ def short_names(paths: list[Path]) -> list[str]:
 
 def _seed(path: Path, words: list[str], recipe: Recipe) -> int:
     """The run's, where the model lies in one and no other is asked for."""
+    run = _run(path)
+    return run.seed if run and not any(word.startswith("seed=") for word in words) else recipe.seed
+
+
+def _run(path: Path) -> Recipe | None:
+    """The recipe of the run that a model lies in."""
     runs = [folder for folder in (path, path.resolve().parent) if (folder / RECIPE).is_file()]
-    return load_run(runs[0]).seed if runs and not any(word.startswith("seed=") for word in words) else recipe.seed
+    return load_run(runs[0]) if runs else None
 
 
 def _backends(predictor: Predictor) -> dict[str, str]:

@@ -76,6 +76,7 @@ def _rows(recipe: Recipe, source: Source) -> list[Row]:
     rows: list[Row] = []
     variants = asked_for(recipe).variants
     for data, chosen in zip(source.sets, recipe.data.source, strict=True):
+        exif = {} if data.exif == "refuse" else {"exif": data.exif}  # it says which way up a variant is
         for sample in data.samples:
             index = len(rows) // variants
             size = sample.image.files.size(sample.image.name)
@@ -83,7 +84,7 @@ def _rows(recipe: Recipe, source: Source) -> list[Row]:
                 seed = np.random.SeedSequence((recipe.seed, index, variant, 0x9E57)).generate_state(1)[0]
                 rows.append(as_json(RestyledImage(
                     file_name=f"{index:06d}-{variant}.png", source=f"{chosen.dataset} {sample.name}",
-                    source_bytes=size, index=index, variant=variant, seed=int(seed),
+                    source_bytes=size, index=index, variant=variant, seed=int(seed), **exif,
                 )))  # fmt: skip
     return rows
 

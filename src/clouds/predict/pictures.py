@@ -1,14 +1,14 @@
 """Whatever a picture comes as, made RGB pixels that stand upright."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from clouds.base.arrays import Pixels
-from clouds.data.images import decode_image, orientation
+from clouds.data.exif import orientation, turned
+from clouds.data.images import decode_image
 from clouds.errors import DataError
 
 Picture = str | Path | Image.Image | Pixels | torch.Tensor
@@ -55,20 +55,6 @@ def read_upright(path: Path) -> Pixels:
 def upright_image(data: bytes, where: str) -> Pixels:
     """The bytes of a PNG or JPEG -> RGB pixels, upright; DataError naming ``where``."""
     return turned(decode_image(data, where), orientation(data))
-
-
-def turned(pixels: Pixels, how: int) -> Pixels:
-    """Pixels by an EXIF orientation, 1 to 8; others leave them as they are."""
-    turns: dict[int, Any] = {
-        2: lambda p: p[:, ::-1],
-        3: lambda p: p[::-1, ::-1],
-        4: lambda p: p[::-1],
-        5: lambda p: p.swapaxes(0, 1),
-        6: lambda p: p.swapaxes(0, 1)[:, ::-1],
-        7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
-        8: lambda p: p.swapaxes(0, 1)[::-1],
-    }
-    return np.ascontiguousarray(turns[how](pixels)) if how in turns else pixels
 
 
 def _of_pil(image: Image.Image) -> Pixels:

@@ -15,6 +15,9 @@ from PIL import Image
 
 from clouds.config.records import Step
 from clouds.data.classes import IGNORE
+from clouds.data.encodings import read_indices
+from clouds.data.exif import turned
+from clouds.data.images import read_file, read_image
 from clouds.data.labels import Color
 from clouds.errors import DataError
 from clouds.report.templating import apart
@@ -34,19 +37,16 @@ class Picture:
     full: tuple[int, int]
 
 
-def photo(path: Path, width: int = WIDTH, quality: int = 72) -> Picture:
-    """An RGB image file as a small WebP, at most ``width`` pixels wide."""
-    image = _open(path).convert("RGB")
+def photo(path: Path, width: int = WIDTH, quality: int = 72, turn: int = 1) -> Picture:
+    """An image file as a small WebP, at most ``width`` pixels wide, turned by an EXIF orientation."""
+    image = Image.fromarray(turned(read_image(path), turn))
     small = image.resize(_fit(image.size, width), Image.Resampling.LANCZOS, reducing_gap=3)
     return _picture(small, image.size, format="WEBP", quality=quality, method=4)
 
 
 def labels(path: Path, classes: int) -> Labels:
     """(H, W) uint8 class indices of a label PNG; DataError for anything else than those and 255."""
-    image = _open(path)
-    if image.mode not in ("L", "P"):
-        raise DataError(f"{path}: expected one channel of class indices, got a picture of mode {image.mode}")
-    label = np.asarray(image, np.uint8)
+    label = read_indices(read_file(path), str(path))
     strange = label[(label >= classes) & (label != IGNORE)]
     if strange.size:
         raise DataError(f"{path}: label value {int(strange[0])} is no class; expected 0..{classes - 1} or {IGNORE}")
@@ -88,15 +88,6 @@ def resize(label: Labels, size: tuple[int, int]) -> Labels:
     if (label.shape[1], label.shape[0]) == size:
         return label
     return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from error
 
 
 def _fit(size: tuple[int, int], width: int = WIDTH) -> tuple[int, int]:

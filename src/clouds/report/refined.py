@@ -55,7 +55,7 @@ def _panel(row: Mapping[str, Any], image: Path, labels: Path, out: Path, seen: s
     before, after = table[before], table[after]
     return {
         "row": row,
-        "photo": figures.photo(image),
+        "photo": figures.photo(image, turn=row["turned"]),
         "before": figures.draw(before, colors),
         "after": figures.draw(after, colors),
         "change": figures.change(before, after, colors)[0],

@@ -67,7 +67,8 @@ def source_domains(recipe: Recipe) -> list[Domain]:
     for chosen in recipe.data.source:
         if chosen.dataset == "streets":
             count = recipe.train.validate_images
-            domains.append(Domain(SOURCE, find_label_set("cityscapes19"), count, seed=SOURCE_SEED))
+            domain = Domain(SOURCE, find_label_set("cityscapes19"), count, seed=SOURCE_SEED)
+            domains.append(domain.scored_on(recipe.evaluate.label_set))
             continue
         spec, split = learned_from(chosen)
         others = [name for name in ("val", "test", spec.scored) if name in spec.splits and name != split]
@@ -77,7 +78,8 @@ def source_domains(recipe: Recipe) -> list[Domain]:
                 "leave source out, or learn from another split"
             )
         data = open_set(chosen.model_copy(update={"split": others[0]}), recipe.data)
-        domains.append(Domain(f"{SOURCE}-{chosen.dataset}", data.label_set, len(data), data, tuple(range(len(data)))))
+        domain = Domain(f"{SOURCE}-{chosen.dataset}", data.label_set, len(data), data, tuple(range(len(data))))
+        domains.append(domain.scored_on(recipe.evaluate.label_set))
     return domains
 
 

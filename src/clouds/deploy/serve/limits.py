@@ -11,9 +11,9 @@ from python_multipart.multipart import Field, File, FormParser, parse_options_he
 from starlette.requests import Request
 
 from clouds.base.arrays import Pixels
-from clouds.data.images import decode_image, image_size, orientation
+from clouds.data.exif import orientation, turned
+from clouds.data.images import decode_image, image_size
 from clouds.errors import DataError, UsageError
-from clouds.predict.pictures import turned
 
 
 @dataclass(frozen=True)
