@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from clouds.base.files import reason
 from clouds.cli import learn, make, serving, use  # noqa: F401 - each adds its verbs
 from clouds.cli.options import app
 from clouds.errors import CloudsError, Stopped, UsageError
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     # OpenMP's waiting threads spin for milliseconds: on a busy machine that makes training steps several times slower,
     # while a short spin keeps the speed of an idle one (GNU OpenMP, which PyTorch brings on Linux)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] - names need not be this encoding's
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(words))
 
@@ -64,8 +66,7 @@ def run(words: list[str]) -> int:
     except OSError as error:
         if "--debug" in words:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}; finished work is kept, run again when it is mended")
+        return _fail(f"{reason(error)}; finished work is kept, run again when it is mended")
     except Exception as error:  # typer's own usage errors; it vendors click, so their class has no public name
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise

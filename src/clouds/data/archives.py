@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
+from clouds.data.walk import UNREADABLE, is_hidden, names_below
 from clouds.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -51,18 +52,14 @@ class Folder:
         self.path = path
 
     def names(self, under: str = "") -> Iterator[str]:
-        seen: set[tuple[int, int]] = set()
-        for where, folders, files in os.walk(self.path / under, followlinks=True):
-            status = Path(where).stat()
-            if (place := (status.st_dev, status.st_ino)) in seen:  # a link that leads back up
-                folders.clear()
-                continue
-            seen.add(place)
-            folders[:] = [f for f in folders if not _hidden(f)]
-            base = Path(where).relative_to(self.path).as_posix()
-            for name in files:
-                if not _hidden(name):
-                    yield name if base == "." else f"{base}/{name}"
+        start = self.path / under
+        base = f"{under.rstrip('/')}/" if under else ""
+
+        def left(name: str, why: str) -> None:
+            if why == UNREADABLE and (start / name).exists():
+                raise DataError(f"{start / name}: cannot be read; may you list this folder?")
+
+        yield from (base + name for name in names_below(start, left))
 
     def read(self, name: str) -> bytes:
         try:
@@ -88,7 +85,7 @@ class Archive:
 
     def names(self, under: str = "") -> Iterator[str]:
         start = under.rstrip("/") + "/" if under else ""
-        return (n for n in self._listing().members if n.startswith(start) and not any(map(_hidden, n.split("/"))))
+        return (n for n in self._listing().members if n.startswith(start) and not any(map(is_hidden, n.split("/"))))
 
     def read(self, name: str) -> bytes:
         where, listing = self.where(name), self._listing()
@@ -286,5 +283,3 @@ def _unzipped(file: BinaryIO, member: _Member, where: str) -> bytes:
         raise DataError(f"{where}: damaged in the archive ({error}), fetch the archive again") from error
 
 
-def _hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clouds.base.files import make_folder, read_jsonl, write_jsonl
+from clouds.base.files import as_bytes, make_folder, read_jsonl, write_jsonl, writing
 
 NAME = "predictions.jsonl"
 
@@ -30,12 +30,15 @@ class Ledger:
             yield
 
     def key(self, source: object) -> str | None:
-        """Of an input file as it is now; None for what cannot be seen twice (stdin, a camera)."""
+        """Of an input file as it is now; None for what cannot be seen twice (stdin, a camera), or not at all."""
         if not isinstance(source, Path):
             return None
-        about = source.stat()
-        told = f"{self.settings}\0{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}"
-        return hashlib.sha256(told.encode()).hexdigest()[:32]
+        try:
+            about = source.stat()
+        except OSError:
+            return None
+        text = f"{self.settings}\0{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}"
+        return hashlib.sha256(as_bytes(text)).hexdigest()[:32]
 
     def has(self, files: Iterable[Path], key: str | None) -> bool:
         """Whether all of these are made."""
@@ -45,11 +48,12 @@ class Ledger:
 
     def add(self, files: Iterable[Path], shown: str, key: str | None) -> None:
         """These were made from the input ``shown``."""
-        for file in files:
-            row = {"file": self._name(file), "input": shown, "key": key or ""}
-            self._keys[row["file"]] = row
-            self._log.write(json.dumps(row) + "\n")
-        self._log.flush()
+        with writing(self.out / NAME):
+            for file in files:
+                row = {"file": self._name(file), "input": shown, "key": key or ""}
+                self._keys[row["file"]] = row
+                self._log.write(json.dumps(row) + "\n")
+            self._log.flush()
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self.out).as_posix()
