@@ -3,6 +3,7 @@
 ``learn``, ``make``, ``use`` and ``serving`` hold the verbs, ``options`` what they share.
 """
 
+import codecs
 import os
 import sys
 from typing import Annotated
@@ -32,6 +33,14 @@ def root(
     pass
 
 
+def _unwritable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A file's name that stdout's encoding lacks: its own bytes where it is no text, else backslash escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
 INTERRUPTED = 130  # what typer returns on Ctrl-C
 
 
@@ -41,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     # OpenMP's waiting threads spin for milliseconds: on a busy machine that makes training steps several times slower,
     # while a short spin keeps the speed of an idle one (GNU OpenMP, which PyTorch brings on Linux)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] - names need not be this encoding's
+    codecs.register_error("names", _unwritable)
+    sys.stdout.reconfigure(errors="names")  # type: ignore[union-attr]
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(words))
 

@@ -24,7 +24,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBER = 1 << 29  # bytes of one unpacked file
 MAX_MEMBERS = 2_000_000
 
-_HOSTILE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\\|\x00")
+_HOSTILE = re.compile(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)|\x00")
 
 
 class Files(Protocol):
@@ -224,13 +224,14 @@ def _list_zip(path: Path) -> _Listing:
     members: dict[str, _Member] = {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            _check(path, info.orig_filename, len(members), link=stat.S_ISLNK(info.external_attr >> 16))
-            if info.is_dir():
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            name = _checked(path, info.orig_filename, len(members), "a link" if link else "")
+            if name.endswith("/"):
                 continue
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{path}: {info.filename} is encrypted or packed in a rare way; unpack the archive")
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
-            members[info.filename] = _Member(
+            members[name] = _Member(
                 info.header_offset, info.compress_size, info.file_size, True, deflated, info.CRC
             )
     return _Listing(members)
@@ -241,8 +242,8 @@ def _list_tar(path: Path) -> _Listing:
     members: dict[str, _Member] = {}
     with _open_tar(path, gzipped) as archive:
         for info in archive:
-            name = info.name.removeprefix("./")
-            _check(path, name, len(members), link=not (info.isreg() or info.isdir()) or info.issparse())
+            odd = "" if info.isreg() or info.isdir() else "a link" if info.issym() or info.islnk() else "a device"
+            name = _checked(path, info.name.removeprefix("./"), len(members), "sparse" if info.issparse() else odd)
             if info.isreg():
                 members[name] = _Member(info.offset_data, info.size, info.size, False)
     return _Listing(members, gzipped)
@@ -254,13 +255,21 @@ def _open_tar(path: Path, gzipped: Gzipped | None) -> tarfile.TarFile:
     return tarfile.open(fileobj=cast(BinaryIO, gzipped), mode="r|")  # going forward only, it needs no more than read
 
 
-def _check(path: Path, name: str, count: int, link: bool) -> None:
+def _checked(path: Path, name: str, count: int, odd: str) -> str:
+    """A member's name with slashes, as tools of Windows may not write it; ``odd``: what it is, if no plain file."""
+    name = name.replace("\\", "/")
     if _HOSTILE.search(name):
-        raise DataError(f"{path}: refused, its member {name!r} would leave the dataset's folder; get an honest copy")
-    if link:
-        raise DataError(f"{path}: refused, its member {name!r} is a link or a device, not a file; get an honest copy")
+        raise DataError(
+            f"{path}: refused, its member {name!r} would leave the dataset's folder; fetch it from the set's own site"
+        )
+    if odd:
+        raise DataError(
+            f"{path}: its member {name!r} is {odd}, and only plain files are read from an archive; "
+            "unpack it into a folder, or pack the files themselves (tar --dereference)"
+        )
     if count >= MAX_MEMBERS:
         raise DataError(f"{path}: refused, more than {MAX_MEMBERS} members")
+    return name
 
 
 def _stored(file: BinaryIO, member: _Member, _where: str) -> bytes:

@@ -128,7 +128,8 @@ def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Pat
 def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
     """One labelled dataset of a recipe."""
     _, split = learned_from(chosen)
-    return Segmentation(chosen.dataset, set_root(chosen, data), split, version=chosen.version, **chosen.layout)
+    options = {"version": chosen.version, "partial": chosen.partial, **chosen.layout}
+    return Segmentation(chosen.dataset, set_root(chosen, data), split, **options)
 
 
 def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:

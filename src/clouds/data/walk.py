@@ -87,17 +87,19 @@ def match_files(pattern: str, base: Path, endings: Collection[str], out: Path) -
     """The same for a glob, whose fixed beginning is ``base``, and files of ``endings``."""
     left = LeftOut()
     paths = []
+    circling = set()
     for path in sorted(Path(found) for found in glob.glob(pattern, recursive=True)):  # noqa: PTH207
         folders = [path.parent, *path.parent.parents][: len(path.relative_to(base).parts)]
         if any(map(is_hidden, path.relative_to(base).parts)):
             left.add(str(path), HIDDEN)
         elif len({each.resolve() for each in folders}) < len(folders):
-            left.add(str(path), CIRCLE)
+            circling.add(path.resolve())
         elif path.is_file():
             paths.append(path)
-    return _said(
-        _sifted(paths, endings, left, out), left, pattern, f"{pattern}: no image or video has such a name"
-    )
+    left.counts[CIRCLE] += len(circling)
+    left.counts = +left.counts
+    found = _sifted(paths, endings, left, out)
+    return _said(found, left, pattern, f"{pattern}: no image or video has such a name")
 
 
 def _sifted(
