@@ -138,7 +138,7 @@ class Clock:
         self.began = False
 
     def __call__(self, said: float | None) -> float:
-        now = self.said + self.step if said is None else float(said)
+        now = float(said) if said is not None else self.said + self.step if self.began else 0.0
         step = now - self.said
         if not self.began:
             self.began, self.offset = True, now
