@@ -141,7 +141,8 @@ def match(images: Path, labels: Path, out: Path | None = None) -> tuple[list[Pai
 def _named(folder: Path, endings: Sequence[str], out: Path | None) -> dict[str, Path]:
     """Files by their path below ``folder`` without ending."""
     found: dict[str, Path] = {}
-    for path in find_images(folder, out=out):
+    earlier = out if out and out.resolve() != folder.resolve() else None  # else the inputs, not to be overwritten
+    for path in find_images(folder, out=earlier):
         if path.suffix.lower() in endings:
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
