@@ -74,6 +74,7 @@ class _Kind(NamedTuple):
     pairs: dict[int, int]  # stored value -> index it must read as
     write: Callable[[np.ndarray], bytes] = lambda raw: png(raw.astype(np.uint8))
     extra: Mapping[str, bytes] = {}
+    beside: tuple[str, ...] = ()  # what lies beside each sample and is no image or label of it
 
 
 def _red(raw: np.ndarray) -> bytes:
@@ -122,26 +123,57 @@ _CITY_KEYS = ("frankfurt/frankfurt_000000_000294", "lindau/lindau_000001_000019"
 _CITY = "leftImg8bit/{part}/{key}_leftImg8bit.png"
 _VISTAS = ("{part}/images/{key}.jpg", ("-1Gtjcw9PzqUHnnHW0TAmA", "b_4x"))
 
+_BDD_KEYS = ("00a360bd-27ccb1dd", "7d06fefd-f7be05a6")
+_SIXTEEN = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15, 17, 18)  # train ids of SYNTHIA's classes
+
 _KINDS: dict[str, _Kind] = {
-    "gta5": _Kind("images/{key}.png", "labels/{key}.png", ("",), ("00001", "24966"), _IDS, _palette),
+    "gta5": _Kind(
+        "images/{key}.png", "labels/{key}.png", ("",), ("00001", "24966"), _IDS, _palette,
+        {"sample_class_stats.json": b"{}", "labels/15188_labelTrainIds.png": b""}, ("labels/{key}_labelTrainIds.png",),
+    ),
+    "gta5-prepared": _Kind("images/{key}.png", "labels/{key}_labelTrainIds.png", ("",), ("00001", "24966"), _TRAIN),
     "synthia": _Kind(
         "RAND_CITYSCAPES/RGB/{key}.png", "RAND_CITYSCAPES/GT/LABELS/{key}.png", ("",), ("0000000", "0009399"),
-        _SYNTHIA, _synthia,
+        _SYNTHIA, _synthia, {}, ("RAND_CITYSCAPES/GT/LABELS/{key}_labelTrainIds.png",
+                                 "RAND_CITYSCAPES/GT/COLOR/{key}.png", "RAND_CITYSCAPES/Depth/Depth/{key}.png"),
     ),
-    "cityscapes": _Kind(_CITY, "gtFine/{part}/{key}_gtFine_labelIds.png", ("train", "val"), _CITY_KEYS, _IDS),
+    "synthia-prepared": _Kind(
+        "RGB/{key}.png", "GT/LABELS/{key}_labelTrainIds.png", ("",), ("0000000",),
+        dict(zip(_SIXTEEN, range(16), strict=True)) | {9: 255, 255: 255},
+    ),
+    "cityscapes": _Kind(
+        _CITY, "gtFine/{part}/{key}_gtFine_labelIds.png", ("train", "val"), _CITY_KEYS, _IDS,
+        beside=tuple("gtFine/{part}/{key}_gtFine_" + end
+                     for end in ("color.png", "instanceIds.png", "labelTrainIds.png", "polygons.json")),
+    ),
     "bdd100k": _Kind(
-        "images/10k/{part}/{key}.jpg", "labels/sem_seg/masks/{part}/{key}.png", ("train", "val"),
-        ("00a360bd-27ccb1dd", "7d06fefd-f7be05a6"), _TRAIN, _palette,
+        "images/10k/{part}/{key}.jpg", "labels/sem_seg/masks/{part}/{key}.png", ("train", "val"), _BDD_KEYS, _TRAIN,
+        _palette, {}, ("labels/sem_seg/colormaps/{part}/{key}.png",),
+    ),
+    "bdd100k-server": _Kind(
+        "10k/{part}/{key}.jpg", "labels/{part}/{key}_train_id.png", ("train", "val"), _BDD_KEYS, _TRAIN,
+        beside=("color_labels/{part}/{key}_train_color.png",),
+    ),
+    "bdd100k-seg": _Kind(
+        "seg/images/{part}/{key}.jpg", "seg/labels/{part}/{key}_train_id.png", ("train", "val"), _BDD_KEYS, _TRAIN,
+        beside=("seg/color_labels/{part}/{key}_train_color.png",),
     ),
     "mapillary-1.2": _Kind(
         _VISTAS[0], "{part}/labels/{key}.png", ("training", "validation"), _VISTAS[1],
-        {0: 255, 2: 1, 13: 0, 17: 2, 23: 255, 24: 0, 27: 10, 45: 5, 49: 255, 50: 7, 61: 14, 65: 255}, _palette,
+        {0: 255, 2: 1, 13: 0, 17: 2, 23: 255, 24: 0, 27: 10, 45: 5, 49: 255, 50: 7, 61: 14, 65: 255}, _palette, {},
+        ("{part}/labels/{key}_labelTrainIds.png", "{part}/instances/{key}.png", "{part}/panoptic/{key}.png"),
+    ),
+    "mapillary-prepared": _Kind(
+        _VISTAS[0], "{part}/labels/{key}_labelTrainIds.png", ("training", "validation"), _VISTAS[1], _TRAIN
     ),
     "mapillary-2.0": _Kind(
         _VISTAS[0], "{part}/v2.0/labels/{key}.png", ("training", "validation"), _VISTAS[1],
         dict(enumerate([1, 11, 0, 255, 6, 255, 14, 255])), _palette, {"config_v2.0.json": _config(_V2)},
     ),
-    "acdc": _Kind(*_ACDC, tuple(f"{c}/{s}" for s in ("train", "val") for c in _WEATHER), _ACDC_KEYS, _TRAIN),
+    "acdc": _Kind(*_ACDC, tuple(f"{c}/{s}" for s in ("train", "val") for c in _WEATHER), _ACDC_KEYS, _TRAIN, beside=(
+        "gt/{part}/{key}_gt_labelColor.png", "gt/{part}/{key}_gt_labelIds.png", "gt/{part}/{key}_gt_invIds.png",
+        "rgb_anon/{part}_ref/{key}_rgb_ref_anon.png",
+    )),
     "urbansyn": _Kind("rgb/rgb_{key}.png", "ss/ss_{key}.png", ("",), ("0001", "7539"), _TRAIN),
     "dark-zurich": _Kind(*_ACDC, ("val/night",), ("GOPR0356/GOPR0356_frame_000321",), _TRAIN),
     "idd-png": _Kind(
@@ -154,6 +186,7 @@ _KINDS: dict[str, _Kind] = {
     "idd-lite": _Kind(
         "leftImg8bit/{part}/{key}_image.jpg", "gtFine/{part}/{key}_label.png", ("train", "val"),
         ("3/004642", "119/frame58764"), {i: i for i in range(7)} | {255: 255},
+        beside=("gtFine/{part}/{key}_inst_label.png",),
     ),
     "camvid": _Kind(
         "{part}/{key}.png", "{part}annot/{key}.png", ("train", "val", "test"),
@@ -174,7 +207,7 @@ def make(kind: str) -> Fabricated:
         return _idd()
     if kind == "camvid-original":
         return _camvid_original()
-    image, label, parts, keys, pairs, write, extra = _KINDS[kind]
+    image, label, parts, keys, pairs, write, extra, beside = _KINDS[kind]
     files, labels = dict(extra), {}
     table = np.zeros(256, np.uint8)
     table[list(pairs)] = list(pairs.values())
@@ -185,6 +218,9 @@ def make(kind: str) -> Fabricated:
             files[path] = (jpg if path.endswith("jpg") else png)(picture(seed))
             files[label.format(part=part, key=key)] = write(raw)
             labels[f"{part}/{key}".lstrip("/")] = table[raw]
+            # other label files only of later samples: whole, they would be labels as good as these
+            more = [path for path in beside if k or not path.endswith(("TrainIds.png", "labelIds.png"))]
+            files |= {path.format(part=part, key=key): png(picture(seed)) for path in more}
     return Fabricated(files, labels)
 
 
@@ -225,8 +261,10 @@ def as_tar(files: Mapping[str, bytes], path: Path, top: str = "") -> Path:
     return path
 
 
-ALIASES = {"mapillary-1.2": "mapillary", "mapillary-2.0": "mapillary", "idd-png": "idd", "idd-ids": "idd",
-           "camvid-original": "camvid", "carla-0.9.13": "carla"}  # fmt: skip
+ALIASES = {"gta5-prepared": "gta5", "synthia-prepared": "synthia", "mapillary-prepared": "mapillary",
+           "bdd100k-server": "bdd100k", "bdd100k-seg": "bdd100k", "mapillary-1.2": "mapillary",
+           "mapillary-2.0": "mapillary", "idd-png": "idd", "idd-ids": "idd", "camvid-original": "camvid",
+           "carla-0.9.13": "carla"}  # fmt: skip
 
 
 def opened(kind: str, root: Path, split: str | None = None, **options: Any) -> Segmentation:

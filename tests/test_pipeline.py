@@ -282,6 +282,7 @@ def test_demo_prints_one_json_object_alone(run, capsys):
 @pytest.mark.parametrize(("override", "said"), [
     ("train.steps=8", "train.steps (100 there, 8 now)"),
     ("seed=1", "seed (0 there, 1 now)"),
+    ("data.source=[{dataset: streets, weight: 2}]", ": data.source.0.weight (None there, 2.0 now). Choose"),
     ("generate.count=5", "generate.count (4 there, 5 now)"),
     ("selftrain.max_swallow=0.3", "selftrain.max_swallow (None there, 0.3 now)"),
 ])  # fmt: skip

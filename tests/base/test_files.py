@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_until_the_block_ends_the_old_file_stands(tmp_path):
     assert path.read_text() == "new"
 
 
+@pytest.mark.parametrize("name", ["a" * 251 + ".txt", "\u20ac" * 85, os.fsdecode(b"stra\xdfe.txt")])
+def test_a_name_may_be_as_long_as_names_may_be_and_no_utf8(tmp_path, name):
+    write_text(tmp_path / name, "\udcdf")
+    with whole_folder(tmp_path / name[:-1]) as temporary:
+        (temporary / "x").touch()
+    assert names(tmp_path) == sorted([name, name[:-1]])
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
 def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path, error):
     path = tmp_path / "a.txt"
@@ -60,8 +69,9 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path, error):
             temporary.write_text("half")
             raise error
 
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         write()
+    assert getattr(caught.value, "filename", str(path)) == str(path)  # a full disk names the file
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 

@@ -5,12 +5,14 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import clouds.data
+from clouds.check.inspect import inspect_set
 from clouds.data import open_dataset
 from clouds.data.archives import Archive
 from clouds.data.classes import NAMES
@@ -81,11 +83,44 @@ def test_archives_of_parts_add_up(tmp_path: Path) -> None:
     assert opened("gta5", tmp_path).names == ["00001", "24966"]
 
 
-def test_unpacked_files_hide_the_archives_beside_them(tmp_path: Path) -> None:
+def test_unpacked_files_hide_the_archives_beside_them_and_it_is_said(tmp_path: Path, capsys: Any) -> None:
     fabricated = make("camvid")
     as_folder(fabricated.files, tmp_path)
     as_zip(fabricated.files, tmp_path / "camvid.zip")
     assert "camvid.zip" not in str(opened("camvid", tmp_path).samples[0].image)
+    assert "read from the unpacked files alone, not from camvid.zip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", ["IDD_Segmentation", ""])
+def test_parts_that_were_unpacked_side_by_side_add_up_or_are_named(first: str, tmp_path: Path, capsys: Any) -> None:
+    fabricated = make("idd")
+    for part, key in ((first, "005506"), ("idd20kII", "frame0299")):
+        as_folder({n: c for n, c in fabricated.files.items() if key in n}, tmp_path / part)
+    if first:
+        check("idd", fabricated, tmp_path)
+        assert "in 2 parts, read as one: IDD_Segmentation, idd20kII" in capsys.readouterr().err
+    else:  # the second one lies inside the first
+        assert len(opened("idd", tmp_path)) == 1
+        assert "not from idd20kII" in capsys.readouterr().err
+
+
+def test_copies_side_by_side_are_not_mixed(tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        as_folder(make("idd").files, tmp_path / part)
+    with pytest.raises(DataError, match=f"wrong folder level for idd; use {tmp_path}/a or {tmp_path}/b"):
+        opened("idd", tmp_path)
+
+
+@pytest.mark.parametrize("how", ["zips", "unpacked in one place", "labels unpacked beside their folder"])
+def test_camvids_zips_have_no_folder_of_their_own(how: str, tmp_path: Path) -> None:
+    fabricated = make("camvid-original")
+    for folder in ("701_StillsRaw_full", "LabeledApproved_full"):
+        files = {n.removeprefix(f"{folder}/"): c for n, c in fabricated.files.items() if n.startswith(folder)}
+        if how == "zips":
+            as_zip(files, tmp_path / f"{folder}.zip")
+        else:
+            as_folder(files, tmp_path / (folder if how[0] == "l" and folder[0] == "7" else ""))
+    check("camvid-original", fabricated, tmp_path)
 
 
 def test_workers_read_archives(tmp_path: Path) -> None:
@@ -120,6 +155,23 @@ def test_acdc_by_weather(tmp_path: Path) -> None:
     root = as_folder(make("acdc").files, tmp_path)
     assert len(open_dataset("acdc", root)) == 8
     assert {n.split("/")[0] for n in open_dataset("acdc-snow", root).names} == {"snow"}
+    assert "val_ref" not in inspect_set("acdc", root).splits  # most copies have no labels of it
+
+
+def test_acdc_in_good_weather_and_as_others_rearrange_it(tmp_path: Path) -> None:
+    image, label = png(picture(0)), png(pick(0, [0, 13, 255]).astype(np.uint8))
+    names = ("{}/{}/GOPR0475/GOPR0475_frame_000041_{}.png", "{}/val/GOPR0475_frame_000041_{}.png")
+    for condition in ("fog", "night", "rain", "snow"):
+        place = f"{condition}/val_ref"
+        files = {names[0].format("rgb_anon", place, "rgb_ref_anon"): image,
+                 names[0].format("gt", place, "gt_ref_labelTrainIds"): label}  # fmt: skip
+        as_folder(files, tmp_path / "acdc")
+    assert len(open_dataset("acdc", tmp_path / "acdc", "val_ref")) == 4
+    assert len(open_dataset("acdc-fog", tmp_path / "acdc", "val_ref")) == 1
+    flat = {names[1].format("rgb_anon", "rgb_anon"): image, names[1].format("gt", "gt_labelTrainIds"): label}
+    for name in ("acdc", "dark-zurich"):
+        root = as_folder(flat, tmp_path / "flat")
+        assert open_dataset(name, root).names == ["val/GOPR0475_frame_000041"]
 
 
 def test_gta5_leaves_out_its_unusable_frames(tmp_path: Path) -> None:

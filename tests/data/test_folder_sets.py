@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 import clouds.data
+from clouds.config.recipe import Recipe
 from clouds.data import open_dataset
+from clouds.data.source import open_sets
 from clouds.errors import DataError, UsageError
 from fabricate import SIZE, as_folder, jpg, pick, picture, png
 
@@ -67,6 +69,30 @@ def test_any_folder_with_a_label_map(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (dataset.names, dataset.split) == (["val/x/one"], "val")
     assert dataset.label(0)[0].tolist() == [3, 8, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("{key}.png", "{key}_mask.png"), ("train/{key}.{ext}", "train/{key}_mask.png"), ("{key}_rgb.png", "{key}.png")],
+)
+def test_labels_may_lie_beside_their_images_under_one_pattern(images: str, labels: str, tmp_path: Path) -> None:
+    ids = png(pick(0, [0, 1, 255]).astype(np.uint8))
+    files = {}
+    for key in ("a", "town/b"):
+        files |= {images.format(key=key, ext="jpg"): (jpg if "ext" in images else png)(picture(0))}
+        files |= {labels.format(key=key): ids, images.format(key=f"{key}_color", ext="png"): png(picture(1))}
+    dataset = open_dataset("folder", as_folder(files, tmp_path), "train", images=images, labels=labels)
+    assert dataset.names == ["a", "town/b"]
+    assert np.unique(dataset[1][1]).tolist() == [0, 1, 255]
+
+
+def test_a_recipe_may_use_what_pairs_up(tmp_path: Path) -> None:
+    label = png(pick(0, [0]).astype(np.uint8))
+    as_folder({"images/a.png": png(picture(0)), "labels/a.png": label, "labels/b.png": label}, tmp_path)
+    source = {"dataset": "folder", "root": str(tmp_path)}
+    with pytest.raises(DataError, match=r"is the label of no image; .* what pairs up \(partial: true in a recipe"):
+        open_sets(Recipe.model_validate({"data": {"source": source}}))
+    assert open_sets(Recipe.model_validate({"data": {"source": source | {"partial": True}}}))[0].names == ["a"]
 
 
 def test_any_folder_in_colour(tmp_path: Path) -> None:

@@ -72,14 +72,32 @@ def test_hostile_names_refuse_the_archive(name: str, suffix: str, tmp_path: Path
         open_dataset("carla", path)
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_refuse_the_archive(kind: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_names_with_backslashes_are_read_as_tools_of_windows_mean_them(suffix: str, tmp_path: Path) -> None:
+    files = {n.replace("/", "\\"): c for n, c in make("idd-lite").files.items()}
+    path = as_tar(files, tmp_path / "set.tar.gz")
+    if suffix == ".zip":
+        with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+            archive.writestr("leftImg8bit\\", b"")
+            for name, content in files.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+        path.unlink()
+    dataset = open_dataset("idd-lite", tmp_path)
+    assert dataset.names == ["val/119/frame58764", "val/3/004642"]
+    dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [(tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.FIFOTYPE, "device"), (tarfile.CHRTYPE, "device")],
+)
+def test_links_and_devices_refuse_the_archive(kind: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / "carla.tar"
     with tarfile.open(path, "w") as archive:
         info = tarfile.TarInfo("images/a.png")
         info.type, info.linkname = kind, "/etc/passwd"
         archive.addfile(info)
-    with pytest.raises(DataError, match="is a link or a device"):
+    with pytest.raises(DataError, match=f"'images/a.png' is a {what}, and only plain files are read .*unpack it"):
         open_dataset("carla", path)
 
 
@@ -88,7 +106,7 @@ def test_links_in_zips_refuse_the_archive(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("images/a.png")
         info.create_system, info.external_attr = 3, 0o120777 << 16
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(DataError, match="is a link or a device"):
+    with pytest.raises(DataError, match="is a link, and only plain files are read"):
         open_dataset("carla", tmp_path)
 
 

@@ -431,7 +431,8 @@ def test_a_second_run_into_the_photos_own_folder_leaves_its_predictions_alone(mo
 ], ids=["one name in two folders", "one name with two endings", "a photo named like an overlay"])  # fmt: skip
 def test_two_inputs_of_one_output_are_refused_before_any_work(tmp_path, names):
     paths = [saved(tmp_path / name) for name in names]
-    with pytest.raises(UsageError, match="two inputs would be written there"):
+    remedy = "rename one of each two" if names == ("a/x.png", "a/x.jpg") else "give the folder that holds both"
+    with pytest.raises(UsageError, match=f"two inputs would be written there; {remedy}"):
         predict_files(tmp_path / "no model is read", paths, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

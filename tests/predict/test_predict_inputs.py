@@ -1,6 +1,7 @@
 """What ``clouds predict`` takes and writes beyond a folder of photos: globs, stdin, videos, cameras; COCO and polygons;
 interruption and going on."""
 
+import errno
 import io
 import json
 import os
@@ -32,7 +33,7 @@ from clouds.predict.files import predict_files
 from clouds.predict.inputs import gather
 from clouds.predict.predictor import Predictor
 from clouds.predict.result import Result
-from clouds.predict.video import Pick, frame_count, frames, video_writer
+from clouds.predict.video import Clock, Pick, frame_count, frames, video_writer
 
 av = pytest.importorskip("av")
 
@@ -96,10 +97,59 @@ def test_videos_in_a_folder_are_left_out_and_said(tmp_path, capsys):
     saved(tmp_path / "a.png")
     (tmp_path / "b.mp4").touch()
     assert [item.name for item in gather([tmp_path], tmp_path / "out")] == [Path("a")]
-    assert "1 video(s) there are left out; name them" in capsys.readouterr().err
+    assert f"{tmp_path}: left out: 1 .mp4 (name videos" in capsys.readouterr().err
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UsageError, match=r"1 video\(s\) there are left out; name them"):
+    with pytest.raises(UsageError, match=r"holds no .png, .jpg, .jpeg image; left out: 1 \.mp4 \(name videos"):
         gather([tmp_path], tmp_path / "out")
+
+
+def test_one_walk_follows_links_and_counts_what_it_leaves_out(tmp_path, capsys):
+    saved(tmp_path / "elsewhere" / "b.png")
+    for name in ("a.png", ".ipynb_checkpoints/a.png", "@eaDir/a.png", ".hidden.jpg", "out/a.png"):
+        saved(tmp_path / "in" / name)
+    for name in ("c.webp", "d.tif", ".DS_Store", "notes.txt"):
+        (tmp_path / "in" / name).touch()
+    for name, target in (("day", "../elsewhere"), ("loop", "."), ("gone.png", "nowhere")):
+        (tmp_path / "in" / name).symlink_to(target)
+    said = ("1 .tif (convert to .png or .jpg), 1 .webp (convert to .png or .jpg), 3 hidden, 1 in a circle of links, "
+            "1 in the folder of --out, 1 that link to nothing")  # fmt: skip
+    assert [item.name for item in gather([tmp_path / "in"], tmp_path / "in" / "out")] == [Path("a"), Path("day/b")]
+    assert capsys.readouterr().err == f"{tmp_path / 'in'}: left out: {said}\n"
+    found = gather([f"{tmp_path}/in/**/*.*"], tmp_path / "in" / "out")
+    assert [item.name for item in found] == [Path("a"), Path("day/b")]
+    assert "in a circle of links, 1 in the folder of --out" in capsys.readouterr().err
+    assert len(gather([tmp_path / "in", tmp_path / "in" / "a.png"], tmp_path / "in" / "out")) == 2  # a.png is one
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"stra\xdfe.jpg"), "\u00fc" * 122 + ".png"], ids=["no UTF-8", "long"])
+def test_any_name_that_a_file_may_have(model_folder, tmp_path, capfd, name):
+    saved(tmp_path / "in" / name)
+    saved(tmp_path / "in" / "z.png")
+    kinds = ["labels", "coco", "ids", "polygons"] if name.endswith("jpg") else ["labels"]
+    for made in (2, 0):
+        done = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", kinds)
+        assert (len(done.done), done.made, done.failed) == (2, made, [])
+    assert (tmp_path / "out" / name).with_suffix(".png").is_file()
+    words = ["predict", str(model_folder), str(tmp_path / "in"), "--out", str(tmp_path / "o"), "--format", "labels"]
+    assert command(words) == 0
+
+
+def test_an_output_that_cannot_be_written_is_named_and_the_others_are_done(model_folder, tmp_path, monkeypatch, capfd):
+    for name in ("a.png", "b" * 247 + ".png", "sub/c.png", "z.png"):
+        saved(tmp_path / "in" / name)
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    (tmp_path / "out" / "sub").touch()
+    done = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", ["overlay", "labels"], batch_size=2)
+    assert done.done == [tmp_path / "in" / "z.png"]
+    whys = ("is a folder", "File name too long", "is a file where a folder")
+    assert all(why in failure["what"] for failure, why in zip(done.failed, whys, strict=True))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert command(["predict", str(model_folder), str(tmp_path / "in/z.png"), "--out", str(tmp_path / "full")]) == 1
+    assert f"clouds: {tmp_path}/full/z.png: No space left on device" in capfd.readouterr().err
 
 
 # -- stdin
@@ -200,6 +250,37 @@ def test_a_video_of_frames_alone_and_of_odd_sizes(model_folder, tmp_path):
     assert [round(frame.seconds, 2) for frame in shown] == [0, 0.14, 0.29]
     predict_files(model_folder, [tmp_path / "odd.mp4"], tmp_path / "out", ["overlay"], film=False)
     assert listing(tmp_path / "out") == [f"odd/{k:06d}_overlay.png" for k in range(3)]
+
+
+@pytest.mark.parametrize("words", [["--every", 1], ["--every", 2], ["--fps", 5], ["--frames"]])
+def test_joined_videos_whose_clock_begins_anew(model_folder, tmp_path, words):
+    path = tmp_path / "joined.ts"
+    path.write_bytes(2 * video(tmp_path / "a.ts").read_bytes())
+    words = ["predict", model_folder, path, saved(tmp_path / "p.png"), "--out", tmp_path / "out", *words]
+    assert command([*map(str, words), "--format", "overlay"]) == 0
+    assert (tmp_path / "out" / "p_overlay.png").is_file()
+    times = [frame.seconds for frame in frames(path)]
+    assert len(times) == 20
+    assert np.allclose(np.diff(times), 0.1, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rate", "said", "expected"),
+    [
+        (10, [5, 5.1, 5.2, 0, 0.1], [0, 0.1, 0.2, 0.3, 0.4]),
+        (10, [0, 0.1, 95443, 95443.1], [0, 0.1, 0.2, 0.3]),
+        (10, [0, 0.1, 5.1], [0, 0.1, 5.1]),
+        (1 / 60, [0, 60, 120], [0, 60, 120]),
+        (0, [None, None, 0.5], [0, 0.04, 0.5]),
+        (1e9, [0, 0, 0.1], [0, 0, 0.1]),
+    ],
+    ids=["back", "far ahead", "a gap", "time lapse", "no time", "one time twice"],
+)
+def test_a_clock_goes_forward_whatever_the_file_says(rate, said, expected):
+    clock = Clock(rate)
+    seconds = [clock(each) for each in said]
+    assert np.allclose(seconds, expected, atol=1e-4)
+    assert (np.diff(seconds) > 0).all()
 
 
 def test_a_video_that_cannot_be_read_is_named_and_the_others_are_done(model_folder, tmp_path):

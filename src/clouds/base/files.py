@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: write to a temporary name beside the target, then rename."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clouds.errors import DataError, UsageError
+from clouds.errors import CloudsError, DataError, UsageError
 
 T = TypeVar("T")
 
@@ -25,20 +26,63 @@ def make_folder(path: Path) -> None:
         raise UsageError(f"{blocking}: is a file where a folder is needed; choose another place") from None
 
 
+# errors of a disk: they end the work, for the next file would meet the same
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+@contextmanager
+def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Inside, an OSError of a write that names no file, or the ``temporary`` one, names ``path``; so does what a
+    library raises in its own words while the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in DISK | {errno.EIO, errno.EFBIG}
+        if unnamed or (temporary and str(error.filename) == str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    except Exception as error:
+        if isinstance(error, CloudsError) or shutil.disk_usage(path.absolute().parent).free > 1 << 16:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+def as_bytes(text: str) -> bytes:
+    """Text for a digest: UTF-8, also of file names that are none."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def reason(error: Exception) -> str:
+    """An error for a person: of the system's, the file and what the system says."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def beside(path: Path) -> str:
+    """The beginning of a temporary name for ``path``: hidden, and never longer than a name may be."""
+    return f".{path.stem[:24]}-"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write; on success it becomes ``path``, on any failure it is removed."""
+    """Yield a temporary path to write; on success it becomes ``path``, on any failure it is removed.
+
+    UsageError where a folder or file stands in the way; OSError that names ``path`` where it cannot be written.
+    """
     make_folder(path.parent)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
-    # no file object: Ctrl-C inside the finaliser of one would be swallowed by the interpreter, and the work go on
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    with writing(path):
+        # no file object: Ctrl-C inside the finaliser of one would be swallowed by the interpreter, and the work go on
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=beside(path), suffix=path.suffix[:16])
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with writing(path, temporary):
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,7 +91,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Fill a temporary folder beside ``folder``, then put it in its place: a reader sees the old or the new one."""
     make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=beside(folder), dir=folder.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -65,8 +109,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; the odd bytes of a file's name that is none become backslash escapes."""
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clouds.base.files import json_text, make_folder, parse_file, write_jsonl
+from clouds.base.files import json_text, make_folder, parse_file, write_jsonl, writing
 
 
 class Journal:
@@ -41,7 +41,7 @@ class Journal:
         """Append rows; they are on disk when this returns."""
         make_folder(self.path.parent)
         self.mend()
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.writelines(json_text(row) + "\n" for row in rows)
         self.rows += rows
 

@@ -14,8 +14,9 @@ from clouds.base.progress import say
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.data.classes import NAMES
-from clouds.data.images import ENDINGS, read_image
+from clouds.data.images import read_image
 from clouds.data.source import draw_source, open_sets
+from clouds.data.walk import find_images
 from clouds.errors import UsageError
 from clouds.foundation.embeddings import build_segmenter
 from clouds.foundation.image_vectors import Clip, Embedded
@@ -78,9 +79,7 @@ def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callab
     """A recipe's labelled images, or those of a folder: (name, how many, read the k-th)."""
     folder = Path(source).expanduser()
     if folder.is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.name[0] != ".")
-        if not files:
-            raise UsageError(f"--source: {folder} holds no image ({', '.join(ENDINGS)})")
+        files = find_images(folder, "--source: ")
         return folder.name, len(files), lambda k: read_image(files[k])
     if not is_recipe(source):
         raise UsageError(f"--source: {source}: no such folder, and no recipe; expected images, or a recipe with some")

@@ -96,7 +96,7 @@ def _disjoint(spec: Spec) -> list[str]:
     """The splits, without those that only gather others."""
     own: list[str] = []
     for split, parts in spec.splits.items():
-        if not all(any(part in spec.splits[other] for other in own) for part in parts):
+        if split not in spec.asked and not all(any(part in spec.splits[other] for other in own) for part in parts):
             own.append(split)
     return own
 

@@ -3,12 +3,14 @@
 ``learn``, ``make``, ``use`` and ``serving`` hold the verbs, ``options`` what they share.
 """
 
+import codecs
 import os
 import sys
 from typing import Annotated
 
 import typer
 
+from clouds.base.files import reason
 from clouds.cli import learn, make, serving, use  # noqa: F401 - each adds its verbs
 from clouds.cli.options import app
 from clouds.errors import CloudsError, Stopped, UsageError
@@ -31,6 +33,14 @@ def root(
     pass
 
 
+def _unwritable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A file's name that stdout's encoding lacks: its own bytes where it is no text, else backslash escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
 INTERRUPTED = 130  # what typer returns on Ctrl-C
 
 
@@ -40,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     # OpenMP's waiting threads spin for milliseconds: on a busy machine that makes training steps several times slower,
     # while a short spin keeps the speed of an idle one (GNU OpenMP, which PyTorch brings on Linux)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    codecs.register_error("names", _unwritable)
+    sys.stdout.reconfigure(errors="names")  # type: ignore[union-attr]
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(words))
 
@@ -64,8 +76,7 @@ def run(words: list[str]) -> int:
     except OSError as error:
         if "--debug" in words:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}; finished work is kept, run again when it is mended")
+        return _fail(f"{reason(error)}; finished work is kept, run again when it is mended")
     except Exception as error:  # typer's own usage errors; it vendors click, so their class has no public name
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise

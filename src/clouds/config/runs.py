@@ -3,6 +3,7 @@
 ``records`` says what the files hold.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,10 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     What only concerns how a machine works may differ, and what concerns scoring: then old scores are dropped. Anything
     else raises UsageError naming the keys, unless ``allow_change``: then the change is written down.
     """
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{out}: its name is no UTF-8, which model files need; choose another --out") from None
     path = out / RECIPE
     settings = recipe.model_dump(mode="json")
     changes: list[Change] = []
@@ -90,11 +95,18 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
 
 def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
     """Settings that a recipe does not share with the run in a folder, by key in order: (there, now)."""
-    defaults = Recipe().model_dump(mode="json")  # of settings that are younger than the run
-    old = {**flat(defaults), **flat(_settings(out / RECIPE))}
-    new = flat(recipe.model_dump(mode="json"))
-    unlike = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return {key: (old.get(key), new.get(key)) for key in unlike}
+    defaults = flat(Recipe().model_dump(mode="json"), lists=True)  # of settings that are younger than the run
+    old = flat(_settings(out / RECIPE), lists=True)
+    new = flat(recipe.model_dump(mode="json"), lists=True)
+    items = {match[0] for key in old if (match := _ITEM.match(key))}
+
+    def before(key: str) -> Any:
+        item = _ITEM.match(key)
+        absent = item and item[0] not in items
+        return old.get(key, None if absent else defaults.get(_ITEM.sub(r"\1.0.", key)))
+
+    unlike = sorted(key for key in old.keys() | new.keys() | defaults.keys() if before(key) != new.get(key))
+    return {key: (before(key), new.get(key)) for key in unlike}
 
 
 def load_run(out: Path) -> Recipe:
@@ -117,11 +129,16 @@ def _settings(path: Path) -> dict[str, Any]:
     raise DataError(f"{path}: {problem}; it is not what CLOUDS wrote. Restore it or choose another --out")
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level: {"train.steps": 200, ...}."""
+_ITEM = re.compile(r"(.*?)\.\d+\.")  # one of a list of settings, as data.source.0.
+
+
+def flat(values: dict[str, Any], prefix: str = "", lists: bool = False) -> dict[str, Any]:
+    """Nested settings as one level: {"train.steps": 200, ...}; with ``lists`` also "data.source.0.dataset"."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        if lists and isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            value = {str(k): item for k, item in enumerate(value)}
+        found |= flat(value, f"{prefix}{key}.", lists) if isinstance(value, dict) else {prefix + key: value}
     return found
 
 

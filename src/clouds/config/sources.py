@@ -25,6 +25,8 @@ class LabelledSet(Settings):
     """`ignore` takes the recording car's own bonnet, a vehicle at the bottom of every label map, out of the labels."""
     version: str = ""
     """The dataset's version where several exist (mapillary, carla)."""
+    partial: bool = False
+    """Whether to use what pairs up of a set that is not whole, and pass over the rest."""
     images: str | None = None
     """Where images lie, with `{key}`, `{ext}` and `{split}`; null is `images/{key}.{ext}`."""
     labels: str | None = None

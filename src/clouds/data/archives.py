@@ -17,13 +17,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
+from clouds.data.walk import UNREADABLE, is_hidden, names_below
 from clouds.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBER = 1 << 29  # bytes of one unpacked file
 MAX_MEMBERS = 2_000_000
 
-_HOSTILE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\\|\x00")
+_HOSTILE = re.compile(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)|\x00")
 
 
 class Files(Protocol):
@@ -51,18 +52,14 @@ class Folder:
         self.path = path
 
     def names(self, under: str = "") -> Iterator[str]:
-        seen: set[tuple[int, int]] = set()
-        for where, folders, files in os.walk(self.path / under, followlinks=True):
-            status = Path(where).stat()
-            if (place := (status.st_dev, status.st_ino)) in seen:  # a link that leads back up
-                folders.clear()
-                continue
-            seen.add(place)
-            folders[:] = [f for f in folders if not _hidden(f)]
-            base = Path(where).relative_to(self.path).as_posix()
-            for name in files:
-                if not _hidden(name):
-                    yield name if base == "." else f"{base}/{name}"
+        start = self.path / under
+        base = f"{under.rstrip('/')}/" if under else ""
+
+        def left(name: str, why: str) -> None:
+            if why == UNREADABLE and (start / name).exists():
+                raise DataError(f"{start / name}: cannot be read; may you list this folder?")
+
+        yield from (base + name for name in names_below(start, left))
 
     def read(self, name: str) -> bytes:
         try:
@@ -88,7 +85,7 @@ class Archive:
 
     def names(self, under: str = "") -> Iterator[str]:
         start = under.rstrip("/") + "/" if under else ""
-        return (n for n in self._listing().members if n.startswith(start) and not any(map(_hidden, n.split("/"))))
+        return (n for n in self._listing().members if n.startswith(start) and not any(map(is_hidden, n.split("/"))))
 
     def read(self, name: str) -> bytes:
         where, listing = self.where(name), self._listing()
@@ -227,13 +224,14 @@ def _list_zip(path: Path) -> _Listing:
     members: dict[str, _Member] = {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            _check(path, info.orig_filename, len(members), link=stat.S_ISLNK(info.external_attr >> 16))
-            if info.is_dir():
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            name = _checked(path, info.orig_filename, len(members), "a link" if link else "")
+            if name.endswith("/"):
                 continue
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{path}: {info.filename} is encrypted or packed in a rare way; unpack the archive")
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
-            members[info.filename] = _Member(
+            members[name] = _Member(
                 info.header_offset, info.compress_size, info.file_size, True, deflated, info.CRC
             )
     return _Listing(members)
@@ -244,8 +242,8 @@ def _list_tar(path: Path) -> _Listing:
     members: dict[str, _Member] = {}
     with _open_tar(path, gzipped) as archive:
         for info in archive:
-            name = info.name.removeprefix("./")
-            _check(path, name, len(members), link=not (info.isreg() or info.isdir()) or info.issparse())
+            odd = "" if info.isreg() or info.isdir() else "a link" if info.issym() or info.islnk() else "a device"
+            name = _checked(path, info.name.removeprefix("./"), len(members), "sparse" if info.issparse() else odd)
             if info.isreg():
                 members[name] = _Member(info.offset_data, info.size, info.size, False)
     return _Listing(members, gzipped)
@@ -257,13 +255,21 @@ def _open_tar(path: Path, gzipped: Gzipped | None) -> tarfile.TarFile:
     return tarfile.open(fileobj=cast(BinaryIO, gzipped), mode="r|")  # going forward only, it needs no more than read
 
 
-def _check(path: Path, name: str, count: int, link: bool) -> None:
+def _checked(path: Path, name: str, count: int, odd: str) -> str:
+    """A member's name with slashes, as tools of Windows may not write it; ``odd``: what it is, if no plain file."""
+    name = name.replace("\\", "/")
     if _HOSTILE.search(name):
-        raise DataError(f"{path}: refused, its member {name!r} would leave the dataset's folder; get an honest copy")
-    if link:
-        raise DataError(f"{path}: refused, its member {name!r} is a link or a device, not a file; get an honest copy")
+        raise DataError(
+            f"{path}: refused, its member {name!r} would leave the dataset's folder; fetch it from the set's own site"
+        )
+    if odd:
+        raise DataError(
+            f"{path}: its member {name!r} is {odd}, and only plain files are read from an archive; "
+            "unpack it into a folder, or pack the files themselves (tar --dereference)"
+        )
     if count >= MAX_MEMBERS:
         raise DataError(f"{path}: refused, more than {MAX_MEMBERS} members")
+    return name
 
 
 def _stored(file: BinaryIO, member: _Member, _where: str) -> bytes:
@@ -286,5 +292,3 @@ def _unzipped(file: BinaryIO, member: _Member, where: str) -> bytes:
         raise DataError(f"{where}: damaged in the archive ({error}), fetch the archive again") from error
 
 
-def _hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.bounded import DAY, BoundedFolder, Codec
+from clouds.base.files import as_bytes
 from clouds.data.archives import Archive
 from clouds.data.pairing import Place
 
@@ -26,7 +27,7 @@ def identity(place: Place, *meaning: str | bytes) -> str:
     parts = (_FORMAT, str(path.absolute()), place.name, str(status.st_size), str(status.st_mtime_ns), *meaning)
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(as_bytes(part) if isinstance(part, str) else part)
         digest.update(b"\0")
     return digest.hexdigest()
 

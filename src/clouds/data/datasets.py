@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from clouds.base.arrays import Labels, Pixels
+from clouds.base.progress import say
 from clouds.base.text import did_you_mean
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
@@ -103,8 +104,10 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if found.problems and not (partial and found.samples):
             path, what = found.problems[0]
             more = f" (and {len(found.problems) - 1} more problems like this)" if len(found.problems) > 1 else ""
-            hint = "; complete the set, or pass partial=True to use what pairs up" if found.samples else ""
-            raise DataError(f"{path}: {what}{more}{hint}")
+            hint = "; complete the set, or use what pairs up (partial: true in a recipe's set, partial=True in Python)"
+            raise DataError(f"{path}: {what}{more}{hint if found.samples else ''}")
+        if found.problems:
+            say(f"{root}: {name}: {len(found.samples)} samples are used, {len(found.problems)} problems passed over")
         if not found.samples:
             raise DataError(f"{root}: {name} holds no image in split {split!r}")
         self._hold(name, spec, split, found, exif, max_pixels)
@@ -185,7 +188,7 @@ def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any]
     options = options or {}
     if name == "folder":
         if unknown := options.keys() - signature(folder_spec).parameters.keys():
-            raise UsageError(f"folder has no option {', '.join(sorted(unknown))}; see clouds.data.folder.folder_spec")
+            raise UsageError(f"folder has no option {', '.join(sorted(unknown))}; see clouds.data.layouts.folder_spec")
         return folder_spec(split, **options)
     spec = find_spec(name)
     if options:

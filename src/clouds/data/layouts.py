@@ -6,11 +6,11 @@ a sample (folders included), ``{ext}`` png, jpg or jpeg. An image and a label be
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clouds.data import codes
 from clouds.data.codes import Color
-from clouds.data.labels import LabelSet, find_label_set, make_label_set
+from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
 from clouds.errors import UsageError
 
 
@@ -28,6 +28,7 @@ class Layout:
     config_class: Callable[[str], str] | None = None  # ... through this: its name -> class of the label set
     manifest: str = ""  # a JSON Lines file that lists the images
     split_keys: Mapping[str, str] = field(default_factory=dict)  # folderless splits: what its keys match
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # where they differ from the dataset's
     label_set: str = ""  # where it differs from the dataset's
     version: tuple[str, ...] = ()  # values of the option that pick this layout
 
@@ -45,18 +46,30 @@ class Spec:
     home: str
     keys: str = ""  # regular expression a key's last part starts with, to make a domain of a part
     unusable: frozenset[str] = frozenset()  # keys that the field leaves out
+    asked: frozenset[str] = frozenset()  # splits that are looked at only when they are named
 
 
 _TRAIN_VAL = {"train": ("train",), "val": ("val",), "all": ("train", "val")}
 _TRAIN = {"train": ("",)}
 
+# what tools write beside a label X.png, or an image: X_labelTrainIds.png of mmsegmentation, DAFormer, HRDA and CLOUDS,
+# X_inst_label.png of IDD-Lite, ...; such a file is no label of its own where X is there
+BESIDE = ("_labelTrainIds", "_labelIds", "_instanceIds", "_instanceTrainIds", "_inst", "_color", "_colour")
+
 _CAMVID_TEST = r"Seq05VD_|0001TP_(0085[5-9]|008[6-9]|009|01)"
 _CAMVID_VAL = r"0016E5_0(7959|79[6-9][13579]|80\d[13579]|81[0-5][13579])"
 _CAMVID = (
     Layout("{split}/{key}.{ext}", "{split}annot/{key}.png", values=codes.CAMVID_IDS),
-    Layout(
-        "701_StillsRaw_full/{key}.png", "LabeledApproved_full/{key}_L.png", "colour", colors=codes.CAMVID_COLORS,
-        split_keys={"train": rf"(?!{_CAMVID_VAL}|{_CAMVID_TEST})", "val": _CAMVID_VAL, "test": _CAMVID_TEST},
+    *(
+        Layout(  # its zips have no folder of their own: unpacked in one place, their files lie side by side
+            images, labels, "colour", colors=codes.CAMVID_COLORS,
+            split_keys={
+                "train": rf"(?!{_CAMVID_VAL}|{_CAMVID_TEST})(0001TP|0006R0|0016E5|Seq05VD)_",
+                "val": _CAMVID_VAL, "test": _CAMVID_TEST,
+            },
+        )
+        for images in ("701_StillsRaw_full/{key}.png", "{key}.png")
+        for labels in ("LabeledApproved_full/{key}_L.png", "{key}_L.png")
     ),
 )  # fmt: skip
 _CAMVID_SPLITS = {"train": ("train",), "val": ("val",), "test": ("test",)}
@@ -69,9 +82,17 @@ _ACDC = (
 _ACDC_TERMS = ("non-commercial, after registration", "https://acdc.vision.ee.ethz.ch")
 
 
+_ACDC_REF = Layout(  # the same places in good weather
+    "rgb_anon/{split}/{key}_rgb_ref_anon.png", "gt/{split}/{key}_gt_ref_labelTrainIds.png", values=codes.TRAIN_IDS
+)
+_FLAT = {"train": ("train",), "val": ("val",)}  # as DAFormer and HRDA have ACDC and Dark Zurich rearranged
+
+
 def _acdc(*conditions: str) -> Spec:
-    splits = {split: tuple(f"{c}/{split}" for c in conditions) for split in ("train", "val")}
-    return Spec("acdc", "cityscapes19", _ACDC, splits, "val", *_ACDC_TERMS)
+    splits = {split: tuple(f"{c}/{split}" for c in conditions) for split in ("train", "val", "val_ref")}
+    flat = (replace(_ACDC[0], splits=_FLAT),) if len(conditions) > 1 else ()
+    layouts = (*_ACDC, _ACDC_REF, *flat)
+    return Spec("acdc", "cityscapes19", layouts, splits, "val", *_ACDC_TERMS, asked=frozenset({"val_ref"}))
 
 
 _VISTAS_SPLITS = {"train": ("training",), "val": ("validation",)}
@@ -89,21 +110,30 @@ def _vistas(
 
 _CARLA_TO_13 = ("0.9.13", "0.9.12", "0.9.11", "0.9.10", "0.8")
 _CARLA_FROM_14 = ("0.9.14", "0.9.15", "0.9.16")
+_SYNTHIA_TRAIN_IDS = {  # of the 19 classes, SYNTHIA has 16
+    value: name if name in LABEL_SETS["synthia16"].classes else "" for value, name in codes.TRAIN_IDS.items()
+}
 _IDD_IMAGES = "leftImg8bit/{split}/{key}_leftImg8bit.{ext}"
 
 DATASETS: dict[str, Spec] = {
     "gta5": Spec(
         "gta5", "cityscapes19",
-        (Layout("images/{key}.png", "labels/{key}.png", values=codes.CITYSCAPES_IDS, colors=codes.CITYSCAPES_COLORS),),
+        (
+            Layout("images/{key}.png", "labels/{key}.png", values=codes.CITYSCAPES_IDS, colors=codes.CITYSCAPES_COLORS),
+            Layout("images/{key}.png", "labels/{key}_labelTrainIds.png", values=codes.TRAIN_IDS),
+        ),
         _TRAIN, "train", "research and education, non-commercial", "https://download.visinf.tu-darmstadt.de/data/from_games/",
         # two blank pictures, and sixty whose label maps do not have their image's size
         unusable=frozenset(f"{n:05d}" for n in (15188, 17705, *range(20801, 20861))),
     ),
     "synthia": Spec(
         "synthia", "synthia16",
-        (
-            Layout("RAND_CITYSCAPES/RGB/{key}.png", "RAND_CITYSCAPES/GT/LABELS/{key}.png", "red", codes.SYNTHIA_IDS),
-            Layout("RGB/{key}.png", "GT/LABELS/{key}.png", "red", codes.SYNTHIA_IDS),
+        tuple(
+            Layout(f"{top}RGB/{{key}}.png", f"{top}GT/LABELS/{{key}}{end}.png", encoding, values)
+            for end, encoding, values in (
+                ("", "red", codes.SYNTHIA_IDS), ("_labelTrainIds", "index", _SYNTHIA_TRAIN_IDS),
+            )
+            for top in ("RAND_CITYSCAPES/", "")
         ),
         _TRAIN, "train", "CC BY-NC-SA 3.0", "https://synthia-dataset.net (SYNTHIA-RAND-CITYSCAPES)",
     ),
@@ -123,9 +153,13 @@ DATASETS: dict[str, Spec] = {
     ),
     "bdd100k": Spec(
         "bdd100k", "cityscapes19",
-        (
-            Layout("images/10k/{split}/{key}.jpg", "labels/sem_seg/masks/{split}/{key}.png", values=codes.TRAIN_IDS),
-            Layout("seg/images/{split}/{key}.jpg", "seg/labels/{split}/{key}_train_id.png", values=codes.TRAIN_IDS),
+        tuple(
+            Layout(images, labels, values=codes.TRAIN_IDS)
+            for images in ("images/10k/{split}/{key}.jpg", "seg/images/{split}/{key}.jpg", "10k/{split}/{key}.jpg")
+            for labels in (
+                "labels/sem_seg/masks/{split}/{key}.png", "seg/labels/{split}/{key}_train_id.png",
+                "labels/{split}/{key}_train_id.png",
+            )
         ),
         _TRAIN_VAL, "val", "see the BDD100K licence", "https://bdd-data.berkeley.edu",
     ),
@@ -135,6 +169,10 @@ DATASETS: dict[str, Spec] = {
             _vistas("labels", "config.json", "1.2", codes.VISTAS_IDS),
             _vistas("v1.2/labels", "config_v1.2.json", "1.2", codes.VISTAS_IDS),
             _vistas("v2.0/labels", "config_v2.0.json", "2.0", {}),
+            Layout(
+                "{split}/images/{key}.jpg", "{split}/labels/{key}_labelTrainIds.png", values=codes.TRAIN_IDS,
+                version=("1.2",),
+            ),
         ),
         _VISTAS_SPLITS, "val", *_VISTAS_TERMS,
     ),
@@ -159,9 +197,8 @@ DATASETS: dict[str, Spec] = {
     "dark-zurich": Spec(
         "dark-zurich", "cityscapes19",
         (
-            Layout(
-                "rgb_anon/{split}/{key}_rgb_anon.png", "gt/{split}/{key}_gt_labelTrainIds.png", values=codes.TRAIN_IDS
-            ),
+            _ACDC[0],
+            replace(_ACDC[0], splits=_FLAT),
         ),
         {"val": ("val/night",)}, "val", "non-commercial", "https://www.trace.ethz.ch/publications/2019/GCMA_UIoU",
     ),

@@ -9,16 +9,18 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import stored_channel
-from clouds.data.layouts import Layout, Spec
+from clouds.data.layouts import BESIDE, Layout, Spec
 from clouds.errors import DataError, UsageError
 
 _IMAGE = r"(?:png|jpg|jpeg|PNG|JPG|JPEG)"
@@ -69,19 +71,20 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
         known = ", ".join(dict.fromkeys(v for layout in spec.layouts for v in layout.version)) or "but one"
         raise UsageError(f"{name} has no version {version!r}; it has {known}")
     holders = _holders(name, spec, root)
-    found: list[Scan] = []
-    for layout in layouts:
-        found.append(_pair(spec, layout, holders, spec.splits[split]))
-        if found[-1].samples and not found[-1].problems:
-            break
-    best = max(found, key=lambda each: (len(each.samples), len(each.problems) > 0))
-    if not best.samples and not best.problems:
+    best = _best(spec, layouts, holders, split)
+    parts_below = [] if best.samples else _parts_below(spec, layouts, root, split)
+    if len(parts_below) > 1:
+        holders = [Folder(part) for part in parts_below]
+        best = _best(spec, layouts, holders, split)
+        say(f"{root}: {name} in {len(holders)} parts, read as one: {', '.join(part.name for part in parts_below)}")
+    if not best.samples and (parts_below or not best.problems):
         there = [
             other for other in spec.splits
-            if other != split and any(_pair(spec, layout, holders, spec.splits[other]).samples for layout in layouts)
+            if other != split and any(_pair(spec, layout, holders, other).samples for layout in layouts)
         ]  # fmt: skip
         raise explain(name, spec, root, split, there)
-    parts = spec.splits[split]
+    _say_unread(name, spec, layouts, root, split, best)
+    parts = best.layout.splits.get(split, spec.splits[split])
     empty = [p for p in parts if len(parts) > 1 and not any(sample.name.startswith(f"{p}/") for sample in best.samples)]
     for part in empty:
         expected = fill(best.layout.images, part, "*")
@@ -124,6 +127,45 @@ def _signs(layout: Layout) -> list[int]:
     return [value for value, own in layout.values.items() if own in ("traffic light", "traffic sign")]
 
 
+def _best(spec: Spec, layouts: Sequence[Layout], holders: Sequence[Files], split: str) -> Scan:
+    """The layout that pairs all, else the one that pairs the most."""
+    found: list[Scan] = []
+    for layout in layouts:
+        found.append(_pair(spec, layout, holders, split))
+        if found[-1].samples and not found[-1].problems:
+            break
+    return max(found, key=lambda each: (len(each.samples), len(each.problems) > 0))
+
+
+def _parts_below(spec: Spec, layouts: Sequence[Layout], root: Path, split: str) -> list[Path]:
+    """Folders below that hold pairs of their own, no two of them the same ones: parts that were unpacked side by side,
+    as those of IDD."""
+    found: dict[Path, set[str]] = {}
+    for folder in _levels_below(spec, root):
+        names = {sample.name for sample in _best(spec, layouts, [Folder(folder)], split).samples}
+        if names and not any(names & others for others in found.values()):
+            found[folder] = names
+    return list(found)
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
+
+
+def _say_unread(name: str, spec: Spec, layouts: Sequence[Layout], root: Path, split: str, best: Scan) -> None:
+    """A line for archives and folders beside the files in use that are not read, and may hold more of the set."""
+    if not best.samples or best.samples[0].image.files.path != root or is_archive(root):
+        return
+    packed = [path.name for path in sorted(root.iterdir()) if is_archive(path)]
+    names = {sample.name for sample in best.samples}
+    more = [folder.name for folder in _levels_below(spec, root, ("*",))
+            if {s.name for s in _best(spec, layouts, [Folder(folder)], split).samples} - names]  # fmt: skip
+    if packed or more:
+        _say_once(f"{root}: {name} is read from the unpacked files alone, not from {', '.join([*more, *packed])}; what "
+                  "is missing in them must lie in the same folders")  # fmt: skip
+
+
 def _holders(name: str, spec: Spec, root: Path) -> list[Files]:
     """Who may hold the files: the folder itself, then the archives in it in the order of their names."""
     if is_archive(root):
@@ -135,12 +177,12 @@ def _holders(name: str, spec: Spec, root: Path) -> list[Files]:
     return [Folder(root), *(Archive(p) for p in sorted(root.iterdir()) if is_archive(p))]
 
 
-def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], parts: Sequence[str]) -> Scan:
+def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], split: str) -> Scan:
     samples: list[Sample] = []
     problems: list[DataProblem] = []
     if layout.manifest:
         return _listed(layout, holders)
-    for part in parts:
+    for part in layout.splits.get(split, spec.splits[split]):
         wanted = re.compile(rf"(?:.*/)?(?:{spec.keys})(?:{layout.split_keys.get(part, '')})")
 
         def find(pattern: str, part: str = part, wanted: re.Pattern[str] = wanted) -> dict[str, Place]:
@@ -149,6 +191,7 @@ def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], parts: Sequence[
 
         images = find(layout.images)
         labels = find(layout.labels) if layout.labels else {}
+        _take_apart(spec, layout, images, labels)
         for key in sorted(images):
             if key in labels or not layout.labels:
                 samples.append(Sample(f"{part}/{key}".lstrip("/"), images[key], labels.get(key)))
@@ -161,6 +204,19 @@ def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], parts: Sequence[
     return Scan(layout, samples, problems)
 
 
+def _take_apart(spec: Spec, layout: Layout, images: dict[str, Place], labels: dict[str, Place]) -> None:
+    """Where both patterns match a file, it is what the longer one says; files that tools write beside are neither."""
+    longer, shorter = (labels, images) if len(layout.labels) > len(layout.images) else (images, labels)
+    taken = set(longer.values())
+    for key in [key for key, place in shorter.items() if place in taken]:
+        del shorter[key]
+    known = images.keys() | spec.unusable
+    for files, others in ((images, labels), (labels, images)):
+        for key in files.keys() - others.keys():
+            if any(key.endswith(end) and key.removesuffix(end) in known for end in BESIDE):
+                del files[key]
+
+
 def _find(pattern: str, part: str, holders: Iterable[Files], problems: list[DataProblem]) -> dict[str, Place]:
     """key -> file. Unpacked files hide the archives beside them; several archives add up."""
     found: dict[str, Place] = {}
@@ -171,7 +227,10 @@ def _find(pattern: str, part: str, holders: Iterable[Files], problems: list[Data
         expression = _expression(pattern, part, inside)
         start = pattern.replace("{split}", part).partition("{key}")[0].rpartition("/")[0]
         for name in files.names("" if inside else start):
-            if match := expression.fullmatch(name):
+            match = expression.fullmatch(name)
+            if inside and not match:  # an archive may be packed without the folder that it is named after
+                match = expression.fullmatch(f"{_stem(files.path)}/{name}")
+            if match:
                 place = found.setdefault(match["key"], Place(files, name))
                 if place != (files, name):
                     problems.append(DataProblem(files.where(name), f"is there twice, also as {place}"))
@@ -183,6 +242,10 @@ def _expression(pattern: str, part: str, inside: bool) -> re.Pattern[str]:
     meaning = {"{key}": r"(?P<key>.+)", "{ext}": _IMAGE}
     pieces = re.split(r"(\{\w+\})", pattern.replace("{split}", part))
     return re.compile((r"(?:[^/]+/){0,2}?" if inside else "") + "".join(meaning.get(p, re.escape(p)) for p in pieces))
+
+
+def _stem(archive: Path) -> str:
+    return archive.name[: -max(len(end) for end in SUFFIXES if archive.name.lower().endswith(end))]
 
 
 def fill(pattern: str, part: str, key: str) -> str:
@@ -250,8 +313,8 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
         return MissingSplitError(
             f"{root}: {name} has no files of split {split!r} here (expected {expected}); there is {', '.join(others)}"
         )
-    if better := _better_level(spec, root):
-        return DataError(f"{root}: wrong folder level for {name}; use {better}")
+    if better := _better_levels(spec, root):
+        return DataError(f"{root}: wrong folder level for {name}; use {' or '.join(map(str, better))}")
     if packed := sorted(root.glob("*.rar")) + sorted(root.glob("*.7z")):
         return DataError(f"{root}: {packed[0].name} cannot be read in place; unpack it there")
     wanted = "such images" if name == "folder" else name
@@ -261,23 +324,30 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
     )
 
 
-def _better_level(spec: Spec, root: Path) -> Path | None:
-    """A folder up to two levels below ``root``, or up to four above, in which a layout's own folders start."""
+def _better_levels(spec: Spec, root: Path) -> list[Path]:
+    """Folders up to two levels below ``root``, or else one up to four above, in which a layout's own folders start."""
+    above = [folder for folder in list(root.absolute().parents)[:4] if root.is_dir() and _is_level(spec, folder)]
+    return _levels_below(spec, root)[:4] or above[:1]
+
+
+def _levels_below(spec: Spec, root: Path, depths: Sequence[str] = ("*", "*/*")) -> list[Path]:
+    """The folders below ``root`` in which a layout's own folders start."""
     if not root.is_dir():
-        return None
-    below = [p for depth in ("*", "*/*") for p in sorted(root.glob(depth))[:1000] if p.is_dir()]
+        return []
+    below = [p for depth in depths for p in sorted(root.glob(depth))[:1000] if p.is_dir()]
+    return [folder for folder in below if _is_level(spec, folder)]
+
+
+def _is_level(spec: Spec, folder: Path) -> bool:
     starts = {
         layout.images.replace("{split}", part).partition("{key}")[0].rpartition("/")[0]
         for layout in spec.layouts
-        for parts in spec.splits.values()
+        for parts in (*spec.splits.values(), *layout.splits.values())
         for part in parts
     } - {""}
-    for candidate in (*below, *list(root.absolute().parents)[:4]):
-        if any((candidate / start).is_dir() for start in starts):
-            return candidate
-        if any(layout.manifest and (candidate / layout.manifest).is_file() for layout in spec.layouts):
-            return candidate
-    return None
+    return any((folder / start).is_dir() for start in starts) or any(
+        layout.manifest and (folder / layout.manifest).is_file() for layout in spec.layouts
+    )
 
 
 def _content(root: Path) -> str:

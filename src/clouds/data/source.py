@@ -127,7 +127,7 @@ def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Pat
 def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
     """One labelled dataset of a recipe."""
     _, split = learned_from(chosen)
-    options = {"version": chosen.version, "exif": data.exif, **chosen.layout}
+    options = {"version": chosen.version, "partial": chosen.partial, "exif": data.exif, **chosen.layout}
     return Segmentation(chosen.dataset, set_root(chosen, data), split, **options)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clouds.base.files import make_folder
+from clouds.base.files import DISK, make_folder, reason
 from clouds.base.journal import Journal
 from clouds.base.locks import locked
 from clouds.base.machine import usable_device
@@ -21,6 +21,7 @@ from clouds.config.backends import takes
 from clouds.data.encodings import read_indices
 from clouds.data.exif import EXIF, check_pair, label_turn, turned
 from clouds.data.images import ENDINGS, decode_image, write_png
+from clouds.data.walk import find_images
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backend_name
 from clouds.foundation.segmenter import (
@@ -88,7 +89,7 @@ def refine_files(
     usable_device(device, "--device")
     if dtype not in DTYPES:
         raise UsageError(f"--dtype: got {dtype!r}; expected {', '.join(DTYPES)}")
-    pairs, unmatched = match(images, labels)
+    pairs, unmatched = match(images, labels, out)
     if blocked := [str(path) for name, *inputs in pairs for path in inputs if path.resolve() == _target(out, name)]:
         raise UsageError(f"{blocked[0]}: an input would be overwritten; choose another --out")
     if unmatched:
@@ -120,8 +121,9 @@ def result_text(result: dict[str, Any]) -> str:
     return f"{result['images']} label maps refined in {result['folder']}: {shares}\nbefore and after: {result['page']}"
 
 
-def match(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
-    """Pairs in order of their names, and files without a partner; UsageError where nothing matches."""
+def match(images: Path, labels: Path, out: Path | None = None) -> tuple[list[Pair], list[str]]:
+    """Pairs in order of their names, and files without a partner, without those in ``out``; UsageError where nothing
+    matches."""
     for path in (images, labels):
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
@@ -129,7 +131,7 @@ def match(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
         raise UsageError(f"{images} and {labels}: expected two folders or two files, got one of each")
     if not images.is_dir():
         return [(labels.stem, images, labels)], []
-    pictures, maps = _named(images, ENDINGS), _named(labels, (".png",))
+    pictures, maps = _named(images, ENDINGS, out), _named(labels, (".png",), out)
     names = sorted(pictures.keys() & maps.keys())
     if not names:
         here, there = (next(iter(found.values()), None) for found in (pictures, maps))
@@ -141,11 +143,12 @@ def match(images: Path, labels: Path) -> tuple[list[Pair], list[str]]:
     return [(name, pictures[name], maps[name]) for name in names], alone
 
 
-def _named(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+def _named(folder: Path, endings: Sequence[str], out: Path | None) -> dict[str, Path]:
     """Files by their path below ``folder`` without ending."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in endings and path.is_file() and not path.name.startswith("."):
+    earlier = out if out and out.resolve() != folder.resolve() else None  # else the inputs, not to be overwritten
+    for path in find_images(folder, out=earlier):
+        if path.suffix.lower() in endings:
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in found:
                 raise UsageError(f"{found[name]} and {path}: two files of one name; keep one of them")
@@ -179,9 +182,11 @@ def _refine_all(
                     continue
                 done = _refine(name, image, labels, data, out, model, options, seed, exif)
                 row = {"name": name, "key": key.hexdigest(), **done}
-            except (DataError, OSError) as error:
-                culprit = image if str(error).startswith(f"{image}:") else labels
-                failed.append({"path": str(culprit), "what": str(error).removeprefix(f"{culprit}: ")})
+            except (DataError, UsageError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in DISK:
+                    raise
+                culprit, text = (image if str(error).startswith(f"{image}:") else labels), reason(error)
+                failed.append({"path": str(culprit), "what": text.removeprefix(f"{culprit}: ")})
                 yield False
                 continue
             rows.append(row)

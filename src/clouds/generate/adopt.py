@@ -9,7 +9,8 @@ from clouds.base.files import decode, make_folder, read_jsonl, sha256, write_jso
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST
 from clouds.config.records import Drawn, as_json
-from clouds.data.images import ENDINGS, image_size
+from clouds.data.images import image_size
+from clouds.data.walk import find_images
 from clouds.errors import DataError, UsageError
 from clouds.generate.draw import read_set
 
@@ -30,21 +31,19 @@ def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[d
     if (target / MANIFEST).exists():
         say(f"{target / MANIFEST}: there already, left as it is")
         return read_set(target)
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != ".")
-    if not files:
-        raise UsageError(f"--adopt: {folder} holds no image ({', '.join(ENDINGS)})")
+    files = find_images(folder, "--adopt: ")
     texts = _prompts_of(files, prompts)
     rows = []
     for path, text in track(zip(files, texts, strict=True), "adopting", len(files), unit="images"):
         height, width = image_size(path.read_bytes(), str(path))
+        name = path.relative_to(folder).as_posix()
         rows.append(as_json(Drawn(
-            file_name=path.name, prompt=text, seed=None, generator="adopted", revision=None, steps=None, guidance=None,
+            file_name=name, prompt=text, seed=None, generator="adopted", revision=None, steps=None, guidance=None,
             size=[height, width], sha256=sha256(path),
         )))  # fmt: skip
     if out:
-        make_folder(out)
         for path in files:
-            _link(path, out / path.name)
+            _link(path, out / path.relative_to(folder))
     write_jsonl(target / MANIFEST, rows)
     return rows
 
@@ -84,6 +83,7 @@ def read_lines(path: Path) -> list[str]:
 def _link(path: Path, target: Path) -> None:
     if target.exists():
         return
+    make_folder(target.parent)
     try:
         target.hardlink_to(path)
     except OSError:  # another disk

@@ -13,11 +13,13 @@ import numpy as np
 
 from clouds import streets
 from clouds.base.arrays import Pixels
+from clouds.base.files import as_bytes
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe, Restyle
 from clouds.data.classes import NAMES
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.images import ENDINGS, decode_image, image_size
+from clouds.data.walk import find_images
 from clouds.errors import UsageError
 from clouds.foundation.restyler import Restyler, Style, build_restyler, check_restyler
 from clouds.foundation.weights import package_file
@@ -111,11 +113,8 @@ def style_files(settings: Restyle, key: str, recipe: Recipe) -> dict[str, Path]:
     scored = [root / FOLDERS[name] for name in PHOTOS] if root else []
     if any(folder.resolve().is_relative_to(photos.resolve()) for photos in scored):
         raise UsageError(f"{key}.styles: {folder} holds photos that models are scored on; take styles from elsewhere")
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    shown = [name for name in names if name.lower().endswith(ENDINGS) and not any(p[0] == "." for p in name.split("/"))]
-    if not shown:
-        raise UsageError(f"{key}.styles: {folder} holds no image ({', '.join(ENDINGS)})")
-    return {name: folder / name for name in shown}
+    files = find_images(folder, f"{key}.styles: ")
+    return {name: folder / name for name in sorted(path.relative_to(folder).as_posix() for path in files)}
 
 
 def _digest(files: Mapping[str, Path]) -> str:
@@ -124,5 +123,5 @@ def _digest(files: Mapping[str, Path]) -> str:
     for name, path in track(files.items(), "reading styles", len(files), unit="images"):
         data = path.read_bytes()
         image_size(data, str(path))
-        digest.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\0".encode())
+        digest.update(as_bytes(f"{name}\0{hashlib.sha256(data).hexdigest()}\0"))
     return digest.hexdigest()[:16]

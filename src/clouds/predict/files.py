@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from clouds.base.arrays import Pixels
-from clouds.base.files import read_json, sha256, whole_file, write_json
+from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write_json
 from clouds.base.machine import usable_device
 from clouds.base.progress import track
 from clouds.base.signals import noted_signals
@@ -26,6 +26,7 @@ from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
 
 DEFAULT_KINDS = ("labels", "overlay")
 COCO = "coco.json"  # all images in one
+UNWRITTEN = (UsageError, OSError)  # where a file or folder stands in the way, a name is too long, one may not write
 
 
 Failure = dict[str, str]  # {"path", "what"}
@@ -130,8 +131,8 @@ def result_text(result: Predicted, out: Path) -> str:
 
 
 def failure_text(failed: list[Failure], total: int) -> str:
-    """What could not be read, a line each, for a person."""
-    lines = [f"{len(failed)} of {total} images could not be read, the others are done:"]
+    """What could not be read or written, a line each, for a person."""
+    lines = [f"{len(failed)} of {total} images could not be read or written, the others are done:"]
     return "\n  ".join([*lines, *(f"{failure['path']}: {failure['what']}" for failure in failed)])
 
 
@@ -171,13 +172,16 @@ class PredictionRun:
         for kind, target in targets.items():
             if kind == "coco":
                 write_json(target, result.coco(shown))
-                self.parts.append(target)
             else:
                 result.save(target, kind)
         self.ledger.add(targets.values(), shown, key)
+        self.parts += [targets["coco"]] if "coco" in targets else []
 
-    def fail(self, item: Item, error: DataError) -> None:
-        self.failed.append({"path": item.where, "what": str(error).removeprefix(f"{item.where}: ")})
+    def fail(self, item: Item, error: Exception) -> None:
+        """Note what went wrong with one input; raises it again where the disk is full, for all others would fail."""
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise error
+        self.failed.append({"path": item.where, "what": reason(error).removeprefix(f"{item.where}: ")})
 
 
 def segment_images(work: PredictionRun, items: list[Item]) -> Iterator[tuple[Item, bool]]:
@@ -200,8 +204,12 @@ def segment_images(work: PredictionRun, items: list[Item]) -> Iterator[tuple[Ite
                     yield None
             results = work.predictor.predict_batch([pixels for _, pixels in readable], work.batch_size)
             for (item, _), result in zip(readable, results, strict=True):
-                work.save(result, item.targets(work.out, work.kinds), item.shown, keys[item.name])
-                yield item
+                try:
+                    work.save(result, item.targets(work.out, work.kinds), item.shown, keys[item.name])
+                    yield item
+                except UNWRITTEN as error:
+                    work.fail(item, error)
+                    yield None
 
     for item in track(segment(), "segmenting", len(items), len(items) - len(todo), unit="images"):
         if item:
@@ -246,7 +254,7 @@ def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> t
         total = frame_count(item.source, pick) if isinstance(item.source, Path) else pick.limit
         for _ in track(segment(), f"segmenting {item.shown}", total, unit="images"):
             count += 1
-    except DataError as error:
+    except (DataError, *UNWRITTEN) as error:
         work.fail(item, error)
         return count, False
     return count, True

@@ -1,6 +1,5 @@
 """What ``clouds predict`` is pointed at (files, folders, globs, videos, cameras, stdin), and its outputs' names."""
 
-import glob
 import re
 import time
 from collections.abc import Sequence
@@ -9,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from clouds.base.arrays import Pixels
-from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.data.images import ENDINGS
+from clouds.data.walk import find_images, match_files
 from clouds.errors import DataError, UsageError
 from clouds.predict.pictures import read_upright, upright_image
 from clouds.predict.result import ending_of
@@ -62,7 +61,7 @@ def gather(words: Sequence[str | Path], out: Path, stdin: BinaryIO | None = None
     """The inputs that words name, in order.
 
     A folder stands for the images below it; it, or the fixed beginning of a glob, is what names are relative to.
-    Raises UsageError for what is not there or holds nothing.
+    A line on stderr counts what was left out (``data.walk``). Raises UsageError for what is not there or holds nothing.
     """
     if sum(str(word) == STDIN for word in words) > 1:
         raise UsageError("-: named twice, but there is one stdin")
@@ -72,7 +71,7 @@ def gather(words: Sequence[str | Path], out: Path, stdin: BinaryIO | None = None
             items += _piped(stdin, out)
         else:
             items += _named(word, out)
-    return items
+    return list({(item.name, item.where): item for item in items}.values())  # a file named twice is one
 
 
 def _named(word: str | Path, out: Path) -> list[Item]:
@@ -80,23 +79,12 @@ def _named(word: str | Path, out: Path) -> list[Item]:
     if text.startswith(CAMERA):
         return [Item("camera", text, _camera_name(text), text)]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if _usable(p, out))
-        found = [p for p in files if p.suffix.lower() in ENDINGS]
-        videos = len(files) - len(found)
-        message = f"{path}: {videos} video(s) there are left out; name them, or give a glob for them" if videos else ""
-        if not found:
-            raise UsageError(message or f"{path}: holds no {', '.join(ENDINGS)} image")
-        if message:
-            say(message)
-        return [_file(p, p.relative_to(path)) for p in found]
+        return [_file(p, p.relative_to(path)) for p in find_images(path, out=out, others=VIDEO_ENDINGS)]
     if path.is_file():
         return [_file(path, Path(path.name))]
     if any(sign in text for sign in "*?["):
         base = _fixed(path)
-        files = sorted(Path(p) for p in glob.glob(text, recursive=True) if _usable(Path(p), out))  # noqa: PTH207
-        if not files:
-            raise UsageError(f"{text}: no image or video has such a name")
-        return [_file(p, p.relative_to(base)) for p in files]
+        return [_file(p, p.relative_to(base)) for p in match_files(text, base, (*ENDINGS, *VIDEO_ENDINGS), out)]
     raise UsageError(f"{path}: no such image or folder")
 
 
@@ -118,12 +106,6 @@ def _fixed(pattern: Path) -> Path:
             break
         parts.append(part)
     return Path(*parts)
-
-
-def _usable(path: Path, out: Path) -> bool:
-    """An image or video by its name; not a hidden one (half-written or a file manager's), nor an earlier prediction."""
-    known = path.suffix.lower() in (*ENDINGS, *VIDEO_ENDINGS)
-    return known and not path.name.startswith(".") and out not in path.parents and path.is_file()
 
 
 def _piped(stdin: BinaryIO, out: Path) -> list[Item]:
@@ -161,7 +143,10 @@ def check_targets(items: Sequence[Item], out: Path, kinds: Sequence[str], film: 
             twice[str(file.parent)] = (folders[file.parent], shown)
     if twice:
         shown = some([f"{file} ({a} and {b})" for file, (a, b) in sorted(twice.items())], 5, "; ")
-        raise UsageError(f"{shown}: two inputs would be written there; give the folder that holds both")
+        beside = all(Path(a).parent == Path(b).parent for a, b in twice.values())
+        apart = "rename one of each two, or give one kind at a time, such as '*.png'"
+        remedy = apart if beside else "give the folder that holds both, or an --out for each"
+        raise UsageError(f"{shown}: two inputs would be written there; {remedy}")
     inside = {item.source.resolve() for item in items if isinstance(item.source, Path)}
     if lost := sorted(str(file) for file in claims if file.resolve() in inside):
         raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from clouds.base.files import as_bytes
 from clouds.base.journal import Journal
 
 NAME = "predictions.jsonl"
@@ -23,12 +24,15 @@ class Ledger:
         self._journal.rewrite(list(self._keys.values()))
 
     def key(self, source: object) -> str | None:
-        """Of an input file as it is now; None for what cannot be seen twice (stdin, a camera)."""
+        """Of an input file as it is now; None for what cannot be seen twice (stdin, a camera), or not at all."""
         if not isinstance(source, Path):
             return None
-        about = source.stat()
+        try:
+            about = source.stat()
+        except OSError:
+            return None
         text = f"{self.settings}\0{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(as_bytes(text)).hexdigest()[:32]
 
     def has(self, files: Iterable[Path], key: str | None) -> bool:
         """Whether all of these are made."""

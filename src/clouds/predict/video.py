@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from clouds.base.arrays import Pixels
-from clouds.base.files import whole_file
+from clouds.base.files import DISK, whole_file
+from clouds.data.images import MAX_PIXELS
 from clouds.errors import BackendError, DataError, UsageError
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg")
@@ -70,7 +71,7 @@ def frame_count(path: Path, pick: Pick) -> int | None:
         return None  # reading it will say what is wrong
     count = round(seconds * min(pick.fps, rate or pick.fps)) if pick.fps else -(-whole // pick.every)
     count = min(count, pick.limit) if pick.limit and count else count
-    return count or None
+    return count if 0 < count < 1e8 else None  # what the file says need not be so
 
 
 def pyav() -> Any:
@@ -105,13 +106,15 @@ def _video(source: str | Path | BinaryIO) -> Generator[Frame, None, None]:
         with av.open(source if where == "stdin" else where) as container:
             if not container.streams.video:
                 raise DataError(f"{where}: holds no video")
-            stream, first = container.streams.video[0], None
+            stream = container.streams.video[0]
+            clock = Clock(float(stream.average_rate or 0))
             index = -1
             for index, each in enumerate(container.decode(stream)):
-                now = float(each.time) if each.time is not None else index / float(stream.average_rate or 25)
-                first = now if first is None else first
+                if each.width * each.height > MAX_PIXELS:
+                    raise DataError(f"{where}: frame {index} is {each.width}x{each.height}; more than "
+                                    f"{MAX_PIXELS / 1e6:.0f} million pixels are refused")  # fmt: skip
                 pixels = np.rot90(each.to_ndarray(format="rgb24"), round(each.rotation / 90))
-                yield Frame(index, now - first, np.ascontiguousarray(pixels))
+                yield Frame(index, clock(each.time), np.ascontiguousarray(pixels))
             if index < 0:
                 raise DataError(f"{where}: holds no frame that can be decoded")
     except (av.error.FFmpegError, OSError, EOFError) as error:
@@ -119,6 +122,34 @@ def _video(source: str | Path | BinaryIO) -> Generator[Frame, None, None]:
         why = f"; {why}" if why else ""
         hint = ". An MP4 can only be piped if it begins with its index" if where == "stdin" else ""
         raise DataError(f"{where}: cannot be read as a video, or only in part{why}{hint}") from error
+
+
+class Clock:
+    """Called with the time that each frame says it has -> seconds since the first one, later than the frame before.
+
+    Joined files begin their clocks anew, and some files have none, or a wrong one. A frame that goes back, or leaps
+    ahead by more than 10 seconds and 100 usual steps, comes one usual step after the one before.
+    """
+
+    def __init__(self, rate: float) -> None:
+        """``rate``: frames a second, as the file says."""
+        self.step = 1 / rate if 0.001 <= rate <= 1000 else 1 / 25
+        self.said = self.offset = self.seconds = 0.0
+        self.began = False
+
+    def __call__(self, said: float | None) -> float:
+        now = float(said) if said is not None else self.said + self.step if self.began else 0.0
+        step = now - self.said
+        if not self.began:
+            self.began, self.offset = True, now
+        elif 0 <= step <= max(10, 100 * self.step):
+            self.step = step or self.step
+            self.seconds = max(now - self.offset, self.seconds + 1 / TICKS)
+        else:
+            self.seconds += self.step
+            self.offset = now - self.seconds
+        self.said = now
+        return self.seconds
 
 
 def _camera(name: str) -> Generator[Frame, None, None]:
@@ -150,10 +181,11 @@ def video_writer(path: str | Path) -> Iterator[Callable[[Pixels, float], None]]:
     av = pyav()
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     stream: Any = None
-    with whole_file(Path(path)) as temporary, av.open(str(temporary), "w") as container:
+    last = -1
+    with whole_file(Path(path)) as temporary, _named(path), av.open(str(temporary), "w") as container:
 
         def write(picture: Pixels, seconds: float) -> None:
-            nonlocal stream
+            nonlocal stream, last
             height, width = picture.shape[:2]
             if stream is None:
                 stream = container.add_stream(codec, rate=30)
@@ -167,10 +199,23 @@ def video_writer(path: str | Path) -> Iterator[Callable[[Pixels, float], None]]:
                 else:
                     picture = cv2.resize(picture, (stream.width, stream.height), interpolation=cv2.INTER_AREA)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.pts, frame.time_base = round(seconds * TICKS), Fraction(1, TICKS)
-            container.mux(stream.encode(frame))
+            last = max(round(seconds * TICKS), last + 1)  # encoders take no time twice
+            frame.pts, frame.time_base = last, Fraction(1, TICKS)
+            with _named(path):
+                container.mux(stream.encode(frame))
 
         yield write
         if stream is None:
             raise DataError(f"{path}: no frame came, so no video is written")
         container.mux(stream.encode())
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """What the encoder refuses, as a DataError that names the file; a system's error stays one."""
+    try:
+        yield
+    except pyav().error.FFmpegError as error:
+        if error.errno in DISK:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise DataError(f"{path}: cannot be written as a video ({error.strerror or error})") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.arrays import Pixels
-from clouds.base.files import make_folder
+from clouds.base.files import beside, make_folder, writing
 from clouds.base.progress import say
 from clouds.config.load import load_recipe
 from clouds.deploy.export.export_request import ExportRequest
@@ -122,12 +122,13 @@ def _cost(predictor: Predictor, label: Any, domain: Domain | None, named: bool) 
 def _files(out: Path) -> Iterator[Path]:
     """A temporary file to write, in a folder of its own beside ``out``; on success what is in it moves out."""
     make_folder(out.absolute().parent)
-    folder = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.stem}-"))
+    folder = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=beside(out)))
     try:
-        yield folder / out.name
-        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):  # the named one last
-            file.chmod(0o644)
-            file.replace(out.with_name(file.name))
+        with writing(out, folder / out.name):
+            yield folder / out.name
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):  # the named one last
+                file.chmod(0o644)
+                file.replace(out.with_name(file.name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

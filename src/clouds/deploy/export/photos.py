@@ -8,7 +8,7 @@ import cv2
 from clouds import streets
 from clouds.base.arrays import Pixels
 from clouds.base.pick import evenly
-from clouds.data.images import ENDINGS
+from clouds.data.walk import find_images
 from clouds.errors import UsageError
 from clouds.model.inference import Size
 from clouds.predict.pictures import as_rgb
@@ -62,10 +62,7 @@ def _files(paths: list[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such image or folder")
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS) if path.is_dir() else [path]
-        if not found:
-            raise UsageError(f"{path}: holds no {', '.join(ENDINGS)} image")
-        files += found
+        files += find_images(path) if path.is_dir() else [path]
     return files
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.base.files import as_bytes
 from clouds.config.backends import Backend
 from clouds.config.recipe import Diffusion, Generate
 from clouds.errors import BackendError, UsageError, cause
@@ -62,7 +63,7 @@ class Pipeline:
         digest = hashlib.sha256()
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
             content = path.read_bytes() if path.suffix == ".json" else str(path.stat().st_size).encode()
-            digest.update(f"{path.relative_to(self.folder)}\0".encode() + content + b"\0")
+            digest.update(as_bytes(f"{path.relative_to(self.folder)}\0") + content + b"\0")
         return f"local-{digest.hexdigest()[:16]}"
 
     def _fetched(self, fetch: Callable[..., str], **more: Any) -> str:
