@@ -147,7 +147,7 @@ def test_requests_that_cannot_be_are_refused_before_work(capsys, tmp_path):
         ((images, labels, "--points", 0), "points per component must be at least 1"),
         ((images, labels, "--floor", 2), "floor: got 2; expected a share"),
         ((images, labels, "--max-swallow", -1), "max-swallow: got -1; expected a share"),
-        ((images, labels, "--segmenter", "sam9/x"), "sam9/x' is not known"),
+        ((images, labels, "--segmenter", "sam9/x"), "unknown 'sam9/x'; did you mean sam/x?"),
         ((images, labels, "--segmenter", "sam3-text/a/b"), "takes class names and no points; use sam3/MODEL"),
         ((images, labels, "--second-pass"), "second pass: superpixels takes no mask"),
         ((images, labels, "--device", "cuda:77"), "--device: cuda:77 cannot be used here"),

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -31,13 +30,16 @@ NOW = {
 }
 
 
-class FormerPaths(MetaPathFinder, Loader):
+class FormerPaths:
     """Finds what no other finder does: a former path, as the module that stands for it now."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None  # noqa: ARG002
     ) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name in NOW else None
+        return ModuleSpec(name, self) if name in NOW else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:  # noqa: ARG002 - as any module is made
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
         now = NOW[module.__name__]
