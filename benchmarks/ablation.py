@@ -37,7 +37,7 @@ from clouds.model.segmenter import Segmenter
 from clouds.pipeline import train
 from clouds.predict.predictor import Predictor
 from clouds.selftrain.pseudo import PseudoLabeller, trust
-from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.teacher import make_teacher
 from clouds.train.loop import train_stage
 
 DEVELOPMENT_SEED = 3_000_017  # of rendered scenes that neither training nor any table of results uses
@@ -109,7 +109,7 @@ def cell(recipe: Recipe, base: Path, out: Path, domains: list[Domain], what: str
         train_stage(model, "joint", recipe, data, out)
         return {**score(model, recipe, domains, what), "seconds": time.monotonic() - began}
     pseudo = PseudoLabeller(
-        Teacher(model, recipe.selftrain.decay), build_segmenter(recipe), recipe.selftrain, recipe.seed
+        make_teacher(model, recipe.selftrain), build_segmenter(recipe), recipe.selftrain, recipe.seed
     )
     rows = read_jsonl(base / "generated" / "metadata.jsonl")
     if what == LABELS:

@@ -52,7 +52,7 @@ from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.refine import Refinement
-from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.teacher import make_teacher
 from clouds.train.loop import train_stage
 
 SCENARIOS: dict[str, dict[str, Any]] = {
@@ -122,7 +122,7 @@ def development(data: Path) -> Domain:
 
 def joint_parts(recipe: Recipe, model: Any, generated: list[Path], source: Source, steps: int) -> tuple[Any, Any]:
     pseudo = PseudoLabeller(
-        Teacher(model, recipe.selftrain.decay), build_segmenter(recipe), recipe.selftrain, recipe.seed
+        make_teacher(model, recipe.selftrain), build_segmenter(recipe), recipe.selftrain, recipe.seed
     )
     return Batches(source, generated, recipe, steps, recipe.seed + 1), pseudo
 

@@ -26,7 +26,7 @@ from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.source import Source
 from clouds.foundation.segmenter import load_segmenter
-from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.teacher import make_teacher
 from clouds.train import loop
 from clouds.train.engine import Engine
 from clouds.train.log import MetricsLog
@@ -81,7 +81,7 @@ def main() -> None:
         write_png(folder / "source" / "labels" / "0.png", label)
         write_png(folder / "made.png", streets.render(streets.sample("source", SEED + 1), (SIDE, SIDE))[0])
         source = Source([open_dataset("folder", folder / "source")])
-        teacher, segmenter = Teacher(model, recipe.selftrain.decay), load_segmenter("superpixels")
+        teacher, segmenter = make_teacher(model, recipe.selftrain), load_segmenter("superpixels")
         pseudo = TimedLabeller(teacher, segmenter, recipe.selftrain, SEED)
         pseudo.prepare(label_squares((SIDE, SIDE)))
         engine = Engine(recipe.train)

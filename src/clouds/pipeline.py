@@ -34,7 +34,7 @@ from clouds.model.folder import load_model
 from clouds.report import write_report
 from clouds.selftrain.find_regions import regions_of_set
 from clouds.selftrain.pseudo import PseudoLabeller
-from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.teacher import make_teacher
 from clouds.selftrain.work import check_work, work_of
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
@@ -86,7 +86,7 @@ def train(
         if "joint" in todo.stages:  # student and teacher both start as the warm-up model
             model = load_model(out / MODELS["warmup"]).to(engine.device)
             model.thaw()
-            teacher = Teacher(model, recipe.selftrain.decay)
+            teacher = make_teacher(model, recipe.selftrain)
             segmenter = None if regions else build_segmenter(recipe)
             pseudo = PseudoLabeller(teacher, segmenter, recipe.selftrain, recipe.seed, regions)
             data = batches("joint", images, settings.steps - settings.warmup_steps, recipe.seed + 1)

@@ -8,6 +8,7 @@ import tiny_clip
 import tiny_vit
 from clouds.check.dry_run import random_model
 from clouds.config.load import load_recipe, recipe_names
+from clouds.errors import UsageError
 from clouds.foundation.backbone import check_adapter, check_text, check_vision
 from clouds.foundation.backbones.adapters import adapter_parameters
 from clouds.foundation.registry import place
@@ -108,6 +109,20 @@ def test_a_recipe_of_the_paper_has_the_papers_settings(name):
     assert round(own.floor * 768**2) == 5000
     assert recipe.loss.points == 12544
     assert (recipe.evaluate.shorter_side, recipe.evaluate.window) == (1024, None)
+
+
+def test_the_reference_is_the_papers_recipe_with_every_choice_set_back():
+    ours, theirs = load_recipe("gta-rn50").model_dump(), load_recipe("gta-rn50-reference").model_dump()
+    differ = {f"{group}.{key}": value for group, values in theirs.items() if isinstance(values, dict)
+              for key, value in values.items() if value != ours[group][key]}  # fmt: skip
+    assert differ == {
+        "loss.ignore_is_negative": True, "selftrain.segmenter": "sam/facebook/sam-vit-huge",
+        "selftrain.teacher_every": 100, "selftrain.teacher_ramp": False, "selftrain.overlaps": "reference",
+        "selftrain.max_swallow": None,
+    }  # fmt: skip
+    assert (theirs["selftrain"]["undecided"], theirs["evaluate"]["ensemble"]) == ("ignore", False)
+    with pytest.raises(UsageError, match=r"selftrain\.overlaps: got 'reference', which is for points"):
+        load_recipe("gta-rn50-reference", ["selftrain.refinement=regions"])
 
 
 @pytest.mark.parametrize(("name", "millions"), [("gta-rn50", 38.32), ("gta-rn101", 56.26), ("gta-convnext-l", 199.77)])

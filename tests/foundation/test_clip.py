@@ -1,25 +1,32 @@
 """CLIP and timm backbones through their real loading path: tiny networks of the true architectures, no hub."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 
 import clouds
 import tiny_clip
 from clouds.base.files import sha256
+from clouds.check.training import check_training
+from clouds.cli import run
 from clouds.config.load import load_recipe
-from clouds.errors import BackendError, DataError, UsageError
+from clouds.errors import BackendError, CloudsError, DataError, UsageError
 from clouds.foundation.backbone import STRIDES, build_text, build_vision, check_backends, weights_record
+from clouds.foundation.backbones.clip import FILES
 from clouds.foundation.registry import backend_name, backends
 from clouds.model import vocabulary
 from clouds.model.build import build_model
 from clouds.model.folder import load_model, save_model
+from clouds.model.inference import Inference, protocol_text
 from clouds.pipeline import train
 
 WORDS = ["a photo of a car.", "There is a very long freight train in the scene", "sky", "!! Straße!!a, 2 bikes!!"]
@@ -163,6 +170,42 @@ def test_a_recipe_names_the_weights_and_the_model_folder_needs_them_no_more(file
     assert torch.equal(clouds.load(tmp_path / "model").semantic(x, ensemble=True), model.semantic(x, True))
 
 
+def test_a_protocol_with_the_ensemble_sees_what_the_ensemble_sees(files, tmp_path):
+    words = tiny_clip.recipe_words("tiny-resnet", files["tiny-resnet"])
+    recipe = load_recipe("demo", [*words, "evaluate.ensemble=true"])
+    save_model(build_model(recipe).eval(), tmp_path / "model")
+    predictor = clouds.load(tmp_path / "model")
+    predictor.inference = replace(Inference.of(recipe.evaluate), shorter_side=64)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    maps = predictor.model.semantic(torch.from_numpy(image).permute(2, 0, 1)[None], ensemble=True)[0]
+    assert np.allclose(predictor.predict(image).scores, (maps.amax(0) / maps.sum(0)).numpy(), atol=1e-6)
+    plain = predictor.with_inference(ensemble=False)
+    assert not np.allclose(plain.predict(image).scores, predictor.predict(image).scores)
+    assert predictor.inference.as_record()["ensemble"] is True
+    assert "geometric ensemble" in protocol_text(predictor.inference.as_record())
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = ["--out", str(tmp_path / "out"), "--shorter-side", "64"]
+    assert run(["predict", str(tmp_path / "model"), str(tmp_path / "a.png"), "--ensemble", *out]) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), maps.argmax(0).numpy())
+
+
+def test_an_ensemble_without_clip_is_refused_before_training_and_before_predicting(tmp_path, model_folder):
+    with pytest.raises(UsageError, match="has no dense CLIP features"):
+        train(load_recipe("demo", ["evaluate.ensemble=true", "model.vision=timm/resnet18"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="has no dense CLIP features"):
+        clouds.load(model_folder).with_inference(ensemble=True)
+
+
+def test_warm_up_alone_asks_for_nothing_of_joint_training(files, tmp_path):
+    words = [*tiny_clip.recipe_words("tiny-resnet", files["tiny-resnet"]), "train.device=cpu", "data.source=streets",
+             "selftrain.segmenter=mobile-sam/nowhere.pt"]  # fmt: skip
+    todo = check_training(load_recipe("demo", [*words, "train.stage=warmup"]), tmp_path)
+    assert (todo.stages, todo.draws) == (("warmup",), False)
+    with pytest.raises(CloudsError, match="nowhere"):
+        check_training(load_recipe("demo", words), tmp_path)
+
+
 def test_training_leaves_clip_alone_and_out_of_the_checkpoints(files, tmp_path):
     small = ["prompts.count=2", "generate.count=2", "generate.size=[64,64]", "augment.crop=[64,64]",
              "data.source_count=2", "data.source_size=[64,128]", "loss.points=32", "train.steps=4",
@@ -251,6 +294,7 @@ def test_the_hub_is_asked_for_the_revision_and_the_commit_is_recorded(files, mon
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
     found = weights_record("open_clip/tiny-resnet", "hf-hub:me/mine", "v2")
     assert asked == [("me/mine", "open_clip_model.safetensors", "v2")]
+    assert "open_clip_pytorch_model.safetensors" in FILES
     digest = sha256(files["tiny-resnet"])
     assert found == {"source": "hf-hub:me/mine", "revision": "0123abc", "sha256": digest}
     build_vision("open_clip/tiny-resnet", weights=found)
@@ -270,7 +314,57 @@ def test_only_published_weights_are_called_clip(name, weights, shown):
     assert backend_name(name, weights) == shown
 
 
+@pytest.fixture
+def twins(files, tmp_path):
+    """A folder with the weights of a ResNet that open_clip knows in both activations."""
+    config = {key: value for key, value in tiny_clip.CONFIGS["tiny-resnet"].items() if key != "quick_gelu"}
+    for name, more in (("twin", {}), ("twin-quickgelu", {"quick_gelu": True})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(config | more))
+    open_clip.add_model_config(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "clip.safetensors").write_bytes(files["tiny-resnet"].read_bytes())
+    yield tmp_path / "weights" / "clip.safetensors"
+    for name in ("twin", "twin-quickgelu"):
+        (tmp_path / f"{name}.json").unlink()
+    open_clip.factory._rescan_model_configs()
+
+
+@pytest.mark.parametrize("recorded", [None, True, False])
+@pytest.mark.parametrize("hub", [False, True])
+def test_weights_of_the_other_activation_are_refused_by_the_record_beside_them(twins, recorded, hub, monkeypatch):
+    if recorded is not None:
+        (twins.parent / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"quick_gelu": recorded}}))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repository, name, revision: str(
+        twins if name.endswith("model.safetensors") else (twins.parent / name).resolve(strict=True)))
+    source = "hf-hub:me/mine" if hub else str(twins)
+    for name, quick in (("open_clip/twin", False), ("open_clip/twin-quickgelu", True)):
+        if recorded is quick or (recorded is None and quick):
+            check_backends(name, name, source)
+            continue
+        other = "open_clip/twin" if quick else "open_clip/twin-quickgelu"
+        with pytest.raises(UsageError) as error:
+            check_backends(name, name, source)
+        assert f"use {other} (for model.vision and model.text)" in str(error.value)
+        assert (recorded is None) == ("nothing says whether" in str(error.value))
+
+
+@pytest.mark.parametrize("source", ["hf-hub:timm/resnet50_clip.openai", "openai"])
+def test_a_published_repository_needs_no_record(source):
+    with pytest.raises(UsageError, match="was trained with QuickGELU, but open_clip/RN50 builds GELU towers"):
+        check_backends("open_clip/RN50", "open_clip/RN50", source)
+
+
 # -- files
+
+
+def test_a_clip_without_counts_of_batches_is_whole(files, tmp_path):
+    tensors = open_clip.factory.load_state_dict(str(files["tiny-resnet"]))
+    counts = [name for name in tensors if name.endswith("num_batches_tracked")]
+    save_file({name: t for name, t in tensors.items() if name not in counts}, tmp_path / "clip.safetensors")
+    found = load(tmp_path / "clip.safetensors").state_dict()
+    assert counts
+    for name in found:
+        assert torch.equal(found[name], torch.zeros_like(found[name]) if name in counts else tensors[name])
 
 
 def load(file: Path):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from clouds.config.load import load_recipe
 from clouds.errors import UsageError
@@ -176,9 +177,7 @@ def test_scales_are_the_mean_of_raw_maps_at_the_images_own_size(predictor):
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def test_scales_are_relative_to_the_shorter_side_or_to_the_images_own():

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 import clouds
 import tiny
+from clouds.data.batches.augment import scale_crop
 from clouds.data.classes import COLORS, NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
@@ -21,7 +22,7 @@ from clouds.model.folder import save_model
 from clouds.model.inference import resized
 from clouds.predict.files import predict_files
 from clouds.predict.pictures import as_rgb
-from clouds.predict.predictor import Predictor, _resize
+from clouds.predict.predictor import Predictor
 from clouds.predict.result import KINDS, Result
 from conftest import small_model
 
@@ -189,10 +190,18 @@ def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
     ((40, 80), 20, (20, 40)), ((80, 40), 60, (120, 60)), ((40, 80), 40, (40, 80)), ((40, 80), 0, (40, 80)),
     ((1, 1), 32, (32, 32)), ((33, 47), 64, (64, 91)),
 ])  # fmt: skip
-def test_the_shorter_side_becomes_what_is_asked(size, side, expected):
-    wanted = resized(size, side or min(size))
-    assert wanted == expected
-    assert _resize(np.zeros((*size, 3), np.uint8), wanted).shape == (*expected, 3)
+def test_the_shorter_side_becomes_what_is_asked_by_the_filter_of_training(predictor, size, side, expected, monkeypatch):
+    assert resized(size, side or min(size)) == expected
+    image, seen = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8), []
+    twin = predictor.with_inference(shorter_side=side if side >= 32 else 0, scales=(1.0,) if side >= 32 else (0.5,))
+    see = twin.model.semantic
+    monkeypatch.setattr(twin.model, "semantic", lambda x, *more: (seen.append(x), see(x, *more))[1])
+    twin.predict(image)
+    shown = seen[0][0].permute(1, 2, 0).numpy()
+    wanted, _ = scale_crop(
+        image, np.zeros(size, np.uint8), shown.shape[:2], (shown.shape[0] / size[0],) * 2, np.random.default_rng(0)
+    )
+    assert np.array_equal(shown, wanted)
 
 
 # -- saving

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import tiny
+from clouds.config.load import load_recipe
 from clouds.selftrain import pseudo as pseudo_module
 from clouds.selftrain.pseudo import PseudoLabeller, panel_points
 from clouds.selftrain.refine import Refinement
-from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.teacher import Teacher, make_teacher
 
 
 def shaken(student, seed):
@@ -17,6 +18,40 @@ def shaken(student, seed):
         for p in student.parameters():
             if p.requires_grad:
                 p.add_(0.1 * torch.randn(p.shape, generator=generator))
+
+
+def test_the_references_teacher_moves_each_nth_step_and_has_no_ramp():
+    """As a recipe says it; a step between moves changes nothing, and the count of steps is what a checkpoint keeps."""
+    settings = load_recipe("gta-rn50-reference", ["selftrain.teacher_every=3", "selftrain.decay=0.75"]).selftrain
+    student = tiny.segmenter().double()
+    teacher = make_teacher(student, settings)
+    name, own = next(iter(teacher.model.head.named_parameters()))
+    theirs = dict(student.head.named_parameters())[name]
+    for step in range(1, 8):
+        if step == 4:  # a run that goes on
+            again = make_teacher(student, settings)
+            again.model.load_state_dict(teacher.model.state_dict())
+            again.updates, teacher = teacher.updates, again
+            own = dict(teacher.model.head.named_parameters())[name]
+        before = own.clone()
+        shaken(student, step)
+        teacher.update()
+        wanted = 0.75 * before + 0.25 * theirs if step % 3 == 0 else before
+        assert torch.allclose(own, wanted, atol=1e-12), step
+    assert teacher.updates == 7
+
+
+def test_a_slow_teacher_may_have_its_ramp_over_moves():
+    student = tiny.segmenter().double()
+    teacher = Teacher(student, 0.999, every=2)
+    name, own = next(iter(teacher.model.head.named_parameters()))
+    theirs = dict(student.head.named_parameters())[name]
+    for kept in (1 / 10, 2 / 11):
+        before = own.clone()
+        shaken(student, 1)
+        teacher.update()
+        teacher.update()
+        assert torch.allclose(own, kept * before + (1 - kept) * theirs, atol=1e-12)
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.3])
@@ -208,14 +243,16 @@ def test_an_image_is_encoded_once_however_often_it_is_drawn(monkeypatch):
 def test_refinement_gets_the_recipes_settings_and_a_seed_of_seed_step_and_slot(monkeypatch):
     maps, confidence = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.ones(2, 4, 4)
     make, calls = labeller(
-        monkeypatch, REFINED, maps, confidence, points=3, floor=0.2, strategy="eroded", max_swallow=0.7
+        monkeypatch, REFINED, maps, confidence, points=3, floor=0.2, strategy="eroded", max_swallow=0.7,
+        overlaps="reference",
     )
     for step in (0, 1, 0):
         make(batch([0, 2], [7, 8], [False, False]), step)
     seeds = [arguments.pop("seed") for _, _, arguments in calls]
     assert seeds[:2] == seeds[4:]
     assert len(set(seeds)) == 4
-    assert calls[0][2] == {"points": 3, "floor": 0.2, "strategy": "eroded", "max_swallow": 0.7}
+    wanted = {"points": 3, "floor": 0.2, "strategy": "eroded", "max_swallow": 0.7, "overlaps": "reference"}
+    assert calls[0][2] == wanted
 
 
 def test_work_adds_up_over_steps(monkeypatch):

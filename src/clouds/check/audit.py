@@ -67,6 +67,8 @@ def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
     refinement = chosen.model_dump(
         mode="json", include={"segmenter", "segmenter_revision", "points", "strategy", "floor", "max_swallow"}
     )
+    if chosen.overlaps != "ignore":  # unsaid where it is, so that what was judged before stands
+        refinement["overlaps"] = chosen.overlaps
     settings = {"model": sha256(inner / "model.safetensors"), "refinement": refinement}
     if strange := [name for name in predictor.classes if name not in NAMES]:
         some = ", ".join(strange[:5])
@@ -118,6 +120,7 @@ def judge(
             points=settings.points,
             floor=settings.floor,
             strategy=settings.strategy,
+            overlaps=settings.overlaps,
             max_swallow=settings.max_swallow,
         )
         shares = np.bincount(labels.ravel(), minlength=len(model.classes)) / labels.size

@@ -36,7 +36,7 @@ from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import Predictor
 from clouds.selftrain.find_regions import make_regions, read_regions
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
-from clouds.selftrain.teacher import Teacher
+from clouds.selftrain.teacher import make_teacher
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
 
@@ -174,7 +174,7 @@ def _labeller(
         files, _ = make_regions(images, segmenter, chosen, folder / "regions")
         found = [file for file in files if file]
         regions = lambda index: read_regions(found[index])  # noqa: E731
-    return TimedLabeller(Teacher(model, chosen.decay), segmenter, chosen, recipe.seed, regions)
+    return TimedLabeller(make_teacher(model, chosen), segmenter, chosen, recipe.seed, regions)
 
 
 def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:

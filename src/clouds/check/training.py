@@ -16,6 +16,7 @@ from clouds.foundation.segmenter import check_segmenter
 from clouds.foundation.writer import check_writer
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun
+from clouds.model.ensemble import check_ensemble
 from clouds.model.folder import has_model
 
 
@@ -47,19 +48,23 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     joint = stage != "warmup" and not has_model(out / MODELS["joint"])
     stages = ("warmup",) * (not warm) + ("joint",) * joint
 
-    check_generator(recipe.generate.generator)
     model, chosen = recipe.model, recipe.selftrain
+    if recipe.evaluate.ensemble:
+        check_ensemble(model)
     if not warm:  # a warm-up model holds every weight
         if model.adapter:
             check_adapter(model.vision, model.adapter, model.hidden)
         check_backends(model.vision, model.text, model.weights, model.revision)
-    check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=joint)
-    if joint and chosen.cache:
-        open_store(chosen.cache, int(chosen.cache_gb * 2**30))
+    if joint:
+        check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=True)
+        if chosen.cache:
+            open_store(chosen.cache, int(chosen.cache_gb * 2**30))
 
     restyle = recipe.data.restyle
     restyled = tuple(each for each in stages if restyle and restyle.share and restyle.stage in ("both", each))
     draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
+    if draws:
+        check_generator(recipe.generate.generator)
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_writer(recipe.prompts)

@@ -44,6 +44,7 @@ def predict(
         typer.Option("--scales", metavar="X,...", help="Average over these sizes, as 0.75,1,1.25.  [default: 1]"),
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Weigh frozen CLIP's opinion in.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images segmented at a time.")] = 1,
     device: Device = "cpu",
     classes: Annotated[
@@ -90,6 +91,7 @@ def predict(
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
     how: dict[str, Any] = {"shorter_side": shorter_side, "window": window, "stride": stride, "flip": flip or None}
+    how["ensemble"] = ensemble or None
     how["scales"] = split_scales(scales) if scales is not None else None
     done = predict_files(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,

@@ -10,8 +10,9 @@ from clouds.config.plugins import OWN
 
 
 class SelfTrain(Settings):
-    """Role 4, the teacher, and what is done about noise (docs/selftraining.md). The defaults are the paper's, but for
-    `max_swallow`."""
+    """Role 4, the teacher, and what is done about noise (docs/selftraining.md). Numbers are the paper's; the
+    segmenter is the embedded one, and `teacher_every`, `teacher_ramp`, `overlaps`, `undecided` and `max_swallow` are
+    ours (docs/recipes.md)."""
 
     segmenter: Annotated[str, one_of(*names("segmenter"), OWN)] = "superpixels"
     """Who refines (docs/segmenters.md). MODEL is `org/name` of the hub or a local path; `MODULE:NAME` is a class of
@@ -46,7 +47,14 @@ class SelfTrain(Settings):
     floor: Share = 5000 / 768**2
     """The least size of a component, a share of the image; the paper's 5000 of 768 x 768 pixels."""
     decay: Share = 0.999
-    """How much of the teacher's weights a step keeps, once training is under way."""
+    """How much of the teacher's weights a move keeps, once training is under way."""
+    teacher_every: Count = 1
+    """Steps from one move of the teacher to the next; the reference implementation's is 100."""
+    teacher_ramp: bool = True
+    """Whether the decay rises to its own over the first moves, so that a short run's teacher moves too; false, the
+    reference implementation's, has it from the start."""
+    overlaps: Literal["ignore", "reference"] = "ignore"
+    """Pixels without a label: those that masks of different classes claim, or (`reference`) those that two masks do."""
     undecided: Literal["ignore", "teacher"] = "ignore"
     """Pixels that no mask claims: left out of the loss, or with the teacher's label where that is trusted."""
     panels: Whole = 6
@@ -70,6 +78,8 @@ class SelfTrain(Settings):
             found.append(
                 f"second_pass: {self.segmenter} takes no mask as a prompt; leave it out or use a SAM that takes points"
             )
+        if self.overlaps == "reference" and self.refinement == "regions":
+            found.append("overlaps: got 'reference', which is for points; leave it out or selftrain.refinement=points")
         return found
 
 
@@ -161,6 +171,8 @@ class Evaluate(Settings):
     """Factors of the shorter side over which maps are averaged."""
     flip: bool = False
     """Whether maps are averaged over mirror images too."""
+    ensemble: bool = False
+    """Whether frozen CLIP's own opinion of each mask is weighed in: the geometric ensemble (docs/models.md)."""
     rendered_count: Count = 24
     """Images of each rendered domain."""
     max_images: Count | None = None

@@ -56,16 +56,16 @@ def evaluate_models(
             raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
         make_folder(path.parent)
     names = short_names(request.models)
+    asked = Inference.of(request.recipe.evaluate)
     if len(names) > 1:  # before hours are spent on the first
         for path in request.folders:
-            class_tables(load(path).classes, domains)
+            class_tables(load(path).with_inference(ensemble=asked.ensemble).classes, domains)
     rows, scores = {}, {}
     for named, path, name in zip(request.models, request.folders, names, strict=True):
         predictor, run = load(path, device), _run(path)
         if processes.main and run and run.evaluate.label_set not in (None, request.recipe.evaluate.label_set):
             own = run.evaluate.label_set
             say(f"{named}: its recipe scores on {own}, here more classes count; evaluate.label_set={own} sets it")
-        asked = Inference.of(request.recipe.evaluate)
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
         predictor.inference = replace(asked, shorter_side=side)
         scores[name] = evaluate(predictor, domains, name, processes=processes)

@@ -132,7 +132,10 @@ def weight_file(name: str, source: str | None = None, revision: str | None = Non
     if not isinstance(where, str):
         return where
     files = hook(_role(name), name, "FILES")
-    return hub_file(where, files, revision, f"{name} ({source or default_weights(name)})")
+    file = hub_file(where, files, revision, f"{name} ({source or default_weights(name)})")
+    if more := hook(_role(name), name, "check_fetched"):
+        more(name, where, revision)
+    return file
 
 
 def _place(name: str, source: str | None, revision: str | None) -> Path | str | None:

@@ -189,8 +189,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Fill ``module``; every tensor must be there, of the right shape, none left over: else DataError lists them."""
+    """Fill ``module``; every tensor must be there, of the right shape, none left over: else DataError lists them.
+
+    Only the count of batches that a batch norm saw in training, which old files do not hold, may be absent.
+    """
     wanted = module.state_dict()
+    tensors = {n: t.new_zeros(t.shape) for n, t in wanted.items() if n.endswith(".num_batches_tracked")} | dict(tensors)
     numbers = {name for name, tensor in wanted.items() if tensor.numel() == 1}  # a scale may be () or (1,)
     faults = {
         "missing": [name for name in wanted if name not in tensors],

@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clouds.config.recipe import Model
 from clouds.errors import UsageError
+from clouds.foundation.backbone import build_vision
+from clouds.foundation.backbones.adapters import adapt
 from clouds.foundation.backbones.openclip import OpenClipVision
 from clouds.model.vocabulary import max_over_synonyms
 
@@ -30,6 +33,15 @@ def clip_of(backbone: nn.Module, settings: Mapping[str, Any]) -> OpenClipVision:
     if backbone.adapted:
         raise UsageError("ensemble=True: the backbone is adapted and no longer sees what CLIP saw; use ensemble=False")
     return backbone
+
+
+def check_ensemble(model: Model) -> None:
+    """Raises UsageError where the network of a recipe's ``model`` has no dense CLIP features; loads no weights."""
+    with torch.device("meta"):
+        backbone = build_vision(model.vision, pretrained=False)
+        if model.adapter:
+            adapt(backbone, model.adapter, model.hidden)
+    clip_of(backbone, {"vision": model.vision, "text": model.text})
 
 
 def geometric_ensemble(

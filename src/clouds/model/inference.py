@@ -5,7 +5,7 @@ augmentation does: a view that is unsure of a pixel scores it low and so says le
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class Inference:
         whole image at once. The stride is 2/3 of the window unless given.
     scales: factors of the shorter side; their maps are averaged at the image's own size.
     flip: look at the mirror image of every view too.
+    ensemble: weigh in frozen CLIP's own opinion of each mask, where the backbone is one.
     """
 
     shorter_side: int = 1024
@@ -39,6 +40,7 @@ class Inference:
     stride: int | Size | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    ensemble: bool = False
 
     def __post_init__(self) -> None:
         window, stride = _pair(self.window), _pair(self.stride)
@@ -59,7 +61,7 @@ class Inference:
     @classmethod
     def of(cls, settings: Evaluate) -> "Inference":
         """The protocol of a recipe's ``evaluate``."""
-        return cls(settings.shorter_side, settings.window, settings.stride, settings.scales, settings.flip)
+        return cls(**settings.model_dump(include={field.name for field in fields(cls)}))
 
     def tiling(self) -> tuple[Size, Size] | None:
         """Window and stride in force, both (height, width); None where the image is seen whole."""
@@ -72,7 +74,8 @@ class Inference:
         return [resized(size, round(side * scale), limit) for scale in self.scales]
 
     def as_record(self) -> dict[str, Any]:
-        """Plain data for ``results.json``; window and stride are one number where they are square, null where none."""
+        """Plain data for ``results.json``; window and stride are one number where they are square, null where none, and
+        ``ensemble`` stands there where it is on."""
         window, stride = self.tiling() or (None, None)
         return {
             "shorter_side": self.shorter_side,
@@ -80,6 +83,7 @@ class Inference:
             "stride": _plain(stride),
             "scales": list(self.scales),
             "flip": self.flip,
+            **({"ensemble": True} if self.ensemble else {}),
         }
 
 
@@ -92,6 +96,8 @@ def protocol_text(protocol: dict[str, Any]) -> str:
         words.append("scales " + " ".join(f"{scale:g}" for scale in scales))
     if protocol.get("flip"):
         words.append("mirrored too")
+    if protocol.get("ensemble"):
+        words.append("geometric ensemble with CLIP")
     return ", ".join([*words, "scored at the label's own size"])
 
 

@@ -4,18 +4,20 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clouds.base.arrays import Pixels
+from clouds.data.batches.augment import resized_window
 from clouds.errors import UsageError
+from clouds.model.ensemble import clip_of
 from clouds.model.folder import load_model, model_folder
 from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
@@ -29,7 +31,8 @@ BAND = 2**20  # pixels that are brought to an image's own size at a time
 class Predictor:
     """A model ready for images: ``predict`` for pictures of any size, ``semantic`` for raw maps.
 
-    ``inference`` says how it looks at a picture: by default whole, at the model's own shorter side.
+    ``inference`` says how it looks at a picture: by default whole, at the model's own shorter side. Pictures are
+    resized as in training, by Pillow's bilinear filter.
     """
 
     def __init__(self, model: Segmenter, device: str | torch.device = "cpu") -> None:
@@ -54,9 +57,12 @@ class Predictor:
 
     def with_inference(self, **changes: Any) -> "Predictor":
         """This model looking otherwise, such as ``window=768, flip=True``: fields of ``Inference``; UsageError for
-        values that cannot be. The weights are shared."""
+        values that cannot be, and for ``ensemble=True`` where the backbone has no dense CLIP features. The weights are
+        shared."""
         twin = copy.copy(self)
         twin.inference = replace(self.inference, **changes)
+        if twin.inference.ensemble:
+            clip_of(self.model.backbone, self.model.settings)
         twin._renamed = {}
         return twin
 
@@ -137,8 +143,9 @@ class Predictor:
 
     def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
         """Images at one scale -> raw semantic maps (B, C, h, w)."""
-        images = np.stack([_resize(each, size) for each in pixels]).transpose(0, 3, 1, 2)
-        return look(self.semantic, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
+        images = np.stack([resized_window(each, size, (0, 0), size) for each in pixels]).transpose(0, 3, 1, 2)
+        see = partial(self.semantic, ensemble=self.inference.ensemble)
+        return look(see, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
 
     def _result(self, maps: list[Tensor], pixels: Pixels) -> Result:
         """An image's semantic maps (C, h, w), one a scale -> Result.
@@ -158,14 +165,6 @@ class Predictor:
             labels[band] = winners.to(torch.uint8).cpu().numpy()
             scores[band] = (best / total.sum(0).clamp(min=1e-6)).float().cpu().numpy()
         return Result(labels, scores, pixels, self.classes, self.colors)
-
-
-def _resize(image: Pixels, size: Size) -> Pixels:
-    if _size(image) == size:
-        return image
-    smaller = size[0] < image.shape[0] or size[1] < image.shape[1]
-    changed: Pixels = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    return changed
 
 
 def _enlarge(scores: Tensor, size: Size, band: slice) -> Tensor:

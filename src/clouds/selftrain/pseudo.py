@@ -104,6 +104,7 @@ class PseudoLabeller:
             points=s.points,
             floor=s.floor,
             strategy=s.strategy,
+            overlaps=s.overlaps,
             max_swallow=s.max_swallow,
         )
 

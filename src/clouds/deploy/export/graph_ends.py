@@ -1,7 +1,7 @@
 """The two ends of the exported graph, around the network: bytes to a padded image, masks to labels.
 
 Written as ONNX operators, as image sizes are known only when the graph runs, and the tracing of PyTorch code would have
-to guess at them. They compute what ``predict`` does: OpenCV's resizing and ``segmenter.merge``.
+to guess at them. They compute what ``predict`` does: Pillow's resizing and ``segmenter.merge``.
 """
 
 from typing import Any
@@ -20,33 +20,34 @@ def before(shorter_side: int, mean: list[float], std: list[float], size: Size | 
     from onnxscript import opset20 as op
     from onnxscript.values import Opset
 
-    side, limit, crumb = (_constant([value], np.float64) for value in (shorter_side, LONGEST, 0.001))
+    side, limit = (_constant([value], np.float64) for value in (shorter_side, LONGEST))
     middle, deviation = (_constant(np.reshape(each, (1, 3, 1, 1)), np.float32) for each in (mean, std))
     own = Opset("clouds", 1)
 
-    # One side of the image, as weights of the input's lines in each output line. Shrinking is OpenCV's INTER_AREA: the
-    # share of an output cell that an input cell covers, crumbs below a thousandth dropped; enlarging is bilinear with
-    # its fixed-point weights of 1/2048. Equal to the byte, as a byte that is off by one can turn over a mask far away.
-    # Lines are gathered, not multiplied by a matrix of mostly zeros.
+    # Pillow's bilinear filter, one side at a time: a triangle over the input's lines, which widens where it shrinks,
+    # its weights whole numbers of 2^-22. Equal to the byte, as a byte that is off by one can turn over a mask far away.
+    # Lines are gathered, not multiplied by a matrix of mostly zeros; weights go in halves that float32 holds.
     @script(own)
-    def lines_of(length, wanted, shrinking):  # type: ignore[no-untyped-def]
+    def along(image, length, wanted):  # type: ignore[no-untyped-def]
         scale = length / wanted
-        left = op.Cast(op.Range(0, op.Cast(wanted, to=7), 1), to=11) * scale
-        centre = left + scale * 0.5 - 0.5
-        taps = op.Cast(op.Where(shrinking, op.Ceil(scale), op.CastLike(1.0, scale)), to=7) + 1
-        column = op.Unsqueeze(op.Floor(op.Where(shrinking, left, centre)), [-1])
-        lines = column + op.Cast(op.Range(0, taps, 1), to=11)
-        ends = op.Min(lines + 1.0, op.Unsqueeze(left + scale, [-1]))
-        covered = ends - op.Max(lines, op.Unsqueeze(left, [-1]))
-        area = op.Where(covered <= op.Constant(value=crumb), op.CastLike(0.0, covered), covered) / scale
-        near = op.Round((1.0 - op.Abs(lines - op.Unsqueeze(centre, [-1]))) * 2048.0)
-        share = op.Max(op.Where(shrinking, area, near), op.CastLike(0.0, area))
-        index = op.Cast(op.Clip(lines, op.CastLike(0.0, lines), length - 1.0), to=7)
-        return index, op.Unsqueeze(op.Cast(share, to=1), [1])
+        reach = op.Max(scale, op.CastLike(1.0, scale))
+        centre = op.Unsqueeze((op.Cast(op.Range(0, op.Cast(wanted, to=7), 1), to=11) + 0.5) * scale, [-1])
+        first = op.Max(op.Floor(centre - reach + 0.5), op.CastLike(0.0, scale))
+        lines = first + op.Cast(op.Range(0, op.Cast(op.Ceil(reach), to=7) * 2 + 1, 1), to=11)  # (wanted, taps)
+        near = op.Max(1.0 - op.Abs((lines - centre + 0.5) / reach), op.CastLike(0.0, scale))
+        inside = op.Where(lines < op.Min(op.Floor(centre + reach + 0.5), length), near, op.CastLike(0.0, near))
+        share = op.Floor(inside / op.ReduceSum(inside, [-1]) * 4194304.0 + 0.5)
+        high = op.Floor(share / 2048.0)
+        halves = op.Concat(op.Unsqueeze(high, [1]), op.Unsqueeze(share - high * 2048.0, [1]), axis=1)
+        index = op.Cast(op.Min(lines, length - 1.0), to=7)
+        gathered = op.Gather(op.Transpose(image, perm=[0, 1, 3, 2]), index, axis=2)  # (1, 3, wanted, taps, other side)
+        sums = op.Cast(op.MatMul(op.Cast(halves, to=1), op.Cast(gathered, to=1)), to=11)
+        whole = op.Gather(sums, 0, axis=3) * 2048.0 + op.Gather(sums, 1, axis=3)
+        return op.Cast(op.Min(op.Floor(whole / 4194304.0 + 0.5), op.CastLike(255.0, whole)), to=2)
 
     @script(own)
     def normalised(values, inner):  # type: ignore[no-untyped-def]
-        normal = (values - op.Constant(value=middle)) / op.Constant(value=deviation)
+        normal = (op.Cast(values, to=1) - op.Constant(value=middle)) / op.Constant(value=deviation)
         return op.Pad(normal, op.Concat([0, 0, 0, 0], [0, 0], op.Mod(op.Neg(inner), [32, 32]), axis=0))
 
     @script()
@@ -59,26 +60,13 @@ def before(shorter_side: int, mean: list[float], std: list[float], size: Size | 
         factor = op.Where(strip, most, goal) / op.Where(strip, longest, shortest)
         inner = op.Max(op.Cast(op.Round(sizes * factor), to=7), [1, 1])
         inners = op.Cast(inner, to=11)
-        shrinking = op.Cast(op.ReduceMax(op.Cast(inner < size, to=7), keepdims=0), to=9)
-        h_index, h_weights = lines_of(op.Gather(sizes, 0), op.Gather(inners, 0), shrinking)
-        w_index, w_weights = lines_of(op.Gather(sizes, 1), op.Gather(inners, 1), shrinking)
-        columns = op.Gather(op.Transpose(image, perm=[0, 1, 3, 2]), w_index, axis=2)
-        narrow = op.Squeeze(op.MatMul(w_weights, op.Cast(columns, to=1)), [3])
-        rows = op.Gather(op.Transpose(narrow, perm=[0, 1, 3, 2]), h_index, axis=2)
-        if shrinking:
-            halving = op.ReduceMin(op.Cast(sizes == inners * 2.0, to=1), keepdims=0)
-            values = op.Round(op.Squeeze(op.MatMul(h_weights, rows), [3]) + halving * 0.001)
-        else:
-            shifted = op.Floor(op.Cast(rows, to=11) / 16.0)
-            products = shifted * op.Cast(op.Transpose(h_weights, perm=[0, 2, 1]), to=11)
-            added = op.ReduceSum(op.Floor(products / 65536.0), [3], keepdims=0)
-            values = op.Cast(op.Floor((added + 2.0) / 4.0), to=1)
-        return normalised(values, inner), size, inner
+        narrow = along(image, op.Gather(sizes, 1), op.Gather(inners, 1))  # (1, 3, W', H)
+        return normalised(along(narrow, op.Gather(sizes, 0), op.Gather(inners, 0)), inner), size, inner
 
     @script()
     def as_it_is(image):  # type: ignore[no-untyped-def]
         size = op.Shape(image, start=2)
-        return normalised(op.Cast(image, to=1), size), size, op.Identity(size)
+        return normalised(image, size), size, op.Identity(size)
 
     height, width = size or ("H", "W")
     types = {"input_types": [UINT8[1, 3, height, width]], "output_types": [FLOAT[1, 3, "PH", "PW"], INT64[2], INT64[2]]}

@@ -3,11 +3,11 @@
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from clouds.deploy.export.onnx_file import Core, properties
@@ -36,7 +36,7 @@ class Whole(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = image.to(self.mean.dtype)
         if self.inner != self.size:
-            x = (self.rows @ (x @ self.columns.T)).round()
+            x = (self.rows @ (x @ self.columns.T + 0.5).floor() + 0.5).floor()
         x = F.pad((x - self.mean) / self.std, (0, -self.inner[1] % 32, 0, -self.inner[0] % 32))
         dtype = next(self.core.parameters()).dtype
         classes, masks = (part.float() for part in self.core(x.to(dtype)))
@@ -48,11 +48,9 @@ class Whole(nn.Module):
 
 
 def shares(length: int, wanted: int) -> NDArray[np.float32]:
-    """Weight of each of ``length`` lines in each of ``wanted``: (wanted, length), OpenCV's own."""
-    each = np.eye(length, dtype=np.float32)
-    how = cv2.INTER_AREA if wanted < length else cv2.INTER_LINEAR
-    out: NDArray[np.float32] = cv2.resize(each, (length, wanted), interpolation=how)
-    return out
+    """Weight of each of ``length`` lines in each of ``wanted``: (wanted, length), Pillow's own."""
+    each = Pillow.fromarray(np.eye(length, dtype=np.float32))
+    return np.asarray(each.resize((length, wanted), Pillow.Resampling.BILINEAR))
 
 
 def write_program(model: Segmenter, size: Size, half: bool, file: Path) -> None:
