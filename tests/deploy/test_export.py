@@ -65,6 +65,17 @@ def test_the_first_end_is_predicts_resizing(size):
     assert not padded[..., inner[1] :].any()
 
 
+@pytest.mark.parametrize("side", [0, 32])
+def test_a_fixed_sizes_first_end_has_nodes_for_all_it_gives(side):
+    from clouds.deploy.export.graph_ends import before
+
+    made = before(side, MEAN, STD, (40, 60))
+    onnx.checker.check_model(made)
+    padded, own, inner = opened(made).run(None, {"image": np.zeros((1, 3, 40, 60), np.uint8)})
+    assert (tuple(own), tuple(inner)) == ((40, 60), (32, 48) if side else (40, 60))
+    assert padded.shape == ((1, 3, 32, 64) if side else (1, 3, 64, 64))
+
+
 def test_the_first_end_leaves_images_alone_where_the_model_does():
     from clouds.deploy.export.graph_ends import before
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import clouds
 import tiny_clip
 from clouds.base.files import sha256
+from clouds.check.doctor import examine
 from clouds.check.training import check_training
 from clouds.cli import run
 from clouds.config.load import load_recipe
@@ -202,6 +203,8 @@ def test_warm_up_alone_asks_for_nothing_of_joint_training(files, tmp_path):
              "selftrain.segmenter=mobile-sam/nowhere.pt"]  # fmt: skip
     todo = check_training(load_recipe("demo", [*words, "train.stage=warmup"]), tmp_path)
     assert (todo.stages, todo.draws) == (("warmup",), False)
+    assert [each["role"] for each in examine("demo", [*words, "train.stage=warmup"])["roles"]] == ["vision", "text"]
+    assert any("nowhere.pt" in problem for problem in examine("demo", words)["problems"])
     with pytest.raises(CloudsError, match="nowhere"):
         check_training(load_recipe("demo", words), tmp_path)
 

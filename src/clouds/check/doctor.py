@@ -36,7 +36,12 @@ def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str,
     recipe = load_recipe(name, overrides or [])
     hub = hub_state()
     roles = []
+    unused: tuple[str, ...] = ()
+    if recipe.train.stage == "warmup":  # learns from the source alone, which may be restyled after drawn images
+        unused = ("segmenter", "restyled images", *(() if recipe.data.restyle else ("prompts", "images")))
     for role, chosen in cast(recipe).items():
+        if role in unused:
+            continue
         state = _state(chosen, hub["cached"], hub["reachable"])
         row = find(chosen.name, chosen.role)
         if is_plugged(chosen.name) and state["state"] == READY:

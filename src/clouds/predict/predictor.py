@@ -144,7 +144,7 @@ class Predictor:
     def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
         """Images at one scale -> raw semantic maps (B, C, h, w)."""
         images = np.stack([resized_window(each, size, (0, 0), size) for each in pixels]).transpose(0, 3, 1, 2)
-        see = partial(self.semantic, ensemble=self.inference.ensemble)
+        see = partial(self.semantic, ensemble=True) if self.inference.ensemble else self.semantic
         return look(see, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
 
     def _result(self, maps: list[Tensor], pixels: Pixels) -> Result:

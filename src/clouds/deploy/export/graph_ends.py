@@ -123,10 +123,14 @@ def _constant(values: Any, dtype: Any) -> Any:
 
 def _finished(model: Any, outputs: list[str]) -> Any:
     """The model with its functions and the types of its constants resolved, and with these names of its outputs."""
+    from onnx import helper
     from onnxscript import optimizer
 
     model = optimizer.optimize(model)
     names = dict(zip((each.name for each in model.graph.output), outputs, strict=True))
+    for fixed in [each for each in model.graph.initializer if each.name in names]:  # an output is a node's
+        model.graph.node.insert(0, helper.make_node("Constant", [], [fixed.name], value=fixed))
+        model.graph.initializer.remove(fixed)
     for each in model.graph.output:
         each.name = names[each.name]
     for node in model.graph.node:

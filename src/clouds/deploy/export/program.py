@@ -50,7 +50,7 @@ class Whole(nn.Module):
 def shares(length: int, wanted: int) -> NDArray[np.float32]:
     """Weight of each of ``length`` lines in each of ``wanted``: (wanted, length), Pillow's own."""
     each = Pillow.fromarray(np.eye(length, dtype=np.float32))
-    return np.asarray(each.resize((length, wanted), Pillow.Resampling.BILINEAR))
+    return np.array(each.resize((length, wanted), Pillow.Resampling.BILINEAR))  # torch wants it writable
 
 
 def write_program(model: Segmenter, size: Size, half: bool, file: Path) -> None:
