@@ -33,13 +33,8 @@ from clouds.selftrain.teacher import predictions
 
 
 def audit(
-    folder: Path,
-    overrides: list[str],
-    model: str | Path | None = None,
-    clip: str | None = None,
-    weights: str | None = None,
-    source: str | None = None,
-    out: Path | None = None,
+    folder: Path, overrides: list[str], model: str | Path | None = None, clip: str | None = None,
+    weights: str | None = None, source: str | None = None, out: Path | None = None
 ) -> dict[str, Any]:
     """Audit a generated set with what is given, write its page; the object that ``clouds audit --json`` prints.
 
@@ -102,9 +97,7 @@ def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callab
 SEED = 0  # of the prompt points: an audit that is run again sees the same
 
 
-def judge(
-    model: Segmenter, segmenter: PromptableSegmenter, settings: SelfTrain
-) -> Callable[[Pixels], dict[str, Any]]:
+def judge(model: Segmenter, segmenter: PromptableSegmenter, settings: SelfTrain) -> Callable[[Pixels], dict[str, Any]]:
     """-> see(image (H, W, 3) uint8): {"classes": share of the pixels of each of the model's classes,
     "confidence": mean over the pixels, "decided": share of pixels that refinement decided, "agreement": share of those
     that it gave the teacher's class, None where it decided none}."""

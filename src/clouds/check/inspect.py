@@ -57,13 +57,8 @@ class Inspection:
 
 
 def inspect_set(
-    name: str,
-    root: Path,
-    spec: Spec | None = None,
-    splits: Sequence[str] | None = None,
-    full: bool = False,
-    version: str = "",
-    exif: str = "refuse",
+    name: str, root: Path, spec: Spec | None = None, splits: Sequence[str] | None = None, full: bool = False,
+    version: str = "", exif: str = "refuse"
 ) -> Inspection:
     """Everything that is there of a dataset, or of some of its ``splits``; an absent split is no problem.
 

@@ -231,9 +231,7 @@ def _list_zip(path: Path) -> _Listing:
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{path}: {info.filename} is encrypted or packed in a rare way; unpack the archive")
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
-            members[name] = _Member(
-                info.header_offset, info.compress_size, info.file_size, True, deflated, info.CRC
-            )
+            members[name] = _Member(info.header_offset, info.compress_size, info.file_size, True, deflated, info.CRC)
     return _Listing(members)
 
 

@@ -74,16 +74,8 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(
-        self,
-        name: str,
-        root: str | Path,
-        split: str | None = None,
-        *,
-        partial: bool = False,
-        version: str = "",
-        exif: str = "refuse",
-        max_pixels: int = MAX_PIXELS,
-        **folder: Any,
+        self, name: str, root: str | Path, split: str | None = None, *, partial: bool = False, version: str = "",
+        exif: str = "refuse", max_pixels: int = MAX_PIXELS, **folder: Any
     ) -> None:
         """Find and pair the files; DataError names the first problem, UsageError an unknown name, split or option.
 

@@ -118,9 +118,7 @@ def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS, palette:
     return values
 
 
-def decode_polygons(
-    data: bytes, where: str, names: Mapping[str, int], max_pixels: int = MAX_PIXELS
-) -> Labels:
+def decode_polygons(data: bytes, where: str, names: Mapping[str, int], max_pixels: int = MAX_PIXELS) -> Labels:
     """A Cityscapes-style polygon file -> (H, W) uint8 indices: ``names[label]`` painted in order, later over earlier.
 
     Pixels under no polygon are 255. A label that ``names`` lacks is an error; so is one that is not such a file.

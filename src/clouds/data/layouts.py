@@ -196,10 +196,7 @@ DATASETS: dict[str, Spec] = {
     ),
     "dark-zurich": Spec(
         "dark-zurich", "cityscapes19",
-        (
-            _ACDC[0],
-            replace(_ACDC[0], splits=_FLAT),
-        ),
+        (_ACDC[0], replace(_ACDC[0], splits=_FLAT)),
         {"val": ("val/night",)}, "val", "non-commercial", "https://www.trace.ethz.ch/publications/2019/GCMA_UIoU",
     ),
     "idd": Spec(

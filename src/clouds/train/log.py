@@ -28,13 +28,8 @@ class MetricsLog:
     """
 
     def __init__(
-        self,
-        path: Path,
-        stage: str,
-        start: int,
-        every: int,
-        unlogged: list[dict[str, float]] | None = None,
-        writes: bool = True,
+        self, path: Path, stage: str, start: int, every: int, unlogged: list[dict[str, float]] | None = None,
+        writes: bool = True
     ) -> None:
         self.path, self.stage, self.every, self.writes = path, stage, every, writes
         self._rows: list[str] = []

@@ -60,14 +60,8 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str
 
 
 def train_stage(
-    model: Segmenter,
-    stage: str,
-    recipe: Recipe,
-    data: Batches,
-    run: Path,
-    pseudo: PseudoLabeller | None = None,
-    engine: Engine | None = None,
-    validation: Validation | None = None,
+    model: Segmenter, stage: str, recipe: Recipe, data: Batches, run: Path, pseudo: PseudoLabeller | None = None,
+    engine: Engine | None = None, validation: Validation | None = None
 ) -> Work:
     """Train ``model`` in place for one stage, going on from the run's last checkpoint of this stage if there is one.
 
@@ -181,9 +175,7 @@ def finite(loss: float, norm: float, engine: Engine) -> bool:
     return math.isfinite(loss) and (math.isfinite(norm) or engine.accelerator.scaler is not None)
 
 
-def not_finite(
-    stage: str, step: int, loss: float, norm: float, names: list[str], run: Path, engine: Engine
-) -> None:
+def not_finite(stage: str, step: int, loss: float, norm: float, names: list[str], run: Path, engine: Engine) -> None:
     """Keep what there is to know of a step whose loss or gradient is not finite; CloudsError unless it is skipped."""
     samples = [name for theirs in engine.gather(names) for name in theirs]
     path = run / NOT_FINITE / f"{stage}-{step:06d}.json"

@@ -39,13 +39,8 @@ class Progress:
 
 
 def save_state(
-    folder: Path,
-    stage: str,
-    model: Segmenter,
-    optimizer: torch.optim.Optimizer,
-    pseudo: PseudoLabeller | None,
-    progress: Progress,
-    engine: Engine,
+    folder: Path, stage: str, model: Segmenter, optimizer: torch.optim.Optimizer, pseudo: PseudoLabeller | None,
+    progress: Progress, engine: Engine
 ) -> None:
     """Write the checkpoint: trained weights, optimiser moments, loss scaler, teacher; of every process its random
     numbers, counts and unlogged values. All processes call it, the main one writes."""
@@ -82,12 +77,8 @@ def save_state(
 
 
 def load_state(
-    folder: Path,
-    stage: str,
-    model: Segmenter,
-    optimizer: torch.optim.Optimizer,
-    pseudo: PseudoLabeller | None,
-    engine: Engine,
+    folder: Path, stage: str, model: Segmenter, optimizer: torch.optim.Optimizer, pseudo: PseudoLabeller | None,
+    engine: Engine
 ) -> Progress:
     """Put the last whole checkpoint of the stage into everything that evolves; where there is none, a new beginning.
 

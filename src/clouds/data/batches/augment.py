@@ -19,12 +19,8 @@ Picture = Pixels | LazyImage
 
 
 def scale_crop(
-    image: Picture,
-    label: Labels,
-    crop: tuple[int, int],
-    scale: tuple[float, float],
-    rng: np.random.Generator,
-    shorter_side: int | None = None,
+    image: Picture, label: Labels, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator,
+    shorter_side: int | None = None
 ) -> tuple[Pixels, Labels]:
     """Image (H, W, 3) and label (H, W), scaled by a random factor, cut to ``crop`` (h, w).
 

@@ -64,15 +64,8 @@ class Batches(Dataset[Batch]):
     """
 
     def __init__(
-        self,
-        source: Source,
-        generated: list[Path],
-        recipe: Recipe,
-        steps: int,
-        seed: int,
-        rare: RareClasses | None = None,
-        restyled: Restyled | None = None,
-        process: tuple[int, int] = (0, 1),
+        self, source: Source, generated: list[Path], recipe: Recipe, steps: int, seed: int,
+        rare: RareClasses | None = None, restyled: Restyled | None = None, process: tuple[int, int] = (0, 1)
     ) -> None:
         """``rare``: draws the source images, in place of their shuffled epochs; ``restyled``: may show them anew.
         ``process``: (rank, world), of whose batches this is to make every world-th sample, from rank on; a sample does
@@ -142,9 +135,7 @@ class Batches(Dataset[Batch]):
             index = first + int(rng.integers(count))
         raise DataError(f"{TRIES} samples in a row cannot be read, the last one: {list(self.bad.found.values())[-1]}")
 
-    def _read(
-        self, index: int, wanted: int, rng: np.random.Generator
-    ) -> tuple[Pixels, Labels]:
+    def _read(self, index: int, wanted: int, rng: np.random.Generator) -> tuple[Pixels, Labels]:
         """Image and label at the crop's size; a source crop shows the class ``wanted``, if any of ten does."""
         crop, scale, side = self.augment.crop, self.augment.scale, self.augment.shorter_side
         if index >= len(self.source):
@@ -162,9 +153,7 @@ class Batches(Dataset[Batch]):
                 found = scale_crop(picture, label, crop, scale, rng, side)
         return found
 
-    def _view(
-        self, clean: Pixels, label: Labels, made: int, rng: np.random.Generator
-    ) -> Sample:
+    def _view(self, clean: Pixels, label: Labels, made: int, rng: np.random.Generator) -> Sample:
         image = jitter(clean, rng) if self.augment.jitter else clean
         flip = bool(rng.random() < 0.5)
         if self.augment.distort and rng.random() < self.augment.distort:
