@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds import streets
 from clouds.base.files import make_folder
 from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
@@ -20,7 +19,7 @@ from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, i
 from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS, train_ids
 from clouds.data.layouts import Spec
-from clouds.data.source import learned_from, set_root
+from clouds.data.source import draw_source, learned_from, set_root
 from clouds.errors import UsageError
 
 SCENES = 8  # rendered to look at
@@ -60,7 +59,7 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
     (record,) = _records([found], out)
     never = [c for c, share in record["histogram"].items() if share == 0]
     warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
-    return record | {"warnings": warnings + _ignored([found]) + _turned([found], recipe.data.exif)}
+    return record | {"warnings": warnings + _doubts([found], recipe.data.exif)}
 
 
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
@@ -95,7 +94,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
         # once each: a file may be in a source and a target
         "problems": list({(problem["path"], problem["what"]): problem for problem in problems}.values()),
         "histogram": histogram,
-        "warnings": warnings + small + _ignored([*sources, *photos]) + _turned([*sources, *photos], exif),
+        "warnings": warnings + small + _doubts([*sources, *photos], exif),
         "datasets": sets,
     }
 
@@ -125,21 +124,17 @@ def _taught(sources: Sequence[Inspection]) -> tuple[dict[str, float | None], lis
     return histogram, warnings
 
 
-def _ignored(sets: Sequence[Inspection]) -> list[str]:
-    """Warnings of labels that say little."""
+def _doubts(sets: Sequence[Inspection], exif: str) -> list[str]:
+    """Warnings of labels that say little, and of images that ask to be turned, which labels may follow or not."""
     shares = [(found.name, found.counts[IGNORE] / max(found.counts.sum(), 1)) for found in sets if found.labelled]
-    return [f"{name}: {100 * share:.0f} % of the pixels looked at are ignored" for name, share in shares if share > 0.5]
-
-
-def _turned(sets: Sequence[Inspection], exif: str) -> list[str]:
-    """A warning for each set whose images ask to be turned, which its labels may follow or not."""
+    ignored = [f"{n}: {100 * share:.0f} % of the pixels looked at are ignored" for n, share in shares if share > 0.5]
     done = {
         "refuse": "training and scoring refuse them until data.exif=ignore (labels are drawn on the stored pixels) or "
         "data.exif=apply (on the turned picture) says how their labels lie",
         "ignore": "their labels are taken for drawn on the stored pixels (data.exif=ignore)",
         "apply": "their labels are taken for drawn on the turned picture (data.exif=apply)",
     }
-    return [
+    return ignored + [
         f"{found.name}: {len(found.turned)} of the {found.decoded} images looked at have an EXIF orientation, such as "
         f"{found.turned[0][0]} ({found.turned[0][1]}); {done[exif]}"
         for found in sets
@@ -151,8 +146,7 @@ def _rendered(recipe: Recipe) -> Inspection:
     """The embedded source, of which a few scenes are rendered to look at."""
     found = Inspection("streets", RENDERED, LABEL_SETS["cityscapes19"], splits={"train": recipe.data.source_count})
     for k in range(min(SCENES, recipe.data.source_count)):
-        scene = streets.sample("source", recipe.seed * 100_000 + k)
-        image, label = streets.render(scene, recipe.data.source_size)
+        image, label = draw_source(recipe, k)
         found.counts += np.bincount(label.ravel(), minlength=256)
         found.examples.append(shrunk(f"scene {k}", image, label))
         found.decoded += 1
@@ -170,10 +164,8 @@ def _records(sets: Sequence[Inspection], out: Path) -> list[dict[str, Any]]:
     """What was found of each set, as data; draws their contact sheets, NAME.png, NAME-2.png for another of a name."""
     names = [found.name for found in sets]
     again = [names[:k].count(name) for k, name in enumerate(names)]
-    return [
-        _tell(found, out / (f"{found.name}-{k + 1}.png" if k else f"{found.name}.png"))
-        for found, k in zip(sets, again, strict=True)
-    ]
+    sheets = [out / (f"{name}-{k + 1}.png" if k else f"{name}.png") for name, k in zip(names, again, strict=True)]
+    return [_tell(found, sheet) for found, sheet in zip(sets, sheets, strict=True)]
 
 
 def _tell(found: Inspection, sheet: Path) -> dict[str, Any]:

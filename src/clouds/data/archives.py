@@ -88,30 +88,29 @@ class Archive:
         return (n for n in self._listing().members if n.startswith(start) and not any(map(is_hidden, n.split("/"))))
 
     def read(self, name: str) -> bytes:
-        where, listing = self.where(name), self._listing()
-        member = listing.members.get(name)
-        if member is None:
-            raise DataError(f"{where}: no such file in the archive")
+        where, member, gzipped = self.where(name), self._member(name), self._listing().gzipped
         if member.size > MAX_MEMBER or (member.size > 1 << 20 and member.size > MAX_RATIO * max(member.packed, 1)):
             raise DataError(
                 f"{where}: declares {member.size} bytes packed into {member.packed}; refused as a decompression bomb "
                 f"(at most {MAX_MEMBER >> 20} MB and {MAX_RATIO} to 1)"
             )
-        if listing.gzipped is not None:
-            data = listing.gzipped.read_at(member.offset, member.size)
+        if gzipped is not None:
+            data = gzipped.read_at(member.offset, member.size)
         else:
             with self.path.open("rb") as file:
-                read = _unzipped if member.zipped else _stored
-                data = read(file, member, where)
+                file.seek(member.offset)
+                data = _unzipped(file, member, where) if member.zipped else file.read(member.size)
         if len(data) != member.size or (member.zipped and zlib.crc32(data) != member.crc):
             raise DataError(f"{where}: damaged or truncated in the archive, fetch {self.path.name} again")
         return data
 
     def size(self, name: str) -> int:
-        member = self._listing().members.get(name)
-        if member is None:
+        return self._member(name).size
+
+    def _member(self, name: str) -> "_Member":
+        if name not in (members := self._listing().members):
             raise DataError(f"{self.where(name)}: no such file in the archive")
-        return member.size
+        return members[name]
 
     def where(self, name: str) -> str:
         return f"{self.path}:{name}"
@@ -238,19 +237,14 @@ def _list_zip(path: Path) -> _Listing:
 def _list_tar(path: Path) -> _Listing:
     gzipped = None if path.name.lower().endswith(".tar") else Gzipped(path)
     members: dict[str, _Member] = {}
-    with _open_tar(path, gzipped) as archive:
+    # going forward only, it needs no more of a file than read
+    with tarfile.open(fileobj=cast(BinaryIO, gzipped), mode="r|") if gzipped else tarfile.open(path, "r:") as archive:
         for info in archive:
             odd = "" if info.isreg() or info.isdir() else "a link" if info.issym() or info.islnk() else "a device"
             name = _checked(path, info.name.removeprefix("./"), len(members), "sparse" if info.issparse() else odd)
             if info.isreg():
                 members[name] = _Member(info.offset_data, info.size, info.size, False)
     return _Listing(members, gzipped)
-
-
-def _open_tar(path: Path, gzipped: Gzipped | None) -> tarfile.TarFile:
-    if gzipped is None:
-        return tarfile.open(path, "r:")
-    return tarfile.open(fileobj=cast(BinaryIO, gzipped), mode="r|")  # going forward only, it needs no more than read
 
 
 def _checked(path: Path, name: str, count: int, odd: str) -> str:
@@ -270,13 +264,8 @@ def _checked(path: Path, name: str, count: int, odd: str) -> str:
     return name
 
 
-def _stored(file: BinaryIO, member: _Member, _where: str) -> bytes:
-    file.seek(member.offset)
-    return file.read(member.size)
-
-
 def _unzipped(file: BinaryIO, member: _Member, where: str) -> bytes:
-    file.seek(member.offset)
+    """``file`` stands at the member's local header."""
     header = file.read(30)
     if header[:4] != b"PK\x03\x04":
         raise DataError(f"{where}: its entry in the archive is damaged, fetch the archive again")

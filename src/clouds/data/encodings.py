@@ -1,7 +1,7 @@
 """From a label file as published to indices of a label set, by table look-up; one way of reading per encoding."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -41,16 +41,11 @@ class LabelReader:
     def __call__(self, content: bytes, where: str) -> Labels:
         if self.encoding == "polygons":
             return decode_polygons(content, where, self.names, self.max_pixels)
-        raw = decode_label(content, where, self.max_pixels, palette=self.encoding == "index")
-        return self._by_encoding[self.encoding](self, raw, where)
-
-    def _index(self, raw: Raw, where: str) -> Labels:
-        if len(self.colors) and not _is_grey(raw):
+        index = self.encoding == "index"
+        raw = decode_label(content, where, self.max_pixels, palette=index)
+        if self.encoding == "colour" or (index and len(self.colors) and not _is_grey(raw)):
             return self._color(raw, where)
-        return apply_table(one_channel(raw, where), self.table, where)
-
-    def _red(self, raw: Raw, where: str) -> Labels:
-        return apply_table(raw if raw.ndim == 2 else raw[..., 0], self.table, where)
+        return apply_table(one_channel(raw, where) if index else _first(raw), self.table, where)
 
     def _color(self, raw: Raw, where: str) -> Labels:
         if raw.ndim != 3 or raw.dtype != np.uint8:
@@ -64,12 +59,6 @@ class LabelReader:
             raise DataError(f"{where}: colours {some} are outside the label map; resized, or another palette?")
         return label
 
-    _by_encoding: dict[str, Callable[["LabelReader", Raw, str], Labels]] = {  # noqa: RUF012
-        "index": _index,
-        "red": _red,
-        "colour": _color,
-    }
-
 
 def read_indices(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Labels:
     """Bytes of a label PNG -> the class indices it stores, (H, W) uint8; a palette's indices, not its colours."""
@@ -79,14 +68,18 @@ def read_indices(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Label
 def stored_channel(content: bytes, where: str, encoding: str) -> Labels:
     """The values (H, W) that a label PNG of encoding "index" or "red" stores."""
     raw = decode_label(content, where, palette=encoding == "index")
-    return _eight_bits(raw if raw.ndim == 2 else raw[..., 0], where)
+    return _eight_bits(_first(raw), where)
 
 
 def one_channel(raw: Raw, where: str) -> Labels:
     """Stored values, (H, W) or three equal channels (H, W, 3), of 8 or 16 bits -> (H, W) uint8; else a DataError."""
     if not _is_grey(raw):
         raise DataError(f"{where}: a colour image; expected one channel of class indices, is this the preview?")
-    return _eight_bits(raw if raw.ndim == 2 else raw[..., 0], where)
+    return _eight_bits(_first(raw), where)
+
+
+def _first(raw: Raw) -> Raw:
+    return raw if raw.ndim == 2 else raw[..., 0]
 
 
 def _is_grey(raw: Raw) -> bool:

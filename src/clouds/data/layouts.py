@@ -266,19 +266,16 @@ def folder_spec(
     if encoding not in ENCODINGS:
         raise UsageError(f"encoding={encoding!r}: expected one of {', '.join(ENCODINGS)}")
     meanings = {key: _class(value, own) for key, value in (label_map or dict(enumerate(own.classes))).items()}
-    values: dict[int, str] = {}
-    colors: dict[Color, str] = {}
-    if encoding == "colour":
-        if label_map is None:
-            colors = dict(zip(own.colors, own.classes, strict=True)) | {(0, 0, 0): ""}
-        else:
-            colors = {_color(key): meaning for key, meaning in meanings.items()}
-    elif encoding != "polygons":
-        values = {_value(key): meaning for key, meaning in meanings.items()}
-    names = {str(key): meaning for key, meaning in meanings.items()} if encoding == "polygons" else {}
-    if encoding == "polygons" and label_map is None:
+    layout = Layout(images, labels, encoding)
+    if encoding == "polygons":
         names = {name: name for name in own.classes}
-    layout = Layout(images, labels, encoding, values, colors, names)
+        layout = replace(layout, names=names if label_map is None else {str(k): each for k, each in meanings.items()})
+    elif encoding != "colour":
+        layout = replace(layout, values={_value(key): meaning for key, meaning in meanings.items()})
+    elif label_map is None:
+        layout = replace(layout, colors=dict(zip(own.colors, own.classes, strict=True)) | {(0, 0, 0): ""})
+    else:
+        layout = replace(layout, colors={_color(key): meaning for key, meaning in meanings.items()})
     chosen = split or ("val" if "{split}" in images else "train")
     parts = (chosen if "{split}" in images else "",)
     return Spec("folder", own, (layout,), {chosen: parts}, chosen, "your own", "any folder")

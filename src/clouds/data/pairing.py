@@ -115,16 +115,13 @@ def _version(name: str, found: Scan, layouts: Sequence[Layout], root: Path) -> L
             lower += np.bincount(raw[-(len(raw) // 4) :].ravel(), minlength=256)
     stored = set(np.flatnonzero(whole).tolist()) - {IGNORE}
     left = [each for each in left if stored <= each.values.keys()] or left
-    left = [each for each in left if lower[_signs(each)].sum() <= SIGNS * lower.sum()] or left
+    signs = [[v for v, own in each.values.items() if own in ("traffic light", "traffic sign")] for each in left]
+    left = [each for each, own in zip(left, signs, strict=True) if lower[own].sum() <= SIGNS * lower.sum()] or left
     if len(left) > 1:
         known = " or ".join(f"{name}@{each.version[0]} (the same as {', '.join(each.version[1:])})" for each in left)
         raise DataError(f"{root}: {name} stores its classes under other values from version to version, and those that "
                         f"were looked at occur in several; say which: {known}, or version: in a recipe")  # fmt: skip
     return left[0] if left else chosen
-
-
-def _signs(layout: Layout) -> list[int]:
-    return [value for value, own in layout.values.items() if own in ("traffic light", "traffic sign")]
 
 
 def _best(spec: Spec, layouts: Sequence[Layout], holders: Sequence[Files], split: str) -> Scan:
@@ -310,17 +307,18 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
     pattern, part = spec.layouts[0].images, spec.splits[split][0]
     expected = spec.layouts[0].manifest or pattern.format(split=part, key="*", ext="png|jpg")
     if others:
-        return MissingSplitError(
-            f"{root}: {name} has no files of split {split!r} here (expected {expected}); there is {', '.join(others)}"
-        )
+        return MissingSplitError(f"{root}: {name} has no files of split {split!r} here (expected {expected}); "
+                                 f"there is {', '.join(others)}")  # fmt: skip
     if better := _better_levels(spec, root):
         return DataError(f"{root}: wrong folder level for {name}; use {' or '.join(map(str, better))}")
     if packed := sorted(root.glob("*.rar")) + sorted(root.glob("*.7z")):
         return DataError(f"{root}: {packed[0].name} cannot be read in place; unpack it there")
     wanted = "such images" if name == "folder" else name
+    there = "something else in that archive"
+    if root.is_dir():
+        there = some(sorted(p.name for p in root.iterdir()), 6) or "nothing"
     return NoFilesError(
-        f"{root}: holds no {wanted}; expected {expected} in it, or an archive of that ({spec.home}); "
-        f"there is {_content(root)}"
+        f"{root}: holds no {wanted}; expected {expected} in it, or an archive of that ({spec.home}); there is {there}"
     )
 
 
@@ -348,9 +346,3 @@ def _is_level(spec: Spec, folder: Path) -> bool:
     return any((folder / start).is_dir() for start in starts) or any(
         layout.manifest and (folder / layout.manifest).is_file() for layout in spec.layouts
     )
-
-
-def _content(root: Path) -> str:
-    if not root.is_dir():
-        return "something else in that archive"
-    return some(sorted(p.name for p in root.iterdir()), 6) or "nothing"

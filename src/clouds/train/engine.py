@@ -60,7 +60,7 @@ class Engine:
         torch.backends.cuda.matmul.allow_tf32 = settings.tf32
         torch.backends.cudnn.allow_tf32 = settings.tf32
         self.device = self.accelerator.device if self.world > 1 else torch.device(settings.device)
-        self._stopped = 0
+        self.stopped = 0  # the signal that asked to stop
 
     @property
     def learning_rate_scale(self) -> float:
@@ -165,16 +165,11 @@ class Engine:
 
         def note(came: list[int]) -> None:
             interrupt_again(came)
-            self._stopped = came[0]
+            self.stopped = came[0]
             say(f"{signal.Signals(came[0]).name}: saving after this step")
 
         with noted_signals(note):
             yield
-
-    @property
-    def stopped(self) -> int:
-        """The signal that asked to stop, 0 for none."""
-        return self._stopped
 
 
 def check_trackers(settings: Train) -> None:

@@ -50,15 +50,11 @@ class Validation:
             if self.sources:
                 scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
         scores = engine.gather(scores)[0]
-        if self.sources:
-            self._judge(scores["val_miou"], model, progress, best, engine)
-        return scores
-
-    def _judge(self, score: float, model: Segmenter, progress: Progress, best: Path, engine: Engine) -> None:
-        if progress.best is None or score > progress.best:
-            progress.best, progress.best_step = score, progress.step
+        if self.sources and (progress.best is None or scores["val_miou"] > progress.best):
+            progress.best, progress.best_step = scores["val_miou"], progress.step
             if engine.main and self.settings.choose == "best":
                 save_model(model, best)
+        return scores
 
 
 def source_domains(recipe: Recipe) -> list[Domain]:
