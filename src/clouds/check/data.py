@@ -36,10 +36,8 @@ def check(what: str, words: list[str], root: Path | None, full: bool, out: Path)
         return _check_dataset(what, words, root, full, out)
     if not is_recipe(what):
         hint = did_you_mean(what, [*dataset_names(), *recipe_names()])
-        raise UsageError(
-            f"{what!r}: {hint}neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
-            f"({', '.join(recipe_names())}), nor a YAML file"
-        )
+        raise UsageError(f"{what!r}: {hint}neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
+                         f"({', '.join(recipe_names())}), nor a YAML file")  # fmt: skip
     if root:
         raise UsageError(f"--root: is for a dataset ({', '.join(dataset_names())}); a recipe takes data.root=PATH")
     return _check_recipe(load_recipe(what, words), full, out)

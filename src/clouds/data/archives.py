@@ -90,10 +90,8 @@ class Archive:
     def read(self, name: str) -> bytes:
         where, member, gzipped = self.where(name), self._member(name), self._listing().gzipped
         if member.size > MAX_MEMBER or (member.size > 1 << 20 and member.size > MAX_RATIO * max(member.packed, 1)):
-            raise DataError(
-                f"{where}: declares {member.size} bytes packed into {member.packed}; refused as a decompression bomb "
-                f"(at most {MAX_MEMBER >> 20} MB and {MAX_RATIO} to 1)"
-            )
+            raise DataError(f"{where}: declares {member.size} bytes packed into {member.packed}; refused as a "
+                            f"decompression bomb (at most {MAX_MEMBER >> 20} MB and {MAX_RATIO} to 1)")  # fmt: skip
         if gzipped is not None:
             data = gzipped.read_at(member.offset, member.size)
         else:
@@ -255,10 +253,8 @@ def _checked(path: Path, name: str, count: int, odd: str) -> str:
             f"{path}: refused, its member {name!r} would leave the dataset's folder; fetch it from the set's own site"
         )
     if odd:
-        raise DataError(
-            f"{path}: its member {name!r} is {odd}, and only plain files are read from an archive; "
-            "unpack it into a folder, or pack the files themselves (tar --dereference)"
-        )
+        raise DataError(f"{path}: its member {name!r} is {odd}, and only plain files are read from an archive; "
+                        "unpack it into a folder, or pack the files themselves (tar --dereference)")  # fmt: skip
     if count >= MAX_MEMBERS:
         raise DataError(f"{path}: refused, more than {MAX_MEMBERS} members")
     return name

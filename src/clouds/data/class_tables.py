@@ -33,10 +33,8 @@ def class_tables(name: str | None = None) -> dict[str, Any]:
         return _one(LABEL_SETS[name])
     if name in DATASETS:
         return _one(find_label_set(find_spec(name).label_set)) | {"dataset": name}
-    raise UsageError(
-        f"{name!r}: neither a label set ({', '.join(LABEL_SETS)}) nor a dataset "
-        f"({', '.join(n for n in dataset_names() if n in DATASETS)})"
-    )
+    raise UsageError(f"{name!r}: neither a label set ({', '.join(LABEL_SETS)}) nor a dataset "
+                     f"({', '.join(n for n in dataset_names() if n in DATASETS)})")  # fmt: skip
 
 
 def _one(label_set: LabelSet) -> dict[str, Any]:

@@ -25,7 +25,6 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 }
 
 
-
 def orientation(data: bytes) -> int:
     """How a PNG or JPEG asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
     # Pillow decodes a whole PNG to look: ask it only where a chunk may say it
@@ -58,10 +57,8 @@ def label_turn(data: bytes, where: str, exif: str) -> int:
     if how not in _TURNS or exif == "ignore":
         return 1
     if exif == "refuse":
-        raise DataError(
-            f"{where}: its EXIF orientation is {how}, so its label may be drawn on the stored pixels or on the turned "
-            "picture; say which: exif=ignore or exif=apply (in a recipe data.exif)"
-        )
+        raise DataError(f"{where}: its EXIF orientation is {how}, so its label may be drawn on the stored pixels or on "
+                        "the turned picture; say which: exif=ignore or exif=apply (in a recipe data.exif)")  # fmt: skip
     return how
 
 

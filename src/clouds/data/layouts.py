@@ -113,6 +113,7 @@ _CARLA_FROM_14 = ("0.9.14", "0.9.15", "0.9.16")
 _SYNTHIA_TRAIN_IDS = {  # of the 19 classes, SYNTHIA has 16
     value: name if name in LABEL_SETS["synthia16"].classes else "" for value, name in codes.TRAIN_IDS.items()
 }
+_CITYSCAPES_IMAGES = "leftImg8bit/{split}/{key}_leftImg8bit.png"
 _IDD_IMAGES = "leftImg8bit/{split}/{key}_leftImg8bit.{ext}"
 
 DATASETS: dict[str, Spec] = {
@@ -140,14 +141,8 @@ DATASETS: dict[str, Spec] = {
     "cityscapes": Spec(
         "cityscapes", "cityscapes19",
         (
-            Layout(
-                "leftImg8bit/{split}/{key}_leftImg8bit.png", "gtFine/{split}/{key}_gtFine_labelIds.png",
-                values=codes.CITYSCAPES_IDS,
-            ),
-            Layout(
-                "leftImg8bit/{split}/{key}_leftImg8bit.png", "gtFine/{split}/{key}_gtFine_labelTrainIds.png",
-                values=codes.TRAIN_IDS,
-            ),
+            Layout(_CITYSCAPES_IMAGES, "gtFine/{split}/{key}_gtFine_labelIds.png", values=codes.CITYSCAPES_IDS),
+            Layout(_CITYSCAPES_IMAGES, "gtFine/{split}/{key}_gtFine_labelTrainIds.png", values=codes.TRAIN_IDS),
         ),
         _TRAIN_VAL, "val", "non-commercial, after registration", "https://www.cityscapes-dataset.com",
     ),

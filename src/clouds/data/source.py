@@ -154,10 +154,8 @@ def set_root(chosen: LabelledSet, data: Data) -> Path:
     if chosen.root:
         return chosen.root
     if data.root is None:
-        raise UsageError(
-            f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds {folder_of(chosen.dataset)}/, "
-            "or a root of its own"
-        )
+        raise UsageError(f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds "
+                         f"{folder_of(chosen.dataset)}/, or a root of its own")  # fmt: skip
     return data.root / folder_of(chosen.dataset)
 
 

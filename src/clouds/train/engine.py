@@ -53,10 +53,8 @@ class Engine:
         self.main = self.accelerator.is_main_process
         self.parts = settings.accumulate
         if settings.batch_size % (self.world * self.parts):
-            raise UsageError(
-                f"train.batch_size: got {settings.batch_size}; {self.world} processes with train.accumulate="
-                f"{self.parts} need a multiple of {self.world * self.parts}"
-            )
+            raise UsageError(f"train.batch_size: got {settings.batch_size}; {self.world} processes with "
+                             f"train.accumulate={self.parts} need a multiple of {self.world * self.parts}")  # fmt: skip
         torch.backends.cuda.matmul.allow_tf32 = settings.tf32
         torch.backends.cudnn.allow_tf32 = settings.tf32
         self.device = self.accelerator.device if self.world > 1 else torch.device(settings.device)

@@ -224,8 +224,5 @@ def _steps(data: Batches, start: int, workers: int, stage: str, shown: bool) -> 
 
 def _float(prediction: Prediction) -> Prediction:
     """Losses are computed in full precision."""
-    return Prediction(
-        [each.float() for each in prediction.logits],
-        [each.float() for each in prediction.mask_embeddings],
-        prediction.mask_features.float(),
-    )
+    logits, embeddings = ([each.float() for each in some] for some in (prediction.logits, prediction.mask_embeddings))
+    return Prediction(logits, embeddings, prediction.mask_features.float())

@@ -69,10 +69,8 @@ def source_domains(recipe: Recipe) -> list[Domain]:
         spec, split = learned_from(chosen)
         others = [name for name in ("val", "test", spec.scored) if name in spec.splits and name != split]
         if not others:
-            raise UsageError(
-                f"train.validate_on: {chosen.dataset} has no split to validate on but the one it is learned from; "
-                "leave source out, or learn from another split"
-            )
+            raise UsageError(f"train.validate_on: {chosen.dataset} has no split to validate on but the one it is "
+                             "learned from; leave source out, or learn from another split")  # fmt: skip
         data = open_set(chosen.model_copy(update={"split": others[0]}), recipe.data)
         domain = Domain(f"{SOURCE}-{chosen.dataset}", data.label_set, len(data), data, tuple(range(len(data))))
         domains.append(domain.scored_on(recipe.evaluate.label_set))
