@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from clouds.base.files import write_json, write_text
+from clouds.base.strict_yaml import parse_yaml
 from clouds.errors import DataError
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -329,7 +330,7 @@ def write_record(path: Path, record: Record) -> None:
 def read_record(path: Path, kind: type[R]) -> R | None:
     """A record's file, JSON or YAML by its name; None where there is none, DataError where it is damaged."""
     if path.suffix == ".yaml":
-        return _read(path, lambda data: kind.model_validate(yaml.safe_load(data)))
+        return _read(path, lambda data: kind.model_validate(parse_yaml(data)))
     return _read(path, kind.model_validate_json)
 
 
@@ -370,5 +371,5 @@ def _checked(where: str, parse: Callable[[bytes], V], data: bytes) -> V:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(f"{where}: damaged: {place + ': ' if place else ''}{first['msg']}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error
