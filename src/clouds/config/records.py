@@ -8,13 +8,13 @@ names of the files.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from clouds.base.files import write_json, write_text
+from clouds.base.files import lies_inside, write_json, write_text
 from clouds.base.strict_yaml import parse_yaml
 from clouds.errors import DataError
 
@@ -83,7 +83,7 @@ class Drawn(Record):
     revision: str | int | None = None
     steps: int | None = None
     guidance: int | float | None = None
-    size: list[int] | None = None  # height, width
+    size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None  # height, width
     restyle: dict[str, Any] | None = None
     sha256: str | None = None
     keep: bool | None = None
@@ -92,8 +92,7 @@ class Drawn(Record):
     @field_validator("file_name")
     @classmethod
     def _inside(cls, name: str) -> str:
-        path = PurePosixPath(name)
-        if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+        if not lies_inside(name):
             raise ValueError("expected a path inside the generated folder")
         return name
 

@@ -103,7 +103,7 @@ def decode_polygons(
             for each in content["objects"]
             if not each.get("deleted", 0)
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{where}: not a polygon label file ({error!r}); fetch it again") from error
     if not 0 < width * height <= max_pixels:
         raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
