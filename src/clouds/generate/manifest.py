@@ -33,9 +33,9 @@ def set_folder(folder: Path) -> Path:
 def read_manifest(folder: Path, keep_damaged: bool = False) -> tuple[list[Row], list[str]]:
     """The rows of a set, one an image, and what was mended on the way, as sentences.
 
-    A last line that was cut is left out (``keep_damaged``: the file is kept as ``metadata.damaged.jsonl``), text
-    that is not UTF-8 is read as what it is, of two rows for an image the later one counts. DataError names a line that is no row, UsageError
-    an empty set.
+    A last line that was cut is left out (``keep_damaged``: the file is kept as ``metadata.damaged.jsonl``), text that
+    is not UTF-8 is read as what it is, of two rows for an image the later one counts. DataError names a line that is
+    no row, UsageError an empty set.
     """
     path = folder / MANIFEST
     data = path.read_bytes()
