@@ -193,12 +193,35 @@ def test_a_yaml_file_may_name_itself(tmp_path):
     ("train: {stepz: 3}\n", "did you mean train.steps?"),
     ("train:\n", "train: got None; expected keys"),
     ("1: 2\n", "1"),
+    ("train: {steps: 3, steps: 4}\n", "the key 'steps' is given twice; keep one, line 1"),
+    ("train: {steps: 3}\nseed: 1\ntrain: {batch_size: 2}\n", "the key 'train' is given twice; keep one, line 3"),
+    ("train: {steps: 010}\n", "010 is octal to some readers"),
+    ("seed: !!int word\n", "no valid YAML"),
+    ("seed: " + "[" * 5000 + "\n", "no valid YAML (its lists or keys are nested too deep)"),
+    ("data: {source: {dataset: folder, label_map: {1: true}}}\n", "not true or false; quote"),
 ])  # fmt: skip
 def test_a_bad_yaml_file_is_refused_by_its_path(tmp_path, text, said):
     path = yaml_file(tmp_path, text)
     message = refused(recipe=path)
     assert path in message
     assert said in message
+
+
+def test_words_that_yaml_1_1_took_for_switches_and_numbers_stay_words(tmp_path):
+    text = "{dataset: folder, label_set: {on: [road], no: [sky]}, label_map: {1: on, yes: no, 1:30: no}}"
+    for recipe, overrides in ((yaml_file(tmp_path, f"data: {{source: {text}}}\n"), []),
+                              ("demo", [f"data.source=[{text}]"])):  # fmt: skip
+        (chosen,) = load_recipe(recipe, overrides).data.source
+        assert chosen.label_map == {1: "on", "yes": "no", "1:30": "no"}
+        assert chosen.label_set == {"on": ["road"], "no": ["sky"]}
+
+
+def test_an_override_reaches_a_number_of_a_label_map_and_no_other_group_by_an_alias(tmp_path):
+    path = yaml_file(tmp_path, "data: {source: {dataset: folder, label_map: {1: road, 2: sky}}}\n")
+    (chosen,) = load_recipe(path, ["data.source.label_map.1=car"]).data.source
+    assert chosen.label_map == {1: "car", 2: "sky"}
+    path = yaml_file(tmp_path, "data: {source_size: [64, 64]}\ntrain: &t {steps: 3}\nextra: *t\n")
+    assert "extra" in refused("train.steps=4", recipe=path)
 
 
 def test_a_binary_file_is_no_recipe(tmp_path):

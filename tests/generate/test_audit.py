@@ -215,12 +215,17 @@ def test_a_manifest_in_an_odd_encoding_is_read_and_written_as_utf8(folder, encod
     ('{"prompt": "x"}\n', DataError, "line 1: expected a row with a file_name"),
     ("[1]\n", DataError, "line 1: expected"),
     ('{"file_name": "../../etc/x.png"}\n', DataError, "lies outside the set"),
+    ('{"file_name": "/etc/x.png"}\n', DataError, "lies outside the set"),
+    ('{"file_name": "a.png", "size": 5}\n', DataError, "line 1: size is 5"),
+    ('{"file_name": "a.png", "why": 5}\n', DataError, "line 1: why is 5"),
+    ("[" * 99999 + "\n{}\n", DataError, "line 1: is no JSON"),
     ('{"file_name": "a.png", "prompt": 3}\n', DataError, "prompt is 3"), ("\0\0", DataError, "zero bytes"),
 ])  # fmt: skip
 def test_a_manifest_that_is_none_is_named(folder, text, error, said):
     (folder / "metadata.jsonl").write_text(text)
-    with pytest.raises(error, match=said):
-        read_manifest(folder)
+    for read in (read_manifest, read_set):  # the audit's reader and training's
+        with pytest.raises(error, match=said):
+            read(folder)
     assert (folder / "metadata.jsonl").read_text() == text
 
 

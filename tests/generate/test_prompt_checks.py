@@ -24,6 +24,22 @@ def test_a_list_is_read_in_any_form(form):
     assert parse_list(form.format(GOOD, OTHER)) == [GOOD, OTHER]
 
 
+@pytest.mark.parametrize("form", [
+    '<think>\n["a draft of a street at night", "two"]\n</think>\n1. {0}\n2. {1}',
+    "I could describe a road with {1}\n</think>\n1. {0}\n2. {1}",
+    "[THINK]a street in the rain[/THINK]{0}\n{1}",
+    "<reasoning>a road at night, with cars</reasoning>\n- {0}\n- {1}\n<think>more of a road",
+    "<|channel|>analysis<|message|>a road<|end|><|start|>assistant<|channel|>final<|message|>{0}\n{1}<|return|>",
+    "1. {0}<|im_end|>\n2. {1}</s>",
+    '{{"prompt": "{0}"}}\n{{"prompt": "{1}"}}',
+    '{{"1": "{0}", "2": "{1}"}}',
+    '{{"scenes": {{"scene_1": "{0}", "scene_2": "{1}"}}}}',
+    "| 1 | {0} |\n| 2 | {1} |",
+])  # fmt: skip
+def test_thoughts_tokens_and_the_forms_of_servers_leave_the_scenes(form):
+    assert parse_list(form.format(GOOD, OTHER)) == [GOOD, OTHER]
+
+
 def test_what_stands_around_a_list_is_left_to_the_checks():
     lines = parse_list(f"Sure! Here are two scenes:\n\n1. {GOOD}\n2. {OTHER}\n\nLet me know if you need more!")
     assert [fault(line) for line in lines] == ["chatter", None, None, "chatter"]

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from clouds.errors import CloudsError, DataError, UsageError
@@ -137,7 +137,23 @@ def read_json(path: Path) -> Any:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file. Raises DataError as ``read_json``."""
-    return parse_file(path, lambda data: [json.loads(line) for line in data.split(b"\n") if line.strip()])
+    return parse_file(path, _rows)
+
+
+def _rows(data: bytes) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.strip():
+            rows.append(json.loads(line))
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"line {number} is no JSON object")
+    return rows
+
+
+def lies_inside(name: Any) -> bool:
+    """Whether a name out of a list of files is a path that stays inside the list's own folder."""
+    path = PurePosixPath(name if isinstance(name, str) else "")
+    return bool(path.name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def parse_file(path: Path, parse: Callable[[bytes], T]) -> T:
@@ -146,7 +162,7 @@ def parse_file(path: Path, parse: Callable[[bytes], T]) -> T:
         return parse(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: not there") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it to have it made again") from error
 
 

@@ -32,7 +32,7 @@ class Journal:
         for line in filter(bytes.strip, lines):
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 if not self._skip_damaged:
                     raise
         return rows

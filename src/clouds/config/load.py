@@ -2,13 +2,15 @@
 
 import difflib
 import re
+import reprlib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from clouds.base.progress import say
+from clouds.base.strict_yaml import parse_yaml
 from clouds.config.kinds import keys_of
 from clouds.config.plugins import ROLES, is_plugged, plugged
 from clouds.config.recipe import LabelledSet, Recipe
@@ -35,8 +37,7 @@ def load_recipe(recipe: str, overrides: list[str] | None = None) -> Recipe:
     Raises UsageError that lists every unknown key and bad value at once, with what is allowed.
     """
     values = _read(recipe)
-    for override in overrides or []:
-        _apply(values, override)
+    _apply(values, overrides or [])
     return as_recipe(values, recipe)
 
 
@@ -58,8 +59,8 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
         raise UsageError(f"recipe {below[0]}: extends itself: {' -> '.join([*below, origin])}; one has to stand alone")
     place: Any = resources.files("clouds.config") / "recipes" / f"{recipe}.yaml" if shipped else path
     try:
-        values = yaml.safe_load(place.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(place.read_bytes())
+    except ValueError as error:
         raise UsageError(f"{path}: no valid YAML ({error})") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected keys and values, got {type(values).__name__}")
@@ -84,8 +85,8 @@ def dataset_recipe(name: str, overrides: list[str], root: Path | None = None) ->
     """The defaults with one labelled set at ``root``; ``overrides``: its keys (split=val) or data's (data.root=...)."""
     chosen: dict[str, Any] = {"dataset": name}
     values: dict[str, Any] = {"name": name, "data": {}}
-    for override in overrides:
-        _apply(values if override.startswith("data.") else chosen, override)
+    _apply(values, [each for each in overrides if each.startswith("data.")])
+    _apply(chosen, [each for each in overrides if not each.startswith("data.")])
     values["data"]["source"] = [chosen | {"root": root} if root else chosen]
     return as_recipe(values, name)
 
@@ -93,8 +94,7 @@ def dataset_recipe(name: str, overrides: list[str], root: Path | None = None) ->
 def set_recipe(folder: Path, overrides: list[str]) -> Recipe:
     """The defaults with the generated set in ``folder``, plus ``overrides``."""
     values: dict[str, Any] = {"name": folder.name, "generate": {"folder": folder}}
-    for override in overrides:
-        _apply(values, override)
+    _apply(values, overrides)
     return as_recipe(values, str(folder))
 
 
@@ -112,26 +112,34 @@ def as_recipe(values: dict[str, Any], origin: str) -> Recipe:
     return recipe
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise UsageError(f"{override!r}: expected key=value, such as train.steps=200")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
-        raise UsageError(f"{override!r}: the value is no valid YAML ({problem})") from error
-    *parents, last = key.split(".")
-    place = values
-    for parent in parents:
-        if place.get(parent) is None:  # also where a recipe says null
-            place[parent] = {}
-        place = place[parent]
-        if not isinstance(place, dict):
-            raise UsageError(f"{override!r}: {parent} holds a value, not keys")
-    if isinstance(value, dict):
-        raise UsageError(f"{override!r}: set one key a time, such as {key}.{next(iter(value), 'sub')}=...")
-    place[last] = value
+def _apply(values: dict[str, Any], overrides: list[str]) -> None:
+    """Set each ``key.sub=value``; of a key given twice the last one counts, and that is said."""
+    seen = set()
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        if not sign or not key:
+            raise UsageError(f"{override!r}: expected key=value, such as train.steps=200")
+        if key in seen:
+            say(f"{override!r}: {key} is given twice; the last one counts")
+        seen.add(key)
+        try:
+            value = parse_yaml(text)
+        except ValueError as error:
+            raise UsageError(f"{override!r}: the value is no valid YAML ({error})") from error
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            below = {} if place.get(parent) is None else place[parent]  # also where a recipe says null
+            if not isinstance(below, dict):
+                raise UsageError(f"{override!r}: {parent} holds a value, not keys")
+            place[parent] = place = dict(below)  # a copy: an alias of YAML may name the same keys elsewhere
+        if isinstance(value, dict):
+            raise UsageError(f"{override!r}: set one key a time, such as {key}.{next(iter(value), 'sub')}=...")
+        place[next((old for old in place if str(old) == last), last)] = value  # the 1 of a label_map is a number
+
+
+_shown = reprlib.Repr()  # a few lines of YAML can name a value without end
+_shown.maxlevel, _shown.maxdict, _shown.maxlist, _shown.maxstring, _shown.maxother = 4, 20, 20, 300, 300
 
 
 def _explain(fault: dict[str, Any]) -> str:
@@ -144,8 +152,11 @@ def _explain(fault: dict[str, Any]) -> str:
         return what
     if fault["type"] == "model_type":
         what = f"expected keys, such as {next(k for k in keys_of(Recipe) if k.startswith(key))}"
-    got = re.sub(r"(//)[^/@]*@|[?#][^']*", r"\1***", repr(fault["input"])) if "://" in str(fault["input"]) else None
-    return f"{key}: got {got or repr(fault['input'])}; {what[0].lower()}{what[1:]}"
+    if fault["type"] == "bool_parsing":
+        what = "expected a boolean, true or false"
+    got = _shown.repr(fault["input"])
+    got = re.sub(r"(//)[^/@]*@|[?#][^']*", r"\1***", got) if "://" in got else got
+    return f"{key}: got {got}; {what[0].lower()}{what[1:]}"
 
 
 def _unknown(key: str, in_set: bool) -> str:

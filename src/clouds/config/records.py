@@ -8,13 +8,14 @@ names of the files.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from clouds.base.files import write_json, write_text
+from clouds.base.files import lies_inside, write_json, write_text
+from clouds.base.strict_yaml import parse_yaml
 from clouds.errors import DataError
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -82,7 +83,7 @@ class Drawn(Record):
     revision: str | int | None = None
     steps: int | None = None
     guidance: int | float | None = None
-    size: list[int] | None = None  # height, width
+    size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None  # height, width
     restyle: dict[str, Any] | None = None
     sha256: str | None = None
     keep: bool | None = None
@@ -91,8 +92,7 @@ class Drawn(Record):
     @field_validator("file_name")
     @classmethod
     def _inside(cls, name: str) -> str:
-        path = PurePosixPath(name)
-        if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+        if not lies_inside(name):
             raise ValueError("expected a path inside the generated folder")
         return name
 
@@ -332,7 +332,7 @@ def write_record(path: Path, record: Record) -> None:
 def read_record(path: Path, kind: type[R]) -> R | None:
     """A record's file, JSON or YAML by its name; None where there is none, DataError where it is damaged."""
     if path.suffix == ".yaml":
-        return _read(path, lambda data: kind.model_validate(yaml.safe_load(data)))
+        return _read(path, lambda data: kind.model_validate(parse_yaml(data)))
     return _read(path, kind.model_validate_json)
 
 
@@ -373,5 +373,5 @@ def _checked(where: str, parse: Callable[[bytes], V], data: bytes) -> V:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(f"{where}: damaged: {place + ': ' if place else ''}{first['msg']}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"{where}: damaged: {' '.join(str(error).split())}") from error

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clouds.base.machine import commit, hardware, versions
+from clouds.base.strict_yaml import parse_yaml
 from clouds.config.kinds import Mark, keys_of
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
@@ -120,11 +119,11 @@ def load_run(out: Path) -> Recipe:
 def _settings(path: Path) -> dict[str, Any]:
     """The settings written into a run's ``recipe.yaml``."""
     try:
-        settings = yaml.safe_load(path.read_text("utf-8"))["settings"]
+        settings = parse_yaml(path.read_bytes())["settings"]
         if isinstance(settings, dict):
             return without_removed(settings, str(path))
         problem = "its settings are no keys and values"
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         problem = f"no settings can be read from it: {error!r}"
     raise DataError(f"{path}: {problem}; it is not what CLOUDS wrote. Restore it or choose another --out")
 

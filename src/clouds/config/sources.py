@@ -8,6 +8,15 @@ from clouds.config.drawing import RestyledSource
 from clouds.config.kinds import Count, Folder, Mark, Positive, Settings, Share, Side
 
 
+def _no_switches(value: Any) -> Any:
+    if isinstance(value, dict) and any(isinstance(each, bool) for pair in value.items() for each in pair):
+        raise ValueError("expected values and classes, not true or false; quote a class of that name")
+    return value
+
+
+LabelMap = Annotated[dict[int | str, int | str | None], BeforeValidator(_no_switches)]
+
+
 class LabelledSet(Settings):
     """A labelled dataset to learn from. The keys from `images` on are the layout of the dataset `folder`
     (docs/datasets.md)."""
@@ -31,7 +40,7 @@ class LabelledSet(Settings):
     """Where images lie, with `{key}`, `{ext}` and `{split}`; null is `images/{key}.{ext}`."""
     labels: str | None = None
     """Where label files lie; null is `labels/{key}.png`."""
-    label_map: dict[int | str, int | str | None] | None = None
+    label_map: LabelMap | None = None
     """What a label file stores -> a class of `label_set`, null to ignore it; null: indices of `label_set`."""
     label_set: str | dict[str, list[str]] | None = None
     """The classes: the name of a set, or class -> the Cityscapes classes it holds; null is `cityscapes19`."""

@@ -7,11 +7,14 @@ a sample (folders included), ``{ext}`` png, jpg or jpeg. An image and a label be
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from clouds.data import codes
 from clouds.data.codes import Color
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
 from clouds.errors import UsageError
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -264,16 +267,26 @@ def folder_spec(
     layout = Layout(images, labels, encoding)
     if encoding == "polygons":
         names = {name: name for name in own.classes}
-        layout = replace(layout, names=names if label_map is None else {str(k): each for k, each in meanings.items()})
+        layout = replace(layout, names=names if label_map is None else _converted(meanings, str))
     elif encoding != "colour":
-        layout = replace(layout, values={_value(key): meaning for key, meaning in meanings.items()})
+        layout = replace(layout, values=_converted(meanings, _value))
     elif label_map is None:
         layout = replace(layout, colors=dict(zip(own.colors, own.classes, strict=True)) | {(0, 0, 0): ""})
     else:
-        layout = replace(layout, colors={_color(key): meaning for key, meaning in meanings.items()})
+        layout = replace(layout, colors=_converted(meanings, _color))
     chosen = split or ("val" if "{split}" in images else "train")
     parts = (chosen if "{split}" in images else "",)
     return Spec("folder", own, (layout,), {chosen: parts}, chosen, "your own", "any folder")
+
+
+def _converted(meanings: Mapping[int | str, str], convert: Callable[[int | str], K]) -> dict[K, str]:
+    """A label map with its keys as label files store them; UsageError for two keys that are one there."""
+    written: dict[K, int | str] = {}
+    for key in meanings:
+        if (stored := convert(key)) in written:
+            raise UsageError(f"label map: the keys {written[stored]!r} and {key!r} are the same; keep one")
+        written[stored] = key
+    return {stored: meanings[key] for stored, key in written.items()}
 
 
 def _class(value: int | str | None, own: LabelSet) -> str:

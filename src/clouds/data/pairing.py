@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clouds.base.files import lies_inside
 from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
@@ -262,7 +263,7 @@ def _configured(layout: Layout, holders: Iterable[Files], root: Path) -> Layout:
                 continue
             try:
                 listed = [str(each["name"]) for each in json.loads(files.read(name))["labels"]]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(f"{files.where(name)}: expected classes under 'labels' ({error!r})") from error
             return replace(layout, values={i: layout.config_class(n) for i, n in enumerate(listed)})
     if not layout.values:
@@ -283,11 +284,13 @@ def _listed(layout: Layout, holders: Sequence[Files]) -> Scan:
                 try:
                     entry = json.loads(line) if line.strip() else {"keep": False, "file_name": ""}
                     own, keep = str(entry["file_name"]), entry.get("keep") is not False
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     problems.append(DataProblem(where, 'is not a JSON object with a "file_name"'))
                     continue
                 name = f"{base}/{own}".lstrip("/")
-                if keep and (name not in there or ".." in name.split("/")):
+                if keep and not lies_inside(own):
+                    problems.append(DataProblem(where, f"lists {own!r}, which lies outside the set"))
+                elif keep and name not in there:
                     problems.append(DataProblem(where, f"lists {own!r}, which is not there"))
                 elif keep:
                     samples.append(Sample(own.rpartition(".")[0], Place(files, name), None))

@@ -77,7 +77,7 @@ def audit_set(
     Raises UsageError or DataError for a folder that is no set. Everything measured is kept in the set's folder.
     """
     with held(folder, WHOLE):
-        rows, mended = read_manifest(folder)
+        rows, mended = read_manifest(folder, keep_damaged=True)
         for text in mended:
             say(text)
         images = _looked_at(folder, rows)

@@ -22,6 +22,11 @@ _BULLET = re.compile(
     r"|[-*+•‣▪–—]\s+)?",
     re.IGNORECASE,
 )
+_LOOSELY = re.IGNORECASE | re.DOTALL
+_WORDS = "(?:think|thinking|thoughts?|reasoning|reflection|analysis)"
+_THINKS = rf"(?:<{_WORDS}>|\[THINK\]|◁think▷|<\|channel\|>\s*(?:analysis|commentary))"
+_THOUGHT = rf"(?:</{_WORDS}>|\[/THINK\]|◁/think▷|<\|channel\|>\s*final\s*<\|message\|>)"
+_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|</?s>|<(?:end_of_turn|eos|pad)>|\[/INST\]", re.I)
 _QUOTES = "\"'“”‘’«»„`*_ \t"
 
 
@@ -85,26 +90,54 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 def parse_list(text: str) -> list[str]:
     """The lines of an answer, without numbers, bullets, quotes and fences: one string an entry, white space as single
-    spaces. Reads numbered and bulleted lists, plain lines, JSON arrays (of strings, or of objects that hold one), also
-    inside fences and between prose. Never fails; what is no scene is left to the checks."""
-    text = unicodedata.normalize("NFC", text).replace("\ufeff", "")
+    spaces. Reads numbered and bulleted lists, plain lines, tables, JSON arrays, lines and objects, also inside fences
+    and between prose. What a model thought aloud first, and its stop tokens, are left out.
+    Never fails; what is no scene is left to the checks."""
+    text = _spoken(unicodedata.normalize("NFC", text).replace("\ufeff", ""))
     entries = _json_entries(text)
     if entries is None:
-        entries = [_BULLET.sub("", line, count=1) for line in text.splitlines() if not _FENCE.match(line)]
+        entries = [_BULLET.sub("", _cell(line), count=1) for line in text.splitlines() if not _FENCE.match(line)]
     return [entry for entry in map(_bare, entries) if entry]
 
 
+def _spoken(text: str) -> str:
+    """An answer without thoughts: blocks, all before an end without a beginning, all after a beginning without an end;
+    and without the tokens that mark turns."""
+    text = re.sub(f"{_THINKS}.*?{_THOUGHT}", "\n", text, flags=_LOOSELY)
+    text = re.split(_THOUGHT, text, flags=_LOOSELY)[-1]
+    return _TOKEN.sub("\n", re.split(_THINKS, text, flags=_LOOSELY)[0])
+
+
+def _cell(line: str) -> str:
+    """The longest cell of a table's row, or the line."""
+    return max(line.split("|"), key=len) if line.lstrip().startswith("|") else line
+
+
 def _json_entries(text: str) -> list[str] | None:
-    """The strings of the first JSON array in the text, of a cut one those that are whole; None where there is none."""
-    start = re.search(r"\[\s*[\"{]", text)
-    if start is None:
-        return None
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text[start.start() :])
-    except (ValueError, RecursionError):
-        return _cut_array(text[start.start() :])
-    found = [item if isinstance(item, str) else _longest_text(item) for item in value]
-    return [item for item in found if item]
+    """The strings of the JSON arrays and objects in the text, of a cut one those that are whole; None for none."""
+    found, place = list[str](), 0
+    while start := re.compile(r"\[\s*[\"{]|\{\s*\"").search(text, place):
+        try:
+            value, place = json.JSONDecoder().raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            found += _cut_array(text[start.start() :]) or []
+            break
+        found += _texts(value)
+    return [item for item in found if item] or None
+
+
+def _texts(value: object) -> list[str]:
+    """The scenes in JSON: each entry of a list or of what is keyed by numbers, the longest text of another object."""
+    if isinstance(value, dict):
+        numbered = len(value) > 1 and all(re.fullmatch(r"\D*\d+", key) for key in value)
+        within = [each for each in value.values() if isinstance(each, list | dict) and each]
+        if not numbered and not within:
+            return [_longest_text(value)]
+        value = list(value.values()) if numbered else within
+    if isinstance(value, list):
+        return [text for each in value for text in (_texts(each) if isinstance(each, list | dict) else [each])
+                if isinstance(text, str)]  # fmt: skip
+    return []
 
 
 def _cut_array(text: str) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from clouds.base.arrays import Pixels
-from clouds.base.files import read_jsonl, write_jsonl
+from clouds.base.files import write_jsonl
 from clouds.base.journal import Journal
 from clouds.base.locks import locked
 from clouds.base.progress import say, track
@@ -21,6 +21,7 @@ from clouds.config.records import Drawn, as_json
 from clouds.data.images import write_png
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.generator import build_generator
+from clouds.generate.manifest import checked, read_manifest
 from clouds.generate.restyle import look_of
 
 Row = dict[str, Any]
@@ -95,7 +96,10 @@ def read_set(folder: Path) -> list[Row]:
     """The rows of a set that is there; UsageError where there is none, or where an image of it is gone."""
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{folder}: holds no {MANIFEST}; draw the set with `clouds generate`, or adopt it (--adopt)")
-    rows = kept(read_jsonl(folder / MANIFEST))
+    found, mended = read_manifest(folder)
+    for text in mended:
+        say(text)
+    rows = kept(found)
     if gone := [row["file_name"] for row in rows if not (folder / row["file_name"]).is_file()]:
         raise UsageError(f"{folder / gone[0]}: gone, as {len(gone)} of {MANIFEST}'s images are; draw the set again")
     return rows
@@ -103,7 +107,8 @@ def read_set(folder: Path) -> list[Row]:
 
 def _known(folder: Path) -> list[Row]:
     """Every row that any process wrote down so far."""
-    return [row for file in (*sorted(folder.glob(PARTS)), folder / MANIFEST) for row in Journal(file).rows]
+    files = (*sorted(folder.glob(PARTS)), folder / MANIFEST)
+    return [checked(row, f"{file}, row {n}") for file in files for n, row in enumerate(Journal(file).rows, 1)]
 
 
 def _whole(row: Mapping[str, Any], folder: Path) -> bool:

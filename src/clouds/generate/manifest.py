@@ -1,11 +1,14 @@
 """Read the manifest of a set that may have been hurt: what can be mended is mended and said, the rest is named."""
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from clouds.base.files import decode
+from pydantic import ValidationError
+
+from clouds.base.files import decode, lies_inside
 from clouds.base.shards import MANIFEST, PARTS
+from clouds.config.records import Drawn
 from clouds.config.runs import GENERATED
 from clouds.data.images import ENDINGS
 from clouds.errors import DataError, UsageError
@@ -27,12 +30,12 @@ def set_folder(folder: Path) -> Path:
     raise UsageError(f"{folder}: holds no {MANIFEST}; draw a set with `clouds generate`, or adopt one (--adopt)")
 
 
-def read_manifest(folder: Path) -> tuple[list[Row], list[str]]:
+def read_manifest(folder: Path, keep_damaged: bool = False) -> tuple[list[Row], list[str]]:
     """The rows of a set, one an image, and what was mended on the way, as sentences.
 
-    A last line that was cut is left out (and the file kept as ``metadata.damaged.jsonl``), text that is not UTF-8 is
-    read as what it is, of two rows for an image the later one counts. DataError names a line that is no row, UsageError
-    an empty set.
+    A last line that was cut is left out (``keep_damaged``: the file is kept as ``metadata.damaged.jsonl``), text that
+    is not UTF-8 is read as what it is, of two rows for an image the later one counts. DataError names a line that is
+    no row, UsageError an empty set.
     """
     path = folder / MANIFEST
     data = path.read_bytes()
@@ -49,13 +52,16 @@ def read_manifest(folder: Path) -> tuple[list[Row], list[str]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number != last:
                 raise DataError(f"{path}, line {number + 1}: is no JSON ({error}); mend or delete that line") from error
-            (folder / DAMAGED).write_bytes(data)
-            mended.append(f"{MANIFEST}'s last line was cut; it is left out, the file as it was is kept as {DAMAGED}")
+            kept = ""
+            if keep_damaged:
+                (folder / DAMAGED).write_bytes(data)
+                kept = f", the file as it was is kept as {DAMAGED}"
+            mended.append(f"{MANIFEST}'s last line was cut; it is left out{kept}")
             continue
-        name = _name(row, f"{path}, line {number + 1}")
+        name = checked(row, f"{path}, line {number + 1}")["file_name"]
         if name in rows:
             mended.append(f"{MANIFEST} has two rows for {name}; the later one counts")
             del rows[name]
@@ -65,17 +71,21 @@ def read_manifest(folder: Path) -> tuple[list[Row], list[str]]:
     return list(rows.values()), mended
 
 
-def _name(row: Any, where: str) -> str:
-    """The image of a row, a path inside the set."""
+def checked(row: Any, where: str) -> Row:
+    """A row of a manifest as it is; DataError where it names no image inside the set, or is no ``Drawn``."""
     name = row.get("file_name") if isinstance(row, dict) else None
     if not isinstance(name, str) or not name or "\0" in name:
         raise DataError(f"{where}: expected a row with a file_name; mend or delete that line")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if not lies_inside(name):
         raise DataError(f"{where}: file_name {name!r} lies outside the set; expected a path inside its folder")
     if not isinstance(row.get("prompt", ""), str):
         raise DataError(f"{where}: prompt is {row['prompt']!r}; expected a text")
-    return name
+    try:
+        Drawn.model_validate(row)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise DataError(f"{where}: {fault['loc'][0]} is {fault['input']!r}; {fault['msg'].lower()}") from error
+    return dict(row)
 
 
 def strays(folder: Path, rows: list[Row]) -> list[str]:

@@ -151,7 +151,8 @@ def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]
     """The rows of ``path`` if the same settings wrote them, and all of them; ``filled`` ones have another writer."""
     rows = read_jsonl(path) if path.is_file() else []
     mine = {key: value for key, value in origin.items() if key != "writer" or "recipe" not in origin}
-    return rows if len(rows) == count and all(mine.items() <= row.items() for row in rows) else None
+    whole = len(rows) == count and all(isinstance(row.get("prompt"), str) for row in rows)
+    return rows if whole and all(mine.items() <= row.items() for row in rows) else None
 
 
 def _row(text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:

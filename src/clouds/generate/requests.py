@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import read_json
-from clouds.base.journal import Journal
 from clouds.base.shards import MANIFEST
 from clouds.config.load import load_recipe
 from clouds.data.classes import NAMES
 from clouds.errors import DataError, UsageError
 from clouds.generate import prompts
 from clouds.generate.coverage import ATTRIBUTES, SOMETIMES, counted, phrases
+from clouds.generate.manifest import read_manifest
 from clouds.generate.prompts import Request, Written
 
 LEAST = 0.5  # times the mean of its kind: what fewer prompts speak of is under-covered
@@ -54,7 +54,8 @@ def read_request(path: Path) -> tuple[int, Wanted, list[str], str]:
         message = f"--fill: {path}: holds no request of an audit; expected the audit.json of `clouds audit`"
         raise DataError(message) from error
     text = json.dumps([count, wanted], sort_keys=True)
-    known = list(dict.fromkeys(str(row["prompt"]) for row in Journal(folder / MANIFEST).rows if row.get("prompt")))
+    rows = read_manifest(folder)[0] if (folder / MANIFEST).is_file() else []
+    known = list(dict.fromkeys(str(row["prompt"]) for row in rows if row.get("prompt")))
     return count, wanted, known, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from clouds.base.files import read_jsonl, write_json, write_jsonl
-from clouds.base.shards import MANIFEST, Shard, parse_shard
+from clouds.base.files import write_json, write_jsonl
+from clouds.base.shards import Shard, parse_shard
 from clouds.config.backends import takes
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
@@ -15,7 +15,7 @@ from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
 from clouds.generate.audit import audit_set
 from clouds.generate.draw import Row, draw, kept, read_set
-from clouds.generate.manifest import set_folder
+from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import asked_for, restyle_source
@@ -45,7 +45,7 @@ def set_images(recipe: Recipe, prompts: list[str], out: Path) -> list[Path]:
             return _enough(kept(rows), rows, folder, recipe.train.batch_size)
     if recipe.generate.audit:
         write_audit(*audit_set(set_folder(folder), recipe.audit), folder / AUDIT)
-    return _enough(read_set(folder), read_jsonl(folder / MANIFEST), folder, recipe.train.batch_size)
+    return _enough(read_set(folder), read_manifest(folder)[0], folder, recipe.train.batch_size)
 
 
 def _enough(rows: list[Row], whole: list[Row], folder: Path, batch: int) -> list[Path]:

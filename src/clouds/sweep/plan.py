@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from clouds.base.strict_yaml import Loader
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import RUNNING, SCORING, differences
@@ -144,7 +145,7 @@ def split_word(word: str) -> tuple[str, list[str]]:
     if "," not in text:
         return key, [text]
     try:
-        node = yaml.compose(f"[{text}]", Loader=yaml.SafeLoader)
+        node = yaml.compose(f"[{text}]", Loader=Loader)
     except yaml.YAMLError as error:
         problem = "two commas with nothing between" if re.search(r"(^|,)\s*,", text) else getattr(error, "problem", "")
         raise UsageError(

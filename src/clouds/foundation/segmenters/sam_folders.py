@@ -63,7 +63,7 @@ def _check_kind(folder: Path, family: str) -> None:
     """Raises UsageError unless the folder's configuration is of a model that the family's class loads."""
     try:
         kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise UsageError(
             f"selftrain.segmenter: {folder}: expected config.json and model.safetensors, as save_pretrained of "
             "transformers writes them; no readable config.json there"

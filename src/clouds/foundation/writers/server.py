@@ -11,8 +11,10 @@ import json
 import math
 import os
 import random
+import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +33,8 @@ AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # the server may answer t
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds; between them each wait is twice the one before
 PATIENCE = 600.0  # seconds that a server may ask us to wait
 MOST_BYTES = 16 * 2**20
+LEFT_OUT = ("seed", "max_tokens", "temperature")  # a request does without them where a server refuses them
+UNWANTED = "unsupported|not support|extra|unknown|unrecogni|not permitted|not allowed|unexpected|max_completion_tokens"
 
 
 class Server:
@@ -44,6 +48,7 @@ class Server:
         self._key = _key()
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._next = -math.inf  # when the next request may go out
+        self._refused: set[str] = set()  # settings that this server does not take
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
         wanted = [request[k % len(request)] for k in range(n)]
@@ -53,26 +58,43 @@ class Server:
         ]
 
     def _ask(self, messages: list[dict[str, str]], seed: int) -> str:
-        body = json.dumps({
+        asked = {
             "model": self.model, "messages": messages, "temperature": self.settings.temperature,
             "max_tokens": self.settings.max_tokens, "seed": seed % 2**31, "n": 1, "stream": False,
-        }).encode()  # fmt: skip
+        }  # fmt: skip
         for attempt in range(self.settings.retries + 1):
             try:
-                return self._clean(_content(self._post(body)))
+                return self._clean(_content(self._sent(asked)))
             except _TryAgainError as trouble:
                 tries = f"{attempt + 1} {'try' if attempt == 0 else 'tries'}"
                 wait = trouble.wait if trouble.wait is not None else backoff(attempt)
                 if attempt == self.settings.retries or wait > PATIENCE:
-                    asked = f"; it asks to wait {wait:.0f} s" if trouble.wait is not None else ""
+                    hint = f"; it asks to wait {wait:.0f} s" if trouble.wait is not None else ""
                     raise BackendError(
-                        f"prompts.base_url: {self.url} gave no answer in {tries}: {self._clean(str(trouble))}{asked}. "
+                        f"prompts.base_url: {self.url} gave no answer in {tries}: {self._clean(str(trouble))}{hint}. "
                         "Check that the server runs there and is not overloaded (prompts.base_url, prompts.timeout, "
-                        "prompts.retries); answers so far are kept, the same command goes on from there"
+                        f"prompts.retries){_proxy(self.url)}; answers so far are kept, the same command goes on from "
+                        "there"
                     ) from None
                 say(f"prompt writer: {self._clean(str(trouble))}; trying again in {wait:.1f} s")
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def _sent(self, asked: dict[str, Any]) -> bytes:
+        """The answer to a request, sent without what this server refuses, which is said once."""
+        while True:
+            body = {key: value for key, value in asked.items() if key not in self._refused}
+            if "max_tokens" in self._refused:
+                body["max_completion_tokens"] = asked["max_tokens"]
+            try:
+                return self._post(json.dumps(body).encode())
+            except _RefusedError as refusal:
+                name = next((key for key in LEFT_OUT if key in body and re.search(rf"\b{key}\b", str(refusal))), None)
+                if name is None or not re.search(UNWANTED, str(refusal), re.IGNORECASE):
+                    raise
+                self._refused.add(name)
+                instead = ", but as max_completion_tokens" if name == "max_tokens" else ""
+                say(f"prompt writer: {self.url} does not take {name}; it is sent without it{instead}")
 
     def _take_turn(self) -> None:
         """Wait until a request may go out: evenly spaced, so that no minute sees more than ``requests_per_minute``."""
@@ -99,7 +121,8 @@ class Server:
             if error.code in AGAIN:
                 raise _TryAgainError(said, _retry_after(error.headers.get("Retry-After"))) from None
             said = self._clean(said)
-            raise BackendError(f"prompts.writer: {self.url} refused: {said}. {_advice(error.code)}") from None
+            kind = _RefusedError if error.code in (400, 422) else BackendError
+            raise kind(f"prompts.writer: {self.url} refused: {said}. {_advice(error.code)}{_proxy(self.url)}") from None
         except (TimeoutError, http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, TimeoutError):
@@ -122,6 +145,10 @@ def place(_name: str, source: str | None, _revision: str | None) -> None:
         raise BackendError(f"prompts.base_url: {source} does not answer ({problem}); start it")
 
 
+class _RefusedError(BackendError):
+    """The server does not take the request as it is."""
+
+
 class _TryAgainError(Exception):
     """What may pass. ``wait``: seconds that the server asked for, if it did."""
 
@@ -135,6 +162,16 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+def _proxy(url: str) -> str:
+    """Which proxy of the environment stands in the way to an address, if any."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    shown = proxy.rpartition("@")[2].removeprefix(f"{parts.scheme}://")
+    return f". It was asked through the proxy {shown} ({parts.scheme}_proxy); no_proxy={parts.hostname} goes around it"
 
 
 def backoff(attempt: int) -> float:
@@ -172,10 +209,24 @@ def _read(answer: Any, deadline: float) -> bytes:
 def _content(data: bytes) -> str:
     """The text of the first choice; _TryAgainError where the answer is not what the protocol says."""
     try:
-        text = json.loads(data)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+        choice = json.loads(data)["choices"][0]
+        message = choice["message"]
+        text, ended = message.get("content"), choice.get("finish_reason")
+        if isinstance(text, list):  # parts; those of thoughts are left out
+            text = "\n".join(str(part["text"]) for part in text if part.get("type") in ("text", "output_text"))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         shown = data[:80].decode("utf-8", "replace")
         raise _TryAgainError(f"an answer that is no chat completion ({shown!r})") from None
+    if ended == "length" and not (text or "").strip():
+        raise BackendError(
+            "prompts.max_tokens: the model thought or wrote until its tokens were used up and answered nothing; set "
+            "prompts.max_tokens higher, or turn its thinking off on the server; answers so far are kept"
+        )
+    if message.get("tool_calls") and not text:
+        raise BackendError("prompts.writer: the model called a tool in place of an answer; serve it without tools")
+    if message.get("refusal") and not text:
+        say(f"prompt writer: the model refused: {' '.join(str(message['refusal']).split())[:200]}")
+        return ""
     if not isinstance(text, str):
         raise _TryAgainError(f"an answer whose message holds no text ({type(text).__name__})")
     return text
