@@ -1,6 +1,5 @@
 """The images a run's report shows: each domain's worst, typical and best by the joint model's own score."""
 
-import shutil
 from pathlib import Path
 
 from clouds.base.progress import track
@@ -32,11 +31,6 @@ def choose(images: list[ImageScore]) -> dict[str, int]:
     typical = [middle[(2 * k + 1) * len(middle) // (2 * count)] for k in range(count)]
     kinds = {"worst": ranked[:ends], "typical": typical, "best": ranked[::-1][:ends]}
     return {f"{kind}-{rank}": place for kind, places in kinds.items() for rank, place in enumerate(places)}
-
-
-def drop_examples(out: Path) -> None:
-    """Forget the examples of a run, as new scores choose others."""
-    shutil.rmtree(out / EXAMPLES, ignore_errors=True)
 
 
 def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:

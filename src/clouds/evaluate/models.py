@@ -10,7 +10,7 @@ import numpy as np
 from clouds.base.files import make_folder, write_json
 from clouds.base.locks import one_writer
 from clouds.base.machine import usable_device
-from clouds.base.processes import Processes, meet, part
+from clouds.base.processes import meet, part
 from clouds.base.progress import say
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
@@ -69,29 +69,18 @@ def evaluate_models(
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
         predictor.inference = replace(asked, shorter_side=side)
         scores[name] = evaluate(predictor, domains, name, processes=processes)
-        found = results(
-            scores[name],
-            model=str(named),
-            seed=_seed(path, words, request.recipe),
-            inference=predictor.inference,
-            backends=_backends(predictor),
-            missing=missing,
-        )
-        rows[name] = as_json(found)
+        rows[name] = as_json(results(
+            scores[name], model=str(named), seed=_seed(path, words, request.recipe), inference=predictor.inference,
+            backends=_backends(predictor), missing=missing,
+        ))  # fmt: skip
     part()
-    return _written(rows, scores, processes, out, csv, latex)
+    return _written(rows, scores, out, csv, latex) if processes.main else None
 
 
 def _written(
-    rows: dict[str, dict[str, Any]],
-    scores: dict[str, list[Score]],
-    processes: Processes,
-    out: Path | None,
-    csv: Path | None,
-    latex: Path | None,
-) -> dict[str, Any] | None:
-    if not processes.main:
-        return None
+    rows: dict[str, dict[str, Any]], scores: dict[str, list[Score]],
+    out: Path | None, csv: Path | None, latex: Path | None,
+) -> dict[str, Any]:  # fmt: skip
     result = next(iter(rows.values())) if len(rows) == 1 else comparison(rows, scores)
     if out:
         with one_writer(out, "writing scores"):

@@ -1,5 +1,6 @@
 """Scores of a run: both of its models on the unseen domains, with what the report shows of them."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ from clouds.base.files import read_json
 from clouds.base.progress import clock
 from clouds.config.recipe import Recipe
 from clouds.config.records import Calibration, Confusion, Evaluation, WorkSummary, as_json, read_record, write_record
-from clouds.config.runs import EVALUATION, MODELS, RESULTS, WORK, add_seconds, spent_seconds
+from clouds.config.runs import EVALUATION, EXAMPLES, MODELS, RESULTS, WORK, add_seconds, spent_seconds
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain, missing_photos
-from clouds.evaluate.examples import drop_examples, write_examples
+from clouds.evaluate.examples import write_examples
 from clouds.evaluate.scores import Score, evaluate, results
 from clouds.evaluate.tables import grid
 from clouds.foundation.registry import backends
@@ -31,7 +32,7 @@ def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any
     for stage in MODELS:
         path, behind = out / RESULTS[stage], out / EVALUATION / f"{stage}.json"
         if not (path.exists() and behind.exists()):
-            drop_examples(out)
+            shutil.rmtree(out / EXAMPLES, ignore_errors=True)  # new scores choose others
             _score(recipe, out, stage, domains, path, behind)
         scored[stage] = read_json(path)
     write_examples(recipe, out, domains)

@@ -102,13 +102,8 @@ def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int
         counts = confusion(truth, prediction, classes)
     except DataError as error:
         raise DataError(f"{domain.name}: {name}: {error}") from None
-    seen = Seen(
-        name,
-        parts(counts),
-        boundary_parts(truth, prediction, classes),
-        calibration(truth, prediction, result.scores),
-    )
-    return counts, seen
+    boundary = boundary_parts(truth, prediction, classes)
+    return counts, Seen(name, parts(counts), boundary, calibration(truth, prediction, result.scores))
 
 
 def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArray[np.uint8]]:
@@ -118,9 +113,7 @@ def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArra
     return [class_table(classes, domain) for domain in domains]
 
 
-def evaluate(
-    predictor: Predictor, domains: list[Domain], what: str, processes: Processes = ALONE
-) -> list[Score]:
+def evaluate(predictor: Predictor, domains: list[Domain], what: str, processes: Processes = ALONE) -> list[Score]:
     """Score every domain.
 
     Of several processes each predicts every world-th image, and all return the same scores: those of one alone.
@@ -157,7 +150,6 @@ def summarise(domain: Domain, tally: Tally) -> Score:
     bins = np.zeros((3, BINS))
     for image in images:  # one by one in order: a float's sum depends on it
         bins += image.calibration
-    classes = domain.label_set.classes
     row = DomainScore(
         name=domain.name,
         images=domain.length,
@@ -169,10 +161,8 @@ def summarise(domain: Domain, tally: Tally) -> Score:
         boundary_iou=float(mean_present(iou_of_parts(np.sum([image.boundary for image in images], 0)))),
         ece=expected_calibration_error(bins),
         seconds=round(tally.seconds, 3),
-        iou={
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(classes, iou(tally.counts), strict=True)
-        },
+        iou={name: None if np.isnan(value) else float(value)
+             for name, value in zip(domain.label_set.classes, iou(tally.counts), strict=True)},
     )
     return Score(row, tally.counts, bins, [_image_score(image) for image in images], each)
 

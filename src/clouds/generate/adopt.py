@@ -43,7 +43,14 @@ def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[d
         )))  # fmt: skip
     if out:
         for path in files:
-            _link(path, out / path.relative_to(folder))
+            copy = out / path.relative_to(folder)
+            if copy.exists():
+                continue
+            make_folder(copy.parent)
+            try:
+                copy.hardlink_to(path)
+            except OSError:  # another disk
+                shutil.copy2(path, copy)
     write_jsonl(target / MANIFEST, rows)
     return rows
 
@@ -78,13 +85,3 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise UsageError(f"--prompts: {path} holds no prompt; expected one a line, or the rows of `clouds prompts`")
     return lines
-
-
-def _link(path: Path, target: Path) -> None:
-    if target.exists():
-        return
-    make_folder(target.parent)
-    try:
-        target.hardlink_to(path)
-    except OSError:  # another disk
-        shutil.copy2(path, target)

@@ -38,7 +38,6 @@ SEEN = 0.002  # a class is in an image when the teacher sees it on this share of
 SHOWN = 5  # names of files in one message
 
 
-
 class Embedder(Protocol):
     """Images as unit vectors; ``settings`` tell whose they are."""
 
@@ -88,8 +87,7 @@ def audit_set(
         if teacher:
             _seen(folder, good, teacher)
         verdicts = {image["file_name"]: _faults(image, limits) for image in images}
-        alike = [image for image in good if not verdicts[image["file_name"]]]
-        verdicts |= _twins(alike, limits.radius)
+        verdicts |= _twins([image for image in good if not verdicts[image["file_name"]]], limits.radius)
         for image in images:
             image["why"] = verdicts[image["file_name"]]
             image["keep"] = not image["why"]

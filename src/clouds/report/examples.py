@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
-from clouds.config.runs import EXAMPLES
+from clouds.config.records import Example, read_record
+from clouds.config.runs import EXAMPLE, EXAMPLES
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.report import figures
-from clouds.report.read import Run, read_example
+from clouds.report.read import Run
 from clouds.report.sections import legend, natural
 from clouds.report.templating import palette
 
@@ -73,7 +74,7 @@ def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] 
     photo = next((figures.photo(path, width) for path in sorted(folder.glob("photo.*"))), None)
     if not maps and photo is None:
         return None
-    record = read_example(folder)
+    record = read_record(folder / EXAMPLE, Example) or Example()  # older versions wrote none
     counts: dict[str, Counts] = {key: _counts(maps["truth"], maps[key], len(names)) for key in ("warmup", "joint")
                                  if key in maps and "truth" in maps}
     kind, _, rank = folder.name.partition("-")

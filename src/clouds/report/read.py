@@ -11,7 +11,6 @@ from clouds.config.records import (
     DomainScore,
     Drawn,
     Evaluation,
-    Example,
     Fate,
     Prompt,
     Provenance,
@@ -22,17 +21,7 @@ from clouds.config.records import (
     read_record,
     read_rows,
 )  # fmt: skip
-from clouds.config.runs import (
-    EVALUATION,
-    EXAMPLE,
-    GENERATED,
-    METRICS,
-    MODELS,
-    PROMPTS,
-    RECIPE,
-    RESULTS,
-    WORK,
-)  # fmt: skip
+from clouds.config.runs import EVALUATION, GENERATED, METRICS, MODELS, PROMPTS, RECIPE, RESULTS, WORK
 from clouds.errors import DataError
 
 
@@ -105,11 +94,6 @@ def read_run(folder: Path) -> Run:
     if not any((run.recipe, run.prompts, run.generated, run.steps, run.warmup, run.joint, run.confusions, run.fates)):
         raise DataError(f"{folder}: not a run folder: neither recipe.yaml nor metrics.jsonl nor results.json is there")
     return run
-
-
-def read_example(folder: Path) -> Example:
-    """Which image an example is; empty for examples of older versions."""
-    return read_record(folder / EXAMPLE, Example) or Example()
 
 
 def read_sweep(path: Path) -> Sweep:

@@ -55,13 +55,9 @@ def _by_name(results: Results | None) -> dict[str, DomainScore]:
 
 
 def _row(
-    run: Run,
-    name: str,
-    warmup: DomainScore | None,
-    joint: DomainScore | None,
-    alike: bool,
+    run: Run, name: str, warmup: DomainScore | None, joint: DomainScore | None, alike: bool,
     group: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """One domain: its scores, its classes' bars, its confusions, calibration and images."""
     domain = joint or warmup
     assert domain is not None  # the name came from one of them

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from clouds.base.pick import evenly
 from clouds.config.records import read_points
 from clouds.config.runs import GENERATED, PSEUDO, SOURCE, STAGE_NAMES
 from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.data.labels import Color
 from clouds.foundation.registry import ROLES, Role, stand_in
+from clouds.generate.audit import kind
 from clouds.report import figures
 from clouds.report.read import Run
 from clouds.report.templating import css
@@ -92,13 +94,8 @@ def gallery(run: Run) -> dict[str, Any] | None:
         "generators": sorted({row.generator for row in run.generated if row.generator}),
         "audited": len(audited),
         "kept": sum(bool(row.keep) for row in audited),
-        "reasons": Counter(_kind(row.reason) or "no reason given" for row in audited if not row.keep).most_common(6),
+        "reasons": Counter(kind(row.reason) or "no reason given" for row in audited if not row.keep).most_common(6),
     }
-
-
-def _kind(reason: str) -> str:
-    """What sort of reason it is, without what it says of one image."""
-    return reason.partition(":")[0].partition(" of ")[0]
 
 
 def sources(run: Run) -> list[dict[str, Any]]:
@@ -166,9 +163,7 @@ def legend(names: Sequence[str], colors: Sequence[Color], seen: set[int]) -> lis
 
 def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many items, evenly spread from the first to the last."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)] if most > 1 else [items[0]]
+    return [items[k] for k in evenly(len(items), most)]
 
 
 def natural(path: Path) -> list[tuple[int, str]]:

@@ -46,17 +46,16 @@ def _lines(job: SweepJob, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _table(title: str, stage: str, groups: Groups) -> dict[str, Any] | None:
-    results = {lines: {job.seed: found for job in jobs if (found := _of(job, stage))}
+    results = {lines: {job.seed: found for job in jobs if (found := getattr(job.results, stage, None))}
                for lines, jobs in groups.items()}
     every = [each for seeds in results.values() for each in seeds.values()]
     if not every:
         return None
     domains = list(dict.fromkeys(domain.name for each in every for domain in each.domains))
     base = next(iter(results.values()))
-    rows: list[dict[str, Any]] = []
-    for lines, seeds in results.items():
-        cells = [_cell(seeds, base, domain) for domain in ["", *domains]]
-        rows.append({"lines": lines, "seeds": len(seeds), "cells": cells})
+    rows: list[dict[str, Any]] = [
+        {"lines": lines, "seeds": len(seeds), "cells": [_cell(seeds, base, domain) for domain in ["", *domains]]}
+        for lines, seeds in results.items()]
     means = [row["cells"][0] for row in rows if row["cells"][0]["mean"] is not None]
     low = min((cell["mean"] - (cell["std"] or 0) for cell in means), default=0.0)
     high = max((cell["mean"] + (cell["std"] or 0) for cell in means), default=1.0)
@@ -64,11 +63,6 @@ def _table(title: str, stage: str, groups: Groups) -> dict[str, Any] | None:
     best = max((cell["mean"] for cell in means), default=None)
     return {"title": title, "domains": domains, "rows": rows, "low": low - margin, "high": high + margin, "best": best,
             "alike": all(each.protocol == every[0].protocol for each in every)}
-
-
-def _of(job: SweepJob, stage: str) -> Results | None:
-    found: Results | None = getattr(job.results, stage) if job.results else None
-    return found
 
 
 def _cell(seeds: dict[int | None, Results], base: dict[int | None, Results], domain: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from clouds.selftrain.regions import Regions, nested, overlay
 
 _FORMAT = "1"
 LOOKED_AT = 50
+PARTS = ("members", "starts", "quality", "classes")  # of regions, stored as they are
 
 
 def save_regions(path: Path, regions: Regions) -> None:
@@ -53,10 +54,7 @@ def save_regions(path: Path, regions: Regions) -> None:
             size=np.array([height, width]),
             atoms=regions.atoms.ravel()[begins],
             runs=np.diff(begins, append=height * width).astype(np.uint16 if width < 2**16 else np.uint32),
-            members=regions.members,
-            starts=regions.starts,
-            quality=regions.quality,
-            classes=regions.classes,
+            **{name: getattr(regions, name) for name in PARTS},
         )
 
 
@@ -65,7 +63,7 @@ def read_regions(path: Path) -> Regions:
     try:
         with np.load(path, allow_pickle=False) as stored:
             atoms: NDArray[Any] = np.repeat(stored["atoms"], stored["runs"]).reshape(stored["size"])
-            return Regions(atoms, *(stored[name] for name in ("members", "starts", "quality", "classes")))
+            return Regions(atoms, *(stored[name] for name in PARTS))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run the same command again to have it made anew") from error
 
@@ -120,14 +118,9 @@ def mean_regions(files: Sequence[Path | None]) -> float:
 
 
 def _make(
-    image: Path,
-    files: dict[Path, Path | None],
-    segmenter: PromptableSegmenter,
-    identity: str,
-    settings: SelfTrain,
-    folder: Path,
-    wait: bool,
-) -> bool:
+    image: Path, files: dict[Path, Path | None], segmenter: PromptableSegmenter, identity: str,
+    settings: SelfTrain, folder: Path, wait: bool,
+) -> bool:  # fmt: skip
     """Have the regions of one image; whether they had to be made."""
     try:
         data = image.read_bytes()
@@ -150,8 +143,6 @@ def _make(
 
 
 def _whole(path: Path) -> bool:
-    if not path.is_file():
-        return False
     try:
         read_regions(path)
     except DataError:
@@ -231,13 +222,9 @@ class Mask:
 
 
 def find_regions(
-    image: Pixels,
-    segmenter: PromptableSegmenter,
-    grid: int,
-    quality: float,
-    stability: float,
+    image: Pixels, segmenter: PromptableSegmenter, grid: int, quality: float, stability: float,
     mask_bytes: int = MASK_BYTES,
-) -> Regions:
+) -> Regions:  # fmt: skip
     """The regions of ``image`` (H, W, 3) uint8.
 
     grid: points a side; quality and stability: least ones, for candidates of points. ``mask_bytes`` bounds the
@@ -275,13 +262,8 @@ def grid_points(shape: tuple[int, int], side: int) -> NDArray[np.float32]:
 
 
 def _candidates(
-    shape: tuple[int, int],
-    segmenter: PromptableSegmenter,
-    embedding: Any,
-    grid: int,
-    quality: float,
-    stability: float,
-    mask_bytes: int,
+    shape: tuple[int, int], segmenter: PromptableSegmenter, embedding: Any, grid: int, quality: float,
+    stability: float, mask_bytes: int,
 ) -> Iterator[tuple[NDArray[np.bool_], float]]:
     """(mask, quality) of what passes, point by point."""
     points = grid_points(shape, grid)

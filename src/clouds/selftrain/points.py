@@ -89,10 +89,7 @@ def _deep(found: Components, strategy: Strategy) -> npt.NDArray[np.bool_]:
     inner = np.zeros(ids.shape, np.uint8)  # not on a component's edge; the image's frame counts as an edge
     core = ids[1:-1, 1:-1]
     inner[1:-1, 1:-1] = (
-        (core == ids[:-2, 1:-1])
-        & (core == ids[2:, 1:-1])
-        & (core == ids[1:-1, :-2])
-        & (core == ids[1:-1, 2:])
+        (core == ids[:-2, 1:-1]) & (core == ids[2:, 1:-1]) & (core == ids[1:-1, :-2]) & (core == ids[1:-1, 2:])
     )
     depth = cv2.distanceTransform(inner, cv2.DIST_L2, 3)  # (H, W) float32, 0 on edges
     deepest = np.zeros(len(found) + 1, np.float32)

@@ -97,11 +97,9 @@ def nested(levels: npt.NDArray[Any]) -> Regions:
 
 
 def _packed(
-    atoms: npt.NDArray[Any],
-    groups: list[npt.NDArray[np.int32]],
-    quality: npt.NDArray[np.float32],
-    classes: npt.NDArray[np.uint8],
-) -> Regions:
+    atoms: npt.NDArray[Any], groups: list[npt.NDArray[np.int32]],
+    quality: npt.NDArray[np.float32], classes: npt.NDArray[np.uint8],
+) -> Regions:  # fmt: skip
     sizes = np.array([len(group) for group in groups], np.int64)
     return Regions(
         atoms.astype(np.uint16) if atoms.max(initial=0) < 2**16 else atoms.astype(np.uint32),
@@ -160,9 +158,7 @@ def vote(
     )
 
 
-def _count(
-    labels: Labels, regions: Regions
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+def _count(labels: Labels, regions: Regions) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Votes (R, C + 1), the last column empty, and the C classes that ``labels`` (H, W) shows."""
     names = np.flatnonzero(np.bincount(labels.ravel())[:IGNORE]).astype(np.uint8)
     width = len(names) + 1

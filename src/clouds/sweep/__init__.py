@@ -60,7 +60,8 @@ def sweep(
         return gather(out, name, keys, jobs)
     mine = [(k, job) for k, job in enumerate(jobs) if k % part.count == part.index]
     todo = {job.name: k for k, job in mine if not is_done(job, out)}
-    _check_work([job for _, job in mine if job.name in todo])
+    left = [job for _, job in mine if job.name in todo]
+    _check_work(left)
     make_folder(out)
 
     def after() -> dict[str, Any]:
@@ -78,7 +79,6 @@ def sweep(
         shared = ["--share-warmup"] if share else []
         return ["sweep", recipe, *words, "--seeds", which, "--out", str(out), "--shard", place, *scale, *shared]
 
-    left = [job for _, job in mine if job.name in todo]
     if at_once > 1 and left:
         run_apart(left, out, at_once, command, after)
     else:

@@ -60,9 +60,8 @@ def plan(
         if text in known:
             raise UsageError(f"{shown} and {known[text]} are the same settings; leave one out")
         known[text] = shown
-        jobs += [
-            Job(job_name(chosen, seed), chosen, seed, settings.model_copy(update={"seed": seed})) for seed in seeds
-        ]
+        jobs += [Job(job_name(chosen, seed), chosen, seed, settings.model_copy(update={"seed": seed}))
+                 for seed in seeds]
     if faults:
         lines = [f"{shown}: {fault}" if shown and len(combined) > 1 else fault for fault, shown in faults.items()]
         raise UsageError("\n".join(lines))
