@@ -14,8 +14,7 @@ def interrupt_again(came: list[int]) -> None:
 
 @contextmanager
 def noted_signals(
-    note: Callable[[list[int]], None] = interrupt_again,
-    numbers: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT),
+    note: Callable[[list[int]], None] = interrupt_again, numbers: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
 ) -> Iterator[list[int]]:
     """Yield the list of signals that came in here so far, which is what ``note`` is called with at each.
 

@@ -12,7 +12,7 @@ import typer
 
 from clouds.base.files import reason
 from clouds.cli import learn, make, serving, use  # noqa: F401 - each adds its verbs
-from clouds.cli.options import app
+from clouds.cli.options import app, option
 from clouds.errors import CloudsError, Stopped, UsageError
 
 
@@ -26,9 +26,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, option("--version", "Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     pass
 

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from clouds.cli.options import Debug, Json, Overrides, app, out_option, tell
+from clouds.cli.options import Debug, Json, Overrides, app, argument, option, out_option, tell
 from clouds.errors import CloudsError, UsageError
 
 
@@ -13,9 +11,7 @@ from clouds.errors import CloudsError, UsageError
 def demo(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
-    minutes: Annotated[
-        float, typer.Option("--minutes", metavar="M", help="Scale the work to M minutes, 0.2 or more.")
-    ] = 10,
+    minutes: Annotated[float, option("--minutes M", "Scale the work to M minutes, 0.2 or more.")] = 10,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -38,15 +34,15 @@ def demo(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or with --resume a run folder.")],
+    recipe: Annotated[str, argument("RECIPE|RUN", "A recipe, or with --resume a run folder.")],
     overrides: Overrides = None,
     out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run folder given.")] = False,
+    resume: Annotated[bool, option("--resume", "Go on with the run folder given.")] = False,
     allow_change: Annotated[
-        bool, typer.Option("--allow-change", help="Go on in --out though settings differ; the run notes it.")
+        bool, option("--allow-change", "Go on in --out though settings differ; the run notes it.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Two steps on noise: time and memory; writes and fetches nothing.")
+        bool, option("--dry-run", "Two steps on noise: time and memory; writes and fetches nothing.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -93,30 +89,19 @@ def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool
 
 @app.command()
 def sweep(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")] = "",
+    recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")] = "",
     values: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=A,B,C", help="Values to try, every combination; one value is for all."),
+        list[str] | None, argument("KEY=A,B,C", "Values to try, every combination; one value is for all.")
     ] = None,
-    seeds: Annotated[
-        str, typer.Option("--seeds", metavar="N|0,3,7", help="How many, from 0, or which; 7, is one alone.")
-    ] = "1",
-    jobs: Annotated[
-        int, typer.Option("--jobs", metavar="K", help="Processes at a time; 1: all in this one, in order.")
-    ] = 1,
+    seeds: Annotated[str, option("--seeds N|0,3,7", "How many, from 0, or which; 7, is one alone.")] = "1",
+    jobs: Annotated[int, option("--jobs K", "Processes at a time; 1: all in this one, in order.")] = 1,
     out: Annotated[Path | None, out_option("runs/RECIPE-sweep")] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", metavar="M", help="Scale the demo's work as `clouds demo` does.")
-    ] = None,
+    minutes: Annotated[float | None, option("--minutes M", "Scale the demo's work as `clouds demo` does.")] = None,
     share_warmup: Annotated[
-        bool, typer.Option("--share-warmup", help="Train a warm-up once for all jobs whose warm-up is the same.")
+        bool, option("--share-warmup", "Train a warm-up once for all jobs whose warm-up is the same.")
     ] = False,
-    shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Every N-th job, from the I-th, counted from 0.")
-    ] = None,
-    listing: Annotated[
-        bool, typer.Option("--list", help="Do nothing, show what is done; RECIPE may be left out.")
-    ] = False,
+    shard: Annotated[str | None, option("--shard I/N", "Every N-th job, from the I-th, counted from 0.")] = None,
+    listing: Annotated[bool, option("--list", "Do nothing, show what is done; RECIPE may be left out.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -144,22 +129,18 @@ def sweep(
 def evaluate(
     words: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL|DOMAIN|RECIPE|KEY=VALUE",
-            help="Models, as for predict; then domains, as town or camvid-day, or a recipe for all its unseen ones; "
+        argument(
+            "MODEL|DOMAIN|RECIPE|KEY=VALUE",
+            "Models, as for predict; then domains, as town or camvid-day, or a recipe for all its unseen ones; "
             "settings.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Also write results.json there; of several models one each, and comparison.json.",
-        ),
+        option("--out DIR", "Also write results.json there; of several models one each, and comparison.json."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write the scores as CSV.")] = None,
-    latex: Annotated[Path | None, typer.Option("--latex", metavar="FILE", help="Also as LaTeX tables.")] = None,
+    csv: Annotated[Path | None, option("--csv FILE", "Also write the scores as CSV.")] = None,
+    latex: Annotated[Path | None, option("--latex FILE", "Also as LaTeX tables.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -183,13 +164,9 @@ def evaluate(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a sweep's.")],
-    others: Annotated[
-        list[Path] | None, typer.Argument(metavar="OTHER", help="Runs to compare it with.", show_default=False)
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write.  [default: RUN/report]")
-    ] = None,
+    run: Annotated[Path, argument("RUN", "A run folder, or a sweep's.")],
+    others: Annotated[list[Path] | None, argument("OTHER", "Runs to compare it with.", show_default=False)] = None,
+    out: Annotated[Path | None, option("--out DIR", "Where to write.  [default: RUN/report]")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

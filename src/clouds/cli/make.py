@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, out_option, tell
+from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument, option, out_option, tell
 
 
 @app.command()
 def classes(
-    name: Annotated[str | None, typer.Argument(metavar="LABEL_SET|DATASET", help="As synthia16 or camvid.")] = None,
+    name: Annotated[str | None, argument("LABEL_SET|DATASET", "As synthia16 or camvid.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -32,12 +32,10 @@ def classes(
 
 @app.command()
 def check(
-    what: Annotated[str, typer.Argument(metavar="RECIPE|DATASET", help="A recipe, or a dataset as camvid.")],
+    what: Annotated[str, argument("RECIPE|DATASET", "A recipe, or a dataset as camvid.")],
     overrides: Overrides = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", metavar="PATH", help="The dataset's own folder or archive.")
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Decode every pair, not 100 of each split.")] = False,
+    root: Annotated[Path | None, option("--root PATH", "The dataset's own folder or archive.")] = None,
+    full: Annotated[bool, option("--full", "Decode every pair, not 100 of each split.")] = False,
     out: Annotated[Path, out_option("check")] = Path("check"),
     as_json: Json = False,
     debug: Debug = False,
@@ -65,10 +63,7 @@ def prompts(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("prompts.jsonl", "FILE")] = Path("prompts.jsonl"),
     fill: Annotated[
-        Path | None,
-        typer.Option(
-            "--fill", metavar="AUDIT.json", help="Write prompts for what this audit of a set found too little of."
-        ),
+        Path | None, option("--fill AUDIT.json", "Write prompts for what this audit of a set found too little of.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -96,23 +91,16 @@ def prompts(
 
 @app.command()
 def generate(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path; none with --adopt.")
-    ] = "",
+    recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path; none with --adopt.")] = "",
     overrides: Overrides = None,
     out: Annotated[Path | None, out_option("generated; with --adopt: there")] = None,
-    shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Draw part I of N, from 0.  [default: the launcher's]")
-    ] = None,
-    adopt: Annotated[
-        Path | None, typer.Option("--adopt", metavar="DIR", help="Take over images made elsewhere, draw none.")
-    ] = None,
+    shard: Annotated[str | None, option("--shard I/N", "Draw part I of N, from 0.  [default: the launcher's]")] = None,
+    adopt: Annotated[Path | None, option("--adopt DIR", "Take over images made elsewhere, draw none.")] = None,
     prompts: Annotated[
-        Path | None,
-        typer.Option("--prompts", metavar="FILE", help="Prompts to draw or adopt with: one a line, or .jsonl."),
+        Path | None, option("--prompts FILE", "Prompts to draw or adopt with: one a line, or .jsonl.")
     ] = None,
     source: Annotated[
-        bool, typer.Option("--restyle-source", help="Make the variants of data.restyle instead of drawing prompts.")
+        bool, option("--restyle-source", "Make the variants of data.restyle instead of drawing prompts.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -135,12 +123,10 @@ def generate(
 
 @app.command()
 def regions(
-    what: Annotated[str, typer.Argument(metavar="RECIPE|SET", help="A set's folder, or a recipe that names one.")],
+    what: Annotated[str, argument("RECIPE|SET", "A set's folder, or a recipe that names one.")],
     overrides: Overrides = None,
     out: Annotated[Path, out_option("regions")] = Path("regions"),
-    shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N, from 0.  [default: the launcher's]")
-    ] = None,
+    shard: Annotated[str | None, option("--shard I/N", "Do part I of N, from 0.  [default: the launcher's]")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -162,21 +148,14 @@ def regions(
 
 @app.command()
 def audit(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A generated set, or a run that has one.")],
+    folder: Annotated[Path, argument("DIR", "A generated set, or a run that has one.")],
     overrides: Overrides = None,
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="Count what this model sees in the images; as for predict."),
+        str | None, option("--model MODEL", "Count what this model sees in the images; as for predict.")
     ] = None,
-    clip: Annotated[
-        str | None, typer.Option("--clip", metavar="open_clip/MODEL", help="Score how images fit their prompts.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", metavar="FROM", help="CLIP's weights: a tag, hf-hub:org/name, a path.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="RECIPE|DIR", help="Whose diversity to show beside the set's.")
-    ] = None,
+    clip: Annotated[str | None, option("--clip open_clip/MODEL", "Score how images fit their prompts.")] = None,
+    weights: Annotated[str | None, option("--weights FROM", "CLIP's weights: a tag, hf-hub:org/name, a path.")] = None,
+    source: Annotated[str | None, option("--source RECIPE|DIR", "Whose diversity to show beside the set's.")] = None,
     out: Annotated[Path | None, out_option("DIR/audit")] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -14,18 +14,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, as train.steps=200.")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")]
-ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model or run folder, or the hub's owner/name[@revision].")
-]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, mps, cuda or cuda:N.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, alone, on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+def option(usage: str, help: str, **others: Any) -> Any:
+    """An option by what its users write, as "--seed N" or "--json"."""
+    name, _, metavar = usage.partition(" ")
+    return typer.Option(name, metavar=metavar or None, help=help, **others)
+
+
+def argument(metavar: str, help: str, **others: Any) -> Any:
+    return typer.Argument(metavar=metavar, help=help, **others)
 
 
 def out_option(default: str, metavar: str = "DIR") -> Any:
-    return typer.Option("--out", metavar=metavar, help=f"Where to write.  [default: {default}]", show_default=False)
+    return option(f"--out {metavar}", f"Where to write.  [default: {default}]", show_default=False)
+
+
+Overrides = Annotated[list[str] | None, argument("KEY=VALUE", "Settings, as train.steps=200.")]
+RecipeName = Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")]
+ModelName = Annotated[str, argument("MODEL", "A model or run folder, or the hub's owner/name[@revision].")]
+Device = Annotated[str, option("--device NAME", "cpu, mps, cuda or cuda:N.")]
+Json = Annotated[bool, option("--json", "Print the result as one JSON object, alone, on stdout.")]
+Debug = Annotated[bool, option("--debug", "Show the traceback of an error.")]
 
 
 def tell(result: dict[str, Any], as_json: bool, text: str) -> None:

@@ -2,50 +2,31 @@
 
 from typing import Annotated
 
-import typer
-
-from clouds.cli.options import Debug, Device, Json, app, tell
+from clouds.cli.options import Debug, Device, Json, app, argument, option, tell
 
 
 @app.command()
 def serve(
-    models: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL", help="One, or two that the page compares; as for predict."),
-    ],
-    port: Annotated[int, typer.Option("--port", metavar="N", help="Port to listen on; 0: any free one.")] = 8000,
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0: all.")
-    ] = "127.0.0.1",
+    models: Annotated[list[str], argument("MODEL", "One, or two that the page compares; as for predict.")],
+    port: Annotated[int, option("--port N", "Port to listen on; 0: any free one.")] = 8000,
+    host: Annotated[str, option("--host ADDRESS", "Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
     token: Annotated[
-        str | None,
-        typer.Option("--token", metavar="TEXT", envvar="CLOUDS_TOKEN", help="Bearer token to ask clients for."),
+        str | None, option("--token TEXT", "Bearer token to ask clients for.", envvar="CLOUDS_TOKEN")
     ] = None,
-    max_bytes: Annotated[int, typer.Option("--max-bytes", metavar="N", help="Largest upload, in bytes.")] = 20_000_000,
-    max_pixels: Annotated[
-        int, typer.Option("--max-pixels", metavar="N", help="Largest image, in pixels.")
-    ] = 16_000_000,
-    queue: Annotated[int, typer.Option("--queue", metavar="N", help="Images that may wait; more get 503.")] = 32,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images segmented at a time.")] = 4,
+    max_bytes: Annotated[int, option("--max-bytes N", "Largest upload, in bytes.")] = 20_000_000,
+    max_pixels: Annotated[int, option("--max-pixels N", "Largest image, in pixels.")] = 16_000_000,
+    queue: Annotated[int, option("--queue N", "Images that may wait; more get 503.")] = 32,
+    batch: Annotated[int, option("--batch N", "Images segmented at a time.")] = 4,
     timeout: Annotated[
-        float,
-        typer.Option(
-            "--timeout", metavar="S", help="Seconds for an upload, for its answer, for the last answers at a stop."
-        ),
+        float, option("--timeout S", "Seconds for an upload, for its answer, for the last answers at a stop.")
     ] = 30.0,
     drain: Annotated[
-        float,
-        typer.Option(
-            "--drain", metavar="S", help="Seconds from a stop's signal, when /ready turns 503, to the port's end."
-        ),
+        float, option("--drain S", "Seconds from a stop's signal, when /ready turns 503, to the port's end.")
     ] = 2.0,
     device: Device = "cpu",
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", help="CPU threads of the model.  [default: PyTorch's]")
-    ] = None,
+    threads: Annotated[int | None, option("--threads N", "CPU threads of the model.  [default: PyTorch's]")] = None,
     cors: Annotated[
-        list[str] | None,
-        typer.Option("--cors", metavar="ORIGIN", help="Let this origin's pages ask, as https://example.org; *: all."),
+        list[str] | None, option("--cors ORIGIN", "Let this origin's pages ask, as https://example.org; *: all.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -6,69 +6,44 @@ from typing import Annotated, Any
 
 import typer
 
-from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, out_option, tell
+from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, tell
 from clouds.errors import DataError
 
 
 @app.command()
 def predict(
     model: ModelName,
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT", help="Images, folders, 'globs', videos, camera:0, or - for stdin."),
-    ],
+    inputs: Annotated[list[str], argument("INPUT", "Images, folders, 'globs', videos, camera:0, or - for stdin.")],
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
     formats: Annotated[
         list[str] | None,
-        typer.Option(
-            "--format",
-            metavar="KIND,...",
-            help="labels, color, overlay, ids, scores, coco, polygons.  [default: labels,overlay]",
-        ),
+        option("--format KIND,...", "labels, color, overlay, ids, scores, coco, polygons.  [default: labels,overlay]"),
     ] = None,
     shorter_side: Annotated[
-        int | None,
-        typer.Option(
-            "--shorter-side", metavar="N", help="Bring images to it, in pixels; 0: own size.  [default: the model's]"
-        ),
+        int | None, option("--shorter-side N", "Bring images to it, in pixels; 0: own size.  [default: the model's]")
     ] = None,
     window: Annotated[
-        int | None,
-        typer.Option("--window", metavar="N", help="Slide a window of N x N pixels.  [default: images whole]"),
+        int | None, option("--window N", "Slide a window of N x N pixels.  [default: images whole]")
     ] = None,
-    stride: Annotated[
-        int | None, typer.Option("--stride", metavar="N", help="Step of the window, in pixels.  [default: 2/3 of it]")
-    ] = None,
+    stride: Annotated[int | None, option("--stride N", "Step of the window, in pixels.  [default: 2/3 of it]")] = None,
     scales: Annotated[
-        str | None,
-        typer.Option("--scales", metavar="X,...", help="Average over these sizes, as 0.75,1,1.25.  [default: 1]"),
+        str | None, option("--scales X,...", "Average over these sizes, as 0.75,1,1.25.  [default: 1]")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirror image.")] = False,
-    ensemble: Annotated[bool, typer.Option("--ensemble", help="Weigh frozen CLIP's opinion in.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images segmented at a time.")] = 1,
+    flip: Annotated[bool, option("--flip", "Average with the mirror image.")] = False,
+    ensemble: Annotated[bool, option("--ensemble", "Weigh frozen CLIP's opinion in.")] = False,
+    batch_size: Annotated[int, option("--batch-size N", "Images segmented at a time.")] = 1,
     device: Device = "cpu",
     classes: Annotated[
         str | None,
-        typer.Option(
-            "--classes",
-            metavar="NAMES",
-            help="Other classes, as scooter,road|street: | joins synonyms (text head only).",
-        ),
+        option("--classes NAMES", "Other classes, as scooter,road|street: | joins synonyms (text head only)."),
     ] = None,
     weights: Annotated[
-        str | None,
-        typer.Option("--weights", metavar="FROM", help="Text tower's weights for --classes, if not the recorded ones."),
+        str | None, option("--weights FROM", "Text tower's weights for --classes, if not the recorded ones.")
     ] = None,
-    every: Annotated[int, typer.Option("--every", metavar="N", help="Of a video: every N-th frame.")] = 1,
-    fps: Annotated[
-        float | None, typer.Option("--fps", metavar="X", help="Of a video: X frames a second.  [default: its own]")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Of a video or camera: at most N frames.  [default: all]")
-    ] = None,
-    as_frames: Annotated[
-        bool, typer.Option("--frames", help="Of a video: overlay and colours as files, not as a video.")
-    ] = False,
+    every: Annotated[int, option("--every N", "Of a video: every N-th frame.")] = 1,
+    fps: Annotated[float | None, option("--fps X", "Of a video: X frames a second.  [default: its own]")] = None,
+    limit: Annotated[int | None, option("--limit N", "Of a video or camera: at most N frames.  [default: all]")] = None,
+    as_frames: Annotated[bool, option("--frames", "Of a video: overlay and colours as files, not as a video.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -104,23 +79,15 @@ def predict(
 
 @app.command()
 def push(
-    model: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.")],
-    private: Annotated[
-        bool, typer.Option("--private", help="A repository that is new is seen by its owner alone.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the card, list the files, send nothing.")] = False,
+    model: Annotated[Path, argument("RUN_OR_MODEL", "A run folder or a model folder.")],
+    repository: Annotated[str, argument("OWNER/NAME", "The repository on the hub.")],
+    private: Annotated[bool, option("--private", "A repository that is new is seen by its owner alone.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", "Write the card, list the files, send nothing.")] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="Also write card and settings there.  [default: none; with --dry-run: card]"
-        ),
+        Path | None, option("--out DIR", "Also write card and settings there.  [default: none; with --dry-run: card]")
     ] = None,
     licence: Annotated[
-        str | None,
-        typer.Option(
-            "--license", metavar="ID", help="The model's licence for its card, as cc-by-nc-4.0.  [default: none]"
-        ),
+        str | None, option("--license ID", "The model's licence for its card, as cc-by-nc-4.0.  [default: none]")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -144,32 +111,21 @@ def push(
 @app.command()
 def export(
     model: ModelName,
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings for --score, as data.root=PATH.")
-    ] = None,
-    format_: Annotated[str, typer.Option("--format", metavar="KIND", help="onnx, torch-export or openvino.")] = "onnx",
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to write.  [default: model.onnx, .pt2, .xml]")
-    ] = None,
-    size: Annotated[
-        str, typer.Option("--size", metavar="HxW|dynamic", help="Height x width of the images, in pixels, or any.")
-    ] = "dynamic",
-    half: Annotated[bool, typer.Option("--half", help="Weights in 16 bits.")] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Convolutions in 8 bits; shows what it costs in mIoU (onnx only).")
-    ] = False,
+    settings: Annotated[list[str] | None, argument("KEY=VALUE", "Settings for --score, as data.root=PATH.")] = None,
+    format_: Annotated[str, option("--format KIND", "onnx, torch-export or openvino.")] = "onnx",
+    out: Annotated[Path | None, option("--out FILE", "Where to write.  [default: model.onnx, .pt2, .xml]")] = None,
+    size: Annotated[str, option("--size HxW|dynamic", "Height x width of the images, in pixels, or any.")] = "dynamic",
+    half: Annotated[bool, option("--half", "Weights in 16 bits.")] = False,
+    int8: Annotated[bool, option("--int8", "Convolutions in 8 bits; shows what it costs in mIoU (onnx only).")] = False,
     calibrate: Annotated[
-        Path | None, typer.Option("--calibrate", metavar="DIR", help="Images for --int8.  [default: rendered scenes]")
+        Path | None, option("--calibrate DIR", "Images for --int8.  [default: rendered scenes]")
     ] = None,
-    score: Annotated[
-        str | None, typer.Option("--score", metavar="DOMAIN", help="What --int8 is scored on.  [default: town]")
-    ] = None,
+    score: Annotated[str | None, option("--score DOMAIN", "What --int8 is scored on.  [default: town]")] = None,
     photos: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--photos",
-            metavar="PATH",
-            help="Images or folders to check with (repeat).  [default: scikit-image's photos and rendered scenes]",
+        option(
+            "--photos PATH",
+            "Images or folders to check with (repeat).  [default: scikit-image's photos and rendered scenes]",
         ),
     ] = None,
     as_json: Json = False,
@@ -201,18 +157,14 @@ def export(
 
 @app.command("import")
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file of the published implementation.")],
+    checkpoint: Annotated[Path, argument("CHECKPOINT", "A file of the published implementation.")],
     out: Annotated[Path, out_option("model")] = Path("model"),
-    clip: Annotated[
-        str | None, typer.Option("--clip", metavar="MODEL", help="open_clip's model, if the tensors do not tell.")
-    ] = None,
+    clip: Annotated[str | None, option("--clip MODEL", "open_clip's model, if the tensors do not tell.")] = None,
     weights: Annotated[
-        str | None,
-        typer.Option("--weights", metavar="FROM", help="CLIP's (tag, hf-hub:org/name, path), if the file holds none."),
+        str | None, option("--weights FROM", "CLIP's (tag, hf-hub:org/name, path), if the file holds none.")
     ] = None,
     classes: Annotated[
-        str | None,
-        typer.Option("--classes", metavar="NAMES", help="Its classes, as road|railroad,sidewalk.  [default: the 19]"),
+        str | None, option("--classes NAMES", "Its classes, as road|railroad,sidewalk.  [default: the 19]")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -235,48 +187,27 @@ def import_(
 
 @app.command()
 def refine(
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, or one.")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Their label PNGs: class ids, 255 = none.")],
+    images: Annotated[Path, argument("IMAGES", "A folder of images, or one.")],
+    labels: Annotated[Path, argument("LABELS", "Their label PNGs: class ids, 255 = none.")],
     out: Annotated[Path, out_option("refined")] = Path("refined"),
-    segmenter: Annotated[
-        str, typer.Option("--segmenter", metavar="NAME", help="Who refines, as sam/facebook/sam-vit-base.")
-    ] = "superpixels",
-    revision: Annotated[
-        str | None, typer.Option("--revision", metavar="ID", help="Of the hub's weights.  [default: the newest]")
-    ] = None,
+    segmenter: Annotated[str, option("--segmenter NAME", "Who refines, as sam/facebook/sam-vit-base.")] = "superpixels",
+    revision: Annotated[str | None, option("--revision ID", "Of the hub's weights.  [default: the newest]")] = None,
     device: Device = "cpu",
-    dtype: Annotated[
-        str, typer.Option("--dtype", metavar="TYPE", help="Of the segmenter: float32, float16, bfloat16.")
-    ] = "float32",
-    second_pass: Annotated[
-        bool, typer.Option("--second-pass", help="Hand each best mask to the segmenter again.")
-    ] = False,
-    strategy: Annotated[
-        str, typer.Option("--strategy", metavar="NAME", help="Where points lie: random, central, eroded.")
-    ] = "random",
-    points: Annotated[int, typer.Option("--points", metavar="K", help="Points in each component.")] = 5,
+    dtype: Annotated[str, option("--dtype TYPE", "Of the segmenter: float32, float16, bfloat16.")] = "float32",
+    second_pass: Annotated[bool, option("--second-pass", "Hand each best mask to the segmenter again.")] = False,
+    strategy: Annotated[str, option("--strategy NAME", "Where points lie: random, central, eroded.")] = "random",
+    points: Annotated[int, option("--points K", "Points in each component.")] = 5,
     floor: Annotated[
-        float | None,
-        typer.Option(
-            "--floor", metavar="SHARE", help="Of the image: the least component to refine.  [default: 0.0085]"
-        ),
+        float | None, option("--floor SHARE", "Of the image: the least component to refine.  [default: 0.0085]")
     ] = None,
     max_swallow: Annotated[
-        float,
-        typer.Option(
-            "--max-swallow", metavar="SHARE", help="Reject masks with more of other classes than this; 1: none."
-        ),
+        float, option("--max-swallow SHARE", "Reject masks with more of other classes than this; 1: none.")
     ] = 0.3,
     overlaps: Annotated[
-        str,
-        typer.Option(
-            "--overlaps", metavar="NAME", help="Undecided where classes conflict (ignore) or components do (reference)."
-        ),
+        str, option("--overlaps NAME", "Undecided where classes conflict (ignore) or components do (reference).")
     ] = "ignore",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the points' places.")] = 0,
-    exif: Annotated[
-        str, typer.Option("--exif", metavar="NAME", help="Images that ask to be turned: refuse, ignore, apply.")
-    ] = "refuse",
+    seed: Annotated[int, option("--seed N", "Of the points' places.")] = 0,
+    exif: Annotated[str, option("--exif NAME", "Images that ask to be turned: refuse, ignore, apply.")] = "refuse",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -304,7 +235,7 @@ def refine(
 
 @app.command()
 def doctor(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML path.")] = "demo",
+    recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")] = "demo",
     overrides: Overrides = None,
     as_json: Json = False,
     debug: Debug = False,

@@ -44,9 +44,7 @@ def quantised(pictures: list[Pixels]) -> Callable[[Any, Any], Any]:
 
             def get_next(self) -> dict[str, Any] | None:
                 picture = next(self.left, None)
-                return None if picture is None else {
-                    "images": resize.run(["padded"], {"image": planes(picture)})[0]
-                }  # fmt: skip
+                return None if picture is None else {"images": resize.run(["padded"], {"image": planes(picture)})[0]}
 
         with tempfile.TemporaryDirectory() as folder:
             plain, prepared, done = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "prepared", "done"))

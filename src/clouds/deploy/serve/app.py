@@ -226,9 +226,7 @@ def names(models: Sequence[Served], service: Service) -> Names:
     listed = [
         ModelNames(
             name=model.name,
-            classes=[
-                ClassName(id=i, name=name, color=css(model.colors[i])) for i, name in enumerate(model.classes)
-            ],
+            classes=[ClassName(id=i, name=name, color=css(model.colors[i])) for i, name in enumerate(model.classes)],
         )
         for model in models
     ]
