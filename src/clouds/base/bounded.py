@@ -84,16 +84,13 @@ class BoundedFolder(Generic[T]):
                     self._add(-size)
 
     def _add(self, size: int) -> None:
-        self._set_used(self._used() + size)
+        (self.folder / "used").write_text(str(self._used() + size))
 
     def _used(self) -> int:
         try:
             return int((self.folder / "used").read_text())
         except (FileNotFoundError, ValueError):
             return self._count()
-
-    def _set_used(self, size: int) -> None:
-        (self.folder / "used").write_text(str(size))
 
     def _files(self) -> Iterator[Path]:
         """Entries, and those being written."""
@@ -131,4 +128,4 @@ class BoundedFolder(Generic[T]):
                     break
                 used -= self._size(path)
                 path.unlink(missing_ok=True)
-            self._set_used(used)
+            (self.folder / "used").write_text(str(used))

@@ -34,13 +34,8 @@ def peak_memory_gb(device: str = "cpu") -> float:
 
 def commit() -> str | None:
     """The commit of the checkout CLOUDS runs from; None for an installed package."""
-    here = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or None if asked.returncode == 0 else None
 
 
@@ -53,8 +48,6 @@ def hardware() -> dict[str, Any]:
     import torch
 
     return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
+    }  # fmt: skip

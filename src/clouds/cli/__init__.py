@@ -50,8 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     codecs.register_error("names", _unwritable)
     sys.stdout.reconfigure(errors="names")  # type: ignore[union-attr]
-    words = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(words))
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(words: list[str]) -> int:
@@ -60,21 +59,10 @@ def run(words: list[str]) -> int:
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, CloudsError, OSError) as error:
         if "--debug" in words:
             raise
-        return _fail("interrupted; finished work is kept, the same command goes on from there")
-    except CloudsError as error:
-        if "--debug" in words:
-            raise
-        _fail(str(error))
-        if isinstance(error, Stopped):
-            return 128 + error.signal
-        return 2 if isinstance(error, UsageError) else 1
-    except OSError as error:
-        if "--debug" in words:
-            raise
-        return _fail(f"{reason(error)}; finished work is kept, run again when it is mended")
+        return _failed(error)
     except Exception as error:  # typer's own usage errors; it vendors click, so their class has no public name
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
@@ -82,6 +70,15 @@ def run(words: list[str]) -> int:
         return 2
 
 
-def _fail(message: str) -> int:
-    print(f"clouds: {message}", file=sys.stderr)  # noqa: T201
-    return 1
+def _failed(error: BaseException) -> int:
+    """Say on stderr what went wrong; the exit code."""
+    if isinstance(error, CloudsError):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = f"{reason(error)}; finished work is kept, run again when it is mended"
+    else:
+        text = "interrupted; finished work is kept, the same command goes on from there"
+    print(f"clouds: {text}", file=sys.stderr)  # noqa: T201
+    if isinstance(error, Stopped):
+        return 128 + error.signal
+    return 2 if isinstance(error, UsageError) else 1

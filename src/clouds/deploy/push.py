@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from clouds.base.files import whole_file
+from clouds.base.files import write_text
 from clouds.base.text import columns
 from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
@@ -47,19 +47,16 @@ def push(
     out = out or (DRY_OUT if dry_run else None)
     if out:
         for name, text in small.items():
-            with whole_file(out / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(out / name, text)
     sizes = {name: len(text.encode()) for name, text in small.items()}
     sizes[WEIGHTS] = (found.folder / WEIGHTS).stat().st_size
     sent = {} if dry_run else _upload(repository, private, small, found.folder / WEIGHTS)
     return {
-        "repository": repository,
-        "pushed": not dry_run,
+        "repository": repository, "pushed": not dry_run,
         "files": [{"name": name, "bytes": size} for name, size in sorted(sizes.items())],
         "card": str((out / "README.md").resolve()) if out else None,
-        "url": sent.get("url"),
-        "commit": sent.get("commit"),
-    }
+        "url": sent.get("url"), "commit": sent.get("commit"),
+    }  # fmt: skip
 
 
 def push_text(result: dict[str, Any]) -> str:

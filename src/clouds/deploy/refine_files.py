@@ -72,13 +72,9 @@ def refine_files(
     A pair that cannot be read does not stop the others and is listed under ``failed``. UsageError before any work for
     options that cannot be, and where nothing matches or an input would be overwritten.
     """
-    options: dict[str, Any] = {
-        "points": points,
-        "floor": FLOOR if floor is None else floor,
-        "strategy": strategy,
-        "overlaps": overlaps,
-        "max_swallow": max_swallow,
-    }
+    floor = FLOOR if floor is None else floor
+    options: dict[str, Any] = {"points": points, "floor": floor, "strategy": strategy, "overlaps": overlaps,
+                               "max_swallow": max_swallow}  # fmt: skip
     check_options(**options)
     if exif not in EXIF:
         raise UsageError(f"--exif: got {exif!r}; expected {', '.join(EXIF)}")
@@ -90,25 +86,23 @@ def refine_files(
     if dtype not in DTYPES:
         raise UsageError(f"--dtype: got {dtype!r}; expected {', '.join(DTYPES)}")
     pairs, unmatched = match(images, labels, out)
-    if blocked := [str(path) for name, *inputs in pairs for path in inputs if path.resolve() == _target(out, name)]:
-        raise UsageError(f"{blocked[0]}: an input would be overwritten; choose another --out")
+    for name, *inputs in pairs:
+        if blocked := [path for path in inputs if path.resolve() == (out / f"{name}.png").resolve()]:
+            raise UsageError(f"{blocked[0]}: an input would be overwritten; choose another --out")
     if unmatched:
         say(f"left out, without a partner of the same name: {some(unmatched, SHOWN)}")
     model = load_segmenter(segmenter, device, dtype, revision, second_pass)
     asked = {**options, "seed": seed, "exif": exif, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
     make_folder(out)
     with locked(out / f".{RECORD}.lock"):
-        rows, failed, made = _refine_all(pairs, out, model, options, seed, exif, json.dumps(asked))
+        rows, failed, made = _refine_all(pairs, out, model, {**options, "seed": seed}, exif, json.dumps(asked))
     total = sum(row["pixels"] for row in rows) or 1
     result = {
-        "images": len(rows),
-        "made": made,
-        "failed": failed,
-        "unmatched": len(unmatched),
+        "images": len(rows), "made": made, "failed": failed, "unmatched": len(unmatched),
         **{key: sum(row[key] * row["pixels"] for row in rows) / total for key in ("changed", "decided", "disputed")},
         "segmenter": backend_name(segmenter, revision),
         "folder": str(out.resolve()),
-    }
+    }  # fmt: skip
     if rows:
         sources = {name: (image, label) for name, image, label in pairs}
         result["page"] = str(write_refined_page(out / PAGE, rows, sources, out, result).resolve())
@@ -156,12 +150,8 @@ def _named(folder: Path, endings: Sequence[str], out: Path | None) -> dict[str, 
     return found
 
 
-def _target(out: Path, name: str) -> Path:
-    return (out / f"{name}.png").resolve()
-
-
 def _refine_all(
-    pairs: list[Pair], out: Path, model: PromptableSegmenter, options: dict[str, Any], seed: int, exif: str, asked: str
+    pairs: list[Pair], out: Path, model: PromptableSegmenter, options: dict[str, Any], exif: str, asked: str
 ) -> tuple[list[Row], list[dict[str, str]], int]:
     """Rows of all pairs that are done, those that failed and why, and how many were made now."""
     journal = Journal(out / RECORD)
@@ -180,7 +170,7 @@ def _refine_all(
                     rows.append(old)
                     yield False
                     continue
-                done = _refine(name, image, labels, data, out, model, options, seed, exif)
+                done = _refine(image, labels, data, out / f"{name}.png", model, options, exif)
                 row = {"name": name, "key": key.hexdigest(), **done}
             except (DataError, UsageError, OSError) as error:
                 if isinstance(error, OSError) and error.errno in DISK:
@@ -202,31 +192,19 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def _refine(
-    name: str,
-    image: Path,
-    labels: Path,
-    data: tuple[bytes, bytes],
-    out: Path,
-    model: PromptableSegmenter,
-    options: dict[str, Any],
-    seed: int,
-    exif: str,
-) -> Row:
-    """Refine one pair and write it; its numbers."""
+    image: Path, labels: Path, data: tuple[bytes, bytes], target: Path, model: PromptableSegmenter,
+    options: dict[str, Any], exif: str,
+) -> Row:  # fmt: skip
+    """Refine one pair and write it to ``target``; its numbers."""
     before = read_indices(data[1], str(labels))
     turn = label_turn(data[0], str(image), exif)
     pixels = turned(decode_image(data[0], str(image)), turn)
     check_pair(pixels.shape, image, before.shape, labels, data[0], exif)
-    done = refine_map(before, model.encode(pixels), model, seed=seed, **options)
+    done = refine_map(before, model.encode(pixels), model, **options)
     return {
-        "sha256": write_png(out / f"{name}.png", done.labels),
-        "pixels": int(before.size),
-        "turned": turn,
+        "sha256": write_png(target, done.labels), "pixels": int(before.size), "turned": turn,
         "classes": len(np.unique(before[before != 255])),
-        "components": done.components,
-        "rejected": int(done.rejected.sum()),
-        "changed": done.changed,
-        "decided": done.decided,
-        "disputed": done.disputed,
-    }
+        "components": done.components, "rejected": int(done.rejected.sum()),
+        "changed": done.changed, "decided": done.decided, "disputed": done.disputed,
+    }  # fmt: skip
 

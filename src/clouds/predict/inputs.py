@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -18,6 +19,7 @@ from clouds.predict.video import CAMERA, VIDEO_ENDINGS
 
 FILMED = ("color", "overlay")  # kinds that a video gives as a video
 STDIN = "-"
+GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,15 @@ def gather(words: Sequence[str | Path], out: Path, stdin: BinaryIO | None = None
 def _named(word: str | Path, out: Path) -> list[Item]:
     path, text = Path(word), str(word)
     if text.startswith(CAMERA):
-        return [Item("camera", text, _camera_name(text), text)]
+        # recorded anew each time, so the time is a part of the name: nothing older is overwritten
+        name = re.sub(r"[^\w.]+", "-", text).strip("-") + time.strftime("-%Y%m%d-%H%M%S")
+        return [Item("camera", text, Path(name), text)]
     if path.is_dir():
         return [_file(p, p.relative_to(path)) for p in find_images(path, out=out, others=VIDEO_ENDINGS)]
     if path.is_file():
         return [_file(path, Path(path.name))]
-    if any(sign in text for sign in "*?["):
-        base = _fixed(path)
+    if GLOB.search(text):
+        base = Path(*takewhile(lambda part: not GLOB.search(part), path.parts[:-1]))
         return [_file(p, p.relative_to(base)) for p in match_files(text, base, (*ENDINGS, *VIDEO_ENDINGS), out)]
     raise UsageError(f"{path}: no such image or folder")
 
@@ -91,21 +95,6 @@ def _named(word: str | Path, out: Path) -> list[Item]:
 def _file(path: Path, name: Path) -> Item:
     kind: Literal["image", "video"] = "video" if path.suffix.lower() in VIDEO_ENDINGS else "image"
     return Item(kind, path, name.with_suffix(""), name.as_posix())
-
-
-def _camera_name(text: str) -> Path:
-    """Cameras are recorded anew each time, so the time is a part of the name: nothing older is overwritten."""
-    return Path(re.sub(r"[^\w.]+", "-", text).strip("-") + time.strftime("-%Y%m%d-%H%M%S"))
-
-
-def _fixed(pattern: Path) -> Path:
-    """The folders of a glob before its first sign."""
-    parts = []
-    for part in pattern.parts[:-1]:
-        if any(sign in part for sign in "*?["):
-            break
-        parts.append(part)
-    return Path(*parts)
 
 
 def _piped(stdin: BinaryIO, out: Path) -> list[Item]:
@@ -150,5 +139,3 @@ def check_targets(items: Sequence[Item], out: Path, kinds: Sequence[str], film: 
     inside = {item.source.resolve() for item in items if isinstance(item.source, Path)}
     if lost := sorted(str(file) for file in claims if file.resolve() in inside):
         raise UsageError(f"{', '.join(lost)}: an input would be overwritten; choose another --out")
-
-

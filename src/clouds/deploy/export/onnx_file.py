@@ -34,8 +34,7 @@ def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None
     first = before(side, model.mean.flatten().tolist(), model.std.flatten().tolist(), size)
     last = after(size)
     middle = network(model, padded)
-    if change:
-        middle = change(middle, first)
+    middle = change(middle, first) if change else middle
     _rename(first.graph, lambda name: name if name == "image" else f"before/{name}")
     _rename(last.graph, lambda name: name if name == "labels" else f"after/{name}")
     middle = compose.add_prefix(middle, "network/")
@@ -58,13 +57,11 @@ def properties(model: Segmenter) -> dict[str, str]:
     """What a file says of its model, each value as JSON: class names, RGB colours, backbone, head, package version, and
     the protocol: how an image is seen."""
     values = {
-        "classes": model.classes,
-        "colors": model.colors,
-        "vision": model.settings["vision"],
-        "head": model.settings["head"],
+        "classes": model.classes, "colors": model.colors,
+        "vision": model.settings["vision"], "head": model.settings["head"],
         "clouds": __version__,
         "protocol": Inference(model.settings["shorter_side"]).as_record(),
-    }
+    }  # fmt: skip
     return {name: json.dumps(value) for name, value in values.items()}
 
 

@@ -39,13 +39,8 @@ def session(model: Path | bytes) -> Any:
 def _onnxruntime(file: Path) -> tuple[Label, str]:
     import onnxruntime
 
-    opened = session(file)
-
-    def label(image: Pixels) -> Labels:
-        out: Labels = opened.run(["labels"], {"image": planes(image)})[0][0]
-        return out
-
-    return label, f"onnxruntime {onnxruntime.__version__}"
+    run = session(file).run
+    return lambda image: run(["labels"], {"image": planes(image)})[0][0], f"onnxruntime {onnxruntime.__version__}"
 
 
 def _torch(file: Path) -> tuple[Label, str]:
@@ -64,12 +59,7 @@ def _openvino(file: Path) -> tuple[Label, str]:
 
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(file), "CPU", settings)
-
-    def label(image: Pixels) -> Labels:
-        out: Labels = compiled(planes(image))[0][0]
-        return out
-
-    return label, f"openvino {openvino.__version__.split('-')[0]}"
+    return lambda image: compiled(planes(image))[0][0], f"openvino {openvino.__version__.split('-')[0]}"
 
 
 def planes(image: Pixels) -> Pixels:

@@ -76,24 +76,18 @@ def found(model: Served, done: Done, maps: bool) -> Found:
     sums = np.bincount(labels, weights=result.scores.ravel(), minlength=count)
     classes = [
         ClassFound(
-            id=i,
-            name=name,
-            color=css(model.colors[i]),
-            share=round(float(pixels[i] / labels.size), 6),
+            id=i, name=name, color=css(model.colors[i]), share=round(float(pixels[i] / labels.size), 6),
             confidence=round(float(sums[i] / pixels[i]), 4) if pixels[i] else None,
         )
         for i, name in enumerate(model.classes)
     ]
+    height, width = result.labels.shape
     return Found(
-        model=model.name,
-        width=result.labels.shape[1],
-        height=result.labels.shape[0],
-        confidence=round(float(sums.sum() / labels.size), 4),
-        classes=classes,
-        batch=done.batch,
+        model=model.name, width=width, height=height, confidence=round(float(sums.sum() / labels.size), 4),
+        classes=classes, batch=done.batch,
         ms=Milliseconds(queue=round(done.waited * 1000, 1), model=round(done.computed * 1000, 1)),
         maps=Maps(labels=_text(result, "labels"), confidence=_text(result, "scores")) if maps else None,
-    )
+    )  # fmt: skip
 
 
 def answer(model: Served, done: Done, format: Format, wish: Wish) -> tuple[bytes, str]:

@@ -30,7 +30,6 @@ T = TypeVar("T")
 HANDS = 2  # threads that decode and encode beside the model
 
 
-
 def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None = None) -> FastAPI:
     """The application; ``warmth`` learns when the server stops, and knows whether it is ready."""
     warmth = warmth or Warmth()
@@ -63,12 +62,9 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     app.add_middleware(Counting, counters=counters)
     if service.cors:
         app.add_middleware(
-            CORSMiddleware,
-            allow_origins=service.cors,
-            allow_methods=("GET", "HEAD", "POST"),
-            allow_headers=("Authorization", "Content-Type"),
-            expose_headers=("Retry-After",),
-        )
+            CORSMiddleware, allow_origins=service.cors, allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("Authorization", "Content-Type"), expose_headers=("Retry-After",),
+        )  # fmt: skip
     answer_in_json(app, counters)
     guarded = [Depends(_guard(service.token))] if service.token else []
     refusals = problems(401) if service.token else {}
@@ -223,11 +219,8 @@ BODY = {
 
 
 def names(models: Sequence[Served], service: Service) -> Names:
-    listed = [
-        ModelNames(
-            name=model.name,
-            classes=[ClassName(id=i, name=name, color=css(model.colors[i])) for i, name in enumerate(model.classes)],
-        )
-        for model in models
-    ]
+    listed = []
+    for model in models:
+        classes = [ClassName(id=i, name=name, color=css(model.colors[i])) for i, name in enumerate(model.classes)]
+        listed.append(ModelNames(name=model.name, classes=classes))
     return Names(models=listed, max_bytes=service.max_bytes, max_pixels=service.max_pixels)

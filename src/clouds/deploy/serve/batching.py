@@ -62,11 +62,9 @@ class Batcher:
     """``submit`` returns a future; cancelled in time, its image is never computed."""
 
     def __init__(
-        self,
-        size: int,
-        prepare: Callable[[], None] = lambda: None,
+        self, size: int, prepare: Callable[[], None] = lambda: None,
         watch: Callable[[str, int, float], None] = lambda *_: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """size: images a batch. prepare: runs first, in the thread. watch: gets (model, images, seconds) of each."""
         self._size, self._prepare, self._watch = size, prepare, watch
         self._jobs: deque[_Job] = deque()

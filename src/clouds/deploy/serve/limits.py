@@ -139,9 +139,8 @@ async def read_body(request: Request, service: Service, room: Room) -> bytes:
                 body += chunk
         return bytes(body)
     except TimeoutError:
-        raise Refused(
-            408, "upload_timeout", f"{len(body)} bytes came in {service.timeout:g} s, not the whole upload"
-        ) from None
+        detail = f"{len(body)} bytes came in {service.timeout:g} s, not the whole upload"
+        raise Refused(408, "upload_timeout", detail) from None
     finally:
         room.bytes -= len(body)
 

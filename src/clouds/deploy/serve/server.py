@@ -50,18 +50,10 @@ def run(models: Sequence[Served], service: Service, taken: socket.socket, tell: 
         limit = service.timeout
 
     config = uvicorn.Config(
-        make_app(models, service, warmth),
-        http=Protocol,
-        loop="asyncio",
-        ws="none",
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        backlog=BACKLOG,
+        make_app(models, service, warmth), http=Protocol, loop="asyncio", ws="none", lifespan="on",
+        log_level="warning", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
         timeout_graceful_shutdown=round(service.timeout) + 1,
-    )
+    )  # fmt: skip
     _Server(config, warmth, service.drain, lambda: tell(_url(taken))).run([taken])
     if warmth.fault is not None:
         raise BackendError(f"the model cannot be run ({warmth.fault})") from warmth.fault
