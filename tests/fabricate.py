@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from clouds.data.datasets import Segmentation, open_dataset
-from clouds.testing.datasets import SIZE, jpg
-from clouds.testing.datasets import as_folder as as_folder
-from clouds.testing.datasets import as_zip as as_zip
-from clouds.testing.datasets import noise as picture
+from clouds.testing.dataset_contract import SIZE, jpg
+from clouds.testing.dataset_contract import as_folder as as_folder
+from clouds.testing.dataset_contract import as_zip as as_zip
+from clouds.testing.dataset_contract import noise as picture
 
 Files = dict[str, bytes]
 

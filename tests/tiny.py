@@ -11,10 +11,10 @@ from clouds.config.recipe import Recipe
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.source import Source
-from clouds.testing.models import CLASSES as CLASSES
-from clouds.testing.models import PALETTE
-from clouds.testing.models import SYNONYMS as SYNONYMS
-from clouds.testing.models import small_segmenter as segmenter  # noqa: F401 - tiny.segmenter
+from clouds.testing.model_contract import CLASSES as CLASSES
+from clouds.testing.model_contract import PALETTE
+from clouds.testing.model_contract import SYNONYMS as SYNONYMS
+from clouds.testing.model_contract import small_segmenter as segmenter  # noqa: F401 - tiny.segmenter
 
 torch.set_num_threads(1)  # on tensors this small a second thread costs ten times what it brings
 

@@ -18,7 +18,8 @@ from clouds.data.archives import Archive
 from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, FOLDERS, dataset_names
 from clouds.errors import DataError, UsageError
-from clouds.testing import DatasetContract, datasets
+from clouds.testing import DatasetContract
+from clouds.testing import dataset_contract as datasets
 from fabricate import (
     ALIASES,
     KINDS,

@@ -17,7 +17,7 @@ from clouds.config.load import as_recipe
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.writer import build_writer
-from clouds.foundation.writers import server as openai_api
+from clouds.foundation.writers import chat_server as openai_api
 from clouds.generate.checks import parse_list
 
 KEY = "sk-very-secret-0123456789"

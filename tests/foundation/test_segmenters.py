@@ -20,8 +20,8 @@ from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters.sam import FAMILIES, quiet
 from clouds.foundation.segmenters.sam_folders import MODEL_TYPES
 from clouds.testing import SegmenterContract
-from clouds.testing.segmenters import asked as prompts
-from clouds.testing.segmenters import blocks as picture
+from clouds.testing.segmenter_contract import asked as prompts
+from clouds.testing.segmenter_contract import blocks as picture
 
 PROCESSORS = {
     "sam": "SamProcessor", "sam-hq": "SamHQProcessor", "sam2": "Sam2Processor", "edgetam": "Sam2Processor",

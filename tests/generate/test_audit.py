@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import clouds.check.generated_set
 import cv2
 import numpy as np
 import open_clip
@@ -11,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-import clouds.check.audit
 import tiny_clip
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
@@ -305,11 +305,11 @@ def test_a_clip_that_cannot_be_is_named(folder, clip_file):
     with pytest.raises(BackendError, match="--clip open_clip/RN50-quickgelu"):
         Clip("open_clip/RN50-quickgelu")
     with pytest.raises(UsageError, match="without --clip"):
-        clouds.check.audit.audit(folder, [], weights="openai")
+        clouds.check.generated_set.audit(folder, [], weights="openai")
 
 
 def test_a_teacher_tells_classes_confidence_and_agreement(folder, model_folder):
-    result = clouds.check.audit.audit(folder, [], model=model_folder)
+    result = clouds.check.generated_set.audit(folder, [], model=model_folder)
     teacher, numbers = result["teacher"], result["numbers"]
     assert list(teacher["classes"]) == list(NAMES)
     assert sum(each["pixels"] for each in teacher["classes"].values()) == pytest.approx(1, abs=1e-3)
@@ -335,7 +335,7 @@ def test_a_model_of_other_classes_is_said_and_counted_by_its_own_names(folder, t
 
     model = small_model(classes=["road", "lava"], synonyms=[["road"], ["lava"]], colors=[[1, 2, 3], [9, 0, 0]])
     save_model(model, tmp_path / "other")
-    result = clouds.check.audit.audit(folder, [], model=tmp_path / "other")
+    result = clouds.check.generated_set.audit(folder, [], model=tmp_path / "other")
     assert list(result["teacher"]["classes"]) == ["road", "lava"]
     assert "knows 1 classes beside the 19 (lava)" in capsys.readouterr().err
     assert "lava" not in result["request"]["wanted"].get("classes", {})
@@ -347,14 +347,14 @@ def test_a_source_stands_beside_with_as_many_images(folder, tmp_path):
     (tmp_path / "photos").mkdir()
     for k in range(5):
         (tmp_path / f"same{k}.jpg").rename(tmp_path / "photos" / f"same{k}.jpg")
-    found = clouds.check.audit.audit(folder, [], source=str(tmp_path / "photos"))["diversity"]
+    found = clouds.check.generated_set.audit(folder, [], source=str(tmp_path / "photos"))["diversity"]
     assert (found["images"], found["source"]["images"], found["source"]["vendi"]) == (5, 5, 1.0)
     assert found["vendi"] > 1
     rendered = ["data.source_count=3", "data.source_size=[32,64]"]
-    assert clouds.check.audit.audit(folder, rendered, source="demo")["diversity"]["source"]["images"] == 3
+    assert clouds.check.generated_set.audit(folder, rendered, source="demo")["diversity"]["source"]["images"] == 3
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"--source: .*: holds no .png, .jpg, .jpeg image"):
-        clouds.check.audit.audit(folder, [], source=str(tmp_path / "empty"))
+        clouds.check.generated_set.audit(folder, [], source=str(tmp_path / "empty"))
 
 
 # -- the request and its answer
@@ -479,7 +479,7 @@ def page(drawn, tmp_path_factory, model_folder) -> Path:
     rows = read_jsonl(target / "metadata.jsonl")
     rows[3]["prompt"] = "<script>alert('x')</script> \"q\" & {{ 7*7 }} \ud800"
     (target / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = clouds.check.audit.audit(target, [], model=model_folder, out=target / "looked")
+    result = clouds.check.generated_set.audit(target, [], model=model_folder, out=target / "looked")
     assert {path.name for path in (target / "looked").iterdir()} == {"audit.json", "images.jsonl", "index.html"}
     assert read_json(target / "looked" / "audit.json")["kept"] == result["kept"] == 14
     return Path(result["page"])

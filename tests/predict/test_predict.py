@@ -20,8 +20,8 @@ from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
 from clouds.model.folder import save_model
 from clouds.model.inference import resized
-from clouds.predict.files import predict_files
 from clouds.predict.pictures import as_rgb
+from clouds.predict.predict_files import predict_files
 from clouds.predict.predictor import Predictor
 from clouds.predict.result import KINDS, Result
 from conftest import small_model

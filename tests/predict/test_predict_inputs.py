@@ -29,8 +29,8 @@ from clouds.data.classes import COLORS, NAMES
 from clouds.data.encodings import decode_polygons
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.predict.annotations import polygons, rle
-from clouds.predict.files import predict_files
 from clouds.predict.inputs import gather
+from clouds.predict.predict_files import predict_files
 from clouds.predict.predictor import Predictor
 from clouds.predict.result import Result
 from clouds.predict.video import Clock, Pick, frame_count, frames, video_writer
@@ -299,7 +299,7 @@ def test_a_video_that_breaks_off_keeps_its_frames_and_leaves_no_half_film(model_
         raise DataError("a.mp4: damaged")
 
     path = video(tmp_path / "a.mp4")
-    monkeypatch.setattr("clouds.predict.files.frames", breaking)
+    monkeypatch.setattr("clouds.predict.predict_files.frames", breaking)
     done = predict_files(model_folder, [path], tmp_path / "out")
     assert [failure["what"] for failure in done.failed] == ["a.mp4: damaged"]
     assert listing(tmp_path / "out") == ["a/000000.png", "a/000001.png"]

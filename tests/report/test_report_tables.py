@@ -16,7 +16,7 @@ from clouds.errors import DataError, UsageError
 from clouds.report import write_report
 from clouds.report.compare import comparison
 from clouds.report.domain import error, images, matrix, reliability
-from clouds.report.examples import pictured
+from clouds.report.example_pictures import pictured
 from clouds.report.read import read_run, read_sweep
 from clouds.report.sweep import sweep_tables
 from fabricated_run import lines, make_run, results, sweep

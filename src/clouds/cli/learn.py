@@ -154,7 +154,7 @@ def evaluate(
       clouds evaluate runs/demo town night camvid-day data.root=../shared/data
       clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
     """
-    from clouds.evaluate.models import evaluate_models
+    from clouds.evaluate.compare_models import evaluate_models
     from clouds.evaluate.tables import evaluation_text
 
     result = evaluate_models(words, out, csv, latex)

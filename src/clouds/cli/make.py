@@ -170,7 +170,7 @@ def audit(
       clouds audit generated --model runs/demo --source demo audit.radius=8
       clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
     """
-    from clouds.check.audit import audit as look_through
+    from clouds.check.generated_set import audit as look_through
     from clouds.generate.audit import audit_text
 
     result = look_through(folder, overrides or [], model, clip, weights, source, out)

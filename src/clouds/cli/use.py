@@ -60,8 +60,8 @@ def predict(
       find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
       clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
-    from clouds.predict.files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
-    from clouds.predict.files import result_text as text
+    from clouds.predict.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
+    from clouds.predict.predict_files import result_text as text
     from clouds.predict.video import Pick
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
@@ -221,7 +221,7 @@ def refine(
       clouds refine a.jpg a.png --segmenter mobile-sam/mobile_sam.pt --max-swallow 1
     """
     from clouds.deploy.refine_files import refine_files, result_text
-    from clouds.predict.files import failure_text
+    from clouds.predict.predict_files import failure_text
 
     result = refine_files(
         images, labels, out, segmenter, revision, device, dtype, second_pass, strategy, points, floor, max_swallow,

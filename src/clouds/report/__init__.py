@@ -17,9 +17,9 @@ from clouds.config.runs import REPORT, SWEEP
 from clouds.errors import UsageError
 from clouds.report import sections
 from clouds.report.compare import comparison
-from clouds.report.examples import pictured
+from clouds.report.example_pictures import pictured
 from clouds.report.read import Run, read_run, read_sweep
-from clouds.report.scores import scoreboard
+from clouds.report.score_rows import scoreboard
 from clouds.report.sweep import is_sweep, sweep_tables
 from clouds.report.templating import content_hash, write_page
 

@@ -6,10 +6,10 @@
 The package's own backends go through the same classes. Needs pytest; everything is made up, small and on the CPU.
 """
 
-from clouds.testing.backbones import BackboneContract as BackboneContract
-from clouds.testing.datasets import DatasetContract as DatasetContract
-from clouds.testing.drawing import GeneratorContract as GeneratorContract
-from clouds.testing.models import ModelContract as ModelContract
-from clouds.testing.segmenters import SegmenterContract as SegmenterContract
-from clouds.testing.words import TextContract as TextContract
-from clouds.testing.words import WriterContract as WriterContract
+from clouds.testing.backbone_contract import BackboneContract as BackboneContract
+from clouds.testing.dataset_contract import DatasetContract as DatasetContract
+from clouds.testing.generator_contract import GeneratorContract as GeneratorContract
+from clouds.testing.model_contract import ModelContract as ModelContract
+from clouds.testing.segmenter_contract import SegmenterContract as SegmenterContract
+from clouds.testing.writer_contract import TextContract as TextContract
+from clouds.testing.writer_contract import WriterContract as WriterContract

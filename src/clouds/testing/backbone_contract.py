@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clouds.foundation.backbone import STRIDES, OwnVision, build_vision, check_vision
 from clouds.model.segmenter import Segmenter
-from clouds.testing.models import ModelContract, pictures, small_segmenter
+from clouds.testing.model_contract import ModelContract, pictures, small_segmenter
 
 SIZES = [(64, 64), (32, 96), (160, 64)]
 

@@ -27,7 +27,7 @@ from clouds.generate.sets import AUDIT, write_audit
 from clouds.model.folder import model_folder
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import load
-from clouds.report.audit import write_audit_page
+from clouds.report.audit_page import write_audit_page
 from clouds.selftrain.refine import refine_map
 from clouds.selftrain.teacher import predictions
 
