@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import clouds.check.generated_set
 import cv2
 import numpy as np
 import open_clip
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import clouds.check.generated_set
 import tiny_clip
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
