@@ -16,7 +16,7 @@ from serving import Live, live
 
 TROUBLE = "document.getElementById('trouble').textContent"
 DONE = f"document.getElementById('status').textContent.startsWith('Done') || {TROUBLE}"
-PHOTO = np.kron(np.random.default_rng(5).integers(0, 256, (48, 72, 3), np.uint8), np.ones((2, 2, 1), np.uint8))
+PHOTO = np.random.default_rng(0).integers(0, 256, (96, 144, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
