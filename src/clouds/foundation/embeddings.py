@@ -29,19 +29,14 @@ UNKNOWN_BYTES = 2**24  # what an embedding that does not tell its size is taken 
 Tensors = dict[str, Tensor]
 
 
-def _read(path: Path) -> Tensors:
-    return load(path.read_bytes())
-
-
 def _write(file: BinaryIO, value: Tensors) -> None:
     file.write(save(value))
 
 
-def _size(value: Tensors) -> int:
-    return len(save(value))
-
-
-TENSORS = Codec(".safetensors", _read, _write, _size, (SafetensorError, ValueError, KeyError))
+TENSORS: Codec[Tensors] = Codec(
+    ".safetensors", lambda path: load(path.read_bytes()), _write, lambda value: len(save(value)),
+    (SafetensorError, ValueError, KeyError),
+)  # fmt: skip
 
 
 class Cached:
@@ -126,10 +121,8 @@ class Recent:
 
 def nbytes(embedding: Any) -> int:
     """Bytes of arrays and tensors, alone or in containers; a guess for what does not tell."""
-    if isinstance(embedding, dict):
-        return sum(nbytes(each) for each in embedding.values())
-    if isinstance(embedding, list | tuple):
-        return sum(nbytes(each) for each in embedding)
+    if isinstance(embedding, dict | list | tuple):
+        return sum(map(nbytes, embedding.values() if isinstance(embedding, dict) else embedding))
     return int(getattr(embedding, "nbytes", UNKNOWN_BYTES))
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from clouds.base.arrays import Pixels
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.backbone import build_text, build_vision, weights_record
 from clouds.foundation.backbones.clip import CLIP, clip_config
@@ -18,7 +19,6 @@ from clouds.foundation.registry import backend_name
 
 VISION = "efficientnet-lite0"
 SIDE = 224  # what ImageNet networks are shown
-Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Vector = NDArray[np.float32]  # (D,), of unit length
 
 
@@ -52,8 +52,8 @@ class Clip:
             vision = build_vision(name, weights=record)
             self._text = build_text(name, record)
         except CloudsError as error:
-            told = str(error).replace("model.weights", "--weights").removeprefix("--clip: ")
-            raise type(error)(f"--clip {name}: {told}") from error
+            text = str(error).replace("model.weights", "--weights").removeprefix("--clip: ")
+            raise type(error)(f"--clip {name}: {text}") from error
         assert isinstance(vision, OpenClipVision)
         self._vision, self._texts = vision, dict[str, Vector]()
         self._side = int(config["vision_cfg"]["image_size"])

@@ -10,11 +10,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clouds.base.text import did_you_mean
 from clouds.config.backends import Backend, find, names, rows
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.config.recipe import Recipe
 from clouds.errors import BackendError, UsageError
-from clouds.foundation.weights import did_you_mean, package_file
+from clouds.foundation.weights import package_file
 
 KEYS = {  # role of a row -> the setting that names its backend
     "vision": "model.vision",
@@ -92,7 +93,8 @@ def row_of(role: str, name: str, key: str = "") -> Backend:
     allowed = (*names(role), *([OWN] if role != "restyler" else []))
     kind, slash, model = name.partition("/")
     kinds = [each.partition("/")[0] for each in allowed]
-    hint = "" if kind in kinds else did_you_mean(kind, kinds, slash + model)
+    near = did_you_mean(kind, kinds, "{}") if kind not in kinds else ""
+    hint = f"did you mean {near}{slash}{model}? " if near else ""
     raise UsageError(f"{key or KEYS[role]}: unknown {name!r}; {hint}allowed: {', '.join(allowed)}")
 
 

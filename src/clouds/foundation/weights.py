@@ -3,30 +3,23 @@
 Nothing here runs code that a file brings along: safetensors, or ``torch.load(weights_only=True)``.
 """
 
-import difflib
 import importlib.util
 import pickle
 import re
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from clouds.base.text import did_you_mean, some
 from clouds.errors import BackendError, DataError, UsageError, cause
 
 HUB = "hf-hub:"
 SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
-SHOWN = 6  # names listed before "and N more"
-
-
-def did_you_mean(name: str, options: Iterable[str], rest: str = "") -> str:
-    """``did you mean superpixels? ``, the option nearest to ``name`` with ``rest`` behind it, or nothing."""
-    near = difflib.get_close_matches(name, list(options), n=1)
-    return f"did you mean {near[0]}{rest}? " if near else ""
 
 
 def unreachable(address: str) -> str | None:
@@ -184,8 +177,7 @@ def _describe(value: Any) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """``a, b, c and 7 more``."""
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    return some(names, 6)
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

@@ -26,5 +26,3 @@ def build_model(recipe: Recipe) -> Segmenter:
     )
     model.vocabulary.copy_(text_classifier(text, SYNONYMS))
     return model
-
-

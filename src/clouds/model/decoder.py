@@ -96,7 +96,7 @@ class LinearHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(hidden, classes + 1)
 
-    def forward(self, queries: Tensor, masks: Tensor | None, features: Tensor) -> Tensor:  # noqa: ARG002
+    def forward(self, queries: Tensor) -> Tensor:
         out: Tensor = self.linear(queries)
         return out
 
@@ -138,18 +138,9 @@ class TransformerDecoder(nn.Module):
     checkpointing = False
 
     def __init__(
-        self,
-        *,
-        hidden: int,
-        queries: int,
-        layers: int,
-        heads: int,
-        ffn: int,
-        head: Literal["linear", "text"],
-        classes: int,
-        text_dim: int,
-        linked: bool = False,
-    ) -> None:
+        self, *, hidden: int, queries: int, layers: int, heads: int, ffn: int, head: Literal["linear", "text"],
+        classes: int, text_dim: int, linked: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         if not linked:  # else they come from a Rein
             self.query_feat = nn.Embedding(queries, hidden)
@@ -163,14 +154,9 @@ class TransformerDecoder(nn.Module):
         )
 
     def forward(
-        self,
-        mask_features: Tensor,
-        memories: list[Tensor],
-        vocabulary: Tensor,
-        synonyms: Tensor,
-        auxiliary: bool,
+        self, mask_features: Tensor, memories: list[Tensor], vocabulary: Tensor, synonyms: Tensor, auxiliary: bool,
         queries: Tensor | None = None,
-    ) -> Prediction:
+    ) -> Prediction:  # fmt: skip
         """mask_features (B, D, h, w), memories at strides 32, 16, 8; auxiliary: class logits at every output too;
         queries (Q, D): instead of learned ones."""
         batch = mask_features.shape[0]
@@ -214,5 +200,5 @@ class TransformerDecoder(nn.Module):
                 masks = prediction.masks()
             logits = self.class_head(queries, masks, prediction.mask_features, vocabulary, synonyms)
         else:
-            logits = self.class_head(queries, None, prediction.mask_features)
+            logits = self.class_head(queries)
         prediction.logits.append(logits)

@@ -24,9 +24,8 @@ def save_model(model: Segmenter, folder: Path) -> None:
         # the folder holds every weight: reading it must not fetch the pre-trained ones first
         config = cast(dict[str, Any], model._hub_mixin_config)
         model.save_pretrained(temporary, config={**config, "pretrained": False})
-        readme = temporary / "README.md"  # the hub mixin's placeholder card; a card is written from a run instead
-        if readme.exists():
-            readme.unlink()
+        # the hub mixin's placeholder card; a card is written from a run instead
+        (temporary / "README.md").unlink(missing_ok=True)
 
 
 def load_model(folder: Path) -> Segmenter:
@@ -67,10 +66,9 @@ def _said_plainly(folder: Path) -> Iterator[None]:
 
 def has_model(folder: Path) -> bool:
     """Whether a model was saved there whole."""
-    return (folder / "config.json").exists() and (folder / "model.safetensors").exists()
+    return (folder / CONFIG).exists() and (folder / WEIGHTS).exists()
 
 
-FILES = ("config.json", "model.safetensors", "recipe.yaml")
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]*\w)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
@@ -88,18 +86,18 @@ def model_folder(word: str | Path) -> Path:
     """
     if not is_hub_id(word):
         folder = Path(word)
-        return folder if (folder / FILES[0]).exists() or not (folder / "model").is_dir() else folder / "model"
+        return folder if (folder / CONFIG).exists() or not (folder / "model").is_dir() else folder / "model"
     from huggingface_hub import snapshot_download
 
-    match = HUB_ID.fullmatch(str(word))
-    assert match  # is_hub_id
+    repository, _, revision = str(word).partition("@")
+    wanted = [CONFIG, WEIGHTS, "recipe.yaml"]
     try:
-        folder = Path(snapshot_download(match["repository"], revision=match["revision"], allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
         raise BackendError(
             f"{word}: no such folder here, and the hub gave no model of that name ({cause(error)}). "
             "Check the path or the hub id; without a network only what was downloaded before can be used"
         ) from error
-    if lacking := [name for name in FILES[:2] if not (folder / name).is_file()]:
+    if lacking := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
         raise BackendError(f"{word}: the hub's repository holds no {' and no '.join(lacking)}: no CLOUDS model")
     return folder

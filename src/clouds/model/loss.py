@@ -240,14 +240,9 @@ def criterion(
 
 
 def matched_losses(
-    prediction: Prediction,
-    labels: Tensor,
-    matched: Matched,
-    candidates: Tensor,
-    fill: Tensor,
-    keep: int,
+    prediction: Prediction, labels: Tensor, matched: Matched, candidates: Tensor, fill: Tensor, keep: int,
     settings: LossSettings,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mask and dice loss (M,) of the matched pairs; only their masks are ever made.
 
     candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``.
@@ -264,23 +259,16 @@ def matched_losses(
         order.append(rows)
     rows = torch.cat(order)
     planes = torch.cat(parts)[rows.argsort()]  # (M, h, w)
-
-    def read(points: Tensor) -> tuple[Tensor, Tensor]:
-        value, valid = points.new_empty(points.shape[:2]), points.new_empty(points.shape[:2])
-        for b, rows in enumerate(order):
-            value[rows], valid[rows] = read_labels(
-                labels[b], points[rows], matched.class_[rows], settings.ignore_is_negative
-            )
-        return value, valid
-
+    negative = settings.ignore_is_negative
     points = candidates.new_empty(len(planes), keep + fill.shape[1], 2)
+    target, weight = points.new_empty(points.shape[:2]), points.new_empty(points.shape[:2])
     for b, rows in enumerate(order):
         # of the candidates, three times the points, only the labelled share is asked: one plane an image holds it
         known = (labels[b] != IGNORE).to(planes.dtype)[None, None]
         for part in rows.split(BLOCK) if len(rows) else ():
             valid = torch.ones_like(candidates[part, :, 0])
-            if not settings.ignore_is_negative:
+            if not negative:
                 valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
             points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
-    target, weight = read(points)
+        target[rows], weight[rows] = read_labels(labels[b], points[rows], matched.class_[rows], negative)
     return mask_losses(sample(planes[:, None], points)[:, 0], target, weight)

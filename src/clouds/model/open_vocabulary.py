@@ -72,11 +72,8 @@ def with_classes(model: Segmenter, classes: str | Sequence[str], weights: str | 
     twin.classes, twin.synonyms, twin.colors = [group[0] for group in asked], groups, colors
     twin._hub_mixin_config = {
         **model._hub_mixin_config,  # type: ignore[dict-item]
-        "classes": twin.classes,
-        "synonyms": groups,
-        "colors": colors,
-        "seen": seen,
-    }
+        "classes": twin.classes, "synonyms": groups, "colors": colors, "seen": seen,
+    }  # fmt: skip
     return twin
 
 
@@ -86,9 +83,7 @@ def _embedded(model: Segmenter, names: Sequence[str], weights: str | None) -> di
         return {}
     settings = model.settings
     record = settings["weights"] if settings["text"] == settings["vision"] else None
-    if weights:
-        record = {"source": weights, "revision": None}
-    text = build_text(settings["text"], record)
+    text = build_text(settings["text"], {"source": weights, "revision": None} if weights else record)
     first = model.synonyms[0][0]
     rows = text_classifier(text, [[first], *([name] for name in names)]).to(model.vocabulary)
     own = model.vocabulary

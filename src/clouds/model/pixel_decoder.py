@@ -147,12 +147,8 @@ class PixelDecoder(nn.Module):
         shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
         tokens = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)  # (B, N, D)
         hidden, device = tokens.shape[-1], tokens.device
-        position = torch.cat(
-            [
-                sine_positions(h, w, hidden, device, tokens.dtype).flatten(1).T + embed
-                for (h, w), embed in zip(shapes, self.level_embed, strict=True)
-            ]
-        )
+        position = torch.cat([sine_positions(h, w, hidden, device, tokens.dtype).flatten(1).T + embed
+                              for (h, w), embed in zip(shapes, self.level_embed, strict=True)])  # fmt: skip
         reference = reference_points(shapes, device).to(tokens.dtype)
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():

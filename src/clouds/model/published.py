@@ -87,15 +87,9 @@ def import_checkpoint(
     text = OpenClipText(name, config, tensors, record["source"])
     names = [group[0] for group in synonyms]
     model = Segmenter(
-        vision=name,
-        text=name,
-        text_dim=text.dim,
-        classes=names,
-        synonyms=[list(group) for group in synonyms],
-        colors=colors_of(names),
-        weights=record,
-        **_sizes(theirs, len(synonyms), checkpoint),
-    )
+        vision=name, text=name, text_dim=text.dim, weights=record, **_sizes(theirs, len(synonyms), checkpoint),
+        classes=names, synonyms=[list(group) for group in synonyms], colors=colors_of(names),
+    )  # fmt: skip
     ours = _translated({**theirs, **{REFERENCE + key: t for key, t in tensors.items()}}, text.clip.state_dict())
     if model.settings["head"] == "linear":
         ours.pop(HEAD + "void", None)  # part of every checkpoint, of use to the text head only

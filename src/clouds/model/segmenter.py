@@ -27,13 +27,9 @@ class Head(nn.Module):
         self.pixel_decoder, self.decoder = pixel_decoder, decoder
 
     def forward(
-        self,
-        features: dict[int, Tensor],
-        vocabulary: Tensor,
-        synonyms: Tensor,
-        auxiliary: bool,
+        self, features: dict[int, Tensor], vocabulary: Tensor, synonyms: Tensor, auxiliary: bool,
         queries: Tensor | None = None,
-    ) -> Prediction:
+    ) -> Prediction:  # fmt: skip
         mask_features, memories = self.pixel_decoder(features)
         out: Prediction = self.decoder(mask_features, memories, vocabulary, synonyms, auxiliary, queries)
         return out
@@ -91,17 +87,10 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         self.head = Head(
             PixelDecoder(self.backbone.channels, hidden=hidden, layers=pixel_layers, heads=heads, ffn=pixel_ffn),
             TransformerDecoder(
-                hidden=hidden,
-                queries=queries,
-                layers=layers,
-                heads=heads,
-                ffn=ffn,
-                head=head,
-                classes=len(classes),
-                text_dim=text_dim,
-                linked=bool(adapt and adapt.get("link")),
+                hidden=hidden, queries=queries, layers=layers, heads=heads, ffn=ffn, head=head, classes=len(classes),
+                text_dim=text_dim, linked=bool(adapt and adapt.get("link")),
             ),
-        )
+        )  # fmt: skip
         self.thaw()
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.backbone.std).view(3, 1, 1), persistent=False)

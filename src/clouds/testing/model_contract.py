@@ -25,19 +25,9 @@ def small_segmenter(seed: int = 0, **settings: Any) -> Segmenter:
     """Four classes, eight synonyms, six queries; random weights and a random vocabulary of unit rows."""
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {
-        "vision": "efficientnet-lite0",
-        "text": "all-minilm-l6-v2",
-        "text_dim": 16,
-        "head": "text",
-        "hidden": 32,
-        "queries": 6,
-        "heads": 4,
-        "pixel_layers": 1,
-        "pixel_ffn": 32,
-        "layers": 2,
-        "ffn": 32,
-        "shorter_side": 64,
-    }
+        "vision": "efficientnet-lite0", "text": "all-minilm-l6-v2", "text_dim": 16, "head": "text", "hidden": 32,
+        "queries": 6, "heads": 4, "pixel_layers": 1, "pixel_ffn": 32, "layers": 2, "ffn": 32, "shorter_side": 64,
+    }  # fmt: skip
     model = Segmenter(
         **{**sizes, **settings}, classes=CLASSES, synonyms=SYNONYMS, colors=[list(map(int, c)) for c in PALETTE]
     )

@@ -109,4 +109,3 @@ class SegmenterContract:
         assert (refined.shape, refined.dtype) == (labels.shape, np.dtype(np.uint8))
         assert set(np.unique(refined)) <= {0, 10, 255}
         assert np.array_equal(refined, refine(blocks(), labels, segmenter))
-

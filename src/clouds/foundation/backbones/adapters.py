@@ -45,8 +45,8 @@ class Rein(nn.Module):
         kept, patches = features[:, :prefix], features[:, prefix:]
         tokens = self.tokens_a[layer] @ self.tokens_b[layer]  # (m, c)
         share = (patches @ tokens.T / math.sqrt(tokens.shape[1])).softmax(-1)  # (B, N, m)
-        told = share[..., 1:] @ self.value(tokens[1:])
-        return torch.cat((kept, patches + self.scale * self.refine(told + patches)), dim=1)
+        added = share[..., 1:] @ self.value(tokens[1:])
+        return torch.cat((kept, patches + self.scale * self.refine(added + patches)), dim=1)
 
     def queries(self) -> Tensor | None:
         """The decoder's object queries (m, hidden), or None where they are not linked."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import read_json
+from clouds.base.text import did_you_mean
 from clouds.config.backends import Backend
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.backbones.timm import is_plain_vit
-from clouds.foundation.weights import HUB, did_you_mean, hub_file, listed, place_of, read_weights
+from clouds.foundation.weights import HUB, hub_file, listed, place_of, read_weights
 
 BACKENDS = (
     Backend("vision", "open_clip/MODEL", "{clip}{model} (open_clip, {weights})", build="build_vision"),

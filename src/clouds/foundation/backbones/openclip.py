@@ -97,8 +97,7 @@ class OpenClipVision(nn.Module):
         if self.is_resnet:
             self.channels = {s: self.visual.conv3.out_channels * s for s in STRIDES}
         else:
-            infos = self.visual.trunk.feature_info
-            self.channels = {info["reduction"]: info["num_chs"] for info in infos}
+            self.channels = {info["reduction"]: info["num_chs"] for info in self.visual.trunk.feature_info}
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "OpenClipVision":  # noqa: ARG002 - CLIP stays as it was trained
@@ -108,17 +107,13 @@ class OpenClipVision(nn.Module):
         return super().requires_grad_(False)
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.adapted):
-            return self._features(images)
-
-    def _features(self, images: Tensor) -> dict[int, Tensor]:
         trunk = self.visual if self.is_resnet else self.visual.trunk
         stages = [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4] if self.is_resnet else trunk.stages
-        x = trunk.stem(images)
         out: dict[int, Tensor] = {}  # dict[int, Tensor]() would break a compiled graph
-        for stride, stage in zip(STRIDES, stages, strict=True):
-            x = stage(x)
-            out[stride] = x
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.adapted):
+            x = trunk.stem(images)
+            for stride, stage in zip(STRIDES, stages, strict=True):
+                x = out[stride] = stage(x)
         return out
 
     @torch.no_grad()
@@ -174,9 +169,8 @@ class OpenClipText:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
-        rows = []
-        for start in range(0, len(texts), batch_size):
-            rows.append(self._encode(self.tokenizer(list(texts[start : start + batch_size]))))
+        batches = (list(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size))
+        rows = [self._encode(self.tokenizer(batch)) for batch in batches]
         return F.normalize(torch.cat(rows).float(), dim=-1)
 
     def _encode(self, tokens: Tensor) -> Tensor:
@@ -191,5 +185,3 @@ class OpenClipText:
         }
         _, out, *_ = torch.func.functional_call(self.clip, shorter, (None, tokens[:, :length]))
         return out
-
-

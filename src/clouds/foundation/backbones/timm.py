@@ -4,10 +4,10 @@
 (``timm_pyramid.py``).
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
+from clouds.base.text import did_you_mean
 from clouds.config.backends import Backend
 from clouds.errors import UsageError
 from clouds.foundation.weights import HUB, place_of
@@ -27,8 +27,8 @@ def timm_config(name: str) -> Any:
     except RuntimeError:
         config = None
     if config is None:
-        near = difflib.get_close_matches(architecture, [*timm.list_pretrained(), *timm.list_models()], n=3)
-        hint = f"did you mean {' or '.join('timm/' + n for n in near)}? " if near else ""
+        known = [*timm.list_pretrained(), *timm.list_models()]
+        hint = did_you_mean(architecture, known, "did you mean timm/{}? ", 3).replace(" or ", " or timm/")
         raise UsageError(f"model.vision: unknown to timm: {name!r}; {hint}allowed: any name of timm.list_models()")
     return config
 

@@ -45,14 +45,8 @@ class Pipeline:
     def _record(self) -> dict[str, Any]:
         """What decides the pixels. Asks the hub for the revision where it is not local."""
         s = self.options
-        return {
-            "revision": self._revision(),
-            "steps": s.steps,
-            "guidance": s.guidance,
-            "negative_prompt": s.negative_prompt,
-            "scheduler": s.scheduler,
-            "dtype": s.dtype,
-        }
+        return {"revision": self._revision(), "steps": s.steps, "guidance": s.guidance,
+                "negative_prompt": s.negative_prompt, "scheduler": s.scheduler, "dtype": s.dtype}  # fmt: skip
 
     def _revision(self) -> str:
         """The hub's commit; of a local folder a digest of its index, its configurations and its weights' sizes."""

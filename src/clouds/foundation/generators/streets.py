@@ -1,7 +1,6 @@
 """The embedded image generator: the procedural street renderer draws what the prompt says."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,7 @@ class StreetsGenerator:
 
     def __init__(self, settings: Generate) -> None:
         self.size = settings.size
-        self.record: dict[str, Any] = {
-            "generator": "streets renderer", "revision": "1", "steps": None, "guidance": None
-        }
+        self.record = {"generator": "streets renderer", "revision": "1", "steps": None, "guidance": None}
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
         scenes = (streets.from_prompt(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))

@@ -51,10 +51,10 @@ class StyleTransferLite:
 
     def restyle(self, images: Sequence[Image], styles: Sequence[Style], seeds: Sequence[int]) -> list[Image]:
         del seeds
-        engine = self.engine
-        return [self._one(engine, image, np.asarray(style)) for image, style in zip(images, styles, strict=True)]
+        return [self._one(image, np.asarray(style)) for image, style in zip(images, styles, strict=True)]
 
-    def _one(self, engine: Any, image: Image, style: Image) -> Image:
+    def _one(self, image: Image, style: Image) -> Image:
+        engine = self.engine  # outside the try: what it raises says more
         small = at_most(image, SEES)
         shorter = min(style.shape[:2])
         if shorter < LEAST:  # the engine cuts a square out of it

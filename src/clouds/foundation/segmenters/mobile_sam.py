@@ -7,7 +7,7 @@ become a map of 64 x 64, as SAM's decoder expects. With random weights the whole
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,7 @@ def place(name: str, _source: str | None, revision: str | None) -> Path:
     return path
 
 
-def load(
-    name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool
-) -> TransformersSegmenter:
+def load(name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool) -> object:
     """The segmenter of the checkpoint that ``name`` names."""
     return load_mobile_sam(place(name, None, revision), shown, device, dtype, second_pass=second_pass)
 
@@ -92,7 +90,8 @@ def load_mobile_sam(
     """
     tensors = tensors_in(read_weights(path), str(path))
     if not any(each.startswith("image_encoder.") for each in tensors):
-        raise DataError(f"{path}: expected MobileSAM's checkpoint, tensors image_encoder.*; found {_kinds(tensors)}")
+        kinds = ", ".join(sorted({f"{each.partition('.')[0]}.*" for each in tensors})[:6])
+        raise DataError(f"{path}: expected MobileSAM's checkpoint, tensors image_encoder.*; found {kinds}")
     model = build(side)
     load_strictly(model, renamed(tensors), str(path))
     return TransformersSegmenter(model.to(device, getattr(torch, dtype)), SAM, name, [path], second_pass=second_pass)
@@ -143,7 +142,3 @@ class Encoder(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor]:
         features = self.stages(self.patch_embed(pixels))  # (B, 320, h, w)
         return (self.neck(features.permute(0, 2, 3, 1)),)  # SAM's neck takes channels last
-
-
-def _kinds(names: Iterable[str]) -> str:
-    return ", ".join(sorted({f"{each.partition('.')[0]}.*" for each in names})[:6])

@@ -72,14 +72,9 @@ class TransformersSegmenter:
     """A promptable segmenter around one of transformers' SAM models, whose weights came from ``files``."""
 
     def __init__(
-        self,
-        model: Any,
-        family: Family,
-        name: str,
-        files: Sequence[Path],
-        chunk_bytes: int = CHUNK_BYTES,
-        second_pass: bool = False,
-    ) -> None:
+        self, model: Any, family: Family, name: str, files: Sequence[Path],
+        chunk_bytes: int = CHUNK_BYTES, second_pass: bool = False,
+    ) -> None:  # fmt: skip
         """``second_pass``: ask again with each prompt's best mask beside its points; that is the answer."""
         self.model, self.family, self.name = model.eval(), family, name
         self.files, self.chunk_bytes, self.second_pass = files, chunk_bytes, second_pass
@@ -234,12 +229,9 @@ def read_model(kind: str, folder: Path, name: str, device: str, dtype: str) -> A
     with quiet():
         try:
             model, found = made.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                local_files_only=True,
+                folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True,
                 output_loading_info=True,
-            )
+            )  # fmt: skip
         except Exception as error:  # damaged files raise kinds of safetensors, json, torch and transformers' own
             raise DataError(f"{folder}: cannot be loaded as {kind} ({cause(error)})") from error
     missing = sorted(found["missing_keys"]) + [str(each) for each in found["mismatched_keys"]]

@@ -77,13 +77,8 @@ class Superpixels:
         hits = np.sort(embedding[:, y, x], axis=-1)  # (4, P, K) regions under the points
         fresh = np.ones(hits.shape, np.bool_)  # first of its kind among the prompt's points
         fresh[..., 1:] = hits[..., 1:] != hits[..., :-1]
-        areas = np.stack(
-            [
-                np.where(fresh[level], np.bincount(embedding[level].ravel())[hits[level]], 0).sum(axis=-1)
-                for level in range(scales)
-            ],
-            axis=-1,
-        )  # (P, 4) pixels
+        sizes = [np.bincount(embedding[level].ravel())[hits[level]] for level in range(scales)]
+        areas = np.where(fresh, sizes, 0).sum(axis=-1).T  # (P, 4) pixels
         masks = np.empty((len(points), scales - 1, height, width), np.bool_)
         for prompt in range(len(points)):
             for level in range(scales - 1):
@@ -129,12 +124,8 @@ def _merge(regions: Ints, lab: F32, across: F32, down: F32) -> npt.NDArray[np.ui
     count = int(flat.max()) + 1
     size = np.bincount(flat).astype(np.float64)  # (N,)
     color = np.stack([np.bincount(flat, lab[..., channel].ravel()) for channel in range(3)], axis=-1)  # (N, 3) sums
-    ends = np.stack(
-        [
-            np.concatenate([regions[:, :-1].ravel(), regions[:-1].ravel()]),
-            np.concatenate([regions[:, 1:].ravel(), regions[1:].ravel()]),
-        ]
-    )  # (2, E): the two regions on each side of a pixel border
+    sides = ((regions[:, :-1], regions[:-1]), (regions[:, 1:], regions[1:]))
+    ends = np.stack([np.concatenate([a.ravel(), b.ravel()]) for a, b in sides])  # (2, E): the regions at a pixel border
     contrast = np.concatenate([across.ravel(), down.ravel()]).astype(np.float64)  # (E,) sums along the border
     crossing = ends[0] != ends[1]
     contrast = contrast[crossing]

@@ -35,8 +35,6 @@ class TextFile:
         return self.lines
 
 
-
-
 def check(name: str, _key: str) -> None:
     """Raises as ``TextFile``."""
     TextFile(Prompts(writer=name))
