@@ -77,7 +77,7 @@ def train(
 
         engine.track(recipe)
         torch.manual_seed(recipe.seed)
-        settings = recipe.train
+        settings, selftrain = recipe.train, recipe.selftrain
         if "warmup" in todo.stages:  # on the labelled source alone
             model = build_model(recipe).to(engine.device)
             data = batches("warmup", [], settings.warmup_steps, recipe.seed)
@@ -86,9 +86,8 @@ def train(
         if "joint" in todo.stages:  # student and teacher both start as the warm-up model
             model = load_model(out / MODELS["warmup"]).to(engine.device)
             model.thaw()
-            teacher = make_teacher(model, recipe.selftrain)
             segmenter = None if regions else build_segmenter(recipe)
-            pseudo = PseudoLabeller(teacher, segmenter, recipe.selftrain, recipe.seed, regions)
+            pseudo = PseudoLabeller(make_teacher(model, selftrain), segmenter, selftrain, recipe.seed, regions)
             data = batches("joint", images, settings.steps - settings.warmup_steps, recipe.seed + 1)
             work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
             if engine.main:
@@ -97,10 +96,9 @@ def train(
         engine.finish()
         if settings.stage != "warmup":
             check_work(out / WORK)
-        if domains is None:
-            return None
-        scores = score_run(recipe, out, domains)
-        write_report(out)
+        scores = None if domains is None else score_run(recipe, out, domains)
+        if scores:
+            write_report(out)
         return scores
 
 
