@@ -50,7 +50,7 @@ class Text(Protocol):
 
 
 class OwnVision(nn.Module, Vision):
-    """What type checkers are told of a plugged backbone."""
+    """A plugged backbone as type checkers see it."""
 
     name: str
 

@@ -86,9 +86,9 @@ def _picture(folder: Path, image: Image, width: int, quality: int = 72) -> Pictu
 
 
 def _tile(image: Image, picture: Picture | None) -> dict[str, Any]:
-    told = [(NAMES[key], f"{image[key]:.3g}") for key in NAMES if image.get(key) is not None]
+    numbers = [(NAMES[key], f"{image[key]:.3g}") for key in NAMES if image.get(key) is not None]
     return {"name": image["file_name"], "picture": picture, "prompt": shorten(image["prompt"]), "keep": image["keep"],
-            "why": image["why"], "numbers": told}  # fmt: skip
+            "why": image["why"], "numbers": numbers}  # fmt: skip
 
 
 def _shown(folder: Path, images: Sequence[Image]) -> list[dict[str, Any]]:

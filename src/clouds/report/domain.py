@@ -58,7 +58,7 @@ def _bin(calibration: Calibration, k: int) -> dict[str, float] | None:
             "accuracy": min(1.0, calibration.correct[k] / pixels)}
 
 
-WORDS = 5  # confusions told in words
+WORDS = 5  # confusions said in words
 
 
 def matrix(confusion: Confusion, before: Confusion | None, shown: set[str]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class _TryAgainError(Exception):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another address: it is told instead."""
+    """A redirect would carry the key to another address: it is an error instead."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
