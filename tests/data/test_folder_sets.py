@@ -11,6 +11,7 @@ from PIL import Image
 import clouds.data
 from clouds.config.recipe import Recipe
 from clouds.data import open_dataset
+from clouds.data.layouts import folder_spec
 from clouds.data.source import open_sets
 from clouds.errors import DataError, UsageError
 from fabricate import SIZE, as_folder, jpg, pick, picture, png
@@ -138,3 +139,12 @@ def test_any_folder_with_options_that_make_no_sense(options: dict[str, Any], com
     files = {"images/a.png": png(picture(0)), "labels/a.png": png(pick(0, [0]).astype(np.uint8))}
     with pytest.raises(UsageError, match=complaint):
         open_dataset("folder", as_folder(files, tmp_path), **options)
+
+
+@pytest.mark.parametrize(("label_map", "encoding", "keys"), [
+    ({"1": "road", 1: "sky"}, "index", "'1' and 1"),
+    ({"#ff0000": "road", "255,0,0": "sky"}, "colour", "'#ff0000' and '255,0,0'"),
+])  # fmt: skip
+def test_keys_of_a_label_map_that_are_one_value_are_both_named(tmp_path: Path, label_map, encoding, keys) -> None:
+    with pytest.raises(UsageError, match=f"label map: the keys {keys} are the same; keep one"):
+        folder_spec(label_map=label_map, encoding=encoding)
