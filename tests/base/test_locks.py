@@ -60,3 +60,11 @@ def test_a_writer_may_come_back(tmp_path):
     for _ in range(2):
         with one_writer(tmp_path / "run", "training"):
             time.sleep(0)
+
+
+@pytest.mark.parametrize("more", [[], ["--out", "PAGE"]])
+def test_a_report_of_a_run_that_is_not_there_leaves_nothing(tmp_path, capsys, more):
+    words = ["report", str(tmp_path / "none" / "run"), *(word.replace("PAGE", str(tmp_path / "page")) for word in more)]
+    assert cli.run(words) == 1
+    assert "no such run folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

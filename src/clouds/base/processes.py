@@ -39,15 +39,20 @@ class Processes:
 ALONE = Processes()
 
 
+def several() -> bool:
+    """Whether the environment says that several processes were started together."""
+    return os.environ.get("WORLD_SIZE", "") not in ("", "1")
+
+
 def meet(backend: str | None = "gloo") -> Processes:
     """The processes that were started together, joined over ``backend`` (None: gloo and, for GPUs, nccl).
 
     A process that was started alone is alone. Raises UsageError where the environment speaks of others that are not
     there, after ``MEETING`` at most.
     """
-    asked = os.environ.get("WORLD_SIZE", "1")
-    if asked == "1":
+    if not several():
         return ALONE
+    asked = os.environ["WORLD_SIZE"]
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 

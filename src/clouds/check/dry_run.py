@@ -4,7 +4,6 @@ Time and memory of a step do not depend on what weights and pictures are, so wei
 the result names whatever stood in for the recipe's own. Everything is written to a temporary folder that goes away.
 """
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from clouds.base.arrays import Labels
 from clouds.base.files import read_jsonl
 from clouds.base.machine import peak_memory_gb, usable_device
+from clouds.base.processes import several
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
@@ -50,7 +50,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     On a CPU images go one at a time, two a step; on another device a step has the recipe's batch. Half of a step's
     images are generated ones, unless the recipe asks for the warm-up alone. Raises UsageError for several processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several():
         raise UsageError("--dry-run runs in one process; leave the launcher out")
     stand_ins = [
         f"random weights in place of {recipe.model.vision}'s",

@@ -1,5 +1,6 @@
 """Verbs of the method: the demo, training, sweeps of it, scores, the report."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -183,6 +184,7 @@ def report(
     from clouds.base.locks import one_writer
     from clouds.report import write_report
 
-    with one_writer(run if out is None and run.is_dir() else out or run.parent, "writing a report"):
+    folder = run if run.is_dir() else run.parent  # a sweep may be named by its file
+    with one_writer(folder, "writing a report") if out is None and run.exists() else nullcontext():
         page = write_report(run, others or (), out)
     tell({"report": str(page.resolve())}, as_json, str(page))

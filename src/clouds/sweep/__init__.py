@@ -10,6 +10,7 @@ from typing import Any
 
 from clouds.base.files import make_folder
 from clouds.base.machine import usable_device
+from clouds.base.processes import several
 from clouds.base.progress import say
 from clouds.base.shards import parse_shard
 from clouds.errors import UsageError
@@ -46,7 +47,7 @@ def sweep(
         raise UsageError("name a recipe, such as demo; without one there is only --list --out DIR")
     if at_once < 1:
         raise UsageError(f"--jobs: got {at_once}; expected at least 1")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several():
         raise UsageError("a sweep starts its own processes (--jobs, --shard); leave the launcher out")
     part = parse_shard(shard, {key: value for key, value in os.environ.items() if key.startswith("SLURM_")})
     chosen = parse_seeds(seeds)
