@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -107,7 +108,10 @@ def test_yaml_is_a_recipe(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", of(*SHELL))
-def test_commands_exist(block: Block) -> None:
+def test_commands_exist(block: Block, monkeypatch) -> None:
+    own = types.ModuleType("my_segmenter")  # the reader's own file, as docs/howto.md has it
+    own.Whole = type("Whole", (), {"encode": len, "masks": len})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, own.__name__, own)
     wrong = {" ".join(words): found for words in commands(block.text) if (found := faults(words))}
     assert not wrong
 
