@@ -83,7 +83,7 @@ def main() -> None:
         source = Source([open_dataset("folder", folder / "source")])
         teacher, segmenter = make_teacher(model, recipe.selftrain), load_segmenter("superpixels")
         pseudo = TimedLabeller(teacher, segmenter, recipe.selftrain, SEED)
-        pseudo.prepare(label_squares((SIDE, SIDE)))
+        pseudo.prepare(label_squares((SIDE, SIDE), 19))
         engine = Engine(recipe.train)
         for owner, method, part in (
             (model, "forward", "student"), (loop, "criterion", "losses"), (engine, "backward", "backward"),

@@ -14,7 +14,7 @@ from clouds.base.files import write_jsonl
 from clouds.base.shards import MANIFEST
 from clouds.config import records, runs
 from clouds.config.load import load_recipe
-from clouds.data.classes import NAMES
+from clouds.data.classes import COLORS, NAMES
 from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS
 from clouds.data.source import render_source
@@ -88,7 +88,7 @@ def _whole_run() -> Path:
             parts = {"loss": 50 / (step + 1), "loss_ce": 1.0, "loss_mask": 2.0, "loss_dice": 3.0}
             log.note(step - 1, parts | (own if stage == "joint" else {}))
         log.flush()
-    save_panel(_panel(photo, label, rng), run / runs.PSEUDO / "000090-0")
+    save_panel(_panel(photo, label, rng), run / runs.PSEUDO / "000090-0", COLORS)
     fate = records.Fate(pixels=300, kept=0.61, changed=0.07, ignored=0.32, confidence=0.83)
     fates = {"road": fate, "<sky>": fate.model_copy(update={"pixels": 100})}
     records.write_record(run / runs.WORK, WORK.model_copy(update={"classes": fates}))

@@ -150,10 +150,12 @@ def test_a_class_of_two_owners_is_refused() -> None:
 )
 def test_sets_that_make_no_sense_are_refused(classes: dict[str, list[str]], complaint: str | None) -> None:
     if complaint is None:
-        make_label_set("mine", classes)
+        folding(make_label_set("mine", classes))
         return
     with pytest.raises(UsageError, match=complaint):
-        make_label_set("mine", classes)
+        folding(make_label_set("mine", classes))
+    with pytest.raises(UsageError, match=complaint):
+        train_ids(make_label_set("mine", classes))
 
 
 def test_a_set_without_colours_for_all_is_refused() -> None:

@@ -101,22 +101,22 @@ def speckled(tmp_path, count=12):
 
 def test_classes_are_counted_once_and_kept(tmp_path, monkeypatch):
     source = speckled(tmp_path / "set")
-    pixels = class_pixels(source, tmp_path / "run" / "pixels.npz", 2)
+    pixels = class_pixels(source, tmp_path / "run" / "pixels.npz", 19, 2)
     assert pixels.shape == (12, 19)
     assert pixels.sum() == 12 * 96 * 128
     assert pixels[3, 13] == 120
     assert np.flatnonzero(pixels[:, 8]).tolist() == [5, 7]
     monkeypatch.setattr(Source, "label", lambda *_: pytest.fail("counted again"))
-    assert np.array_equal(class_pixels(source, tmp_path / "run" / "pixels.npz", 2), pixels)
+    assert np.array_equal(class_pixels(source, tmp_path / "run" / "pixels.npz", 19, 2), pixels)
     monkeypatch.undo()
     other = speckled(tmp_path / "other", 9)
-    assert len(class_pixels(other, tmp_path / "run" / "pixels.npz", 2)) == 9, "another set is counted anew"
+    assert len(class_pixels(other, tmp_path / "run" / "pixels.npz", 19, 2)) == 9, "another set is counted anew"
 
 
 def test_a_bad_label_counts_as_empty(tmp_path):
     source = speckled(tmp_path / "set")
     (tmp_path / "set" / "labels" / "04.png").write_bytes(b"")
-    pixels = class_pixels(source, tmp_path / "pixels.npz", 1)
+    pixels = class_pixels(source, tmp_path / "pixels.npz", 19, 1)
     assert pixels[4].sum() == 0
     assert pixels[5].sum() > 0
 
@@ -124,7 +124,7 @@ def test_a_bad_label_counts_as_empty(tmp_path):
 def test_rare_classes_are_drawn_more_often_and_crops_show_them(tmp_path):
     source = speckled(tmp_path / "set")
     recipe = tiny.recipe("train.batch_size=100", "augment.scale=[1,1]", "augment.jitter=false")
-    chosen = RareClasses(class_pixels(source, tmp_path / "p.npz", 1), 0.05, recipe.augment.crop)
+    chosen = RareClasses(class_pixels(source, tmp_path / "p.npz", 19, 1), 0.05, recipe.augment.crop)
     classes = Counter(chosen.draw(np.random.default_rng(seed))[0] for seed in range(300))
     assert set(classes) <= {0, 8, 13}
     assert classes[13] > classes[8] > classes[0], "the rarer the more often"

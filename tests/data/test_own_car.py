@@ -11,6 +11,7 @@ from clouds.data.source import find_own_car, make_source, open_sets, without
 from clouds.errors import DataError, UsageError
 
 ROAD, CAR, BUS = (NAMES.index(name) for name in ("road", "car", "bus"))
+VEHICLES = np.array([CAR, BUS])
 
 
 def recording(count, bonnet=True, size=(60, 80)):
@@ -28,7 +29,7 @@ def recording(count, bonnet=True, size=(60, 80)):
 
 def test_the_bonnet_is_found_and_other_cars_stay():
     maps = recording(20)
-    own = find_own_car(maps)
+    own = find_own_car(maps, VEHICLES)
     expected = np.zeros((60, 80), bool)
     expected[47:, 9:71] = True  # with its rim
     assert np.array_equal(own, expected)
@@ -42,14 +43,14 @@ def test_the_bonnet_is_found_and_other_cars_stay():
 def test_some_images_may_lack_it():
     maps = recording(19)
     maps.append(recording(1, bonnet=False)[0])
-    assert find_own_car(maps) is not None
+    assert find_own_car(maps, VEHICLES) is not None
 
 
 def test_a_car_parked_ahead_in_every_image_is_no_own_car():
     maps = recording(20, bonnet=False)
     for label in maps:
         label[20:40, 30:50] = CAR
-    assert find_own_car(maps) is None
+    assert find_own_car(maps, VEHICLES) is None
 
 
 TWO_SIZES = [*recording(9), *recording(1, size=(60, 81))]
@@ -57,12 +58,12 @@ TWO_SIZES = [*recording(9), *recording(1, size=(60, 81))]
 
 @pytest.mark.parametrize("maps", [recording(20, bonnet=False), recording(4), TWO_SIZES])
 def test_where_nothing_can_be_said_there_is_none(maps):
-    assert find_own_car(maps) is None
+    assert find_own_car(maps, VEHICLES) is None
 
 
 def test_a_label_of_another_size_is_left_alone():
     label = recording(1, size=(30, 30))[0]
-    assert without(label, find_own_car(recording(20))) is label
+    assert without(label, find_own_car(recording(20), VEHICLES)) is label
 
 
 def source_of(tmp_path, maps, *settings):

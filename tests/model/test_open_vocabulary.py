@@ -13,13 +13,14 @@ from safetensors.torch import save_file
 import clouds
 import tiny_clip
 from clouds.cli import run
+from clouds.config.label_sets import colors_of
 from clouds.config.load import load_recipe
 from clouds.data.classes import COLORS, NAMES
 from clouds.errors import BackendError, UsageError
 from clouds.model import open_vocabulary, vocabulary
 from clouds.model.build import build_model
 from clouds.model.folder import load_model, save_model
-from clouds.model.open_vocabulary import colors_of, parse_names
+from clouds.model.open_vocabulary import parse_names
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

@@ -12,12 +12,12 @@ from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
 from clouds.check.contact import contact_sheet
 from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk
+from clouds.config.label_sets import CITYSCAPES, IGNORE, LabelSet
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
-from clouds.config.recipe import LabelledSet, Recipe
-from clouds.data.classes import IGNORE, NAMES
+from clouds.config.recipe import DomainSet, Labelled, Recipe
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
 from clouds.data.images import write_png
-from clouds.data.labels import LABEL_SETS, train_ids
+from clouds.data.labels import narrowed, train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import draw_source, learned_from, set_root
 from clouds.errors import UsageError
@@ -49,7 +49,7 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
     (chosen,) = recipe.data.source
     if chosen.root is None and recipe.data.root is None:
         raise UsageError(f"{name}: say where it is: --root PATH, its own folder or archive, or data.root=PATH")
-    spec = dataset_spec(name, chosen.split, chosen.layout)
+    spec = dataset_spec(name, chosen.split, chosen.layout(recipe.model.label_set))
     if chosen.split and chosen.split not in spec.splits:
         raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(spec.splits)}")
     make_folder(out)
@@ -63,21 +63,22 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     """The splits it learns from, and the benchmark's photos that ``data.root`` has."""
     root, chosen = recipe.data.root, recipe.data.source
-    rows = [None if each.dataset == "streets" else (each, *learned_from(each)) for each in chosen]
-    roots = [set_root(row[0], recipe.data) for row in rows if row]
+    rows = [None if each.dataset == "streets" else (each, *learned_from(each, recipe)) for each in chosen]
+    roots = [set_root(row[0], recipe) for row in rows if row]
     if root and not root.is_dir():
         raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
     make_folder(out)
     sources = [_inspect(row[0], recipe, *row[1:], full) if row else _rendered(recipe) for row in rows]
-    targets = {name: root / FOLDERS[name] for name in PHOTOS if root and (root / FOLDERS[name]).exists()}
-    exif = recipe.data.exif
+    exif, targets = recipe.data.exif, _photo_targets(recipe)
     photos = [inspect_set(name, path, splits=[PHOTOS[name]], full=full, exif=exif) for name, path in targets.items()]
+    own = [each for each in recipe.evaluate.domains or () if not each.known]
+    photos += [_inspect_domain(each, recipe, full) for each in own]
     sets = _records([*sources, *photos], out)
     problems = [problem for each in sets for problem in each["problems"]]
-    if root and not targets and not any(each.is_relative_to(root) for each in roots):
+    if root and not recipe.evaluate.domains and not targets and not any(each.is_relative_to(root) for each in roots):
         folders = ", ".join(sorted({FOLDERS[name] for name in PHOTOS}))
         problems.append({"path": str(root), "what": f"holds none of {folders}; expected a folder per dataset"})
-    histogram, warnings = _taught(sources)
+    histogram, warnings = _taught(sources, recipe)
     crop = recipe.augment.crop
     small = [
         f"{found.name}: images of {found.smallest[1]}x{found.smallest[0]} are smaller than the crop of "
@@ -92,26 +93,64 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
         # once each: a file may be in a source and a target
         "problems": list({(problem["path"], problem["what"]): problem for problem in problems}.values()),
         "histogram": histogram,
-        "warnings": warnings + small + _doubts([*sources, *photos], exif),
+        "warnings": warnings + small + _unscored(photos, recipe) + _doubts([*sources, *photos], exif),
         "datasets": sets,
     }
 
 
-def _inspect(chosen: LabelledSet, recipe: Recipe, spec: Spec, split: str | None, full: bool) -> Inspection:
+def _inspect(chosen: Labelled, recipe: Recipe, spec: Spec, split: str | None, full: bool) -> Inspection:
     """A labelled set of a recipe: ``split``, or every split there is."""
-    root, splits = set_root(chosen, recipe.data), [split] if split else None
+    root, splits = set_root(chosen, recipe), [split] if split else None
     return inspect_set(chosen.dataset, root, spec, splits, full, chosen.version, recipe.data.exif)
 
 
-def _taught(sources: Sequence[Inspection]) -> tuple[dict[str, float | None], list[str]]:
-    """Shares of the train classes in the labels of the sources, null where none can teach a class; what to warn of."""
-    counts = np.zeros(256, np.int64)
+def _photo_targets(recipe: Recipe) -> dict[str, Path]:
+    """The benchmark's photos, or those that the recipe names, as far as ``data.root`` has them: name -> folder."""
+    root, asked = recipe.data.root, recipe.evaluate.domains
+    names = [*PHOTOS] if asked is None else [each.name for each in asked if each.known and each.name in PHOTOS]
+    return {name: root / FOLDERS[name] for name in names if root and (root / FOLDERS[name]).exists()}
+
+
+def _inspect_domain(chosen: DomainSet, recipe: Recipe, full: bool) -> Inspection:
+    """A domain of the recipe's own, under its name."""
+    spec = dataset_spec(chosen.dataset, chosen.split, chosen.layout(recipe.model.label_set))
+    found = _inspect(chosen, recipe, spec, chosen.split or spec.scored, full)
+    found.name, found.fold = chosen.name, chosen.fold
+    return found
+
+
+def _unscored(domains: Sequence[Inspection], recipe: Recipe) -> list[str]:
+    """Warnings of domains that show fewer than two of the model's classes, and of classes that no domain shows."""
+    model, warnings = recipe.model.label_set, []
+    for found in domains:
+        if found.fold:
+            shown = {model.classes[k] for k in train_ids(found.label_set, model, found.fold).tolist() if k != IGNORE}
+        else:
+            shown = set(_held(found.label_set, model))
+        if len(shown) < 2:
+            warnings.append(f"{found.name}: shows {' and '.join(shown) or 'none'} of the model's classes; a score of "
+                            "fewer than two says nothing")  # fmt: skip
+    return warnings
+
+
+def _held(label_set: LabelSet, model: LabelSet) -> tuple[str, ...]:
+    """The classes of a label set that hold one of the model's."""
+    try:
+        return narrowed(label_set, model).classes
+    except UsageError:
+        return ()
+
+
+def _taught(sources: Sequence[Inspection], recipe: Recipe) -> tuple[dict[str, float | None], list[str]]:
+    """Shares of the model's classes in the labels of the sources, null where none can teach a class; what to warn of.
+    """
+    counts, classes = np.zeros(256, np.int64), recipe.model.label_set
     possible: set[int] = set()
-    for found in sources:
-        table = train_ids(found.label_set)
+    for found, chosen in zip(sources, recipe.data.source, strict=True):
+        table = train_ids(found.label_set, classes, chosen.fold)
         np.add.at(counts, table, found.counts)
         possible |= set(table[: len(found.label_set.classes)].tolist()) - {IGNORE}
-    histogram = {n: s if k in possible else None for k, (n, s) in enumerate(_shares(counts, NAMES).items())}
+    histogram = {n: s if k in possible else None for k, (n, s) in enumerate(_shares(counts, classes.classes).items())}
     looked = sum(found.decoded for found in sources)
     warnings = []
     for k, (name, share) in enumerate(histogram.items()):
@@ -142,7 +181,7 @@ def _doubts(sets: Sequence[Inspection], exif: str) -> list[str]:
 
 def _rendered(recipe: Recipe) -> Inspection:
     """The embedded source, of which a few scenes are rendered to look at."""
-    found = Inspection("streets", RENDERED, LABEL_SETS["cityscapes19"], splits={"train": recipe.data.source_count})
+    found = Inspection("streets", RENDERED, CITYSCAPES, splits={"train": recipe.data.source_count})
     for k in range(min(SCENES, recipe.data.source_count)):
         image, label = draw_source(recipe, k)
         found.counts += np.bincount(label.ravel(), minlength=256)

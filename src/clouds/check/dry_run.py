@@ -21,10 +21,8 @@ from clouds.base.processes import several
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
-from clouds.data.classes import COLORS, NAMES, SYNONYMS
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
-from clouds.data.labels import find_label_set
 from clouds.data.source import Source
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain
@@ -68,8 +66,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         stored = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
         predictor = Predictor(model, device)
         predictor.inference = Inference.of(recipe.evaluate)
-        data, began = open_dataset("folder", folder / "source"), time.monotonic()
-        evaluate(predictor, [Domain("noise", find_label_set("cityscapes19"), 1, data, (0,))], "noise")
+        data, began = open_dataset("folder", folder / "source", label_set=recipe.model.label_set), time.monotonic()
+        evaluate(predictor, [Domain("noise", data.label_set, 1, data, (0,))], "noise")
         seen = time.monotonic() - began
     lines = _extrapolated(small, whole := recipe.train.batch_size, labelled)
     if device == "cpu" and cores < IDLE * torch.get_num_threads():
@@ -148,14 +146,15 @@ def _train(
 ) -> tuple[list[dict[str, Any]], float, bool]:
     """Rows of the log, seconds of the last step's pseudo-labels, and whether there were any."""
     joint, images = recipe.train.stage != "warmup", recipe.train.batch_size
-    rng, squares = np.random.default_rng(recipe.seed), label_squares(recipe.augment.crop)
+    rng, squares = np.random.default_rng(recipe.seed), label_squares(recipe.augment.crop, len(model.classes))
     made = images // 2 if joint else 0
     paths = [folder / "generated" / f"{k}.png" for k in range(made)]
     for path in [*(folder / "source" / "images" / f"{k}.png" for k in range(images - made)), *paths]:
         write_png(path, rng.integers(0, 256, (*squares.shape, 3), np.uint8))
         if path not in paths:
             write_png(folder / "source" / "labels" / path.name, squares)
-    source = Source([open_dataset("folder", folder / "source")])
+    classes = recipe.model.label_set
+    source = Source([open_dataset("folder", folder / "source", label_set=classes)], model=classes)
     pseudo = _labeller(model, recipe, paths, folder, stand_ins) if joint else None
     if pseudo:
         pseudo.prepare(squares)
@@ -216,15 +215,15 @@ class TimedLabeller(PseudoLabeller):
 
 def random_model(recipe: Recipe) -> Segmenter:
     """The recipe's network at a random start; its class names are random vectors."""
-    chosen = recipe.model
+    chosen, classes = recipe.model, recipe.model.label_set
     text_dim = clip_config(chosen.text)["embed_dim"] if chosen.text.startswith(CLIP) else MINILM
     model = Segmenter(
-        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein"}),
+        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein", "classes"}),
         adapt=chosen.adapter,
         text_dim=text_dim,
-        classes=list(NAMES),
-        synonyms=[list(group) for group in SYNONYMS],
-        colors=[list(color) for color in COLORS],
+        classes=list(classes.classes),
+        synonyms=[list(group) for group in classes.synonyms],
+        colors=[list(color) for color in classes.colors],
         shorter_side=recipe.evaluate.shorter_side,
     )
     model.vocabulary.copy_(F.normalize(torch.randn(model.vocabulary.shape), dim=-1))
@@ -245,7 +244,7 @@ def local_segmenter(recipe: Recipe, stand_ins: list[str]) -> PromptableSegmenter
     return load_segmenter("superpixels")
 
 
-def label_squares(size: tuple[int, int]) -> Labels:
+def label_squares(size: tuple[int, int], classes: int) -> Labels:
     """(H, W) uint8: squares of which neighbours have different classes."""
     rows, columns = (np.arange(side) * SQUARES // side for side in size)
-    return ((rows[:, None] * 5 + columns * 2) % len(NAMES)).astype(np.uint8)
+    return ((rows[:, None] * 5 + columns * 2) % classes).astype(np.uint8)

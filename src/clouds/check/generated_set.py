@@ -13,7 +13,6 @@ from clouds.base.machine import usable_device
 from clouds.base.progress import say
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
-from clouds.data.classes import NAMES
 from clouds.data.images import read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.data.walk import find_images
@@ -65,9 +64,11 @@ def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
     if chosen.overlaps != "ignore":  # unsaid where it is, so that what was judged before stands
         refinement["overlaps"] = chosen.overlaps
     settings = {"model": sha256(inner / "model.safetensors"), "refinement": refinement}
-    if strange := [name for name in predictor.classes if name not in NAMES]:
+    known = recipe.model.label_set.classes
+    if strange := [name for name in predictor.classes if name not in known]:
         some = ", ".join(strange[:5])
-        say(f"{folder}: knows {len(strange)} classes beside the 19 ({some}); counted, but never asked for")
+        say(f"{folder}: knows {len(strange)} classes beside the recipe's {len(known)} ({some}); they are counted, but "
+            "never asked for")  # fmt: skip
     see = judge(predictor.model, build_segmenter(recipe), chosen)
     return Judge(str(folder), predictor.classes, settings, see)
 

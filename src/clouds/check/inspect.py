@@ -49,6 +49,7 @@ class Inspection:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     smallest: tuple[int, int] | None = None  # (height, width) of the image with the shortest side
     examples: list[Example] = field(default_factory=list)
+    fold: dict[str, str | None] = field(default_factory=dict)  # its classes -> the model's, where a recipe says so
     turned: list[tuple[str, int]] = field(default_factory=list)  # (path, EXIF orientation) of images with labels
 
     @property

@@ -11,22 +11,25 @@ from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument
 
 @app.command()
 def classes(
-    name: Annotated[str | None, argument("LABEL_SET|DATASET", "As synthia16 or camvid.")] = None,
+    name: Annotated[str | None, argument("LABEL_SET|DATASET|RECIPE", "As synthia16, camvid or demo.")] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show the label sets and datasets there are.
 
-    With a name: how it folds the 19 Cityscapes classes.
+    With a name: how it folds the 19 Cityscapes classes. With a recipe: its model's classes, and how each source and
+    domain folds into them.
 
     \b
     Examples:
       clouds classes
       clouds classes idd-lite
+      clouds classes crops.yaml
     """
     from clouds.data.class_tables import class_tables, tables_text
 
-    result = class_tables(name)
+    result = class_tables(name, overrides or [])
     tell(result, as_json, tables_text(result, colour=sys.stdout.isatty()))
 
 

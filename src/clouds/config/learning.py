@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from clouds.config.backends import names, takes
 from clouds.config.kinds import Count, Device, Float, Folder, Int, Mark, Positive, Settings, Share, Whole, one_of
 from clouds.config.plugins import OWN
+from clouds.config.sources import DomainSet, domains_of
 
 
 class SelfTrain(Settings):
@@ -177,12 +178,18 @@ class Evaluate(Settings):
     """Images of each rendered domain."""
     max_images: Count | None = None
     """The most photos of a domain, evenly spaced; null takes all."""
+    domains: Annotated[list[DomainSet], BeforeValidator(domains_of), Field(min_length=1)] | None = None
+    """What is scored: names of domains, such as `town` or `camvid-day`, and sets of one's own, each with the keys of
+    `data.source` and a `name`; null: all rendered worlds and photos that are there and show the model's classes."""
     label_set: Literal["synthia16", "synthia13"] | None = None
     """The classes that SYNTHIA can teach, 16 or the usual 13 of them: pixels of all others are ignored in every domain;
     null scores all classes of each domain."""
 
     def faults(self) -> list[str]:
         found = []
+        names = [each.name for each in self.domains or ()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            found.append(f"domains: {', '.join(twice)} is named twice; give each domain a name of its own")
         if self.stride and (self.window is None or self.stride > self.window):
             found.append(f"stride: got {self.stride}; expected at most evaluate.window, which is {self.window}")
         if not self.scales:

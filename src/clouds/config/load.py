@@ -13,7 +13,7 @@ from clouds.base.progress import say
 from clouds.base.strict_yaml import parse_yaml
 from clouds.config.kinds import keys_of
 from clouds.config.plugins import ROLES, is_plugged, plugged
-from clouds.config.recipe import LabelledSet, Recipe
+from clouds.config.recipe import DomainSet, LabelledSet, Recipe
 from clouds.config.removed import REMOVED
 from clouds.errors import UsageError
 
@@ -72,12 +72,18 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
     return _laid_over(_read(base, path.parent, (*below, origin)), values)
 
 
-def _laid_over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+WHOLE = {"model.classes"}  # mappings that are one value: one recipe's is not mixed with another's
+
+
+def _laid_over(base: dict[str, Any], values: dict[str, Any], group: str = "") -> dict[str, Any]:
     """``base`` with the keys of ``values`` in place of its own, group by group."""
     merged = dict(base)
     for key, value in values.items():
-        old = base.get(key)
-        merged[key] = _laid_over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old, name = base.get(key), f"{group}{key}"
+        if isinstance(old, dict) and isinstance(value, dict) and name not in WHOLE:
+            merged[key] = _laid_over(old, value, f"{name}.")
+        else:
+            merged[key] = value
     return merged
 
 
@@ -164,7 +170,8 @@ def _unknown(key: str, in_set: bool) -> str:
     if key in REMOVED:
         return f"was removed; {REMOVED[key]!r} is built in; leave it out"
     group, dot, name = key.rpartition(".")
-    keys = [group + dot + field for field in LabelledSet.model_fields] if in_set else keys_of(Recipe)
+    of_set = DomainSet if key.startswith("evaluate.") else LabelledSet
+    keys = [group + dot + field for field in of_set.model_fields] if in_set else keys_of(Recipe)
     here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
     near = [k for k in keys if k.rpartition(".")[2] == name]  # of this name, in the outermost group that has one
     near = [k for k in near if k.count(".") == min(map(str.count, near, "." * len(near)))]

@@ -2,11 +2,34 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from clouds.config.backends import names
 from clouds.config.kinds import Count, Int, Positive, Settings, one_of
+from clouds.config.label_sets import LABEL_SETS, MOST, LabelSet, colors_of
 from clouds.config.plugins import OWN
+
+Synonym = Annotated[str, Field(min_length=1, max_length=100)]
+Shade = Annotated[Int, Field(ge=0, le=255)]
+
+
+class ClassRow(Settings):
+    """A class of a set of one's own."""
+
+    synonyms: Annotated[list[Synonym], Field(min_length=1)]
+    """The words that a text classifier knows it by."""
+    color: tuple[Shade, Shade, Shade] | None = None
+    """Red, green and blue; null chooses one that differs from the others'."""
+
+
+def _rows(value: Any) -> Any:
+    """Each class as its row: a list or a word is its synonyms, null its own name."""
+    if not isinstance(value, dict):
+        return value
+    if strange := [name for name in value if not (isinstance(name, str) and name.strip())]:
+        raise ValueError(f"{strange[0]!r} is no class's name; quote a word such as 'on', and name each class")
+    words = {name: [name] if row is None else [row] if isinstance(row, str) else row for name, row in value.items()}
+    return {name: {"synonyms": row} if isinstance(row, list) else row for name, row in words.items()}
 
 
 class Lora(Settings):
@@ -46,6 +69,9 @@ class Model(Settings):
     one."""
     revision: str | None = None
     """The hub's revision of the weights: a commit, tag or branch; null is the newest."""
+    classes: Annotated[str | dict[str, ClassRow], BeforeValidator(_rows)] = "cityscapes19"
+    """The classes: the name of a set that `clouds classes` lists, or class -> its synonyms (`{synonyms, color}` sets a
+    colour too). Their order is the index in every map."""
     head: Literal["linear", "text"] = "linear"
     """What names a mask: a linear layer, or the likeness to the text of class names."""
     hidden: Annotated[Int, Field(ge=32, multiple_of=32)] = 256
@@ -72,13 +98,23 @@ class Model(Settings):
     """The tokens of `adapt: rein`."""
 
     @property
+    def label_set(self) -> LabelSet:
+        """The classes with their synonyms and colours; a set of one's own is called "own"."""
+        if isinstance(self.classes, str):
+            return LABEL_SETS[self.classes]
+        chosen = {name: row.color for name, row in self.classes.items() if row.color}
+        colors = tuple((r, g, b) for r, g, b in colors_of(list(self.classes), chosen))
+        synonyms = tuple(tuple(row.synonyms) for row in self.classes.values())
+        return LabelSet("own", tuple(self.classes), colors, synonyms=synonyms)
+
+    @property
     def adapter(self) -> dict[str, Any] | None:
         """``adapt`` and its settings as plain data, None for none."""
         chosen = {"none": None, "lora": self.lora, "rein": self.rein}[self.adapt]
         return {"kind": self.adapt, **chosen.model_dump(mode="json")} if chosen else None
 
     def faults(self) -> list[str]:
-        found = []
+        found = _class_faults(self.classes)
         if self.hidden % self.heads:
             found.append(f"heads: got {self.heads}; must divide model.hidden {self.hidden}")
         if self.adapt != "none" and not self.freeze:
@@ -97,6 +133,32 @@ class Model(Settings):
             if not self.freeze:
                 found.append("freeze: got False; CLIP stays frozen, a timm/ backbone can be trained")
         return found
+
+
+def _class_faults(classes: str | dict[str, ClassRow]) -> list[str]:
+    if isinstance(classes, str):
+        names = ", ".join(LABEL_SETS)
+        known = classes in LABEL_SETS
+        return [] if known else [f"classes: got {classes!r}; expected one of {names}, or class -> synonyms"]
+    count = len(classes)
+    if count > MOST:
+        return [f"classes: got {count}; expected at most {MOST}"]
+    if count < 2:
+        return [f"classes: got {', '.join(classes) or 'none'}; expected two or more: a model of one class calls every "
+                "pixel so. Give the rest a name too, such as background: [background, ground]"]  # fmt: skip
+    found = []
+    homes: dict[str, str] = {}
+    for name, row in classes.items():
+        if len(set(map(str.casefold, row.synonyms))) < len(row.synonyms):
+            found.append(f"classes.{name}: a synonym is given twice; keep one")
+        for word in {each.strip().casefold() for each in row.synonyms}:
+            if word in homes:
+                found.append(f"classes: {word!r} is a synonym of {homes[word]} and of {name}; keep one")
+            homes[word] = name
+    folded = [name.strip().casefold() for name in classes]
+    if twice := sorted({name for name in folded if folded.count(name) > 1}):
+        found.append(f"classes: {', '.join(twice)} is given twice, but for capitals or blanks; keep one")
+    return found
 
 
 class Loss(Settings):

@@ -9,11 +9,11 @@ from clouds.config.drawing import Audit, Diffusion, Generate, Prompts, Restyle, 
 from clouds.config.kinds import Mark, Settings, Whole
 from clouds.config.learning import Evaluate, SelfTrain, Train
 from clouds.config.network import Lora, Loss, Model, ReinSettings
-from clouds.config.sources import Augment, Data, LabelledSet
+from clouds.config.sources import Augment, Data, DomainSet, Labelled, LabelledSet
 
 __all__ = [
-    "Audit", "Augment", "Data", "Diffusion", "Evaluate", "Generate", "LabelledSet", "Lora", "Loss", "Model", "Prompts",
-    "Recipe", "ReinSettings", "Restyle", "RestyledSource", "SelfTrain", "Settings", "Train",
+    "Audit", "Augment", "Data", "Diffusion", "DomainSet", "Evaluate", "Generate", "Labelled", "LabelledSet", "Lora",
+    "Loss", "Model", "Prompts", "Recipe", "ReinSettings", "Restyle", "RestyledSource", "SelfTrain", "Settings", "Train",
 ]  # fmt: skip
 
 

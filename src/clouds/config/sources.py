@@ -1,6 +1,6 @@
 """Settings of what is learned from with labels, and how it is augmented."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field
 
@@ -17,21 +17,16 @@ def _no_switches(value: Any) -> Any:
 LabelMap = Annotated[dict[int | str, int | str | None], BeforeValidator(_no_switches)]
 
 
-class LabelledSet(Settings):
-    """A labelled dataset to learn from. The keys from `images` on are the layout of the dataset `folder`
-    (docs/datasets.md)."""
+class Labelled(Settings):
+    """A labelled dataset. The keys from `images` on are the layout of the dataset `folder` (docs/datasets.md)."""
 
     dataset: str
     """A name that `clouds classes` lists, `folder`, a class of your own as `MODULE:NAME`, or `streets`, rendered
     here."""
     split: str | None = None
-    """The part to learn from; null is the dataset's training split."""
+    """The part that is used; null is the training split to learn from, and the one that benchmarks score."""
     root: Folder | None = None
     """The dataset's own folder or archive; null is its folder below `data.root`."""
-    weight: Positive | None = None
-    """The set's share of the draws against the other sets'; null is 1 where another set has a weight, else its size."""
-    own_car: Literal["keep", "ignore"] = "keep"
-    """`ignore` takes the recording car's own bonnet, a vehicle at the bottom of every label map, out of the labels."""
     version: str = ""
     """The dataset's version where several exist (mapillary, carla)."""
     partial: bool = False
@@ -41,25 +36,65 @@ class LabelledSet(Settings):
     labels: str | None = None
     """Where label files lie; null is `labels/{key}.png`."""
     label_map: LabelMap | None = None
-    """What a label file stores -> a class of `label_set`, null to ignore it; null: indices of `label_set`."""
+    """What a label file stores -> a class of `label_set`, null to ignore it; null: indices of `label_set`. Of a dataset
+    other than `folder`: its classes, by name -> the model's, null to ignore one; those left out keep their names."""
     label_set: str | dict[str, list[str]] | None = None
-    """The classes: the name of a set, or class -> the Cityscapes classes it holds; null is `cityscapes19`."""
+    """The classes of the labels: a set's name, or class -> the model's classes it holds; null is `model.classes`."""
     encoding: str | None = None
     """How a label file stores classes, such as `index` or `colour`; null is `index`."""
 
+    def layout(self, classes: Any) -> dict[str, Any]:
+        """What the dataset "folder" takes, as far as it is given; ``classes``: the model's label set."""
+        keys = ["images", "labels", "label_set", "encoding", *["label_map"] * (self.dataset == "folder")]
+        given = {"label_set": classes} if self.dataset == "folder" else {}
+        return given | {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
     @property
-    def layout(self) -> dict[str, Any]:
-        """What the dataset "folder" takes, as far as it is given."""
-        given = {k: getattr(self, k) for k in ("images", "labels", "label_map", "label_set", "encoding")}
-        return {key: value for key, value in given.items() if value is not None}
+    def fold(self) -> dict[str, str | None]:
+        """A dataset's class -> the model's, as far as the recipe says."""
+        return {} if self.dataset == "folder" else cast(dict[str, str | None], self.label_map or {})
+
+    def faults(self) -> list[str]:
+        if strange := [each for pair in self.fold.items() for each in pair if not isinstance(each, str | None)]:
+            return [f"label_map: got {strange[0]!r}; the map of {self.dataset} has names of classes on both sides, "
+                    f"`clouds classes {self.dataset}` lists them"]  # fmt: skip
+        return []
 
 
-def _sets(value: Any) -> Any:
+class LabelledSet(Labelled):
+    """A labelled dataset to learn from."""
+
+    weight: Positive | None = None
+    """The set's share of the draws against the other sets'; null is 1 where another set has a weight, else its size."""
+    own_car: Literal["keep", "ignore"] = "keep"
+    """`ignore` takes the recording car's own bonnet, a vehicle at the bottom of every label map, out of the labels."""
+
+
+class DomainSet(Labelled):
+    """A labelled dataset to score on, under a name of its own."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.@-]{0,79}$")]
+    """What results and the report call it."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it was given by name alone: a rendered world, or a dataset below `data.root`."""
+        return self == DomainSet(name=self.dataset, dataset=self.dataset)
+
+
+def sets_of(value: Any) -> Any:
     """One name, one set or a list of either -> a list of sets."""
     items = value if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(item, str | dict | LabelledSet) for item in items):
+    if not all(isinstance(item, str | dict | Labelled) for item in items):
         raise ValueError("expected a dataset's name, a set ({dataset: NAME, ...}), or a list of those")
     return [{"dataset": item} if isinstance(item, str) else item for item in items]
+
+
+def domains_of(value: Any) -> Any:
+    """A list of names and sets -> a list of sets; a name stands for a set that is known by it."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str | dict | DomainSet) for item in value):
+        raise ValueError("expected a list of domains: names, or sets such as {name: NAME, dataset: folder, root: PATH}")
+    return [{"name": item, "dataset": item} if isinstance(item, str) else item for item in value]
 
 
 class Data(Settings):
@@ -67,7 +102,7 @@ class Data(Settings):
 
     root: Annotated[Folder | None, Mark.SCORING] = None
     """The folder that holds one folder per dataset; null: there is none, and only rendered domains are scored."""
-    source: Annotated[list[LabelledSet], BeforeValidator(_sets), Field(min_length=1)] = Field(
+    source: Annotated[list[LabelledSet], BeforeValidator(sets_of), Field(min_length=1)] = Field(
         default_factory=lambda: [LabelledSet(dataset="streets")]
     )
     """What is learned from: one set or several."""

@@ -1,131 +1,44 @@
-"""Label sets, and how one folds into another.
+"""How one label set folds into another, by table look-up.
 
-A *label set* is a list of classes a dataset or a benchmark scores. Inside CLOUDS a map of train ids is the common
-language (0..18 in the order of ``clouds.data.classes``); every label set says which of those 19 classes each of its own
-classes holds. Folding is then one table look-up: ``folding(target)[train_id_map]``. 255 is the ignore index everywhere.
+A *label set* is a list of classes (``clouds.config.label_sets``): what a model tells apart, what a dataset's labels
+show, what a benchmark scores. A map of the model's indices is the common language of a run; every other set says which
+finer classes each of its own holds. 255 is the ignore index everywhere.
 
-A class that a label set lacks folds to 255: it is outside that set's score, it is never counted as zero.
+A class that the other set lacks folds to 255: it is outside that set's score, it is never counted as zero.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels, Pixels
-from clouds.data.classes import COLORS, IGNORE, NAMES
+from clouds.config.label_sets import (
+    CITYSCAPES,
+    IGNORE,
+    LABEL_SETS,
+    MOST,
+    NAMES,
+    Color,
+    LabelSet,
+    find_label_set,
+    make_label_set,
+)
 from clouds.errors import UsageError
 
-UNKNOWN = 254  # in a value table: a stored value that the dataset does not define, always an error where it occurs
+__all__ = [
+    "LABEL_SETS", "UNKNOWN", "Color", "LabelSet", "class_index", "colorize", "find_label_set", "folding",
+    "make_label_set", "narrowed", "subset", "train_ids", "value_table",
+]  # fmt: skip
 
-Color = tuple[int, int, int]
-_INDEX = {name: i for i, name in enumerate(NAMES)}
-_COLOR = dict(zip(NAMES, COLORS, strict=True))
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """Classes in the order of their index; the ignore index is always 255.
-
-    ``members[k]``: the Cityscapes classes that class k holds (what scoring folds into it).
-    ``trains_as[k]``: the one Cityscapes class to train on where a label says k; empty where none is right because k
-    mixes different things. Both default to "each class holds its own name".
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    colors: tuple[Color, ...]
-    members: tuple[tuple[str, ...], ...] = ()
-    trains_as: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        count = len(self.classes)
-        if not self.members:
-            object.__setattr__(self, "members", tuple((c,) if c in _INDEX else () for c in self.classes))
-        if not self.trains_as:
-            object.__setattr__(self, "trains_as", tuple(m[0] if m else "" for m in self.members))
-        if not 0 < count < UNKNOWN or len(set(self.classes)) != count:
-            raise UsageError(
-                f"label set {self.name!r}: expected 1 to {UNKNOWN - 1} different classes, got {self.classes}"
-            )
-        for field in ("colors", "members", "trains_as"):
-            if len(getattr(self, field)) != count:
-                raise UsageError(
-                    f"label set {self.name!r}: {count} classes but {len(getattr(self, field))} {field}; give one each"
-                )
-        held = [member for row in self.members for member in row]
-        if twice := sorted({m for m in held if held.count(m) > 1}):
-            raise UsageError(f"label set {self.name!r}: {', '.join(twice)} would fold into two classes; pick one")
-        if strange := sorted({m for m in (*held, *filter(None, self.trains_as)) if m not in _INDEX}):
-            raise UsageError(
-                f"label set {self.name!r}: {', '.join(strange)} not among the 19 classes ({', '.join(NAMES)})"
-            )
+UNKNOWN = MOST  # in a value table: a stored value that the dataset does not define, always an error where it occurs
 
 
-def make_label_set(name: str, classes: Mapping[str, Sequence[str]]) -> LabelSet:
-    """A user's own set: class -> the Cityscapes classes it holds (may be empty); it trains as the first of them."""
-    rows = [(c, members[0] if members else "", tuple(members)) for c, members in classes.items()]
-    return _from_rows(name, rows)
-
-
-def _from_rows(name: str, rows: Sequence[tuple[str, str, tuple[str, ...]]]) -> LabelSet:
-    """Rows (class, trains as, members); a class takes the colour of its first member, so overlays look alike."""
-    spare = ((64, 64, 0), (0, 128, 128), (128, 0, 64), (192, 128, 0), (0, 192, 64), (96, 0, 192))
-    colors = [_COLOR.get(row[2][0] if row[2] else "", spare[i % len(spare)]) for i, row in enumerate(rows)]
-    classes, trains, members = zip(*rows, strict=True) if rows else ((), (), ())
-    return LabelSet(name, classes, tuple(colors), members, trains)
-
-
-def _subset(name: str, without: Iterable[str]) -> LabelSet:
-    kept = tuple(c for c in NAMES if c not in set(without))
-    return LabelSet(name, kept, tuple(_COLOR[c] for c in kept))
-
-
-_VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
-
-_SETS = (
-    LabelSet("cityscapes19", NAMES, COLORS),
-    _subset("synthia16", ("terrain", "truck", "train")),
-    _subset("synthia13", ("terrain", "truck", "train", "wall", "fence", "pole")),
-    _from_rows("camvid11", (
-        ("sky", "sky", ("sky",)),
-        ("building", "building", ("building", "wall")),
-        ("pole", "pole", ("pole",)),
-        ("road", "road", ("road",)),
-        ("sidewalk", "sidewalk", ("sidewalk",)),
-        ("vegetation", "vegetation", ("vegetation", "terrain")),
-        ("sign", "traffic sign", ("traffic sign", "traffic light")),
-        ("fence", "fence", ("fence",)),
-        ("car", "car", ("car", "truck", "bus", "train")),
-        ("person", "person", ("person",)),
-        ("bicyclist", "rider", ("rider", "bicycle", "motorcycle")),  # CamVid's own grouping of MotorcycleScooter
-    )),
-    _from_rows("idd-lite7", (
-        ("drivable", "road", ("road",)),
-        ("non-drivable", "", ("sidewalk", "terrain")),
-        ("living things", "person", ("person", "rider")),
-        ("vehicles", "car", _VEHICLES),
-        ("roadside objects", "", ("wall", "fence", "pole", "traffic light", "traffic sign")),
-        ("far objects", "", ("building", "vegetation")),
-        ("sky", "sky", ("sky",)),
-    )),
-    _from_rows("carla13", (
-        *((c, c, (c,)) for c in NAMES[:11]),  # road .. sky
-        ("person", "person", ("person", "rider")),
-        ("vehicle", "car", _VEHICLES),
-    )),
-)
-LABEL_SETS: dict[str, LabelSet] = {each.name: each for each in _SETS}
-
-
-def find_label_set(name: str | LabelSet) -> LabelSet:
-    """The set of that name (a set is itself); UsageError listing the names there are."""
-    if isinstance(name, LabelSet):
-        return name
-    if name not in LABEL_SETS:
-        raise UsageError(f"unknown label set {name!r}; there are {', '.join(LABEL_SETS)}")
-    return LABEL_SETS[name]
+def subset(label_set: LabelSet, kept: list[int], name: str) -> LabelSet:
+    """The classes ``kept`` of a label set as a set of their own."""
+    rows = (label_set.classes, label_set.colors, label_set.members, label_set.trains_as, label_set.synonyms)
+    return LabelSet(name, *(tuple(row[k] for k in kept) for row in rows))  # type: ignore[arg-type]
 
 
 def narrowed(label_set: LabelSet, target: LabelSet) -> LabelSet:
@@ -133,31 +46,58 @@ def narrowed(label_set: LabelSet, target: LabelSet) -> LabelSet:
 
     A class that holds some of them stays as it is. UsageError where none is left.
     """
-    held = {member for row in target.members for member in row}
-    kept = [k for k, members in enumerate(label_set.members) if held & set(members)]
+    held = {*target.classes, *(member for row in target.members for member in row)}
+    kept = [k for k, row in enumerate(label_set.members) if held & {*row, label_set.classes[k]}]
     if len(kept) == len(label_set.classes):
         return label_set
-    rows = (label_set.classes, label_set.colors, label_set.members, label_set.trains_as)
-    classes, colors, members, trains = zip(*[[row[k] for row in rows] for k in kept], strict=True) if kept else [()] * 4
-    same = (classes, members) == (target.classes, target.members)
-    return LabelSet(target.name if same else f"{label_set.name}-{target.name}", classes, colors, members, trains)
+    found = subset(label_set, kept, f"{label_set.name}-{target.name}")
+    same = (found.classes, found.members) == (target.classes, target.members)
+    return replace(found, name=target.name) if same else found
 
 
-def folding(target: LabelSet) -> NDArray[np.uint8]:
-    """(256,) uint8: train id 0..18 -> index in ``target``; 255 where the target has no such class, and for all else."""
+def folding(target: LabelSet, model: LabelSet = CITYSCAPES) -> NDArray[np.uint8]:
+    """(256,) uint8: index in ``model`` -> index in ``target``; 255 where the target has no such class, and for all
+    else.
+
+    A class folds into the one that holds it, or that holds all it holds itself.
+    UsageError for a target that holds a class that is neither the model's nor of Cityscapes: a wrong name.
+    """
     table = np.full(256, IGNORE, np.uint8)
-    for index, members in enumerate(target.members):
-        for member in members:
-            table[_INDEX[member]] = index
+    _check_members(target, model)
+    for index, (name, finer) in enumerate(zip(model.classes, model.members, strict=True)):
+        holders = [k for k, row in enumerate(target.members) if name in row]
+        holders = holders or [k for k, row in enumerate(target.members) if finer and {*finer} <= {*row}]
+        if holders:
+            table[index] = holders[0]
     return table
 
 
-def train_ids(source: LabelSet) -> NDArray[np.uint8]:
-    """(256,) uint8: index in ``source`` -> the train id to learn there; 255 where none is right, and for all else."""
+def _check_members(label_set: LabelSet, model: LabelSet) -> None:
+    """UsageError for a set that holds a class that is neither the model's nor of Cityscapes: a wrong name."""
+    known = {*NAMES, *model.classes, *label_set.classes}
+    if strange := sorted({member for row in label_set.members for member in row} - known):
+        raise UsageError(f"label set {label_set.name!r}: {', '.join(strange)} not among the {len(model.classes)} "
+                         f"classes of the model ({', '.join(model.classes)})")  # fmt: skip
+
+
+def train_ids(
+    source: LabelSet, model: LabelSet = CITYSCAPES, fold: Mapping[str, str | None] | None = None
+) -> NDArray[np.uint8]:
+    """(256,) uint8: index in ``source`` -> the model's class to learn there; 255 where none is right, and for all else.
+
+    That is the class that ``fold`` says (None: none); else the one it trains as, the one that holds this, or the one
+    that holds all that it holds itself. UsageError for a name in ``fold`` that either set lacks.
+    """
+    _check_members(source, model)
     table = np.full(256, IGNORE, np.uint8)
-    for index, name in enumerate(source.trains_as):
-        if name:
-            table[index] = _INDEX[name]
+    for index, (name, finer) in enumerate(zip(source.trains_as, source.members, strict=True)):
+        found = [k for k, own in enumerate(model.classes) if own == name]
+        found = found or [k for k, row in enumerate(model.members) if name in row]
+        found = found or [k for k, row in enumerate(model.members) if finer and {*finer} <= {*row}]
+        if found:
+            table[index] = found[0]
+    for own, target in (fold or {}).items():
+        table[class_index(own, source)] = class_index(target or "", model)
     return table
 
 

@@ -1,4 +1,4 @@
-"""The labelled source: one or several datasets as one list of images with train ids.
+"""The labelled source: one or several datasets as one list of images, labelled with the model's classes.
 
 The embedded one is rendered: street scenes of one clean town, drawn once into the run folder and read like any other.
 """
@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +17,10 @@ from clouds import streets
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
 from clouds.base.progress import track
-from clouds.config.recipe import Data, LabelledSet, Recipe
+from clouds.config.label_sets import CITYSCAPES, IGNORE, MOTOR_VEHICLES, LabelSet
+from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
-from clouds.data.classes import IGNORE, NAMES
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
 from clouds.data.images import LazyImage, write_png
 from clouds.data.labels import train_ids
@@ -31,24 +32,36 @@ Picture = Pixels | LazyImage
 
 
 class Source:
-    """Labelled samples of several datasets, counted through; ``[i]``: image (H, W, 3) RGB, label (H, W) of train ids.
+    """Labelled samples of several datasets, counted through; ``[i]``: image (H, W, 3) RGB, label (H, W) of the model's
+    indices.
 
     Both are uint8. The image is decoded as far as it is sliced, or it and the label are read-only views of a cache.
     DataError names a file that cannot be read, and a pair whose sizes differ.
     """
 
-    def __init__(self, sets: Sequence[Segmentation], cache: DecodedCache | None = None) -> None:
+    def __init__(
+        self, sets: Sequence[Segmentation], cache: DecodedCache | None = None, model: LabelSet = CITYSCAPES,
+        folds: Sequence[Mapping[str, str | None]] | None = None,
+    ) -> None:  # fmt: skip
+        """model: the classes to learn; folds: of each set its classes -> the model's, where names do not say it."""
         self.sets, self.cache = list(sets), cache
+        tables = [
+            train_ids(each.label_set, model, fold)
+            for each, fold in zip(self.sets, folds or [{}] * len(self.sets), strict=True)
+        ]
+        self.lacks = lacking(tables, [len(each.label_set.classes) for each in self.sets], len(model.classes))
         self.sizes = [len(each) for each in self.sets]
         self._ends = list(accumulate(self.sizes))
-        self._tables = [_folding(each) for each in self.sets]
+        self._tables = [_unless_equal(table, each) for table, each in zip(tables, self.sets, strict=True)]
+        self._vehicles = [table[_motor_vehicles(each.label_set)] for table, each in zip(tables, self.sets, strict=True)]
         self.own_cars: list[NDArray[np.bool_] | None] = [None] * len(self.sets)
 
     def ignore_own_car(self, which: int) -> None:
         """From now on the own car in set ``which`` is no label; DataError where its labels show none."""
         start = self._ends[which] - self.sizes[which]
         chosen = evenly(self.sizes[which], LOOKED_AT)
-        self.own_cars[which] = find_own_car([self.label(start + k) for k in chosen])
+        labels = [self.label(start + k) for k in chosen]
+        self.own_cars[which] = find_own_car(labels, np.setdiff1d(self._vehicles[which], IGNORE))
         if self.own_cars[which] is None:
             raise DataError(
                 f"data.source: {self.sets[which].name}: own_car=ignore, but no vehicle stands at the bottom of nearly "
@@ -58,12 +71,16 @@ class Source:
     def __len__(self) -> int:
         return self._ends[-1]
 
+    def set_of(self, index: int) -> int:
+        """The number of the set that image ``index`` is in; that after the last for what is no image of the source."""
+        return bisect_right(self._ends, index)
+
     def _find(self, index: int) -> tuple[int, int]:
         which = bisect_right(self._ends, index)
         return which, index - (self._ends[which] - self.sizes[which])
 
     def label(self, index: int) -> Labels:
-        """(H, W) uint8 train ids, 255 ignored."""
+        """(H, W) uint8 indices of the model's classes, 255 ignored."""
         which, k = self._find(index)
         data, table = self.sets[which], self._tables[which]
         sample = data.samples[k]
@@ -99,11 +116,25 @@ class Source:
         return image, label
 
 
-def _folding(data: Segmentation) -> NDArray[np.uint8] | None:
-    """The set's indices -> train ids; None where they are train ids already, which saves a look-up a pixel."""
-    table = train_ids(data.label_set)
+def _unless_equal(table: NDArray[np.uint8], data: Segmentation) -> NDArray[np.uint8] | None:
+    """The table; None where it changes no index of the set, which saves a look-up a pixel."""
     own = np.arange(len(data.label_set.classes))
     return None if np.array_equal(table[own], own) else table
+
+
+def lacking(tables: Sequence[NDArray[np.uint8]], sizes: Sequence[int], classes: int) -> NDArray[np.bool_] | None:
+    """(sets, C) bool: classes that a set cannot show and another set teaches; None where there are none.
+
+    tables: of each set its index -> the model's class; sizes: how many classes it has.
+    """
+    teaches = np.array([np.isin(np.arange(classes), table[:size]) for table, size in zip(tables, sizes, strict=True)])
+    found: NDArray[np.bool_] = teaches.any(0) & ~teaches
+    return found if found.any() else None
+
+
+def _motor_vehicles(label_set: LabelSet) -> list[int]:
+    """The classes of a set that hold a motor vehicle."""
+    return [k for k, row in enumerate(label_set.members) if {*MOTOR_VEHICLES} & {*row}]
 
 
 def open_sets(recipe: Recipe) -> list[Segmentation | None]:
@@ -111,34 +142,47 @@ def open_sets(recipe: Recipe) -> list[Segmentation | None]:
 
     Raises UsageError for an unknown dataset or one without a folder, DataError where a set is not whole.
     """
-    return [None if each.dataset == "streets" else open_set(each, recipe.data) for each in recipe.data.source]
+    sets = [None if each.dataset == "streets" else open_set(each, recipe) for each in recipe.data.source]
+    for chosen, data in zip(recipe.data.source, sets, strict=True):
+        label_set, model = data.label_set if data else CITYSCAPES, recipe.model.label_set
+        if (train_ids(label_set, model, chosen.fold) == IGNORE).all():
+            raise UsageError(
+                f"data.source: {chosen.dataset} teaches none of the model's classes ({', '.join(model.classes)}): its "
+                f"own are {', '.join(label_set.classes)}; map those that are the same in its label_map"
+            )
+    return sets
 
 
 def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Path) -> Source:
     """The opened sets as one source; renders into ``rendered`` what is missing of the embedded one."""
     cache = DecodedCache(recipe.data.cache, int(recipe.data.cache_gb * 2**30)) if recipe.data.cache else None
-    source = Source([each or render_source(recipe, rendered) for each in opened], cache)
+    sets = [each or render_source(recipe, rendered) for each in opened]
+    source = Source(sets, cache, recipe.model.label_set, [each.fold for each in recipe.data.source])
     for which, chosen in enumerate(recipe.data.source):
         if chosen.own_car == "ignore":
             source.ignore_own_car(which)
     return source
 
 
-def open_set(chosen: LabelledSet, data: Data) -> Segmentation:
-    """One labelled dataset of a recipe."""
-    _, split = learned_from(chosen)
-    options = {"version": chosen.version, "partial": chosen.partial, "exif": data.exif, **chosen.layout}
-    return Segmentation(chosen.dataset, set_root(chosen, data), split, **options)
+def open_set(chosen: Labelled, recipe: Recipe, split: str | None = None) -> Segmentation:
+    """One labelled dataset of a recipe; ``split`` in place of the one that is learned from.
+
+    Errors as of ``learned_from`` and ``Segmentation``.
+    """
+    split = split or learned_from(chosen, recipe)[1]
+    layout = chosen.layout(recipe.model.label_set)
+    options = {"version": chosen.version, "partial": chosen.partial, "exif": recipe.data.exif, **layout}
+    return Segmentation(chosen.dataset, set_root(chosen, recipe), split, **options)
 
 
-def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:
+def learned_from(chosen: Labelled, recipe: Recipe) -> tuple[Spec, str]:
     """The row of the table of datasets and the split: "train" where there is one, unless the recipe says.
 
     UsageError for an unknown dataset, an option or split that it lacks, and one without labels.
     """
     name = chosen.dataset
     try:
-        spec = dataset_spec(name, chosen.split, chosen.layout)
+        spec = dataset_spec(name, chosen.split, chosen.layout(recipe.model.label_set))
     except UsageError as error:
         raise UsageError(f"data.source: {error}" + ("" if is_dataset(name) else ", streets")) from None
     split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
@@ -149,14 +193,14 @@ def learned_from(chosen: LabelledSet) -> tuple[Spec, str]:
     return spec, split
 
 
-def set_root(chosen: LabelledSet, data: Data) -> Path:
+def set_root(chosen: Labelled, recipe: Recipe) -> Path:
     """Where a set of the recipe lies; UsageError where the recipe does not say."""
     if chosen.root:
         return chosen.root
-    if data.root is None:
+    if recipe.data.root is None:
         raise UsageError(f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds "
                          f"{folder_of(chosen.dataset)}/, or a root of its own")  # fmt: skip
-    return data.root / folder_of(chosen.dataset)
+    return recipe.data.root / folder_of(chosen.dataset)
 
 
 def draw_source(recipe: Recipe, k: int) -> tuple[Pixels, Labels]:
@@ -183,18 +227,17 @@ def render_source(recipe: Recipe, folder: Path) -> Segmentation:
 
 LOOKED_AT = 60  # label maps of a set, evenly spaced
 ALWAYS = 0.9  # the share of them that shows a vehicle at the pixel
-VEHICLES = [NAMES.index(name) for name in ("car", "truck", "bus", "train", "motorcycle")]
 
 
-def find_own_car(labels: list[Labels]) -> NDArray[np.bool_] | None:
-    """Train ids (H, W) of images of one recording -> where its own car is, bool (H, W); None where none is seen.
+def find_own_car(labels: list[Labels], vehicles: NDArray[np.integer[Any]]) -> NDArray[np.bool_] | None:
+    """Label maps (H, W) of one recording -> where its own car is, bool (H, W); None where none is seen.
 
-    It is what is a vehicle in nearly all of them and touches the bottom edge, with a rim of 1 % of the height. A few
-    images, or such of different sizes, tell nothing.
+    vehicles: the indices of motor vehicles. It is what is a vehicle in nearly all of them and touches the bottom edge,
+    with a rim of 1 % of the height. A few images, or such of different sizes, tell nothing.
     """
     if len(labels) < 5 or len({label.shape for label in labels}) > 1:
         return None
-    share = np.mean([np.isin(label, VEHICLES) for label in labels], axis=0)
+    share = np.mean([np.isin(label, vehicles) for label in labels], axis=0)
     _, pieces = cv2.connectedComponents((share >= ALWAYS).astype(np.uint8))
     own = np.isin(pieces, np.setdiff1d(pieces[-1], 0))
     if not own.any():
@@ -219,7 +262,7 @@ class Restyled:
         self.source, self.folder, self.variants, self.share = source, Folder(folder), variants, share
 
     def pair(self, index: int, rng: np.random.Generator) -> tuple[Picture, Labels]:
-        """Image (H, W, 3) to be sliced, and label (H, W) of train ids, uint8, as ``Source`` gives them.
+        """Image (H, W, 3) to be sliced, and label (H, W), uint8, as ``Source`` gives them.
 
         An image without variants is shown as it is. DataError names a file that cannot be read or has another size.
         """

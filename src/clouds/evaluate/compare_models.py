@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clouds.base.files import make_folder, write_json
+from clouds.base.files import make_folder, read_json, write_json
 from clouds.base.locks import one_writer
 from clouds.base.machine import usable_device
 from clouds.base.processes import meet, part
@@ -23,7 +23,7 @@ from clouds.evaluate.metrics import bootstrap_means
 from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
 from clouds.foundation.registry import backend_name, default_weights
-from clouds.model.folder import is_hub_id, model_folder
+from clouds.model.folder import CONFIG, is_hub_id, model_folder
 from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load
 
@@ -57,6 +57,8 @@ def evaluate_models(
         make_folder(path.parent)
     names = short_names(request.models)
     asked = Inference.of(request.recipe.evaluate)
+    knows = [read_json(folder / CONFIG).get("classes", []) for folder in request.folders]
+    domains = [domain.known_to(filter(None, knows)) for domain in domains]
     if len(names) > 1:  # before hours are spent on the first
         for path in request.folders:
             class_tables(load(path).with_inference(ensemble=asked.ensemble).classes, domains)
@@ -126,7 +128,8 @@ def understand(words: list[str]) -> ScoringRequest:
         raise UsageError(f"{photos[0]}: needs data.root=PATH, the folder that holds {folder_of(photos[0])}/")
     if root is not None and not root.is_dir():
         raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
-    found = find_domains([*RENDERED, *PHOTOS] if whole else list(dict.fromkeys(names)), recipe)
+    listed = [each.name for each in recipe.evaluate.domains or ()] or [*RENDERED, *PHOTOS]
+    found = find_domains(listed if whole else list(dict.fromkeys(names)), recipe)
     if not found.domains:
         raise UsageError("nothing to score: " + "; ".join(f"{each['name']}: {each['why']}" for each in found.missing))
     folders = [model_folder(word) for word in plain[:count]]

@@ -7,8 +7,7 @@ from clouds.config.recipe import Recipe
 from clouds.config.records import Confusion, Evaluation, Example, ImageScore, read_record, write_record
 from clouds.config.runs import EVALUATION, EXAMPLE, EXAMPLES, MODELS
 from clouds.data.images import write_png
-from clouds.evaluate.domains import Domain
-from clouds.evaluate.scores import class_table
+from clouds.evaluate.domains import Domain, class_table
 from clouds.model.inference import Inference
 from clouds.predict.predictor import load
 
@@ -58,7 +57,7 @@ def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
             predictor, loaded = load(out / MODELS[stage], recipe.train.device), stage
             predictor.inference = Inference.of(recipe.evaluate)
         name, image, truth = domain.sample(i)
-        table = class_table(tuple(predictor.classes), domain)
+        table = class_table(tuple(predictor.classes), domain.name, domain.label_set)
         write_png(folder / f"{stage}.png", table[predictor.predict(image).labels])
         if stage == "joint":
             write_png(folder / "photo.png", image)

@@ -1,7 +1,7 @@
 """Score a model on domains it never saw.
 
 Protocol: the image is brought to a shorter side, predicted whole (or as the recipe's ``evaluate.window``, ``scales``
-and ``flip`` say), its semantic map brought back to the label's own size, and scored there. A model's 19 classes are
+and ``flip`` say), its semantic map brought back to the label's own size, and scored there. A model's classes are
 folded into the label set of the domain after the argmax. docs/evaluation.md says what is measured.
 """
 
@@ -17,10 +17,8 @@ from clouds.base.machine import commit
 from clouds.base.processes import ALONE, Processes
 from clouds.base.progress import track
 from clouds.config.records import DomainScore, ImageScore, Missing, Results
-from clouds.data.classes import IGNORE, NAMES
-from clouds.data.labels import folding
-from clouds.errors import DataError, UsageError
-from clouds.evaluate.domains import Domain
+from clouds.errors import DataError
+from clouds.evaluate.domains import Domain, class_table
 from clouds.evaluate.metrics import (
     BINS,
     accuracy,
@@ -72,27 +70,6 @@ class Tally:
     seconds: float = 0.0
 
 
-def class_table(classes: tuple[str, ...], domain: Domain) -> NDArray[np.uint8]:
-    """(256,) uint8: a model's class -> the domain's, 255 where it has none.
-
-    UsageError for a model that cannot be scored there: its classes must be the 19 of Cityscapes, or the domain's own.
-    """
-    target = domain.label_set
-    if classes == NAMES:
-        table = folding(target)
-    elif classes == target.classes:
-        table = np.full(256, IGNORE, np.uint8)
-        table[: len(classes)] = np.arange(len(classes))
-    else:
-        raise UsageError(
-            f"{domain.name}: this model's {len(classes)} classes ({', '.join(classes[:3])}, ...) are neither the 19 "
-            f"Cityscapes classes nor the {len(target.classes)} of {target.name}; it cannot be scored there"
-        )
-    if (table == IGNORE).all():
-        raise UsageError(f"{domain.name}: no class of {target.name} holds one of the model's; nothing can be scored")
-    return table
-
-
 def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int) -> tuple[NDArray[np.int64], Seen]:
     """Predict image i -> its confusion counts int64 (C, C + 1) in the domain's label set, and the rest."""
     name, image, truth = domain.sample(i)
@@ -110,7 +87,7 @@ def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArra
     """A model's ``class_table`` for each domain; DataError for a domain without images."""
     if empty := [domain.name for domain in domains if not domain.length]:
         raise DataError(f"{', '.join(empty)}: holds no image to score")
-    return [class_table(classes, domain) for domain in domains]
+    return [class_table(classes, domain.name, domain.label_set) for domain in domains]
 
 
 def evaluate(predictor: Predictor, domains: list[Domain], what: str, processes: Processes = ALONE) -> list[Score]:

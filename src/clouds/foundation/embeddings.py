@@ -130,7 +130,8 @@ def plain_segmenter(recipe: Recipe) -> PromptableSegmenter:
     """The recipe's promptable segmenter."""
     chosen = recipe.selftrain
     return load_segmenter(
-        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision, chosen.second_pass
+        chosen.segmenter, recipe.train.device, chosen.segmenter_dtype, chosen.segmenter_revision, chosen.second_pass,
+        recipe.model.label_set.synonyms,
     )
 
 

@@ -1,5 +1,6 @@
 """The promptable segmenter, SAM's role in the paper: points in, crisp masks out. The protocol, and backends by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clouds.config.backends import takes
+from clouds.config.label_sets import CITYSCAPES
 from clouds.config.plugins import code_of, is_plugged, make
 from clouds.errors import UsageError
 from clouds.foundation.registry import backend_name, builder, hook, place
@@ -40,13 +42,15 @@ class PromptableSegmenter(Protocol):
 
 
 def load_segmenter(
-    name: str, device: str = "cpu", dtype: str = "float32", revision: str | None = None, second_pass: bool = False
+    name: str, device: str = "cpu", dtype: str = "float32", revision: str | None = None, second_pass: bool = False,
+    synonyms: Sequence[Sequence[str]] = CITYSCAPES.synonyms
 ) -> PromptableSegmenter:
     """The segmenter called ``name``: "superpixels", ``FAMILY/MODEL``, docs/segmenters.md, or ``module:Class``.
 
     MODEL is a hub id ``org/name`` (at ``revision``), or the path of a folder that ``save_pretrained`` wrote; of
     mobile-sam, the path of the published checkpoint. ``dtype`` is the weights', as torch calls it. The superpixels
     always run on the CPU. ``second_pass``: each prompt is asked again with its best mask beside its points.
+    ``synonyms``: the words for each class, of a segmenter that takes words.
 
     Raises UsageError for a name that cannot be, BackendError where the hub does not answer, DataError for weights that
     do not fit.
@@ -57,7 +61,7 @@ def load_segmenter(
         made = make(name, "selftrain.segmenter", device)
     elif "/" in name:
         shown = backend_name(name, revision)
-        made = builder("segmenter", name)(name, shown, device, dtype, revision, second_pass)
+        made = builder("segmenter", name)(name, shown, device, dtype, revision, second_pass, synonyms)
     else:
         made = builder("segmenter", name)(device)
     return cast(PromptableSegmenter, made)

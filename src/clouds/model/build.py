@@ -2,7 +2,6 @@
 
 
 from clouds.config.recipe import Recipe
-from clouds.data.classes import COLORS, NAMES, SYNONYMS
 from clouds.foundation.backbone import build_text, weights_record
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
@@ -10,19 +9,19 @@ from clouds.model.vocabulary import text_classifier
 
 def build_model(recipe: Recipe) -> Segmenter:
     """A fresh segmenter: pre-trained backbone, text classifier filled in, decoder at its random start."""
-    chosen = recipe.model
+    chosen, classes = recipe.model, recipe.model.label_set
     record = weights_record(chosen.vision, chosen.weights, chosen.revision)
     text = build_text(chosen.text, record if chosen.text == chosen.vision else None)
     model = Segmenter(
-        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein"}),
+        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein", "classes"}),
         adapt=chosen.adapter,
         weights=record,
         text_dim=text.dim,
-        classes=list(NAMES),
-        synonyms=[list(group) for group in SYNONYMS],
-        colors=[list(color) for color in COLORS],
+        classes=list(classes.classes),
+        synonyms=[list(group) for group in classes.synonyms],
+        colors=[list(color) for color in classes.colors],
         shorter_side=recipe.evaluate.shorter_side,
         pretrained=True,
     )
-    model.vocabulary.copy_(text_classifier(text, SYNONYMS))
+    model.vocabulary.copy_(text_classifier(text, classes.synonyms))
     return model

@@ -6,7 +6,7 @@ nor in the losses; ``ignore_is_negative`` reproduces the reference, where they c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from clouds.config.label_sets import IGNORE
 from clouds.config.recipe import Loss as LossSettings
-from clouds.data.classes import IGNORE
 from clouds.model.decoder import Prediction
 
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0  # of the parts of a loss, and of a matching's cost
@@ -180,6 +180,11 @@ def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: Loss
     return Matched(*pairs), labelled
 
 
+def without(logits: Tensor, lacks: Tensor) -> Tensor:
+    """Class logits (B, Q, C + 1) with those of the classes ``lacks`` bool (B, C) at minus infinity; void stays."""
+    return logits.masked_fill(F.pad(lacks, (0, 1))[:, None], float("-inf"))
+
+
 def class_losses(logits: Tensor, matched: Matched, labelled: Tensor) -> Tensor:
     """Weighted cross-entropy of each query: logits (L, B, Q, C + 1) -> (L, B, Q).
 
@@ -203,6 +208,7 @@ def criterion(
     generators: Sequence[torch.Generator],
     whole: Totals | None = None,
     apart: Apart | None = None,
+    lacks: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
@@ -210,7 +216,11 @@ def criterion(
     the totals of the batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs;
     "loss" weighs them.
     With ``apart`` there is "loss_apart" too: those images' part of the loss that they had as a batch of their own.
+    ``lacks`` bool (B, C): the classes that an image's label set does not have. Nothing is known of them there, so they
+    are left out of each softmax: no query is taught that it is none of them.
     """
+    if lacks is not None:
+        prediction = replace(prediction, logits=[without(each, lacks.to(each.device)) for each in prediction.logits])
     device, p = labels.device, settings.points
     whole = whole or totals(targets_in(labels), prediction.logits[0].shape[1])
 

@@ -1,13 +1,12 @@
 """New class names for a trained model with the text head: same weights, another vocabulary."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from clouds.data.classes import COLORS, NAMES
+from clouds.config.label_sets import colors_of
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.backbone import build_text
 from clouds.model.segmenter import Segmenter
@@ -93,18 +92,3 @@ def _embedded(model: Segmenter, names: Sequence[str], weights: str | None) -> di
             "weights are not those the model was made with; name those weights (--weights)"
         )
     return dict(zip(names, rows[1:], strict=True))
-
-
-def colors_of(names: Sequence[str], known: Mapping[str, Sequence[int]] | None = None) -> list[list[int]]:
-    """RGB triples: of known names (``known``, then the 19 classes) their own, else the farthest from all taken."""
-    own = {**dict(zip(NAMES, COLORS, strict=True)), **(known or {})}
-    grid = np.stack(np.meshgrid(*[np.linspace(0, 255, 8)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).round()
-    taken = [np.zeros(3), *(np.array(own[name], float) for name in names if name in own)]
-    colors = []
-    for name in names:
-        if name not in own:
-            distance = np.min([np.abs(grid - color).sum(1) for color in taken], axis=0)
-            taken.append(grid[distance.argmax()])
-        chosen = own[name] if name in own else taken[-1]
-        colors.append([int(value) for value in chosen])
-    return colors

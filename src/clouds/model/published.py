@@ -12,14 +12,13 @@ from typing import Any, cast
 from torch import Tensor
 
 from clouds.base.files import sha256
-from clouds.data.classes import SYNONYMS
+from clouds.config.label_sets import SYNONYMS, colors_of
 from clouds.errors import DataError, UsageError
 from clouds.foundation.backbone import weight_file, weights_record
 from clouds.foundation.backbones.clip import CLIP, clip_config, published
 from clouds.foundation.backbones.openclip import NOT_WEIGHTS, REFERENCE, OpenClipText, clip_tensors
 from clouds.foundation.weights import listed, load_strictly, read_weights, tensors_in
 from clouds.model.folder import CONFIG, save_model
-from clouds.model.open_vocabulary import colors_of
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 

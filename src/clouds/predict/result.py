@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.files import whole_file, write_json
-from clouds.data.classes import NAMES
+from clouds.config.label_sets import CITYSCAPES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.data.images import encode_image
 from clouds.errors import UsageError
@@ -134,9 +134,9 @@ def check_kinds(kinds: Sequence[str], classes: Sequence[str] | None = None) -> N
     """Raises UsageError for a kind that is not in ``KINDS``, or that a model of these classes cannot be saved as."""
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UsageError(f"format: unknown kind {', '.join(map(repr, unknown))}; allowed: {', '.join(KINDS)}")
-    if "ids" in kinds and classes is not None and tuple(classes) != NAMES:
+    if "ids" in kinds and classes is not None and tuple(classes) != CITYSCAPES.classes:
         raise UsageError(
-            f"format: 'ids' are the ids of the 19 Cityscapes classes, but this model has {len(classes)} others "
+            f"format: 'ids' are those of Cityscapes' classes, but this model has {len(classes)} others "
             f"({', '.join(classes[:3])}, ...); save 'labels', positions in its own list"
         )
 
@@ -146,7 +146,7 @@ def _label_ids() -> Labels:
     table = np.zeros(256, np.uint8)
     for stored, name in CITYSCAPES_IDS.items():
         if name:
-            table[NAMES.index(name)] = stored
+            table[CITYSCAPES.classes.index(name)] = stored
     return table
 
 

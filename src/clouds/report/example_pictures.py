@@ -18,7 +18,6 @@ from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.report import figures
 from clouds.report.read import Run
 from clouds.report.sections import legend, natural
-from clouds.report.templating import palette
 
 KINDS = ("worst", "typical", "best")  # the order on the page; what older versions numbered comes last
 MANY, SMALL = 100, 320  # from so many examples on, pictures are at most so wide
@@ -46,7 +45,7 @@ def pictured(run: Run) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     for name, group in itertools.groupby(zip(folders, rows, strict=True), key=lambda each: each[0][0]):
         inside = [row for _, row in group if row]
-        names, colors = palette(run.label_set(name), run.classes(name))
+        names, colors = run.palette(name)
         if inside:
             for number, row in enumerate(inside):
                 row["id"] = f"x{len(shown)}-{number}"
@@ -68,7 +67,7 @@ def _rank(folder: Path) -> tuple[int, list[tuple[int, str]]]:
 
 
 def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] | None:
-    names, colors = palette(run.label_set(domain), run.classes(domain))
+    names, colors = run.palette(domain)
     maps = {key: figures.labels(folder / f"{key}.png", len(names))
             for key in PICTURES if (folder / f"{key}.png").is_file()}
     photo = next((figures.photo(path, width) for path in sorted(folder.glob("photo.*"))), None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.base.shards import MANIFEST
+from clouds.config.label_sets import CITYSCAPES, Color, LabelSet
+from clouds.config.network import Model
 from clouds.config.records import (
     Confusion,
     DomainScore,
@@ -23,6 +26,7 @@ from clouds.config.records import (
 )  # fmt: skip
 from clouds.config.runs import EVALUATION, GENERATED, METRICS, MODELS, PROMPTS, RECIPE, RESULTS, WORK
 from clouds.errors import DataError
+from clouds.report.templating import palette
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,19 @@ class Run:
     def confusions(self) -> dict[str, Confusion]:
         """The shown model's confusions, domain by domain."""
         return self.evaluations.get(self.confused, {})
+
+    @property
+    def model(self) -> LabelSet:
+        """The classes that the run's models tell apart; Cityscapes' where no recipe says."""
+        settings = self.recipe.settings.get("model") if self.recipe else None
+        try:
+            return Model(classes=settings["classes"]).label_set if settings else CITYSCAPES
+        except (KeyError, TypeError, ValueError):  # a recipe of a version that had no such key
+            return CITYSCAPES
+
+    def palette(self, domain: str) -> tuple[Sequence[str], Sequence[Color]]:
+        """Classes and colours of the label set that a domain is scored on."""
+        return palette(self.label_set(domain), self.classes(domain), self.model)
 
     def scores(self, domain: str) -> DomainScore | None:
         """The joint model's score on a domain, else the warm-up model's."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clouds.data.classes import COLORS, IGNORE, NAMES
-from clouds.data.labels import Color
+from clouds.config.label_sets import CITYSCAPES, IGNORE, Color
 from clouds.report import figures
 from clouds.report.templating import apart, css, write_page
 
@@ -32,16 +31,16 @@ def write_refined_page(
     ordered = sorted(rows, key=lambda row: (-row["changed"], row["name"]))
     seen: set[int] = set()
     panels = [_panel(row, *sources[row["name"]], out, seen) for row in ordered[:PICTURED]]
-    named = max(seen, default=0) < len(NAMES)  # they may well be Cityscapes' train ids; the page says so
-    legend = [(f"{c} {NAMES[c]}" if named else f"class {c}", css(color_of(c))) for c in sorted(seen)]
+    named = max(seen, default=0) < len(CITYSCAPES.classes)  # they may well be Cityscapes' train ids; the page says so
+    legend = [(f"{c} {CITYSCAPES.classes[c]}" if named else f"class {c}", css(color_of(c))) for c in sorted(seen)]
     ordered = sorted(rows, key=lambda row: row["name"])
     write_page(page, "refined.html.j2", panels=panels, rows=ordered, legend=legend, named=named, result=result)
     return page
 
 
 def color_of(class_: int) -> Color:
-    """Cityscapes' colours for the 19 train ids, then some that differ."""
-    return COLORS[class_] if class_ < len(COLORS) else apart(class_)
+    """Cityscapes' colours for its train ids, then some that differ."""
+    return CITYSCAPES.colors[class_] if class_ < len(CITYSCAPES.colors) else apart(class_)
 
 
 def _panel(row: Mapping[str, Any], image: Path, labels: Path, out: Path, seen: set[int]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from clouds.config.records import DomainScore, Results
 from clouds.evaluate.domains import RENDERED
 from clouds.report.domain import images, matrix, reliability
 from clouds.report.read import Run
-from clouds.report.templating import css, gain, palette
+from clouds.report.templating import css, gain
 
 MEASURES = {  # of a domain's row of results: what the page calls it, whether more is better
     "miou": ("mean IoU", True), "fwiou": ("frequency-weighted IoU", True), "accuracy": ("pixel accuracy", True),
@@ -61,7 +61,7 @@ def _row(
     """One domain: its scores, its classes' bars, its confusions, calibration and images."""
     domain = joint or warmup
     assert domain is not None  # the name came from one of them
-    names, colors = palette(domain.label_set, run.classes(name))
+    names, colors = run.palette(name)
     swatches = {each: css(color) for each, color in zip(names, colors, strict=True)}
     before, after = (score.iou if score else {} for score in (warmup, joint))
     number = {each: index for index, each in enumerate(names)}

@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clouds.base.pick import evenly
+from clouds.config.label_sets import CITYSCAPES, IGNORE, Color
 from clouds.config.records import read_points
 from clouds.config.runs import GENERATED, PSEUDO, SOURCE, STAGE_NAMES
-from clouds.data.classes import COLORS, IGNORE, NAMES
-from clouds.data.labels import Color
 from clouds.foundation.registry import ROLES, Role, stand_in
 from clouds.generate.audit import kind
 from clouds.report import figures
@@ -100,12 +99,13 @@ def gallery(run: Run) -> dict[str, Any] | None:
 
 def sources(run: Run) -> list[dict[str, Any]]:
     """A few labelled source images: what supervision looked like."""
-    folder = run.folder / SOURCE
+    folder = run.folder / SOURCE  # rendered scenes
     pairs = [(folder / "images" / label.name, label) for label in sorted((folder / "labels").glob("*.png"))]
     pairs += [(label.with_name(label.name.replace("_label", "")), label)  # as the first versions wrote them
               for label in sorted(folder.glob("*_label.png"))]
+    count, colors = len(CITYSCAPES.classes), CITYSCAPES.colors  # of the renderer, whatever the model learns
     return [
-        {"photo": figures.photo(image), "label": figures.draw(figures.labels(label, len(NAMES)), COLORS)}
+        {"photo": figures.photo(image), "label": figures.draw(figures.labels(label, count), colors)}
         for image, label in spread([pair for pair in pairs if pair[0].is_file()], SOURCES)
     ]
 
@@ -115,26 +115,27 @@ def pseudo(run: Run) -> dict[str, Any] | None:
     folders = [path for path in (run.folder / PSEUDO).glob("*") if (path / "image.png").is_file()]
     panels: list[dict[str, Any]] = []
     seen: set[int] = set()
+    names, colors = run.model.classes, run.model.colors
     for folder in spread(sorted(folders, key=natural), PANELS):
-        maps = {name: figures.labels(folder / f"{name}.png", len(NAMES))
+        maps = {name: figures.labels(folder / f"{name}.png", len(names))
                 for name in ("teacher", "refined") if (folder / f"{name}.png").is_file()}
         seen.update(*(np.unique(label).tolist() for label in maps.values()))
         step = re.fullmatch(r"\D*(\d+)-(\d+)", folder.name)
         panels.append({
             "name": f"step {int(step[1]):,}" if step else folder.name,
             "photo": figures.photo(folder / "image.png"),
-            "points": [{"x": x, "y": y, "color": css(COLORS[label])}
-                       for label, points in read_points(folder / "points.json", len(NAMES))
+            "points": [{"x": x, "y": y, "color": css(colors[label])}
+                       for label, points in read_points(folder / "points.json", len(names))
                        for x, y in points][:400],
-            **{name: figures.draw(maps[name], COLORS) if name in maps else None for name in ("teacher", "refined")},
+            **{name: figures.draw(maps[name], colors) if name in maps else None for name in ("teacher", "refined")},
             "masks": figures.tell_apart(folder / "masks.png") if (folder / "masks.png").is_file() else None,
-            "change": figures.change(maps["teacher"], maps["refined"], COLORS) if len(maps) == 2 else None,
+            "change": figures.change(maps["teacher"], maps["refined"], colors) if len(maps) == 2 else None,
         })
     if not panels and not run.fates:
         return None
     total = sum(fate.pixels for fate in run.fates.values()) or 1
     fates = [(name, fate.pixels / total, fate) for name, fate in run.fates.items()]
-    return {"panels": panels, "legend": legend(NAMES, COLORS, seen), "fates": fates}
+    return {"panels": panels, "legend": legend(names, colors, seen), "fates": fates}
 
 
 def curves(run: Run) -> list[figures.Chart]:

@@ -14,8 +14,7 @@ import jinja2
 import yaml
 
 from clouds.base.files import whole_file
-from clouds.data.classes import COLORS, NAMES
-from clouds.data.labels import LABEL_SETS, Color
+from clouds.config.label_sets import CITYSCAPES, LABEL_SETS, Color, LabelSet
 
 MODEL_NAMES = {"joint": "Joint model", "warmup": "Warm-up model"}  # the order on the pages
 
@@ -106,9 +105,12 @@ def apart(k: int) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def palette(label_set: str, names: Sequence[str] = ()) -> tuple[Sequence[str], Sequence[Color]]:
-    """Classes and colours of a label set; a user's own classes get Cityscapes' colours by name, or some that differ."""
+def palette(
+    label_set: str, names: Sequence[str] = (), model: LabelSet = CITYSCAPES
+) -> tuple[Sequence[str], Sequence[Color]]:
+    """Classes and colours of a label set; a user's own have the model's colours by name, or Cityscapes', or some that
+    differ."""
     if label_set in LABEL_SETS:
         return LABEL_SETS[label_set].classes, LABEL_SETS[label_set].colors
-    known = dict(zip(NAMES, COLORS, strict=True))
+    known = {name: color for each in (CITYSCAPES, model) for name, color in zip(each.classes, each.colors, strict=True)}
     return names, [known.get(name, apart(k)) for k, name in enumerate(names)]

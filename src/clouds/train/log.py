@@ -5,6 +5,7 @@ import math
 import statistics
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from clouds.base.files import write_json, write_jsonl
 from clouds.base.progress import say
+from clouds.config.label_sets import IGNORE
 from clouds.config.records import Step, as_json, read_rows
-from clouds.data.classes import COLORS, IGNORE
 from clouds.data.images import write_png
 from clouds.selftrain.pseudo import Panel, panel_points
 
@@ -77,11 +78,11 @@ class MetricsLog:
         self._late.append(loss)
 
 
-def save_panel(panel: Panel, folder: Path) -> dict[str, NDArray[np.uint8]]:
-    """Image, teacher's map, refined map (train ids), points and masks of one generated image, for the report.
+def save_panel(panel: Panel, folder: Path, colors: Sequence[Sequence[int]]) -> dict[str, NDArray[np.uint8]]:
+    """Image, teacher's map, refined map (class indices), points and masks of one generated image, for the report.
 
     In masks.png a pixel's number tells the masks apart, 0 where there is none; after 255 they start again from 1.
-    Returns the image and both maps in colours, (H, W, 3), for trackers.
+    Returns the image and both maps in ``colors``, RGB a class, (H, W, 3), for trackers.
     """
     image = panel.image.permute(1, 2, 0).numpy()
     write_png(folder / "image.png", image)
@@ -91,5 +92,5 @@ def save_panel(panel: Panel, folder: Path) -> dict[str, NDArray[np.uint8]]:
     write_png(folder / "masks.png", np.where(masks, (masks - 1) % 255 + 1, 0).astype(np.uint8))
     write_json(folder / "points.json", panel_points(panel.refinement))
     palette = np.zeros((IGNORE + 1, 3), np.uint8)
-    palette[: len(COLORS)] = COLORS
+    palette[: len(colors)] = colors
     return {"image": image, "teacher": palette[panel.teacher], "refined": palette[panel.refined]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clouds.base.progress import say, track
 from clouds.config.recipe import Recipe
@@ -98,7 +98,7 @@ def train_stage(
                 group["lr"] = rate
             lesson = pseudo(batch, step) if pseudo else Lesson(batch["labels"], {}, None)
             optimizer.zero_grad(set_to_none=True)
-            losses = forward_backward(student, batch, lesson, queries, recipe, step, engine)
+            losses = forward_backward(student, batch, lesson, queries, recipe, step, engine, data.lacks(batch))
             norm = engine.clip(optimizer, trained, settings.clip)
             *losses, stop = engine.sum([*losses, engine.stopped])
             if finite(losses[0], norm, engine):
@@ -114,7 +114,7 @@ def train_stage(
             if row:
                 engine.log({f"{stage}/{key}": value for key, value in row.items()}, step + 1)
             if lesson.panel and step % panel_every == 0 and recipe.selftrain.panels and engine.main:
-                images = save_panel(lesson.panel, run / PSEUDO / f"{step:06d}-0")
+                images = save_panel(lesson.panel, run / PSEUDO / f"{step:06d}-0", model.colors)
                 engine.log_images(images, step + 1)
             progress.step = step + 1
             if validation and progress.step % validation.every == 0:
@@ -132,7 +132,8 @@ def train_stage(
 
 
 def forward_backward(
-    student: nn.Module, batch: Batch, lesson: Lesson, queries: int, recipe: Recipe, step: int, engine: Engine
+    student: nn.Module, batch: Batch, lesson: Lesson, queries: int, recipe: Recipe, step: int, engine: Engine,
+    lacks: Tensor | None = None,
 ) -> list[float]:
     """Gradients of this process's share of a batch, in ``engine.parts`` parts; -> its share of the losses."""
     images, labels = batch["images"], lesson.labels
@@ -157,6 +158,7 @@ def forward_backward(
                 generators(recipe.seed, step, batch["places"][mine].tolist()),
                 whole,
                 Apart(here, drawn) if drawn.classes else None,
+                None if lacks is None else lacks[mine],
             )
             engine.backward(losses["loss"])
         found[: len(PARTS)] += torch.stack([losses[name].detach().cpu() for name in PARTS])

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from clouds.base.pick import evenly
+from clouds.config.label_sets import CITYSCAPES
 from clouds.config.recipe import Recipe
 from clouds.config.runs import BEST, MODELS
-from clouds.data.labels import find_label_set
 from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
@@ -63,17 +63,17 @@ def source_domains(recipe: Recipe) -> list[Domain]:
     for chosen in recipe.data.source:
         if chosen.dataset == "streets":
             count = recipe.train.validate_images
-            domain = Domain(SOURCE, find_label_set("cityscapes19"), count, seed=SOURCE_SEED)
-            domains.append(domain.scored_on(recipe.evaluate.label_set))
+            domain = Domain(SOURCE, CITYSCAPES, count, seed=SOURCE_SEED)
+            domains.append(domain.scored_on(recipe))
             continue
-        spec, split = learned_from(chosen)
+        spec, split = learned_from(chosen, recipe)
         others = [name for name in ("val", "test", spec.scored) if name in spec.splits and name != split]
         if not others:
             raise UsageError(f"train.validate_on: {chosen.dataset} has no split to validate on but the one it is "
                              "learned from; leave source out, or learn from another split")  # fmt: skip
-        data = open_set(chosen.model_copy(update={"split": others[0]}), recipe.data)
+        data = open_set(chosen, recipe, others[0])
         domain = Domain(f"{SOURCE}-{chosen.dataset}", data.label_set, len(data), data, tuple(range(len(data))))
-        domains.append(domain.scored_on(recipe.evaluate.label_set))
+        domains.append(domain.folded(chosen.fold, recipe).scored_on(recipe))
     return domains
 
 

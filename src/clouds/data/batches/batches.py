@@ -107,6 +107,14 @@ class Batches(Dataset[Batch]):
         made = number - len(self.source)
         return str(self.generated[made]) if made >= 0 else self.source.name(number)
 
+    def lacks(self, batch: Batch) -> Tensor | None:
+        """(B, C) bool: the classes that the label set of each sample does not have, though another source teaches them;
+        none of a generated sample. None where all sources have all."""
+        if self.source.lacks is None:
+            return None
+        rows = np.vstack([self.source.lacks, np.zeros_like(self.source.lacks[:1])])
+        return torch.from_numpy(rows[[self.source.set_of(number) for number in batch["numbers"].tolist()]])
+
     def _sample(self, step: int, place: int) -> Sample:
         index = self.order(step * self.batch_size + place)
         rng = np.random.default_rng((self.seed, step, place))

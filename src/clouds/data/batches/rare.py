@@ -14,30 +14,29 @@ from numpy.typing import NDArray
 from clouds.base.files import whole_file
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe
-from clouds.data.classes import NAMES
 from clouds.data.source import Source
 from clouds.errors import DataError, UsageError
 
 ENOUGH = 3000 / 512**2  # of a crop's pixels: an image shows a class from here on, a crop from half of it
 
 
-def class_pixels(source: Source, file: Path, workers: int) -> NDArray[np.int64]:
-    """Pixels of every class in every label of the source, (N, 19), counted once and kept in ``file``.
+def class_pixels(source: Source, file: Path, classes: int, workers: int) -> NDArray[np.int64]:
+    """Pixels of each of C classes in every label of the source, (N, C), counted once and kept in ``file``.
 
     A label that cannot be read counts as empty: training meets it anyway, and says so.
     """
     names = np.array([f"{each.name} {name}" for each in source.sets for name in each.names])
     if file.exists():
         with np.load(file, allow_pickle=False) as stored:
-            if np.array_equal(stored["names"], names):
+            if np.array_equal(stored["names"], names) and stored["pixels"].shape[1] == classes:
                 kept: NDArray[np.int64] = stored["pixels"]
                 return kept
 
     def count(index: int) -> NDArray[np.int64]:
         try:
-            return np.bincount(source.label(index).ravel(), minlength=256)[: len(NAMES)]
+            return np.bincount(source.label(index).ravel(), minlength=256)[:classes]
         except DataError:
-            return np.zeros(len(NAMES), np.int64)
+            return np.zeros(classes, np.int64)
 
     def rows() -> Iterator[NDArray[np.int64]]:
         with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -53,7 +52,8 @@ def rare_classes(recipe: Recipe, source: Source, file: Path) -> "RareClasses | N
     """How ``data.rare_classes`` draws images of the source; None where the recipe does not ask for it."""
     if not recipe.data.rare_classes:
         return None
-    return RareClasses(class_pixels(source, file, recipe.train.workers), recipe.data.rare_classes, recipe.augment.crop)
+    pixels = class_pixels(source, file, len(recipe.model.label_set.classes), recipe.train.workers)
+    return RareClasses(pixels, recipe.data.rare_classes, recipe.augment.crop)
 
 
 class RareClasses:

@@ -20,8 +20,7 @@ from clouds.deploy.export.onnx_file import onnx_model, properties
 from clouds.deploy.export.photos import calibration, photos, variants
 from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
 from clouds.errors import CloudsError
-from clouds.evaluate.domains import Domain, all_domains
-from clouds.evaluate.scores import class_table
+from clouds.evaluate.domains import Domain, all_domains, class_table
 from clouds.predict.predictor import Predictor, load
 
 CALIBRATION = 24  # images
@@ -48,7 +47,7 @@ def export(
     learned, source = calibration(calibrate, CALIBRATION) if wanted.int8 else ([], "")
     predictor = load(model)
     if scored and domain:
-        class_table(predictor.classes, scored)
+        class_table(predictor.classes, scored.name, scored.label_set)
     seen = variants(seen, wanted.size, predictor.inference.shorter_side)
     result: dict[str, Any] = {"file": str(wanted.out.resolve()), "format": wanted.format}
     result["size"] = list(wanted.size) if wanted.size else "dynamic"
@@ -108,7 +107,7 @@ def _cost(predictor: Predictor, label: Any, domain: Domain | None, named: bool) 
     """mIoU before and after; None where nothing was named and the model's classes are not those of rendered towns."""
     assert domain
     try:
-        class_table(predictor.classes, domain)
+        class_table(predictor.classes, domain.name, domain.label_set)
     except CloudsError:
         if named:
             raise

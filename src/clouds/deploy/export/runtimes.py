@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import track
 from clouds.errors import BackendError
-from clouds.evaluate.domains import Domain
+from clouds.evaluate.domains import Domain, class_table
 from clouds.evaluate.metrics import confusion, mean_iou
-from clouds.evaluate.scores import class_table
 from clouds.predict.predictor import Predictor
 
 Label = Callable[[Pixels], Labels]  # image (H, W, 3) RGB -> labels (H, W)
@@ -105,7 +104,7 @@ def demand(found: dict[str, Any], least: float, runtime: str) -> None:
 
 def score(label: Label, classes: tuple[str, ...], domain: Domain, what: str) -> float:
     """mIoU of a labeller on a domain, as ``clouds evaluate`` has it."""
-    table, count = class_table(classes, domain), len(domain.label_set.classes)
+    table, count = class_table(classes, domain.name, domain.label_set), len(domain.label_set.classes)
     counts: NDArray[np.int64] = np.zeros((count, count + 1), np.int64)
     for i in track(range(domain.length), f"scoring {what}", domain.length, unit="images"):
         _, image, truth = domain.sample(i)

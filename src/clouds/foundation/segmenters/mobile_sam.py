@@ -76,7 +76,9 @@ def place(name: str, _source: str | None, revision: str | None) -> Path:
     return path
 
 
-def load(name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool) -> object:
+def load(
+    name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool, _synonyms: object
+) -> object:
     """The segmenter of the checkpoint that ``name`` names."""
     return load_mobile_sam(place(name, None, revision), shown, device, dtype, second_pass=second_pass)
 

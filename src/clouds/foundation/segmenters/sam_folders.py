@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from clouds.config.backends import Backend
@@ -77,12 +78,13 @@ def _check_kind(folder: Path, family: str) -> None:
         )
 
 
-def build(name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool) -> object:
+def build(name: str, shown: str, device: str, dtype: str, revision: str | None, second_pass: bool,
+          synonyms: Sequence[Sequence[str]]) -> object:  # fmt: skip
     """The segmenter in that folder, as ``sam.py`` or ``sam_text.py`` loads it."""
     from clouds.foundation.segmenters.sam import load_sam
     from clouds.foundation.segmenters.sam_text import load_sam_text
 
     family, folder = name.partition("/")[0], fetch(name, revision)
     if family == TEXT:
-        return load_sam_text(folder, shown, device, dtype)
+        return load_sam_text(folder, shown, device, dtype, synonyms)
     return load_sam(family, folder, shown, device, dtype, second_pass)

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.base.files import sha256
-from clouds.data.classes import SYNONYMS
 from clouds.errors import DataError, UsageError, cause
 from clouds.foundation.segmenters.sam import FAMILIES, image_processor, quiet, read_model
 
@@ -91,7 +90,7 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def load_sam_text(
-    folder: Path, name: str, device: str, dtype: str, synonyms: Sequence[Sequence[str]] = SYNONYMS
+    folder: Path, name: str, device: str, dtype: str, synonyms: Sequence[Sequence[str]]
 ) -> TextSegmenter:
     """The detector and the tokenizer that ``save_pretrained`` wrote to ``folder``; safetensors only, in silence.
 
