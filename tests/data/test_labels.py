@@ -194,3 +194,50 @@ def test_vistas_names_agree_with_its_ids() -> None:
              47: "object--support--utility-pole", 58: "object--vehicle--on-rails", 19: "human--person",
              23: "marking--crosswalk-zebra", 63: "void--car-mount", 48: "object--traffic-light"}  # fmt: skip
     assert {i: codes.vistas_class(n) for i, n in names.items()} == {i: codes.VISTAS_IDS[i] for i in names}
+
+
+FIELD = LabelSet("own", ("soil", "crop", "weed"), ((0, 0, 0), (0, 255, 0), (255, 0, 0)))
+STREET = LabelSet("own", ("road", "car", "door"), ((0, 0, 0), (0, 255, 0), (255, 0, 0)))
+
+
+def named(table: np.ndarray, source: LabelSet, target: LabelSet) -> dict[str, str]:
+    """A table as names: class -> class, without those that fold to none."""
+    return {name: target.classes[k] for name, k in zip(source.classes, table.tolist(), strict=False) if k != 255}
+
+
+@pytest.mark.parametrize("name", LABEL_SETS)
+def test_a_set_folds_into_itself_whole(name: str) -> None:
+    own = LABEL_SETS[name]
+    assert folding(own, own)[: len(own.classes)].tolist() == list(range(len(own.classes)))
+    assert train_ids(own, own)[: len(own.classes)].tolist() == list(range(len(own.classes)))
+
+
+def test_a_model_of_coarse_classes_learns_from_finer_labels_and_is_scored_on_them() -> None:
+    camvid, all19 = LABEL_SETS["camvid11"], LABEL_SETS["cityscapes19"]
+    found = named(train_ids(all19, camvid), all19, camvid)
+    assert (found["wall"], found["truck"], found["traffic light"]) == ("building", "car", "sign")
+    assert named(folding(LABEL_SETS["idd-lite7"], camvid), camvid, LABEL_SETS["idd-lite7"]) == {
+        "sky": "sky", "pole": "roadside objects", "road": "drivable", "sidewalk": "non-drivable", "fence":
+        "roadside objects", "car": "vehicles", "person": "living things", "sign": "roadside objects",
+        "building": "far objects", "vegetation": "far objects",
+    }, "a bicyclist is a rider and a bicycle, which have no one place"  # fmt: skip
+
+
+def test_classes_of_ones_own_meet_a_dataset_by_name_or_by_the_recipes_map() -> None:
+    all19 = LABEL_SETS["cityscapes19"]
+    assert named(train_ids(all19, STREET), all19, STREET) == {"road": "road", "car": "car"}
+    fold = {"sidewalk": "road", "truck": "car", "car": None}
+    assert named(train_ids(all19, STREET, fold), all19, STREET) == {"road": "road", "sidewalk": "road", "truck": "car"}
+    assert (train_ids(all19, FIELD) == 255).all()
+    with pytest.raises(UsageError, match="'lorry' is not a class of cityscapes19"):
+        train_ids(all19, STREET, {"lorry": "car"})
+    with pytest.raises(UsageError, match="'lorry' is not a class of own; it has road, car, door"):
+        train_ids(all19, STREET, {"truck": "lorry"})
+
+
+def test_254_classes_are_told_from_what_is_ignored_and_what_nobody_defined() -> None:
+    many = LabelSet("many", tuple(f"c{k}" for k in range(254)), ((0, 0, 0),) * 254)
+    table = value_table(dict(enumerate(many.classes)), many)
+    assert table.tolist() == [*range(254), 254, 255]
+    with pytest.raises(UsageError, match="expected 1 to 254 different classes"):
+        LabelSet("many", tuple(f"c{k}" for k in range(255)), ((0, 0, 0),) * 255)

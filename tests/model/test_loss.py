@@ -353,3 +353,33 @@ def test_the_parts_of_a_batch_add_up_to_its_loss(ignored):
                        apart=L.Apart(torch.tensor([1]), second))
     assert torch.allclose(both.pop("loss_apart"), alone["loss"], rtol=1e-6)
     assert both == whole, "what is looked at apart changes nothing"
+
+
+# -- sources of different label sets
+
+
+def two_images():
+    """A prediction of four queries and three classes of two images, and labels that show classes 0 and 1."""
+    torch.manual_seed(3)
+    masks, logits = torch.randn(2, 4, 16, 16), torch.randn(2, 4, 4, requires_grad=True)
+    labels = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    labels[:, 16:] = 1
+    return predict(masks, logits), logits, labels
+
+
+def test_a_class_that_an_images_label_set_lacks_is_neither_taught_nor_denied():
+    prediction, logits, labels = two_images()
+    lacks = torch.tensor([[False, False, True], [False, False, False]])
+    losses = L.criterion(prediction, labels, L.LossSettings(points=50), tiny.generators(2), lacks=lacks)
+    losses["loss"].backward()
+    assert (logits.grad[0, :, 2] == 0).all(), "the first image says nothing of class 2"
+    assert (logits.grad[1, :, 2] > 0).all(), "the second one shows that it is not there"
+    assert (logits.grad[0, :, [0, 1, 3]] != 0).all()
+
+
+def test_the_losses_are_those_of_before_where_all_label_sets_have_all_classes():
+    prediction, _, labels = two_images()
+    settings_, nothing = L.LossSettings(points=50), torch.zeros(2, 3, dtype=torch.bool)
+    plain = L.criterion(prediction, labels, settings_, tiny.generators(2))
+    known = L.criterion(prediction, labels, settings_, tiny.generators(2), lacks=nothing)
+    assert all(torch.equal(plain[key], known[key]) for key in plain)

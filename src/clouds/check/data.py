@@ -149,7 +149,9 @@ def _taught(sources: Sequence[Inspection], recipe: Recipe) -> tuple[dict[str, fl
     for found, chosen in zip(sources, recipe.data.source, strict=True):
         table = train_ids(found.label_set, classes, chosen.fold)
         np.add.at(counts, table, found.counts)
-        possible |= set(table[: len(found.label_set.classes)].tolist()) - {IGNORE}
+        own = found.label_set.classes
+        shown = [k for k, name in enumerate(own) if found.shown is None or name in found.shown]
+        possible |= {*table[shown].tolist()} - {IGNORE}
     histogram = {n: s if k in possible else None for k, (n, s) in enumerate(_shares(counts, classes.classes).items())}
     looked = sum(found.decoded for found in sources)
     warnings = []

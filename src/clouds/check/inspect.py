@@ -49,6 +49,7 @@ class Inspection:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     smallest: tuple[int, int] | None = None  # (height, width) of the image with the shortest side
     examples: list[Example] = field(default_factory=list)
+    shown: set[str] | None = None  # the classes of ``label_set`` that labels can show; None: all
     fold: dict[str, str | None] = field(default_factory=dict)  # its classes -> the model's, where a recipe says so
     turned: list[tuple[str, int]] = field(default_factory=list)  # (path, EXIF orientation) of images with labels
 
@@ -120,7 +121,7 @@ def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None
     """Decode the pairs, or evenly spaced ones of them, and add what they show."""
     chosen = evenly(len(data), len(data) if full else SAMPLE)
     kept = {chosen[k] for k in evenly(len(chosen), EXAMPLES)}
-    found.label_set, found.labelled = data.label_set, data.labelled
+    found.label_set, found.labelled, found.shown = data.label_set, data.labelled, data.shown
 
     def rows() -> Iterator[_Look]:
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:

@@ -56,6 +56,9 @@ def server(value: str) -> str:
     return value.rstrip("/")
 
 
+WHOLE = frozenset({"model.classes"})  # mappings that are one value, the order of whose keys counts
+
+
 class Mark(Enum):
     """What a key, or all keys of a group, may do beside being set; it stands in the field's annotation."""
 

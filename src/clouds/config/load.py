@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from clouds.base.progress import say
 from clouds.base.strict_yaml import parse_yaml
-from clouds.config.kinds import keys_of
+from clouds.config.kinds import WHOLE, keys_of
 from clouds.config.plugins import ROLES, is_plugged, plugged
 from clouds.config.recipe import DomainSet, LabelledSet, Recipe
 from clouds.config.removed import REMOVED
@@ -70,9 +70,6 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
     if not isinstance(base, str):
         raise UsageError(f"{path}: extends: got {base!r}; expected a shipped recipe's name or the path of a YAML file")
     return _laid_over(_read(base, path.parent, (*below, origin)), values)
-
-
-WHOLE = {"model.classes"}  # mappings that are one value: one recipe's is not mixed with another's
 
 
 def _laid_over(base: dict[str, Any], values: dict[str, Any], group: str = "") -> dict[str, Any]:

@@ -64,5 +64,6 @@ def _faults(group: Settings, prefix: str = "") -> Iterator[str]:
     """Those of a group and of all groups in it."""
     yield from (prefix + fault for fault in group.faults())
     for name, value in group:
-        if isinstance(value, Settings):
-            yield from _faults(value, f"{prefix}{name}.")
+        for k, item in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(item, Settings):
+                yield from _faults(item, f"{prefix}{name}.{k}." if isinstance(value, list) else f"{prefix}{name}.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from clouds.base.machine import commit, hardware, versions
 from clouds.base.strict_yaml import parse_yaml
-from clouds.config.kinds import Mark, keys_of
+from clouds.config.kinds import WHOLE, Mark, keys_of
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.records import Change, Provenance, Seconds, Spent, read_record, write_record
@@ -135,6 +135,9 @@ def flat(values: dict[str, Any], prefix: str = "", lists: bool = False) -> dict[
     """Nested settings as one level: {"train.steps": 200, ...}; with ``lists`` also "data.source.0.dataset"."""
     found: dict[str, Any] = {}
     for key, value in values.items():
+        if prefix + key in WHOLE:
+            found[prefix + key] = [[*pair] for pair in value.items()] if isinstance(value, dict) else value
+            continue
         if lists and isinstance(value, list) and any(isinstance(item, dict) for item in value):
             value = {str(k): item for k, item in enumerate(value)}
         found |= flat(value, f"{prefix}{key}.", lists) if isinstance(value, dict) else {prefix + key: value}

@@ -67,7 +67,8 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     ``[i]``: (image uint8 (3, H, W) RGB, label uint8 (H, W) in the indices of ``label_set``, 255 ignored).
     ``names[i]`` is a stable id of sample i; samples are sorted by it within each folder of the split.
-    Where a set has no labels (``labelled`` is false) every label is 255 throughout.
+    Where a set has no labels (``labelled`` is false) every label is 255 throughout. ``shown``: the names of the classes
+    that its labels can show, some or all of ``label_set``.
 
     Reading raises DataError naming the file that is missing, truncated or damaged, a label of another size than its
     image, and label values outside the dataset's map: such values are never silently ignored.
@@ -116,6 +117,8 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.samples: list[Sample] = found.samples
         self.labelled = bool(found.layout.labels)
         self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
+        meanings = (found.layout.values, found.layout.colors, found.layout.names)
+        self.shown = {name for each in meanings for name in each.values() if name}
         self._read_label = LabelReader(found.layout, self.label_set, max_pixels)
         self.label_meaning = repr((found.layout, self.label_set))  # two sets that read labels alike agree in it
 

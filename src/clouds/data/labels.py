@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels, Pixels
+from clouds.base.text import some
 from clouds.config.label_sets import (
     CITYSCAPES,
     IGNORE,
@@ -48,6 +49,9 @@ def narrowed(label_set: LabelSet, target: LabelSet) -> LabelSet:
     """
     held = {*target.classes, *(member for row in target.members for member in row)}
     kept = [k for k, row in enumerate(label_set.members) if held & {*row, label_set.classes[k]}]
+    if not kept:
+        raise UsageError(f"no class of {label_set.name} ({some(label_set.classes, 6)}) holds one of {target.name} "
+                         f"({some(target.classes, 6)})")  # fmt: skip
     if len(kept) == len(label_set.classes):
         return label_set
     found = subset(label_set, kept, f"{label_set.name}-{target.name}")

@@ -49,7 +49,8 @@ class Source:
             train_ids(each.label_set, model, fold)
             for each, fold in zip(self.sets, folds or [{}] * len(self.sets), strict=True)
         ]
-        self.lacks = lacking(tables, [len(each.label_set.classes) for each in self.sets], len(model.classes))
+        self.lacks = lacking([taught(each, table) for each, table in zip(self.sets, tables, strict=True)],
+                             len(model.classes))  # fmt: skip
         self.sizes = [len(each) for each in self.sets]
         self._ends = list(accumulate(self.sizes))
         self._tables = [_unless_equal(table, each) for table, each in zip(tables, self.sets, strict=True)]
@@ -122,12 +123,15 @@ def _unless_equal(table: NDArray[np.uint8], data: Segmentation) -> NDArray[np.ui
     return None if np.array_equal(table[own], own) else table
 
 
-def lacking(tables: Sequence[NDArray[np.uint8]], sizes: Sequence[int], classes: int) -> NDArray[np.bool_] | None:
-    """(sets, C) bool: classes that a set cannot show and another set teaches; None where there are none.
+def taught(data: Segmentation, table: NDArray[np.uint8]) -> set[int]:
+    """The model's classes that a set can teach; ``table``: its index -> the model's class."""
+    shown = [k for k, name in enumerate(data.label_set.classes) if name in data.shown]
+    return {*table[shown].tolist()} - {IGNORE}
 
-    tables: of each set its index -> the model's class; sizes: how many classes it has.
-    """
-    teaches = np.array([np.isin(np.arange(classes), table[:size]) for table, size in zip(tables, sizes, strict=True)])
+
+def lacking(taught: Sequence[set[int]], classes: int) -> NDArray[np.bool_] | None:
+    """(sets, C) bool: classes that a set cannot teach and another set does; None where there are none."""
+    teaches = np.array([np.isin(np.arange(classes), list(own)) for own in taught])
     found: NDArray[np.bool_] = teaches.any(0) & ~teaches
     return found if found.any() else None
 

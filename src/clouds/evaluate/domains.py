@@ -63,9 +63,12 @@ class Domain:
     def scored_on(self, recipe: Recipe) -> "Domain":
         """The domain without what is not scored: classes that ``evaluate.label_set`` lacks and those of which the
         model's hold nothing. Their pixels are ignored."""
-        kept = narrowed(self.label_set, recipe.model.label_set)
-        if recipe.evaluate.label_set:
-            kept = narrowed(kept, find_label_set(recipe.evaluate.label_set))
+        try:
+            kept = narrowed(self.label_set, recipe.model.label_set)
+            if recipe.evaluate.label_set:
+                kept = narrowed(kept, find_label_set(recipe.evaluate.label_set))
+        except UsageError as error:
+            raise UsageError(f"{self.name}: {error}; it cannot be scored there") from None
         return self if kept.classes == self.label_set.classes else self._keep(kept)
 
     def folded(self, fold: Mapping[str, str | None], recipe: Recipe) -> "Domain":
