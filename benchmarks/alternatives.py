@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from clouds.config.label_sets import IGNORE, LabelSet
 from clouds.data.batches.batches import Batches, batches
-from clouds.data.classes import COLORS, IGNORE, NAMES
 from clouds.foundation.backbone import build_vision
 
 MEAN, STD = 127.0, 128.0
@@ -28,17 +28,18 @@ STRONG = v2.Compose([  # SimCLR's colour distortion at full strength, as it is c
 
 
 class Alternative(nn.Module):
-    """A network behind the calls that ``clouds.Predictor`` makes; ``scores(x)`` -> (B, 19, H, W) of a batch."""
+    """A network behind the calls that ``clouds.Predictor`` makes; ``scores(x)`` -> (B, C, H, W) of a batch."""
 
-    def __init__(self, name: str, sizes: dict[str, Any], shorter_side: int) -> None:
+    def __init__(self, name: str, sizes: dict[str, Any], shorter_side: int, classes: LabelSet) -> None:
         super().__init__()
         self.settings = {"shorter_side": shorter_side}
-        self.classes, self.colors = list(NAMES), [list(color) for color in COLORS]
+        self.classes, self.colors = list(classes.classes), [list(color) for color in classes.colors]
         self.mask2former = name == MASK2FORMER
-        self.network = _mask2former(sizes) if self.mask2former else _smp(SMP[name])
+        count = len(self.classes)
+        self.network = _mask2former(sizes, count) if self.mask2former else _smp(SMP[name], count)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Images uint8 (B, 3, H, W), train ids (B, H, W) -> the loss their own documentation trains with."""
+        """Images uint8 (B, 3, H, W), labels (B, H, W) -> the loss their own documentation trains with."""
         x = (images.float() - MEAN) / STD
         if not self.mask2former:
             return F.cross_entropy(self.network(x), labels.long(), ignore_index=IGNORE)
@@ -50,7 +51,7 @@ class Alternative(nn.Module):
 
     @torch.no_grad()
     def semantic(self, images: Tensor, _ensemble: bool = False) -> Tensor:
-        """uint8 (B, 3, H, W) -> class probabilities, or Mask2Former's summed scores, (B, 19, H, W)."""
+        """uint8 (B, 3, H, W) -> class probabilities, or Mask2Former's summed scores, (B, C, H, W)."""
         height, width = images.shape[-2:]
         x = F.pad((images.float() - MEAN) / STD, (0, -width % 32, 0, -height % 32))
         if not self.mask2former:
@@ -61,22 +62,22 @@ class Alternative(nn.Module):
         return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())[..., :height, :width]
 
 
-def _smp(name: str) -> nn.Module:
+def _smp(name: str, classes: int) -> nn.Module:
     import segmentation_models_pytorch as smp
 
-    network: nn.Module = getattr(smp, name)("tu-tf_efficientnet_lite0", encoder_weights=None, classes=len(NAMES))
+    network: nn.Module = getattr(smp, name)("tu-tf_efficientnet_lite0", encoder_weights=None, classes=classes)
     stored = build_vision("efficientnet-lite0").network.state_dict()
     encoder = network.encoder.model  # type: ignore[union-attr]
     encoder.load_state_dict({key: stored[key] for key in encoder.state_dict()})
     return network
 
 
-def _mask2former(sizes: dict[str, Any]) -> nn.Module:
+def _mask2former(sizes: dict[str, Any], classes: int) -> nn.Module:
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, TimmBackboneConfig
 
     config = Mask2FormerConfig(
         backbone_config=TimmBackboneConfig(backbone="tf_efficientnet_lite0", out_indices=[1, 2, 3, 4]),
-        num_labels=len(NAMES),
+        num_labels=classes,
         num_queries=sizes["queries"],
         hidden_dim=sizes["hidden"],
         feature_size=sizes["hidden"],

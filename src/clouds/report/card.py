@@ -108,7 +108,8 @@ def _header(found: Origin, repository: str, licence: str | None) -> dict[str, An
     ]
     header: dict[str, Any] = {"library_name": "clouds", "pipeline_tag": "image-segmentation"}
     header |= {"license": licence} if licence else {}
-    header["tags"] = ["semantic-segmentation", "domain-generalization", "street-scenes", "mask2former"]
+    about = ["street-scenes"] if "road" in found.config["classes"] else []
+    header["tags"] = ["semantic-segmentation", "domain-generalization", *about, "mask2former"]
     if metrics:
         header["model-index"] = [{"name": repository.partition("/")[2], "results": metrics}]
     return header

@@ -14,12 +14,15 @@ from typing import Any
 from clouds.base.arrays import Pixels
 from clouds.base.files import beside, make_folder, writing
 from clouds.base.progress import say
+from clouds.base.text import some
+from clouds.config.label_sets import CITYSCAPES, IGNORE, label_set_of
 from clouds.config.load import load_recipe
+from clouds.data.labels import folding
 from clouds.deploy.export.export_request import ExportRequest
 from clouds.deploy.export.onnx_file import onnx_model, properties
 from clouds.deploy.export.photos import calibration, photos, variants
 from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
-from clouds.errors import CloudsError
+from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains, class_table
 from clouds.predict.predictor import Predictor, load
 
@@ -44,10 +47,15 @@ def export(
     began = time.monotonic()
     seen, origin = photos(pictures or [])
     scored = _domain(domain, settings or []) if wanted.int8 else None
-    learned, source = calibration(calibrate, CALIBRATION) if wanted.int8 else ([], "")
     predictor = load(model)
     if scored and domain:
         class_table(predictor.classes, scored.name, scored.label_set)
+    if wanted.int8 and not calibrate and not _of_streets(predictor):
+        raise UsageError(
+            f"--calibrate: rendered streets show none of {some(predictor.classes, 6)}, and int8 takes its ranges from "
+            "images; name a folder of images that are like those the model is for"
+        )
+    learned, source = calibration(calibrate, CALIBRATION) if wanted.int8 else ([], "")
     seen = variants(seen, wanted.size, predictor.inference.shorter_side)
     result: dict[str, Any] = {"file": str(wanted.out.resolve()), "format": wanted.format}
     result["size"] = list(wanted.size) if wanted.size else "dynamic"
@@ -103,14 +111,14 @@ def _domain(name: str | None, settings: list[str]) -> Domain:
     return all_domains([name or "town"], load_recipe("demo", settings))[0]
 
 
+def _of_streets(predictor: Predictor) -> bool:
+    return bool((folding(CITYSCAPES, label_set_of(predictor.classes)) != IGNORE).any())
+
+
 def _cost(predictor: Predictor, label: Any, domain: Domain | None, named: bool) -> dict[str, Any] | None:
     """mIoU before and after; None where nothing was named and the model's classes are not those of rendered towns."""
     assert domain
-    try:
-        class_table(predictor.classes, domain.name, domain.label_set)
-    except CloudsError:
-        if named:
-            raise
+    if not named and not _of_streets(predictor):
         return None
     before = score(lambda image: predictor.predict(image).labels, predictor.classes, domain, "PyTorch")
     after = score(label, predictor.classes, domain, "int8")
