@@ -107,7 +107,7 @@ def test_two_images_of_one_key(tmp_path: Path) -> None:
 BREAK: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("truncated", lambda c: c[: len(c) // 2], "cannot be decoded|broken image header|end of the file is missing"),
     ("cut short", lambda c: c[:-20], "cannot be decoded|end of the file is missing"),
-    ("empty", lambda c: b"", "an empty file; expected a PNG or JPEG"),
+    ("empty", lambda c: b"", "an empty file; expected a PNG, JPEG, TIFF, BMP, WebP or AVIF image"),
     ("text", lambda c: b"<html>404</html>", "starts with b'<html>40'"),
     ("header only", lambda c: c[:20], "broken image header|cannot be decoded"),
 ]

@@ -99,7 +99,7 @@ def test_videos_in_a_folder_are_left_out_and_said(tmp_path, capsys):
     assert [item.name for item in gather([tmp_path], tmp_path / "out")] == [Path("a")]
     assert f"{tmp_path}: left out: 1 .mp4 (name videos" in capsys.readouterr().err
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UsageError, match=r"holds no .png, .jpg, .jpeg image; left out: 1 \.mp4 \(name videos"):
+    with pytest.raises(UsageError, match=r"holds no .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp, .avif image; left out: 1 \.mp4 \(name videos"):
         gather([tmp_path], tmp_path / "out")
 
 
@@ -107,11 +107,11 @@ def test_one_walk_follows_links_and_counts_what_it_leaves_out(tmp_path, capsys):
     saved(tmp_path / "elsewhere" / "b.png")
     for name in ("a.png", ".ipynb_checkpoints/a.png", "@eaDir/a.png", ".hidden.jpg", "out/a.png"):
         saved(tmp_path / "in" / name)
-    for name in ("c.webp", "d.tif", ".DS_Store", "notes.txt"):
+    for name in ("c.heic", "d.gif", ".DS_Store", "notes.txt"):
         (tmp_path / "in" / name).touch()
     for name, target in (("day", "../elsewhere"), ("loop", "."), ("gone.png", "nowhere")):
         (tmp_path / "in" / name).symlink_to(target)
-    said = ("1 .tif (convert to .png or .jpg), 1 .webp (convert to .png or .jpg), 3 hidden, 1 in a circle of links, "
+    said = ("1 .gif (convert to .png or .jpg), 1 .heic (convert to .png or .jpg), 3 hidden, 1 in a circle of links, "
             "1 in the folder of --out, 1 that link to nothing")  # fmt: skip
     assert [item.name for item in gather([tmp_path / "in"], tmp_path / "in" / "out")] == [Path("a"), Path("day/b")]
     assert capsys.readouterr().err == f"{tmp_path / 'in'}: left out: {said}\n"

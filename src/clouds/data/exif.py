@@ -6,9 +6,8 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import JpegImagePlugin, PngImagePlugin
 
-from clouds.data.images import BROKEN, JPEG, png_chunks
+from clouds.data.images import BROKEN, PNG, opened_by, png_chunks
 from clouds.errors import DataError
 
 EXIF = ("refuse", "ignore", "apply")  # what may be done about an image with a label
@@ -26,19 +25,18 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 
 
 def orientation(data: bytes) -> int:
-    """How a PNG or JPEG asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
+    """How an image file asks to be turned, EXIF's 1 to 8; 1, upright, where it says nothing or nonsense."""
     # Pillow decodes a whole PNG to look: ask it only where a chunk may say it
-    if not data.startswith(JPEG) and not any(
+    if data.startswith(PNG) and not any(
         kind == b"eXIf" or data.startswith((b"Raw profile type", b"XML:com.adobe.xmp"), start)
         for kind, start, _ in png_chunks(data)
     ):
         return 1
     try:
-        plugin = JpegImagePlugin.JpegImageFile if data.startswith(JPEG) else PngImagePlugin.PngImageFile
         with warnings.catch_warnings():  # Pillow's of damaged EXIF
             warnings.simplefilter("ignore")
-            return int(plugin(BytesIO(data)).getexif().get(0x0112, 1))
-    except BROKEN:
+            return int(opened_by(data, "")(BytesIO(data)).getexif().get(0x0112, 1))
+    except (*BROKEN, DataError):
         return 1
 
 

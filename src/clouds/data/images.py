@@ -1,8 +1,8 @@
 """From the bytes of an image or label file to an array, or to one clear DataError.
 
-Sizes are checked from the header, before a pixel is decoded. PNG goes through Pillow (it keeps palette indices), JPEG
-through simplejpeg, 16-bit PNG through OpenCV (Pillow drops the low byte). EXIF rotation is not applied here:
-``clouds.data.exif`` does it.
+Sizes are checked from the header, before a pixel is decoded. JPEG goes through simplejpeg, 16-bit PNG and TIFF through
+OpenCV (Pillow drops the low byte), all else through Pillow (it keeps palette indices). EXIF rotation is not applied
+here: ``clouds.data.exif`` does it.
 
 A damaged file is refused even where a decoder would repair it without a word: OpenCV and Pillow show a JPEG with grey
 or shifted parts, and a PNG whose checksum is wrong. Every warning of libjpeg is an error here, and every checksum of a
@@ -10,6 +10,7 @@ PNG must hold.
 """
 
 import hashlib
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import whole_file
@@ -28,30 +30,62 @@ from clouds.errors import DataError
 
 MAX_PIXELS = 200_000_000  # images above are refused unread: nothing in this field is larger than 30 million
 
-ENDINGS = (".png", ".jpg", ".jpeg")  # of files that can be read, in lower case
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".avif")  # of files that can be read, lower case
+KINDS = "PNG, JPEG, TIFF, BMP, WebP or AVIF"
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 # what Pillow raises on damaged files
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, MemoryError)
+BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, MemoryError, RuntimeError,
+    AttributeError, struct.error,
+)  # fmt: skip
 
 
-def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile:
-    """The file opened but not decoded; DataError for another format, a broken header or too many pixels."""
+def opened_by(data: bytes, where: str) -> type[ImageFile.ImageFile]:
+    """Pillow's class for a file of these bytes, told by how it begins; DataError for a format that is not read."""
     # the plugins' classes, not Image.open: its own limit (89 million pixels) is a warning, and lower than ours
+    if data.startswith(PNG):
+        return PngImagePlugin.PngImageFile
+    if data.startswith(JPEG):
+        return JpegImagePlugin.JpegImageFile
+    if data.startswith(_TIFF):
+        return TiffImagePlugin.TiffImageFile
+    if data.startswith(b"BM"):
+        return BmpImagePlugin.BmpImageFile
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        try:
+            from PIL.AvifImagePlugin import SUPPORTED, AvifImageFile
+        except ImportError:
+            SUPPORTED = False  # noqa: N806 - Pillow's name
+        if SUPPORTED:
+            return AvifImageFile
+        raise DataError(f"{where}: an AVIF image, which needs Pillow 11.3 or newer; install it, or save as PNG")
+    kind = "an empty file" if not data else f"a file that starts with {data[:8]!r}"
+    raise DataError(f"{where}: {kind}; expected a {KINDS} image, fetch it again")
+
+
+def _header(data: bytes, where: str, max_pixels: int) -> ImageFile.ImageFile:
+    """The file opened but not decoded; DataError for another format, a broken header, several pictures, or too many
+    pixels."""
+    made = opened_by(data, where)
     try:
-        if data.startswith(_PNG):
-            opened: PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile
-            opened = PngImagePlugin.PngImageFile(BytesIO(data))
-        elif data.startswith(JPEG):
-            opened = JpegImagePlugin.JpegImageFile(BytesIO(data))
-        else:
-            kind = "an empty file" if not data else f"a file that starts with {data[:8]!r}"
-            raise DataError(f"{where}: {kind}; expected a PNG or JPEG image, fetch it again")
+        with warnings.catch_warnings():  # Pillow's of a damaged TIFF, which fails below
+            warnings.simplefilter("ignore")
+            opened = made(BytesIO(data))
+            frames = getattr(opened, "n_frames", 1)
     except BROKEN as error:
         raise DataError(f"{where}: broken image header ({error}); the file is damaged, fetch it again") from error
-    if data.rfind(b"IEND" if opened.format == "PNG" else b"\xff\xd9") < 0:  # from the end: there it is, or nowhere
+    # from the end: there it is, or nowhere
+    if (end := {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(opened.format or "")) and data.rfind(end) < 0:
         raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
+    if frames > 1 and opened.format not in ("PNG", "JPEG"):  # theirs have one main picture
+        raise DataError(f"{where}: holds {frames} pictures; expected one, save the one that is meant by itself")
+    if opened.format == "TIFF" and opened.getexif().get(0x0112, 1) != 1:
+        raise DataError(f"{where}: a TIFF whose orientation is not upright; save it upright")
     width, height = opened.size
     if width * height > max_pixels:
         raise DataError(
@@ -68,21 +102,56 @@ def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[i
 
 
 def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Bytes of a PNG or JPEG -> (H, W, 3) uint8 RGB; DataError if it is not a whole image or is too large."""
+    """Bytes of an image file -> (H, W, 3) uint8 RGB; DataError if it is not a whole image or is too large.
+
+    Pixels of 16 bits become 8 by ``in_eight_bits``.
+    """
     opened = _header(data, where, max_pixels)
     check_checksums(data, where)
     return _rgb(data, opened, where)
 
 
-def _rgb(data: bytes, opened: Image.Image, where: str) -> Pixels:
+def _rgb(data: bytes, opened: ImageFile.ImageFile, where: str) -> Pixels:
     if opened.format == "JPEG":
         return _jpeg(data, where)
-    if opened.mode.startswith("I"):  # Pillow clips 16-bit grey at 255: nearly all white
-        return _opencv(data, where, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if _is_deep(data, opened):  # Pillow clips grey at 255, nearly all white, and keeps the high bytes of colours
+        stored = _opencv(data, where, cv2.IMREAD_UNCHANGED)
+        deep = in_eight_bits(stored.astype(np.uint16, copy=False), _declared(opened))
+        grey = deep.ndim == 2 or deep.shape[2] < 3  # an alpha channel is dropped
+        return np.ascontiguousarray(
+            np.repeat(deep.reshape(*deep.shape[:2], -1)[..., :1], 3, 2) if grey else deep[..., 2::-1]
+        )
+    if opened.mode in ("I", "F"):
+        raise DataError(f"{where}: pixels of 32 bits; expected 8 or 16, save it so")
     pixels = _pillow(opened, where, "RGB")
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise DataError(f"{where}: expected an RGB image, got an array of {pixels.shape} {pixels.dtype}")
     return pixels
+
+
+def _is_deep(data: bytes, opened: ImageFile.ImageFile) -> bool:
+    """Whether its channels have 16 bits."""
+    if opened.format == "TIFF":
+        bits = opened.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, 1)  # type: ignore[attr-defined]
+        kind = opened.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))  # type: ignore[attr-defined]
+        return max(bits if isinstance(bits, tuple) else (bits,)) == 16 and set(kind) <= {1}
+    return opened.format == "PNG" and data[24] == 16
+
+
+def _declared(opened: ImageFile.ImageFile) -> int | None:
+    """The largest value that a TIFF says its pixels may have."""
+    value = opened.tag_v2.get(281) if opened.format == "TIFF" else None  # type: ignore[attr-defined]  # MaxSampleValue
+    values = value if isinstance(value, tuple) else (value,)
+    return max(values) if all(isinstance(each, int) for each in values) else None
+
+
+def in_eight_bits(stored: NDArray[np.uint16], largest: int | None = None) -> Pixels:
+    """Values of 16 bits -> 8 bits. Cameras store 10, 12 or 14 bits in them: the fewest of 8, 10, 12, 14 and 16 that
+    hold the ``largest`` value that may occur, or the largest that does, are scaled to 8. So 12 bits are not nearly
+    black."""
+    peak = max(int(stored.max(initial=0)), largest or 0)
+    bits = next(each for each in (8, 10, 12, 14, 16) if peak < 1 << each)
+    return (stored >> (bits - 8)).astype(np.uint8)
 
 
 def _jpeg(data: bytes, where: str) -> Pixels:
@@ -97,7 +166,7 @@ def _jpeg(data: bytes, where: str) -> Pixels:
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(kind, start, end) of each chunk of a PNG up to its last; ``end`` may lie behind the data's."""
-    at, kind = len(_PNG), b""
+    at, kind = len(PNG), b""
     while at < len(data) and kind != b"IEND":
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         kind = data[at + 4 : at + 8]
@@ -108,11 +177,11 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def check_checksums(data: bytes, where: str) -> None:
     """DataError where a chunk of a PNG is cut or its checksum wrong (decoders skip that of pixels); a JPEG has none."""
     kind = b""
-    for kind, start, end in png_chunks(data) if data.startswith(_PNG) else ():
+    for kind, start, end in png_chunks(data) if data.startswith(PNG) else ():
         if zlib.crc32(memoryview(data)[start - 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
             name = kind.decode("latin-1")
             raise DataError(f"{where}: cannot be decoded (broken chunk {name!r}); truncated or damaged, fetch it again")
-    if data.startswith(_PNG) and kind != b"IEND":
+    if data.startswith(PNG) and kind != b"IEND":
         raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
 
 
@@ -123,12 +192,13 @@ class LazyImage:
     """
 
     def __init__(self, data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> None:
-        """``data``: bytes of a PNG or JPEG; DataError if its header or a checksum is broken or it is too large."""
+        """``data``: bytes of an image file; DataError if its header or a checksum is broken or it is too large."""
         self._data, self._where, self._max_pixels = data, where, max_pixels
         opened = _header(data, where, max_pixels)
         check_checksums(data, where)
         self.shape = (opened.height, opened.width, 3)
-        self._streams = opened.format == "PNG" and not opened.info.get("interlace")
+        # the scale of 16 bits follows from all rows
+        self._streams = opened.format == "PNG" and not opened.info.get("interlace") and data[24] != 16
         self._decoded: Pixels | None = None
 
     def __getitem__(self, window: tuple[slice, slice]) -> Pixels:

@@ -24,7 +24,7 @@ from clouds.data.encodings import stored_channel
 from clouds.data.layouts import BESIDE, Layout, Spec
 from clouds.errors import DataError, UsageError
 
-_IMAGE = r"(?:png|jpg|jpeg|PNG|JPG|JPEG)"
+_IMAGE = r"(?i:png|jpe?g|tiff?|bmp|webp|avif)"
 
 
 class Place(NamedTuple):

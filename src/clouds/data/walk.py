@@ -15,7 +15,7 @@ from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 
 # kinds of pictures that people expect to be used
-FOREIGN = (".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".ppm", ".exr")
+FOREIGN = (".gif", ".heic", ".heif", ".jp2", ".jfif", ".ppm", ".exr")
 HIDDEN, UNREADABLE, CIRCLE = "hidden", "that cannot be read", "in a circle of links"  # why something is left out
 
 _MADE = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "__pycache__"}

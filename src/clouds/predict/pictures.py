@@ -8,7 +8,7 @@ from PIL import Image
 
 from clouds.base.arrays import Pixels
 from clouds.data.exif import orientation, turned
-from clouds.data.images import decode_image
+from clouds.data.images import decode_image, in_eight_bits
 from clouds.errors import DataError
 
 Picture = str | Path | Image.Image | Pixels | torch.Tensor
@@ -53,14 +53,14 @@ def read_upright(path: Path) -> Pixels:
 
 
 def upright_image(data: bytes, where: str) -> Pixels:
-    """The bytes of a PNG or JPEG -> RGB pixels, upright; DataError naming ``where``."""
+    """The bytes of an image file -> RGB pixels, upright; DataError naming ``where``."""
     return turned(decode_image(data, where), orientation(data))
 
 
 def _of_pil(image: Image.Image) -> Pixels:
     how = image.getexif().get(0x0112, 1)
     deep = image.mode.startswith("I;16")  # Pillow's own conversion clips at 255: nearly all white
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+    image = Image.fromarray(in_eight_bits(np.asarray(image))) if deep else image
     pixels = np.asarray(image if image.mode in ("I", "F") else image.convert("RGB"))
     if pixels.dtype != np.uint8 or not pixels.size:
         raise DataError(f"{EXPECTED}, got a PIL image of mode {image.mode} and {image.width}x{image.height} pixels")
