@@ -64,7 +64,7 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     restyled = tuple(each for each in stages if restyle and restyle.share and restyle.stage in ("both", each))
     draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
     if draws:
-        check_generator(recipe.generate.generator)
+        check_generator(recipe.generate, recipe.scene)
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_writer(recipe.prompts)
