@@ -191,7 +191,7 @@ def _named(value: Any) -> Any:
     if isinstance(value, dict | Scene):
         return value
     names = shipped_places()
-    if value not in names:
+    if str(value) not in names:
         hint = did_you_mean(str(value), names)
         raise ValueError(f"{hint}expected {' or '.join(names)}, or a scene of your own as keys (docs/howto.md)")
     return shipped_scene(str(value))

@@ -141,16 +141,20 @@ def _origin(recipe: Recipe, request: Request) -> dict[str, Any]:
     writer, *_ = recipe.prompts.writer.partition("/")
     check_writer(recipe.prompts)
     origin: dict[str, Any] = {"writer": writer, "seed": recipe.seed}
-    other = uncommon(subject_of(recipe))
-    if writer == "grammar" and not request.digest and not other:
+    if other := uncommon(subject_of(recipe)):
+        origin["subject"] = _hash(other)
+    if writer == "grammar" and not request.digest:
         return origin
     settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries", "requests_per_minute"}) | other
     if writer == "file":
         settings["text"] = build_writer(recipe.prompts).revision
     if request.digest:
         settings["request"] = request.digest
-    text = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
-    return {**origin, "recipe": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    return {**origin, "recipe": _hash([FORMAT, recipe.seed, settings])}
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]] | None:
@@ -158,7 +162,8 @@ def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]
     rows = read_jsonl(path) if path.is_file() else []
     mine = {key: value for key, value in origin.items() if key != "writer" or "recipe" not in origin}
     whole = len(rows) == count and all(isinstance(row.get("prompt"), str) for row in rows)
-    return rows if whole and all(mine.items() <= row.items() for row in rows) else None
+    mine.setdefault("subject", None)
+    return rows if whole and all(mine.items() <= ({"subject": None} | row).items() for row in rows) else None
 
 
 def _row(subject: Subject, text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def note_subject(folder: Path, recipe: Recipe) -> None:
     subject = subject_of(recipe)
     if uncommon(subject):
         write_json(folder / SUBJECT, subject.record)
-    else:
-        (folder / SUBJECT).unlink(missing_ok=True)
+    elif (folder / SUBJECT).is_file():
+        (folder / SUBJECT).unlink()
 
 
 def subject_of_set(folder: Path) -> Subject:
