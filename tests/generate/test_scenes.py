@@ -196,6 +196,21 @@ def test_a_small_scene_says_how_many_sentences_it_has(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["p.jsonl"]
 
 
+def test_a_scene_whose_sentences_are_off_its_own_subject_is_refused_before_work(tmp_path):
+    strange = as_recipe({"scene": YARD | {"on_subject": ["farm"]}}, "yard")
+    said = r"scene: none of its sentences passes .*'A photo of .* in a yard.*' \(off-topic\)\. Mend scene\.sentence"
+    with pytest.raises(UsageError, match=said):
+        prompts_of(strange, tmp_path / "p.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_a_recipe_are_what_its_prompts_are_counted_by(tmp_path):
+    words = recipe().model_dump(mode="json") | {"model": {"classes": {"soil": ["ground"], "weed": ["weeds"]}}}
+    written = write_prompts(as_recipe(words, "mine"), tmp_path / "p.jsonl")
+    assert written.subject.topics["classes"] == ["soil", "weed"]
+    assert {name for row in written.rows for name in row["classes"]} == {"soil", "weed"}
+
+
 def test_a_text_file_about_fields_is_kept_and_one_about_streets_is_not(tmp_path):
     file = tmp_path / "mine.txt"
     lines = Grammar(scene=CROPS.scene).write((), 40, 5)

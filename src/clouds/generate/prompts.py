@@ -14,68 +14,21 @@ from typing import Any
 import numpy as np
 
 from clouds.base.files import read_jsonl, write_jsonl
-from clouds.base.journal import Journal
 from clouds.base.progress import say
 from clouds.base.text import columns
 from clouds.config.recipe import Recipe
 from clouds.config.records import Prompt, as_json
 from clouds.config.scene import CLASSES
-from clouds.errors import BackendError, DataError, UsageError
+from clouds.errors import BackendError, UsageError
 from clouds.foundation.writer import build_writer, check_writer
 from clouds.foundation.writers.conversation import examples
 from clouds.foundation.writers.grammar import Grammar
-from clouds.generate.checks import Sieve, parse_list
+from clouds.generate.answers import Answers, answers_file
+from clouds.generate.checks import Sieve, fault, parse_list
 from clouds.generate.coverage import briefs, most_even, summary
 from clouds.generate.subject import Subject, subject_of, uncommon
 
 FORMAT = 1  # of briefs, checks and rows: another number asks anew
-
-
-KEYS = {"recipe", "n", "model", "revision", "answers"}
-
-
-class Answers:
-    """The calls of one recipe in order. ``next`` gives the stored ones first, then None: ask and ``add``."""
-
-    def __init__(self, path: Path, recipe: str) -> None:
-        self.recipe = recipe
-        self._journal = _journal(path, recipe)
-        self._given = 0
-
-    def next(self) -> dict[str, Any] | None:
-        """The next call on disk: {"recipe", "n", "model", "revision", "answers": [text]}."""
-        if self._given == len(self._journal.rows):
-            return None
-        self._given += 1
-        call: dict[str, Any] = self._journal.rows[self._given - 1]
-        return call
-
-    def add(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Append a call, on disk when this returns; the call as stored."""
-        call = {"recipe": self.recipe, **call}
-        self._journal.add(call)
-        self._given += 1
-        return call
-
-
-def answers_file(prompts: Path) -> Path:
-    """Beside ``prompts.jsonl``: ``prompts.answers.jsonl``."""
-    return prompts.with_name(f"{prompts.stem}.answers.jsonl")
-
-
-def _journal(path: Path, recipe: str) -> Journal:
-    """The calls of this recipe; the file goes if it holds those of another."""
-    journal = Journal(path)
-    if journal.cut:
-        say(f"{path}: its last line was cut when the run was stopped; that call is asked again")
-        journal.mend()
-    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in journal.rows):
-        raise DataError(f"{path}: holds lines that are no answers of a prompt writer; delete it to ask anew")
-    if any(row["recipe"] != recipe for row in journal.rows):
-        say(f"{path}: holds answers to other settings; asking anew")
-        path.unlink()
-        return Journal(path)
-    return journal
 
 
 @dataclass
@@ -136,10 +89,23 @@ def write_prompts(recipe: Recipe, path: Path, request: Request = NO_REQUEST) -> 
     return written
 
 
+def check_prompts(recipe: Recipe) -> None:
+    """What can be known before any work: raises UsageError for a writer that cannot be, and for a scene whose own
+    sentences are no prompts by its own words."""
+    check_writer(recipe.prompts)
+    faults = {text: fault(text, recipe.scene) for text in Grammar(scene=recipe.scene).sentences(20, 0)}
+    if all(faults.values()):
+        text, reason = next(iter(faults.items()))
+        raise UsageError(
+            f"scene: none of its sentences passes the checks of prompts, as {text!r} ({reason}). Mend scene.sentence, "
+            "or the words of scene.on_subject and scene.off_subject"
+        )
+
+
 def _origin(recipe: Recipe, request: Request) -> dict[str, Any]:
     """What tells that rows are of these settings."""
     writer, *_ = recipe.prompts.writer.partition("/")
-    check_writer(recipe.prompts)
+    check_prompts(recipe)
     origin: dict[str, Any] = {"writer": writer, "seed": recipe.seed}
     if other := uncommon(subject_of(recipe)):
         origin["subject"] = _hash(other)

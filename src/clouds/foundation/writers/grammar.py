@@ -28,7 +28,8 @@ class Grammar:
 
     def __init__(self, _settings: Prompts | None = None, _device: str = "cpu", scene: Scene | None = None) -> None:
         self.scene = scene or shipped_scene()
-        parts = [part for part in self.scene.parts if part.attribute]
+        self._parts = self.scene.parts
+        parts = [part for part in self._parts if part.attribute]
         first = [part for part in parts if part.attribute in self.scene.several and not part.optional]
         then = [part for part in reversed(parts) if part.optional]
         # the order of the draws: the prompts of a seed follow from it
@@ -52,7 +53,7 @@ class Grammar:
             if len(found) == n:
                 break
             drawn = {part: self._draw(part, decks[str(part.attribute)], rng) for part in self._drawn}
-            said = [(part, drawn.get(part, [])) for part in self.scene.parts]
+            said = [(part, drawn.get(part, [])) for part in self._parts]
             sentence = "".join(
                 f"{part.before}{' and '.join(phrases)}{part.after}" for part, phrases in said
                 if phrases or not part.attribute
