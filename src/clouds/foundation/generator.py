@@ -45,7 +45,8 @@ def check_generator(settings: Generate, scene: Scene) -> None:
         raise UsageError(
             f"generate.generator: {name} draws {' and '.join(row.takes)} only, not the scene {scene.name}. Take a "
             "diffusion model (generate.generator=diffusers/ORGANISATION/NAME), a set that is there already "
-            "(generate.folder=DIR), or do without drawn images: train.stage=warmup"
+            "(generate.folder=DIR), photographs (data.unlabelled=FOLDER generate.count=0), or do without: "
+            "train.stage=warmup"
         )
 
 
