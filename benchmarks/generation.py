@@ -23,6 +23,7 @@ import numpy as np
 
 from clouds.base.shards import MANIFEST
 from clouds.config.recipe import Audit
+from clouds.config.scene import shipped_scene
 from clouds.foundation.image_vectors import Embedded
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import audit_set
@@ -105,7 +106,7 @@ def main() -> None:
     lines = Grammar().write([], max(args.lines, default=0), args.seed) if args.lines else []
     print(f"{'lines':>8}{'checks':>10}{'held back':>12}")
     for count in args.lines:
-        sieve = Sieve()
+        sieve = Sieve(shipped_scene())
         seconds, _ = timed(lambda sieve=sieve, count=count: [sieve.take(line) for line in lines[:count]])
         print(f"{count:>8}{seconds:>8.1f} s{sum(sieve.rejected.values()):>12}")
 

@@ -36,7 +36,7 @@ def test_what_may_change_on_resume_and_what_concerns_scores_alone():
     }  # fmt: skip
     every = keys_of(Recipe)
     assert set(keys_of(Recipe, Mark.SCORING)) == {"data.root", *(key for key in every if key.startswith("evaluate."))}
-    joint = ("prompts.", "generate.", "audit.", "selftrain.")
+    joint = ("scene.", "prompts.", "generate.", "audit.", "selftrain.")
     assert keys_of(Recipe, Mark.JOINT) == [key for key in every if key.startswith(joint)]
 
 

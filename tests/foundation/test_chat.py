@@ -11,6 +11,7 @@ import torch
 from clouds.base.files import read_jsonl
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Prompts
+from clouds.config.scene import shipped_scene
 from clouds.errors import BackendError
 from clouds.foundation.writer import build_writer
 from clouds.foundation.writers.conversation import conversation
@@ -98,7 +99,7 @@ def test_rubbish_of_a_random_model_becomes_a_usable_set(folder, tmp_path, capsys
     written = write_prompts(recipe, tmp_path / "p.jsonl")
     assert len(written.lines) > 2
     assert len(written.rows) == 6
-    assert all(fault(row["prompt"]) is None for row in written.rows)
+    assert all(fault(row["prompt"], shipped_scene()) is None for row in written.rows)
     filled = [row for row in written.rows if row["filled"]]
     assert filled, "random weights write no scenes"
     assert {row["writer"] for row in filled} == {"grammar"}
@@ -137,7 +138,7 @@ def test_smollm2_writes_some_and_the_checks_make_a_usable_set(tmp_path, capsys):
         print(f"\nSmolLM2-135M: raw acceptance {result['acceptance']:.0%} of {result['lines']} lines, "  # noqa: T201
               f"{result['filled']} of 24 rows filled; {json.dumps(result['rejected'])}")  # fmt: skip
     assert len({row["prompt"] for row in rows}) == 24
-    assert all(fault(row["prompt"]) is None for row in rows)
+    assert all(fault(row["prompt"], shipped_scene()) is None for row in rows)
     assert any(row["writer"] == "smollm2" and row["model"] == "SmolLM2-135M-Instruct.Q4_1" for row in rows)
     assert all((row["writer"] == "grammar") == row["filled"] for row in rows)
     assert result["after"]["evenness"]["place"] > 0.7

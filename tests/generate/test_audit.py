@@ -17,21 +17,23 @@ from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
 from clouds.base.files import read_json, read_jsonl, write_jsonl
 from clouds.config.load import load_recipe
-from clouds.config.recipe import Audit
+from clouds.config.recipe import Audit, Recipe
 from clouds.data.classes import NAMES
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
 from clouds.foundation.image_vectors import Clip, Embedded
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.audit import Judge, audit_set
-from clouds.generate.coverage import mentions, most_even
+from clouds.generate.coverage import most_even
 from clouds.generate.draw import draw, kept, read_set
 from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import Request, write_prompts
 from clouds.generate.requests import lacking
 from clouds.generate.sets import set_images, set_prompts
+from clouds.generate.subject import subject_of
 from conftest import small_model
 from report.test_report import Page
 
+STREETS = subject_of(Recipe())
 PROMPTS = Grammar().write([], 12, 0)
 SMALL = ["generate.size=[64,64]", "augment.crop=[64,64]", "prompts.count=12"]
 
@@ -337,7 +339,7 @@ def test_a_model_of_other_classes_is_said_and_counted_by_its_own_names(folder, t
     save_model(model, tmp_path / "other")
     result = clouds.check.generated_set.audit(folder, [], model=tmp_path / "other")
     assert list(result["teacher"]["classes"]) == ["road", "lava"]
-    assert "knows 1 classes beside the 19 (lava)" in capsys.readouterr().err
+    assert "knows 1 classes that the set's prompts do not (lava)" in capsys.readouterr().err
     assert "lava" not in result["request"]["wanted"].get("classes", {})
 
 
@@ -362,12 +364,12 @@ def test_a_source_stands_beside_with_as_many_images(folder, tmp_path):
 
 def test_what_is_rare_is_asked_for():
     prompts = ["A photo of a road in fog at night, cars.", "A photo of a road in fog at noon, cars."] * 10
-    request = lacking(prompts)
+    request = lacking(STREETS, prompts)
     assert request["wanted"]["classes"].keys() >= {"train", "person"}
     assert "car" not in request["wanted"]["classes"]
     assert "in fog" not in request["wanted"]["weather"]
     assert request["count"] >= sum(request["wanted"]["weather"].values())
-    assert lacking([]) == {"count": 0, "wanted": {}}
+    assert lacking(STREETS, []) == {"count": 0, "wanted": {}}
 
 
 def audit_json(path: Path, folder: Path, **request) -> Path:
@@ -423,7 +425,7 @@ def test_fill_of_what_is_no_audit_is_refused(tmp_path, text):
 
 def test_the_heap_chooses_as_looking_at_all_does():
     prompts = Grammar().write([], 80, 5)
-    spoken = [[(a, p) for a, found in mentions(text).items() for p in found] for text in prompts]
+    spoken = [[(a, p) for a, found in STREETS.mentions(text).items() for p in found] for text in prompts]
     heard: dict = {}
     left, chosen = set(range(80)), []
     for _ in range(30):
@@ -432,7 +434,7 @@ def test_the_heap_chooses_as_looking_at_all_does():
         chosen.append(best)
         for each in spoken[best]:
             heard[each] = heard.get(each, 0) + 1
-    assert most_even(prompts, 30) == sorted(chosen)
+    assert most_even(STREETS, prompts, 30) == sorted(chosen)
 
 
 # -- training

@@ -8,28 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.config.recipe import Recipe
 from clouds.data.classes import NAMES
 from clouds.foundation.writers.grammar import Grammar
-from clouds.generate.coverage import briefs, counted, distinct, evenness, mentions, most_even, summary, vendi
+from clouds.generate.coverage import briefs, distinct, evenness, most_even, summary, vendi
+from clouds.generate.subject import subject_of
 from clouds.streets import VOCABULARY
 
+STREETS = subject_of(Recipe())
 FOG = "A photo of a village street in fog at night, cyclists."
 
 
 def test_a_prompt_mentions_phrases_and_classes():
-    found = mentions(FOG)
+    found = STREETS.mentions(FOG)
     assert (found["place"], found["weather"], found["actors"]) == (["a village street"], ["in fog"], ["cyclists"])
     assert set(found["classes"]) == {"road", "building", "rider", "bicycle"}
 
 
 def test_what_is_denied_is_not_mentioned():
-    assert "person" not in mentions("A photo of a road at night, no people.")["classes"]
-    assert "car" not in mentions("A road at night without cars.")["classes"]
+    assert "person" not in STREETS.mentions("A photo of a road at night, no people.")["classes"]
+    assert "car" not in STREETS.mentions("A road at night without cars.")["classes"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_class_is_heard_by_its_name(name):
-    assert name in mentions(f"A photo of a {name} seen at noon.")["classes"]
+    assert name in STREETS.mentions(f"A photo of a {name} seen at noon.")["classes"]
 
 
 @pytest.mark.parametrize(("counts", "wanted"), [
@@ -76,7 +79,7 @@ def test_a_summary_tells_a_varied_set_from_a_dull_one():
         embedded.append(len(texts))
         return np.eye(len(texts))
 
-    varied, dull = summary(Grammar().write([], 60, 0), embed), summary([FOG] * 60, embed)
+    varied, dull = summary(STREETS, Grammar().write([], 60, 0), embed), summary(STREETS, [FOG] * 60, embed)
     for attribute in (*VOCABULARY, "classes"):
         assert varied["coverage"][attribute] > dull["coverage"][attribute]
         assert varied["evenness"][attribute] >= dull["evenness"][attribute]
@@ -84,7 +87,7 @@ def test_a_summary_tells_a_varied_set_from_a_dull_one():
     assert dull["coverage"]["place"] == pytest.approx(1 / len(VOCABULARY["place"]), abs=1e-4)
     assert varied["distinct_2"] > dull["distinct_2"]
     assert (varied["vendi"], embedded) == (60, [60, 60])
-    assert summary([], embed)["vendi"] is None
+    assert summary(STREETS, [], embed)["vendi"] is None
 
 
 def test_real_embeddings_call_the_grammar_more_varied_than_one_street():
@@ -92,20 +95,20 @@ def test_real_embeddings_call_the_grammar_more_varied_than_one_street():
 
     embed = build_text("all-minilm-l6-v2").embed
     dull = [f"A photo of a village street in fog at night, {n} cyclists." for n in range(12)]
-    assert summary(Grammar().write([], 12, 0), embed)["vendi"] > 1.5 * summary(dull, embed)["vendi"]
+    assert summary(STREETS, Grammar().write([], 12, 0), embed)["vendi"] > 1.5 * summary(STREETS, dull, embed)["vendi"]
 
 
 def test_briefs_ask_first_for_what_nobody_spoke_of():
     rng = np.random.default_rng(0)
     places = list(VOCABULARY["place"])
     spoken = [f"A photo of {place} in fog at night, cars." for place in places[:-2]]
-    asked = briefs(spoken, 2, rng)
-    assert {mentions(each)["place"][0] for each in asked} == set(places[-2:])
-    assert all(mentions(each)["weather"] != ["in fog"] and "at night" not in each for each in asked)
+    asked = briefs(STREETS, spoken, 2, rng)
+    assert {STREETS.mentions(each)["place"][0] for each in asked} == set(places[-2:])
+    assert all(STREETS.mentions(each)["weather"] != ["in fog"] and "at night" not in each for each in asked)
 
 
 def test_briefs_alone_cover_everything_evenly():
-    heard = counted(briefs([], 60, np.random.default_rng(1)))
+    heard = STREETS.counted(briefs(STREETS, [], 60, np.random.default_rng(1)))
     for attribute in ("place", "weather", "light", "actors"):
         counts = [heard[attribute][phrase] for phrase in VOCABULARY[attribute]]
         assert max(counts) <= 2 * min(counts), attribute
@@ -114,7 +117,7 @@ def test_briefs_alone_cover_everything_evenly():
 
 def test_the_most_even_choice_drops_what_is_said_twice():
     prompts = ["A street in fog at night, cars."] * 3 + ["A road in the rain at noon, buses.", "A lane at dawn, trams."]
-    assert most_even(prompts, 3) == [0, 3, 4]
-    assert most_even(prompts, 9) == [0, 1, 2, 3, 4]
-    assert most_even(prompts[3:], 1, [prompts[3]]) == [1]
-    assert Counter(most_even(prompts, 0)) == {}
+    assert most_even(STREETS, prompts, 3) == [0, 3, 4]
+    assert most_even(STREETS, prompts, 9) == [0, 1, 2, 3, 4]
+    assert most_even(STREETS, prompts[3:], 1, [prompts[3]]) == [1]
+    assert Counter(most_even(STREETS, prompts, 0)) == {}

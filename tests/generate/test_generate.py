@@ -13,6 +13,7 @@ import pytest
 from clouds.base.files import read_jsonl
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate, Prompts
+from clouds.config.scene import Scene, shipped_scene
 from clouds.data.classes import IGNORE, NAMES
 from clouds.data.source import render_source
 from clouds.errors import DataError, UsageError
@@ -102,13 +103,14 @@ def test_the_renderer_understands_each_part_of_each_sentence():
         assert set(rest.replace(",", " ").replace(".", " ").split()) <= {"A", "photo", "of", "and"}, text
 
 
-def test_more_prompts_than_there_are_sentences_is_refused(monkeypatch):
-    few = {"place": {"a road": {}}, "weather": {"in fog": {}}, "light": {"at noon": {}}, "season": {"in winter": {}},
-           "camera": {"blurred": {}}, "actors": {"cars": {}}}  # fmt: skip
-    monkeypatch.setattr("clouds.foundation.writers.grammar.VOCABULARY", few)
-    assert len(Grammar().write(NAMES, 4, 0)) == 4
+def test_more_prompts_than_there_are_sentences_is_refused():
+    few = {"place": ["a road"], "weather": ["in fog"], "light": ["at noon"], "season": ["in winter"],
+           "camera": ["blurred"], "actors": ["cars"]}  # fmt: skip
+    streets = shipped_scene().model_dump(mode="json")
+    grammar = Grammar(scene=Scene.model_validate(streets | {"attributes": few}))
+    assert len(grammar.write(NAMES, 4, 0)) == 4
     with pytest.raises(UsageError, match=r"prompts\.count.* 5 different prompts; ask for fewer"):
-        Grammar().write(NAMES, 5, 0)
+        grammar.write(NAMES, 5, 0)
 
 
 @pytest.mark.parametrize(("build", "said"), [

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.config.scene import shipped_scene
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.checks import ALIKE, REASONS, Sieve, fault, jaccard, parse_list, shingles
 
+STREETS = shipped_scene()
 GOOD = "A photo of a wide boulevard in the rain at dusk, with buses and cyclists."
 OTHER = "Snow covers a quiet village street on a winter morning while a truck waits at the crossing."
 
@@ -42,7 +44,7 @@ def test_thoughts_tokens_and_the_forms_of_servers_leave_the_scenes(form):
 
 def test_what_stands_around_a_list_is_left_to_the_checks():
     lines = parse_list(f"Sure! Here are two scenes:\n\n1. {GOOD}\n2. {OTHER}\n\nLet me know if you need more!")
-    assert [fault(line) for line in lines] == ["chatter", None, None, "chatter"]
+    assert [fault(line, STREETS) for line in lines] == ["chatter", None, None, "chatter"]
 
 
 @pytest.mark.parametrize("line", ["24 cars wait", "10:30 in the morning", "[In the rain] a street", "2 lanes"])
@@ -55,7 +57,7 @@ def test_nothing_breaks_the_parser_or_the_checks(text):
     for line in parse_list(text):
         assert line == line.strip()
         assert "\n" not in line
-        assert fault(line) in {None, *REASONS}
+        assert fault(line, STREETS) in {None, *REASONS}
 
 
 @given(st.recursive(st.none() | st.text() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
@@ -92,20 +94,20 @@ def test_numbered_bulleted_and_json_lists_say_the_same(sentences):
     ("A street the street the street the street the street the street.", "repeats itself"),
 ])  # fmt: skip
 def test_each_fault_has_its_reason(line, reason):
-    assert fault(line) == reason
+    assert fault(line, STREETS) == reason
 
 
 @pytest.mark.parametrize("line", ["Scene of a busy street with cars in fog.", "Heavy traffic at night, under neon."])
 def test_plain_openings_are_no_chatter(line):
-    assert fault(line) is None
+    assert fault(line, STREETS) is None
 
 
 def test_words_within_words_are_no_fault():
-    assert fault("A photo of a road in Middlesex near Scunthorpe with a grapevine wall and cars.") is None
+    assert fault("A photo of a road in Middlesex near Scunthorpe with a grapevine wall and cars.", STREETS) is None
 
 
 def test_the_grammars_sentences_pass_their_own_checks():
-    assert {fault(text) for text in Grammar().write([], 500, 3)} == {None}
+    assert {fault(text, STREETS) for text in Grammar().write([], 500, 3)} == {None}
 
 
 @pytest.mark.parametrize(("twin", "reason"), [
@@ -115,7 +117,7 @@ def test_the_grammars_sentences_pass_their_own_checks():
     (GOOD.replace("boulevard", "alley").replace("dusk", "noon"), None),
 ])  # fmt: skip
 def test_twins_are_distinguished_from_relatives(twin, reason):
-    sieve = Sieve()
+    sieve = Sieve(STREETS)
     assert sieve.take(GOOD) is None
     assert sieve.take(twin) == reason
     assert sieve.seen == 2
@@ -131,13 +133,13 @@ BRIEF = "a wide boulevard, in the rain, at dusk, buses"
     ("A wide boulevard in the rain, at dusk, with buses.", False),
 ])  # fmt: skip
 def test_a_line_that_only_repeats_what_was_asked_is_said(line, copied):
-    assert Sieve().take(line, ["a road, in fog", BRIEF]) == ("echo" if copied else None)
-    assert Sieve().take(line, []) is None
+    assert Sieve(STREETS).take(line, ["a road, in fog", BRIEF]) == ("echo" if copied else None)
+    assert Sieve(STREETS).take(line, []) is None
 
 
 @given(st.lists(SENTENCE, max_size=30), st.sampled_from([0.5, 0.7, ALIKE, 1.0]))
 def test_the_index_finds_just_the_twins_that_comparing_all_pairs_finds(sentences, alike):
-    sieve, kept = Sieve(alike), []
+    sieve, kept = Sieve(STREETS, alike), []
     for sentence in sentences:
         mine = shingles(sentence)
         assert (sieve.twin(sentence) is not None) == any(jaccard(mine, other) >= alike for other in kept)

@@ -9,6 +9,7 @@ from chat_server import chat_server
 from clouds.base.files import read_jsonl
 from clouds.cli import run
 from clouds.config.load import load_recipe
+from clouds.config.scene import shipped_scene
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.checks import fault
@@ -199,7 +200,7 @@ def test_of_a_long_file_the_most_even_choice_is_kept_in_its_order(tmp_path):
     words = [f"prompts.writer=file/{file}", "prompts.count=15"]
     prompts = prompts_of(load_recipe("demo", words), tmp_path / "p.jsonl")
     assert prompts == sorted(prompts, key=lines.index)
-    assert all(fault(prompt) is None for prompt in prompts)
+    assert all(fault(prompt, shipped_scene()) is None for prompt in prompts)
     first = {p for text in lines[:15] for p in attributes(text)["actors"]}
     assert len({p for text in prompts for p in attributes(text)["actors"]}) > len(first)
 

@@ -294,7 +294,7 @@ def test_rare_classes_and_the_cache_take_restyled_images(tmp_path):
                       f"data.cache={tmp_path / 'cache'}")  # fmt: skip
     plain = source(settings, tmp_path)
     shown = restyled_source(settings, plain, tmp_path / "set", list, [])
-    rare = RareClasses(class_pixels(plain, tmp_path / "p.npz", 1), 0.05, settings.augment.crop)
+    rare = RareClasses(class_pixels(plain, tmp_path / "p.npz", 19, 1), 0.05, settings.augment.crop)
     batches = [Batches(plain, [], settings, 2, 3, rare, shown)[0] for _ in range(2)]
     assert torch.equal(batches[0]["images"], batches[1]["images"])
     assert len(list((tmp_path / "cache").glob("*/*.npy"))) > 0

@@ -15,7 +15,6 @@ from clouds.streets.camera import Camera
 from clouds.streets.render import camera_of
 from clouds.streets.scene import FIELDS, WIDE
 from clouds.streets.street import street_of
-from clouds.streets.words import SYNONYMS
 
 SMALL = (96, 192)
 STYLE = FIELDS[FIELDS.index("palette"):]
@@ -239,7 +238,6 @@ def test_every_phrase_is_recognised_and_sets_known_fields():
         for phrase, recipes in phrases.items():
             assert phrase in attributes(f"A photo: {phrase.upper()}, please.").get(attribute, []), phrase
             assert set(recipes) <= set(FIELDS) - {"seed", "series"}, phrase
-    assert set(SYNONYMS) <= {p for phrases in VOCABULARY.values() for p in phrases}
     assert set(WIDE) <= set(FIELDS)
 
 

@@ -1,6 +1,6 @@
 """The audit of a generated set, with what a model sees in it: wired from rooms that do not know each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from clouds.base.arrays import Pixels
 from clouds.base.files import sha256
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
+from clouds.base.text import some
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.data.images import read_image
@@ -23,6 +24,7 @@ from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
+from clouds.generate.subject import subject_of, subject_of_set
 from clouds.model.folder import model_folder
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import load
@@ -37,7 +39,8 @@ def audit(
 ) -> dict[str, Any]:
     """Audit a generated set with what is given, write its page; the object that ``clouds audit --json`` prints.
 
-    overrides: of the demo's recipe, of which limits, refinement and device count. source: a recipe or a folder of
+    overrides: of the demo's recipe, of which limits, refinement and device count, and ``scene`` for a set that was
+    not drawn here. source: a recipe or a folder of
     images, whose diversity stands beside. Raises UsageError or DataError before any long work.
     """
     folder = set_folder(folder)
@@ -46,15 +49,17 @@ def audit(
     if weights and not clip:
         raise UsageError(f"--weights: got {weights!r} without --clip; name the model too, as --clip open_clip/MODEL")
     beside = source_pictures(source, overrides) if source else None
-    teacher = build_judge(model, recipe) if model else None
+    named = any(each.startswith("scene=") for each in overrides)
+    subject = subject_of(recipe) if named else subject_of_set(folder)
+    teacher = build_judge(model, recipe, subject.classes) if model else None
     seen_by = Clip(clip, weights) if clip else None
-    result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside)
+    result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside, subject)
     write_audit(result, images, out or folder / AUDIT)
     page = write_audit_page(folder, result, images, out or folder / AUDIT)
     return {**result, "audit": str((out or folder / AUDIT).resolve() / "audit.json"), "page": str(page)}
 
 
-def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
+def build_judge(folder: str | Path, recipe: Recipe, classes: Sequence[str]) -> Judge:
     """A model folder, run or hub id as the teacher of an audit, with the recipe's segmenter and refinement."""
     inner, chosen = model_folder(folder), recipe.selftrain
     predictor = load(inner, recipe.train.device)
@@ -64,11 +69,9 @@ def build_judge(folder: str | Path, recipe: Recipe) -> Judge:
     if chosen.overlaps != "ignore":  # unsaid where it is, so that what was judged before stands
         refinement["overlaps"] = chosen.overlaps
     settings = {"model": sha256(inner / "model.safetensors"), "refinement": refinement}
-    known = recipe.model.label_set.classes
-    if strange := [name for name in predictor.classes if name not in known]:
-        some = ", ".join(strange[:5])
-        say(f"{folder}: knows {len(strange)} classes beside the recipe's {len(known)} ({some}); they are counted, but "
-            "never asked for")  # fmt: skip
+    if strange := [name for name in predictor.classes if name not in classes]:
+        shown = some(strange, 5)
+        say(f"{folder}: knows {len(strange)} classes that the set's prompts do not ({shown}); counted, never asked for")
     see = judge(predictor.model, build_segmenter(recipe), chosen)
     return Judge(str(folder), predictor.classes, settings, see)
 

@@ -13,7 +13,7 @@ from clouds.foundation.backbone import check_adapter, check_backends
 from clouds.foundation.embeddings import open_store
 from clouds.foundation.generator import check_generator
 from clouds.foundation.segmenter import check_segmenter
-from clouds.foundation.writer import check_writer
+from clouds.generate.prompts import check_prompts
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun
 from clouds.model.ensemble import check_ensemble
@@ -64,8 +64,8 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     restyled = tuple(each for each in stages if restyle and restyle.share and restyle.stage in ("both", each))
     draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
     if draws:
-        check_generator(recipe.generate.generator)
+        check_generator(recipe.generate, recipe.scene)
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
-        check_writer(recipe.prompts)
+        check_prompts(recipe)
     return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe))

@@ -78,6 +78,7 @@ def prompts(
     \b
     Examples:
       clouds prompts demo prompts.count=20 --out prompts.jsonl
+      clouds prompts demo scene=crops --out fields.jsonl
       clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
       clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
     """

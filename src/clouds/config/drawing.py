@@ -82,8 +82,8 @@ class Restyle(Diffusion):
     strength: Share = 0.5
     """0 changes nothing, 1 is all the backend can."""
     styles: Annotated[str, Field(min_length=1)] | None = None
-    """A folder of style images; `photos`: public photographs that come with scikit-image; null: scenes that the street
-    renderer draws. A pipeline takes prompts instead."""
+    """A folder of style images; `photos`: public photographs that come with scikit-image; null: streets that the
+    renderer draws, for the scene `streets` alone. A pipeline takes prompts instead."""
     max_side: Annotated[Int, Field(ge=32)] = 1024
     """The longer side, in pixels, that a pipeline's images are brought down to."""
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from clouds.config.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
 from clouds.config.kinds import Mark, Settings, Whole
 from clouds.config.learning import Evaluate, SelfTrain, Train
 from clouds.config.network import Lora, Loss, Model, ReinSettings
+from clouds.config.scene import Shown, shipped_scene
 from clouds.config.sources import Augment, Data, DomainSet, Labelled, LabelledSet
 
 __all__ = [
@@ -24,6 +25,8 @@ class Recipe(Settings):
     """What the run folder and the report are called; a recipe file's own name unless it says one."""
     seed: Whole = 0
     """All random draws follow from it."""
+    scene: Annotated[Shown, Mark.JOINT] = Field(default_factory=shipped_scene)
+    """What pictures show and prompts say."""
     prompts: Annotated[Prompts, Mark.JOINT] = Prompts()
     """Who writes prompts."""
     generate: Annotated[Generate, Mark.JOINT] = Generate()

@@ -53,7 +53,8 @@ class Provenance(Record):
 class Prompt(Record):
     """A line of `prompts.jsonl`: the sentence, what it speaks of, who wrote it in which round.
 
-    ``filled``: by the grammar, in another writer's place. ``recipe``: a hash of the settings that asked for it.
+    ``filled``: by the grammar, in another writer's place. ``recipe``: a hash of the settings that asked for it,
+    ``subject`` one of its scene and classes where these are uncommon.
     """
 
     prompt: str
@@ -66,6 +67,7 @@ class Prompt(Record):
     writer: str | None = None
     seed: int | None = None
     recipe: str | None = None
+    subject: str | None = None
 
 
 class Drawn(Record):

@@ -98,10 +98,11 @@ def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
     old = flat(_settings(out / RECIPE), lists=True)
     new = flat(recipe.model_dump(mode="json"), lists=True)
     items = {match[0] for key in old if (match := _ITEM.match(key))}
+    groups = {key[:k] for key in old for k, letter in enumerate(key) if letter == "."}
 
     def before(key: str) -> Any:
         item = _ITEM.match(key)
-        absent = item and item[0] not in items
+        absent = key in groups or (item and item[0] not in items)  # a name now, keys there, as scene
         return old.get(key, None if absent else defaults.get(_ITEM.sub(r"\1.0.", key)))
 
     unlike = sorted(key for key in old.keys() | new.keys() | defaults.keys() if before(key) != new.get(key))

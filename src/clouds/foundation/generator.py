@@ -1,7 +1,8 @@
 """The image-generator role: prompts in, pictures out.
 
 The paper uses Stable Diffusion 2. The embedded default draws the prompt with the procedural street renderer: a
-stand-in that needs no weights, and is named as such. Any diffusers text-to-image pipeline plays it by its hub id.
+stand-in that needs no weights, is named as such, and draws the scene ``streets`` alone. Any diffusers text-to-image
+pipeline plays it by its hub id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clouds.config.backends import find
 from clouds.config.plugins import is_plugged, make
 from clouds.config.recipe import Generate
+from clouds.config.scene import Scene
+from clouds.errors import UsageError
 from clouds.foundation.registry import builder, check
 
 
@@ -31,9 +35,19 @@ class ImageGenerator(Protocol):
         ...
 
 
-def check_generator(name: str) -> None:
-    """Raises UsageError for a name that no generator has; loads nothing."""
+def check_generator(settings: Generate, scene: Scene) -> None:
+    """Raises UsageError for a name that no generator has, and for one that cannot draw the scene where images are to be
+    drawn; loads nothing."""
+    name = settings.generator
     check("generator", name)
+    row = find(name, "generator")
+    if row and row.takes and scene.shipped not in row.takes and settings.folder is None and settings.count:
+        raise UsageError(
+            f"generate.generator: {name} draws {' and '.join(row.takes)} only, not the scene {scene.name}. Take a "
+            "diffusion model (generate.generator=diffusers/ORGANISATION/NAME), a set that is there already "
+            "(generate.folder=DIR), photographs (data.unlabelled=FOLDER generate.count=0), or do without: "
+            "train.stage=warmup"
+        )
 
 
 def build_generator(settings: Generate) -> ImageGenerator:

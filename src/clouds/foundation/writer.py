@@ -1,8 +1,8 @@
 """The prompt-writer role: who describes the scenes that the image generator will draw.
 
 The paper asks Llama-2-70B-chat. ``transformers/MODEL`` and ``openai/MODEL`` ask a chat model, ``smollm2`` a small one
-that a Python package ships, ``file/PATH`` reads what somebody wrote. The embedded default is a grammar over places,
-weather, light, season, camera and actors: a stand-in that needs no model, and is named as such.
+that a Python package ships, ``file/PATH`` reads what somebody wrote. The embedded default is a grammar over the
+phrases of the recipe's scene: a stand-in that needs no model, and is named as such.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from clouds.config.plugins import is_plugged, make
 from clouds.config.recipe import Prompts
+from clouds.config.scene import Scene
 from clouds.foundation.registry import builder, check
 
 
@@ -35,14 +36,17 @@ class PromptWriter(Protocol):
         ...
 
 
-def build_writer(settings: Prompts, device: str = "cpu") -> PromptWriter:
-    """The prompt writer that the settings name; loads a transformers model onto ``device``.
+def build_writer(settings: Prompts, device: str = "cpu", scene: Scene | None = None) -> PromptWriter:
+    """The prompt writer that the settings name, for a scene (None: streets); loads a transformers model onto
+    ``device``.
 
     Raises UsageError for an unknown name or a file that is not there, BackendError for a model that cannot be loaded.
     """
     name = settings.writer
-    own = is_plugged(name)
-    made: PromptWriter = make(name, "prompts.writer", settings) if own else builder("writer", name)(settings, device)
+    if is_plugged(name):
+        made: PromptWriter = make(name, "prompts.writer", settings)
+    else:
+        made = builder("writer", name)(settings, device, scene)
     return made
 
 

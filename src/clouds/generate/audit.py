@@ -25,11 +25,12 @@ from clouds.base.shards import MANIFEST, WHOLE, held
 from clouds.base.text import some
 from clouds.config.recipe import Audit
 from clouds.data.images import decode_image
-from clouds.generate.coverage import MOST_EMBEDDED, counted, vendi
+from clouds.generate.coverage import MOST_EMBEDDED, vendi
 from clouds.generate.duplicates import twins
 from clouds.generate.manifest import read_manifest, strays
 from clouds.generate.measures import Measures, Values, look, pixels_key
 from clouds.generate.requests import LEAST, lacking
+from clouds.generate.subject import Subject, subject_of_set
 
 Row = dict[str, Any]
 NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "agreement")
@@ -69,11 +70,13 @@ def audit_set(
     clip: Clip | None = None,
     teacher: Judge | None = None,
     source: tuple[str, int, Callable[[int], Pixels]] | None = None,
+    subject: Subject | None = None,
 ) -> tuple[dict[str, Any], list[Row]]:
     """Audit a set, write ``keep`` and ``why`` into its manifest; -> (what ``audit.json`` holds, a row an image).
 
     source: the name of another set, how many images it has, and how to read the k-th: its diversity stands beside.
-    Raises UsageError or DataError for a folder that is no set. Everything measured is kept in the set's folder.
+    subject: what its prompts can speak of; None: as the set says. Raises UsageError or DataError for a folder that is
+    no set. Everything measured is kept in the set's folder.
     """
     with held(folder, WHOLE):
         rows, mended = read_manifest(folder, keep_damaged=True)
@@ -98,7 +101,7 @@ def audit_set(
                 write_jsonl(folder / MANIFEST, judged)
         found = strays(folder, rows)
         beside = _diversity(folder, [i for i in good if i["keep"]], vectors, clip or embedder, source)
-    result = _result(folder, images, limits, teacher, clip)
+    result = _result(folder, images, limits, teacher, clip, subject or subject_of_set(folder))
     result["images"] = len(rows)
     result["failed"] = len(rows) - len(images)
     result["files"] = {"gone": [i["file_name"] for i in images if "gone" in i], "strays": found, "mended": mended}
@@ -242,7 +245,7 @@ def _vendi(rows: list[NDArray[np.float32]]) -> float:
 
 
 def _result(
-    folder: Path, images: list[Row], limits: Audit, teacher: Judge | None, clip: Clip | None
+    folder: Path, images: list[Row], limits: Audit, teacher: Judge | None, clip: Clip | None, subject: Subject
 ) -> dict[str, Any]:
     kept = [image for image in images if image["keep"]]
     prompts = list(dict.fromkeys(image["prompt"] for image in kept if image["prompt"]))
@@ -258,8 +261,8 @@ def _result(
         "clip": clip.name if clip else None,
         "teacher": {**teacher.settings, "name": teacher.name, "classes": seen} if teacher else None,
         "numbers": {name: spread for name in NUMBERS if (spread := _numbers(i.get(name) for i in images))},
-        "coverage": {attribute: dict(heard) for attribute, heard in counted([i["prompt"] for i in kept]).items()},
-        "request": {"prompts": len(prompts), **lacking(prompts, shown)},
+        "coverage": {topic: dict(heard) for topic, heard in subject.counted([i["prompt"] for i in kept]).items()},
+        "request": {"prompts": len(prompts), **lacking(subject, prompts, shown)},
     }  # fmt: skip
 
 

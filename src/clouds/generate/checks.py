@@ -10,6 +10,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+
+from clouds.config.scene import Scene
 
 LEAST_WORDS, MOST_WORDS, MOST_CHARACTERS = 6, 60, 400  # CLIP reads 77 tokens, about 60 words
 ALIKE = 0.8  # share of common words and word pairs above which two prompts are one
@@ -28,25 +31,6 @@ _THINKS = rf"(?:<{_WORDS}>|\[THINK\]|◁think▷|<\|channel\|>\s*(?:analysis|com
 _THOUGHT = rf"(?:</{_WORDS}>|\[/THINK\]|◁/think▷|<\|channel\|>\s*final\s*<\|message\|>)"
 _TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|</?s>|<(?:end_of_turn|eos|pad)>|\[/INST\]", re.I)
 _QUOTES = "\"'“”‘’«»„`*_ \t"
-
-
-# one of these puts a sentence outdoors, where a car could be
-STREET = """
-alley avenue boulevard bridge bypass carriageway city cityscape cobblestone countryside crossing crossroad crossroads
-crosswalk curb downtown driveway dual-carriageway expressway freeway harbor harbour
-highway industrial-area industrial-estate intersection junction kerb lane
-main-street market motorway neighborhood neighbourhood overpass parkway pavement promenade road roadside roadway
-roundabout route seafront sidewalk square street streetscape suburb suburban suburbs thoroughfare town townscape traffic
-tram tunnel underpass village
-"""
-
-
-# sentences about these are no street scenes, whatever else they mention
-OFF_TOPIC = """
-aquarium bathroom bedroom birthday bowl cartoon casserole chapter classroom cookbook dragon email equation essay galaxy
-goblin hospital-ward kitchen laptop living-room novel operating-room orchestra password planet poem python-code recipe
-software spaceship spreadsheet stock-market submarine unicorn underwater website wizard zombie
-"""
 
 
 # nothing that a public data set should show or an image model should be asked for
@@ -77,13 +61,14 @@ several some that the their there through to two under up waiting walking while 
 """
 
 
-def pattern(words: str) -> re.Pattern[str]:
-    """Any of the words as a whole word, singular or plural; a hyphen stands for a space too."""
-    each = "|".join(re.escape(word).replace(r"\-", "[ -]") for word in words.split())
-    return re.compile(rf"(?<![\w-])(?:{each})s?(?![\w-])", re.IGNORECASE)
+@cache
+def pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of the words as a whole word, singular or plural; a hyphen stands for a space too. None of none."""
+    each = "|".join(re.sub(r"\\[ -]", "[ -]", re.escape(word)) for word in words)
+    return re.compile(rf"(?<![\w-])(?:{each})s?(?![\w-])" if words else r"(?!)", re.IGNORECASE)
 
 
-_STREET, _OFF, _UNSAFE = pattern(STREET), pattern(OFF_TOPIC), pattern(UNSAFE)
+_UNSAFE = pattern(tuple(UNSAFE.split()))
 _ENGLISH = frozenset(ENGLISH.split())
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -172,8 +157,8 @@ def shingles(prompt: str) -> frozenset[str]:
     return frozenset([*words, *(f"{one} {two}" for one, two in itertools.pairwise(words))])
 
 
-def fault(prompt: str) -> str | None:
-    """Why this line alone is no prompt (one of ``REASONS``), or None."""
+def fault(prompt: str, scene: Scene) -> str | None:
+    """Why this line alone is no prompt for a scene (one of ``REASONS``), or None."""
     low, words = prompt.lower(), words_of(prompt)
     if not words:
         return "empty"
@@ -190,7 +175,7 @@ def fault(prompt: str) -> str | None:
         return "not English"
     if _UNSAFE.search(prompt):
         return "unsafe"
-    if _OFF.search(prompt) or not _STREET.search(prompt):
+    if pattern(scene.off_subject).search(prompt) or not pattern(scene.on_subject).search(prompt):
         return "off-topic"
     pairs = Counter(itertools.pairwise(words))
     if len(set(words)) < 0.5 * len(words) or max(pairs.values()) > 3:
@@ -208,7 +193,8 @@ def echoes(prompt: str, asked: Sequence[str]) -> bool:
 class Sieve:
     """Lets good prompts through once; counts why the others were held back. ``rejected``: reason -> lines."""
 
-    def __init__(self, alike: float = ALIKE) -> None:
+    def __init__(self, scene: Scene, alike: float = ALIKE) -> None:
+        self.scene = scene
         self.alike, self.seen, self.rejected = alike, 0, Counter[str]()
         self._prints: list[frozenset[str]] = []
         self._sketches: list[int] = []
@@ -218,7 +204,7 @@ class Sieve:
     def take(self, prompt: str, asked: Sequence[str] = ()) -> str | None:
         """None when the prompt, an answer to what was ``asked``, is let through, else the reason, counted."""
         self.seen += 1
-        reason = fault(prompt) or ("echo" if echoes(prompt, asked) else self.twin(prompt))
+        reason = fault(prompt, self.scene) or ("echo" if echoes(prompt, asked) else self.twin(prompt))
         if reason:
             self.rejected[reason] += 1
         else:

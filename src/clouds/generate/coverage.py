@@ -1,69 +1,18 @@
-"""Coverage and diversity of a set of prompts: what they speak of, how evenly, how differently; what to ask for next.
-
-Attributes are those of the street renderer's vocabulary, and the 19 classes.
-"""
+"""Coverage and diversity of a set of prompts: what they speak of, how evenly, how differently; what to ask for next."""
 
 import heapq
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.data.classes import NAMES, SYNONYMS
+from clouds.config.scene import CLASSES
 from clouds.generate.checks import words_of
-from clouds.streets import VOCABULARY, attributes
+from clouds.generate.subject import Subject
 
-# how prompts speak of a class, beyond its synonyms
-SPOKEN = {
-    "road": "street|avenue|boulevard|highway|motorway|crossroads|intersection|asphalt|lanes?",
-    "sidewalk": "kerb|curb|promenade",
-    "building": "houses|tower blocks?|skyscrapers?|shops?|apartments?|storefronts?|warehouses?|town|village|downtown",
-    "fence": "railings?", "pole": "lamp ?posts?|street ?lights?|street ?lamps?", "traffic light": "traffic signals?",
-    "traffic sign": "(road|street|stop|traffic) signs?", "vegetation": "park|hedges?|greenery|foliage|leafy|palms?",
-    "terrain": "field|fields|lawn|verge|hills?|mountains?|country ?side|snow-covered",
-    "sky": "sunset|sunrise|overcast|cloudy|sun",
-    "person": "people|pedestrians?|children|crowds?|men|women|man|woman|parents|families|shoppers",
-    "rider": "cyclists?|bicyclists?|motorcyclists?|riders", "car": "traffic|vehicles?|taxis?",
-    "truck": "lorry|lorries|vans?",
-    "bus": "coach(es)?", "train": "trams?|streetcars?", "motorcycle": "scooters?|motorbikes?",
-    "bicycle": "cyclists?|cycling",
-}  # fmt: skip
-ATTRIBUTES = (*VOCABULARY, "classes")
-SOMETIMES = ("season", "camera")  # said of every second scene
 MOST_EMBEDDED = 2000  # prompts whose similarity is measured: a K x K matrix
-
-
-@cache
-def _class_patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    rows = []
-    for name, synonyms in zip(NAMES, SYNONYMS, strict=True):
-        words = "|".join([*map(re.escape, synonyms), *([SPOKEN[name]] if name in SPOKEN else [])])
-        rows.append((name, re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE)))
-    return tuple(rows)
-
-
-def mentions(prompt: str) -> dict[str, list[str]]:
-    """What a prompt speaks of: {attribute: phrases of the vocabulary, "classes": names of the 19}."""
-    said = re.sub(r"\b(no|without)\s+[\w-]+", "", prompt, flags=re.IGNORECASE)
-    found = [name for name, pattern in _class_patterns() if pattern.search(said)]
-    return {**attributes(prompt), "classes": found}
-
-
-def phrases(attribute: str) -> list[str]:
-    return list(NAMES) if attribute == "classes" else list(VOCABULARY[attribute])
-
-
-def counted(prompts: Sequence[str]) -> dict[str, Counter[str]]:
-    """{attribute: how many prompts speak of each phrase}; a phrase nobody speaks of counts 0."""
-    counts = {attribute: Counter(dict.fromkeys(phrases(attribute), 0)) for attribute in ATTRIBUTES}
-    for prompt in prompts:
-        for attribute, found in mentions(prompt).items():
-            counts[attribute].update(found)
-    return counts
 
 
 def evenness(counts: Sequence[int]) -> float:
@@ -95,10 +44,10 @@ def vendi(vectors: NDArray[np.floating[Any]]) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def summary(prompts: Sequence[str], embed: Any = None) -> dict[str, Any]:
-    """{"prompts", "coverage": {attribute: share of its phrases spoken of}, "evenness": {attribute: 0..1}, "distinct_1",
+def summary(subject: Subject, prompts: Sequence[str], embed: Any = None) -> dict[str, Any]:
+    """{"prompts", "coverage": {topic: share of its phrases spoken of}, "evenness": {topic: 0..1}, "distinct_1",
     "distinct_2", "vendi"}. embed: texts -> unit rows (N, D); None leaves "vendi" None."""
-    counts = counted(prompts)
+    counts = subject.counted(prompts)
     some = prompts[:: max(-(-len(prompts) // MOST_EMBEDDED), 1)]
     return {
         "prompts": len(prompts),
@@ -111,15 +60,19 @@ def summary(prompts: Sequence[str], embed: Any = None) -> dict[str, Any]:
 
 
 def briefs(
-    prompts: Sequence[str], n: int, rng: np.random.Generator, wanted: Mapping[str, Mapping[str, int]] | None = None
+    subject: Subject,
+    prompts: Sequence[str],
+    n: int,
+    rng: np.random.Generator,
+    wanted: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[str]:
     """``n`` scenes to ask for, made of what ``prompts`` speak of least, so that the whole comes out even.
 
-    wanted: {attribute: {phrase: how often it is to be spoken of before all others}}.
+    wanted: {topic: {phrase: how often it is to be spoken of before all others}}.
     """
-    counts = counted(prompts)
-    for attribute, more in (wanted or {}).items():
-        counts[attribute].subtract(more)
+    counts = subject.counted(prompts)
+    for topic, more in (wanted or {}).items():
+        counts[topic].subtract(more)
 
     def least(attribute: str) -> str:
         heard = counts[attribute]
@@ -128,21 +81,22 @@ def briefs(
         heard[chosen] += 1
         return chosen
 
-    asked = []
+    asked, sometimes = [], subject.scene.sometimes
     for _ in range(n):
-        parts = [least(a) for a in VOCABULARY if a not in SOMETIMES or rng.random() < 0.5]
-        known = set(mentions(", ".join(parts))["classes"])
+        parts = [least(a) for a in subject.scene.attributes if a not in sometimes or rng.random() < 0.5]
+        known = set(subject.mentions(", ".join(parts))[CLASSES])
         for name in known:
-            counts["classes"][name] += 1
-        if (name := min(NAMES, key=lambda name: counts["classes"][name])) not in known:
+            counts[CLASSES][name] += 1
+        if (name := min(subject.classes, key=lambda name: counts[CLASSES][name])) not in known:
             parts.append(name)
-            for attribute, found in mentions(name).items():  # "bicycle" speaks of cyclists too
-                counts[attribute].update(found)
+            for topic, found in subject.mentions(name).items():  # "bicycle" speaks of cyclists too
+                counts[topic].update(found)
         asked.append(", ".join(parts))
     return asked
 
 
 def most_even(
+    subject: Subject,
     prompts: Sequence[str],
     count: int,
     given: Sequence[str] = (),
@@ -157,8 +111,8 @@ def most_even(
     """
     if len(prompts) <= count:
         return list(range(len(prompts)))
-    spoken = [[(a, phrase) for a, found in mentions(prompt).items() for phrase in found] for prompt in prompts]
-    heard = Counter((a, phrase) for prompt in given for a, found in mentions(prompt).items() for phrase in found)
+    spoken = [[(a, phrase) for a, found in subject.mentions(text).items() for phrase in found] for text in prompts]
+    heard = Counter((a, phrase) for text in given for a, found in subject.mentions(text).items() for phrase in found)
     heard.subtract({(a, phrase): n for a, each in (wanted or {}).items() for phrase, n in each.items()})
 
     def worth(k: int) -> float:

@@ -23,6 +23,7 @@ from clouds.errors import CloudsError, UsageError
 from clouds.foundation.generator import build_generator
 from clouds.generate.manifest import checked, read_manifest
 from clouds.generate.restyle import look_of
+from clouds.generate.subject import note_subject
 
 Row = dict[str, Any]
 RETRIES = 2  # of a batch that fails, before that is recorded
@@ -51,6 +52,7 @@ def draw(recipe: Recipe, prompts: list[str], folder: Path, shard: Shard = WHOLE)
         images = generator.generate([row["prompt"] for row in rows], seeds)
         return look.restyle(images, [row["restyle"]["style"] for row in rows], seeds) if look else images
 
+    note_subject(folder, recipe)
     return make_set(wanted, settings.batch_size, make, folder, shard, "drawing prompts")
 
 

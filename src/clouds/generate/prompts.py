@@ -14,74 +14,29 @@ from typing import Any
 import numpy as np
 
 from clouds.base.files import read_jsonl, write_jsonl
-from clouds.base.journal import Journal
 from clouds.base.progress import say
 from clouds.base.text import columns
 from clouds.config.recipe import Recipe
 from clouds.config.records import Prompt, as_json
-from clouds.data.classes import NAMES
-from clouds.errors import BackendError, DataError, UsageError
+from clouds.config.scene import CLASSES
+from clouds.errors import BackendError, UsageError
 from clouds.foundation.writer import build_writer, check_writer
-from clouds.foundation.writers.conversation import EXAMPLES
+from clouds.foundation.writers.conversation import examples
 from clouds.foundation.writers.grammar import Grammar
-from clouds.generate.checks import Sieve, parse_list
-from clouds.generate.coverage import SOMETIMES, briefs, counted, mentions, most_even, summary
-from clouds.streets import attributes
+from clouds.generate.answers import Answers, answers_file
+from clouds.generate.checks import Sieve, fault, parse_list
+from clouds.generate.coverage import briefs, most_even, summary
+from clouds.generate.subject import Subject, subject_of, uncommon
 
 FORMAT = 1  # of briefs, checks and rows: another number asks anew
 
 
-KEYS = {"recipe", "n", "model", "revision", "answers"}
-
-
-class Answers:
-    """The calls of one recipe in order. ``next`` gives the stored ones first, then None: ask and ``add``."""
-
-    def __init__(self, path: Path, recipe: str) -> None:
-        self.recipe = recipe
-        self._journal = _journal(path, recipe)
-        self._given = 0
-
-    def next(self) -> dict[str, Any] | None:
-        """The next call on disk: {"recipe", "n", "model", "revision", "answers": [text]}."""
-        if self._given == len(self._journal.rows):
-            return None
-        self._given += 1
-        call: dict[str, Any] = self._journal.rows[self._given - 1]
-        return call
-
-    def add(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Append a call, on disk when this returns; the call as stored."""
-        call = {"recipe": self.recipe, **call}
-        self._journal.add(call)
-        self._given += 1
-        return call
-
-
-def answers_file(prompts: Path) -> Path:
-    """Beside ``prompts.jsonl``: ``prompts.answers.jsonl``."""
-    return prompts.with_name(f"{prompts.stem}.answers.jsonl")
-
-
-def _journal(path: Path, recipe: str) -> Journal:
-    """The calls of this recipe; the file goes if it holds those of another."""
-    journal = Journal(path)
-    if journal.cut:
-        say(f"{path}: its last line was cut when the run was stopped; that call is asked again")
-        journal.mend()
-    if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in journal.rows):
-        raise DataError(f"{path}: holds lines that are no answers of a prompt writer; delete it to ask anew")
-    if any(row["recipe"] != recipe for row in journal.rows):
-        say(f"{path}: holds answers to other settings; asking anew")
-        path.unlink()
-        return Journal(path)
-    return journal
-
-
 @dataclass
 class Written:
-    """The rows of ``prompts.jsonl``, every line that the writer answered, and why lines were not used."""
+    """The rows of ``prompts.jsonl``, what they can speak of, every line that the writer answered, and why lines were
+    not used."""
 
+    subject: Subject
     rows: list[dict[str, Any]]
     lines: list[str] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -113,15 +68,18 @@ def write_prompts(recipe: Recipe, path: Path, request: Request = NO_REQUEST) -> 
     """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
+    subject = subject_of(recipe)
     origin = _origin(recipe, request)
     old = _kept(path, origin, recipe.prompts.count)
     if recipe.prompts.writer == "grammar" and request.digest:
-        written = Written(_filled(recipe, [], _sieve(request), origin, request) if old is None else [])
+        rows = _filled(recipe, [], _sieve(subject, request), origin, request) if old is None else []
+        written = Written(subject, rows)
     elif recipe.prompts.writer == "grammar":
-        texts = Grammar().write(NAMES, recipe.prompts.count, recipe.seed) if old is None else []
-        written = Written([_row(text, origin) for text in texts])
+        grammar = Grammar(scene=recipe.scene)
+        texts = grammar.write(subject.classes, recipe.prompts.count, recipe.seed) if old is None else []
+        written = Written(subject, [_row(subject, text, origin) for text in texts])
     elif old is not None and not answers_file(path).exists():
-        written = Written([])
+        written = Written(subject, [])
     else:
         written = _asked(recipe, Answers(answers_file(path), origin["recipe"]), origin, request)
     if old is not None:
@@ -131,20 +89,38 @@ def write_prompts(recipe: Recipe, path: Path, request: Request = NO_REQUEST) -> 
     return written
 
 
+def check_prompts(recipe: Recipe) -> None:
+    """What can be known before any work: raises UsageError for a writer that cannot be, and for a scene whose own
+    sentences are no prompts by its own words."""
+    check_writer(recipe.prompts)
+    faults = {text: fault(text, recipe.scene) for text in Grammar(scene=recipe.scene).sentences(20, 0)}
+    if all(faults.values()):
+        text, reason = next(iter(faults.items()))
+        raise UsageError(
+            f"scene: none of its sentences passes the checks of prompts, as {text!r} ({reason}). Mend scene.sentence, "
+            "or the words of scene.on_subject and scene.off_subject"
+        )
+
+
 def _origin(recipe: Recipe, request: Request) -> dict[str, Any]:
     """What tells that rows are of these settings."""
     writer, *_ = recipe.prompts.writer.partition("/")
-    check_writer(recipe.prompts)
+    check_prompts(recipe)
     origin: dict[str, Any] = {"writer": writer, "seed": recipe.seed}
+    if other := uncommon(subject_of(recipe)):
+        origin["subject"] = _hash(other)
     if writer == "grammar" and not request.digest:
         return origin
-    settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries", "requests_per_minute"})
+    settings = recipe.prompts.model_dump(mode="json", exclude={"timeout", "retries", "requests_per_minute"}) | other
     if writer == "file":
         settings["text"] = build_writer(recipe.prompts).revision
     if request.digest:
         settings["request"] = request.digest
-    text = json.dumps([FORMAT, recipe.seed, settings], sort_keys=True)
-    return {**origin, "recipe": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    return {**origin, "recipe": _hash([FORMAT, recipe.seed, settings])}
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]] | None:
@@ -152,52 +128,56 @@ def _kept(path: Path, origin: dict[str, Any], count: int) -> list[dict[str, Any]
     rows = read_jsonl(path) if path.is_file() else []
     mine = {key: value for key, value in origin.items() if key != "writer" or "recipe" not in origin}
     whole = len(rows) == count and all(isinstance(row.get("prompt"), str) for row in rows)
-    return rows if whole and all(mine.items() <= row.items() for row in rows) else None
+    mine.setdefault("subject", None)
+    return rows if whole and all(mine.items() <= ({"subject": None} | row).items() for row in rows) else None
 
 
-def _row(text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:
+def _row(subject: Subject, text: str, origin: dict[str, Any], **how: Any) -> dict[str, Any]:
     made = {"model": None, "revision": None, "round": 0, "filled": False, **origin, **how}
-    return as_json(Prompt(prompt=text, attributes=attributes(text), classes=mentions(text)["classes"], **made))
+    spoken = subject.mentions(text)
+    return as_json(Prompt(prompt=text, classes=spoken.pop(CLASSES), attributes=spoken, **made))
 
 
-def _sieve(request: Request) -> Sieve:
+def _sieve(subject: Subject, request: Request) -> Sieve:
     """One that lets through nothing that is in the set already, or that a small model was shown and repeats."""
-    sieve = Sieve()
-    for sentence in (*(said for _, said in EXAMPLES), *request.known):
+    sieve = Sieve(subject.scene)
+    for sentence in (*examples(subject.scene).values(), *request.known):
         sieve.keep(sentence)
     return sieve
 
 
 def _asked(recipe: Recipe, answers: Answers, origin: dict[str, Any], request: Request) -> Written:
-    settings, sieve = recipe.prompts, _sieve(request)
+    settings, subject = recipe.prompts, subject_of(recipe)
+    sieve = _sieve(subject, request)
     pool: list[dict[str, Any]] = []
-    written = Written([], rejected=sieve.rejected)
+    written = Written(subject, [], rejected=sieve.rejected)
     calls = _calls(recipe, answers)
     for turn in range(settings.rounds if origin["writer"] != "file" else 1):
         texts = [row["prompt"] for row in pool]
-        if not (wanted := _wanted(texts, settings.count)):
+        if not (wanted := _wanted(subject, texts, settings.count)):
             break
-        scenes = briefs(texts, wanted, np.random.default_rng((recipe.seed, turn)), request.wanted)
+        scenes = briefs(subject, texts, wanted, np.random.default_rng((recipe.seed, turn)), request.wanted)
         for call, asked in calls(turn, scenes):
             asked = asked if origin["writer"] != "file" else []  # a file is not asked
             for line in (line for answer in call["answers"] for line in parse_list(answer)):
                 written.lines.append(line)
                 if sieve.take(line, asked) is None:
                     how = {"model": call["model"], "revision": call["revision"], "round": turn}
-                    pool.append(_row(line, origin, **how))
+                    pool.append(_row(subject, line, origin, **how))
         say(f"prompt writer, round {turn + 1}: {len(pool)} of {settings.count} prompts, {sieve.seen} lines read")
-    pool = [pool[k] for k in most_even([row["prompt"] for row in pool], settings.count, (), request.wanted)]
+    texts = [row["prompt"] for row in pool]
+    pool = [pool[k] for k in most_even(subject, texts, settings.count, (), request.wanted)]
     written.rows = pool + _filled(recipe, pool, sieve, origin, request)
     return written
 
 
-def _wanted(texts: list[str], count: int) -> int:
+def _wanted(subject: Subject, texts: list[str], count: int) -> int:
     """How many scenes to ask for: those missing; else as many as it takes to speak of what nobody spoke of."""
     if len(texts) < count:
         return count - len(texts)
     lacking = [0]
-    for attribute, heard in counted(texts).items():
-        share = 0.5 if attribute in SOMETIMES else 1.0
+    for topic, heard in subject.counted(texts).items():
+        share = 0.5 if topic in subject.scene.sometimes else 1.0
         if len(heard) <= share * count:  # else there cannot be one of each
             lacking.append(sum(n == 0 for n in heard.values()))
     return max(lacking)
@@ -212,7 +192,7 @@ def _calls(recipe: Recipe, answers: Answers) -> Any:
         while start < len(asked):
             call = answers.next()
             if call is None:
-                made[:] = made or [build_writer(recipe.prompts, recipe.train.device)]
+                made[:] = made or [build_writer(recipe.prompts, recipe.train.device, recipe.scene)]
                 writer, request = made[0], asked[start : start + made[0].scenes]
                 seed = int(np.random.SeedSequence((recipe.seed, turn, number)).generate_state(1)[0]) >> 1
                 texts = writer.write(request, len(request), seed)
@@ -231,7 +211,7 @@ def _filled(
 
     They are marked as filled, unless the grammar is the writer.
     """
-    settings, missing = recipe.prompts, recipe.prompts.count - len(pool)
+    settings, missing, subject = recipe.prompts, recipe.prompts.count - len(pool), subject_of(recipe)
     if missing <= 0:
         return []
     chosen = origin["writer"] == "grammar"
@@ -246,13 +226,18 @@ def _filled(
         say(f"prompt writer {short}; the grammar writes the other {missing}, marked in the file")
     spare = []
     many = 3 * missing + 20 if not request.wanted else 10 * missing + 200  # to find rare phrases together
-    for text in Grammar().write(NAMES, many, recipe.seed):
+    for text in Grammar(scene=recipe.scene).sentences(many, recipe.seed):
         if sieve.twin(text) is None:
             sieve.keep(text)
             spare.append(text)
-    best = most_even(spare, missing, [row["prompt"] for row in pool], request.wanted)
+    if len(spare) < missing:
+        raise UsageError(
+            f"prompts.count: the grammar found {len(spare)} of the {missing} prompts that are missing, unlike the "
+            "others; ask for fewer, or give the scene more phrases (scene.attributes)"
+        )
+    best = most_even(subject, spare, missing, [row["prompt"] for row in pool], request.wanted)
     how: dict[str, Any] = {} if chosen else {"writer": "grammar", "filled": True}
-    return [_row(spare[k], origin, **how) for k in best]
+    return [_row(subject, spare[k], origin, **how) for k in best]
 
 
 def prompts_result(written: Written, path: Path) -> dict[str, Any]:
@@ -271,8 +256,8 @@ def prompts_result(written: Written, path: Path) -> dict[str, Any]:
         "acceptance": round(used / read, 4) if read else None,
         "rejected": dict(written.rejected.most_common()),
         "filled": sum(bool(row.get("filled")) for row in written.rows),
-        "before": summary(written.lines, embed) if read else None,
-        "after": summary([row["prompt"] for row in written.rows], embed),
+        "before": summary(written.subject, written.lines, embed) if read else None,
+        "after": summary(written.subject, [row["prompt"] for row in written.rows], embed),
     }
 
 

@@ -15,8 +15,9 @@ from clouds import streets
 from clouds.base.arrays import Pixels
 from clouds.base.files import as_bytes
 from clouds.base.progress import track
+from clouds.config.backends import takes
 from clouds.config.recipe import Recipe, Restyle
-from clouds.data.classes import NAMES
+from clouds.config.scene import STREETS
 from clouds.data.datasets import FOLDERS, PHOTOS
 from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.data.walk import find_images
@@ -50,7 +51,7 @@ class Look:
         elif self.files:
             style = list(self.files)[int(choose(len(self.files)))]
         else:
-            (style,) = Grammar().write(NAMES, 1, seed)
+            (style,) = Grammar().write((), 1, seed)
         return {**self.restyler.record, "style": style, "styles": self.digest}
 
     def restyle(self, images: Sequence[Pixels], styles: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
@@ -100,8 +101,14 @@ def check_looks(recipe: Recipe, drawn: bool, source: bool) -> None:
 def style_files(settings: Restyle, key: str, recipe: Recipe) -> dict[str, Path]:
     """The images of the styles by their path below their folder, in order; none where they are drawn or generated.
 
-    UsageError for a folder that cannot be, BackendError for photographs that their package does not hold.
+    UsageError for a folder that cannot be and for drawn styles where the scene is none that is drawn, BackendError for
+    photographs that their package does not hold.
     """
+    if settings.styles is None and "image" in takes(settings.backend) and recipe.scene.shipped != STREETS:
+        raise UsageError(
+            f"{key}.styles: null takes styles from the street renderer, and the scene is {recipe.scene.name}; name a "
+            "folder of style images, or `photos`"
+        )
     if settings.styles in (None, "generated"):
         return {}
     if settings.styles == "photos":

@@ -11,6 +11,7 @@ from clouds.config.recipe import Recipe
 from clouds.config.runs import GENERATED, PROMPTS, SOURCE, timed
 from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
+from clouds.foundation.generator import check_generator
 from clouds.generate.adopt import adopt as adopt_set
 from clouds.generate.adopt import read_lines
 from clouds.generate.audit import audit_set
@@ -19,6 +20,7 @@ from clouds.generate.manifest import read_manifest, set_folder
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import asked_for, restyle_source
+from clouds.generate.subject import subject_of
 
 AUDIT = "audit"  # a folder inside the set
 
@@ -44,7 +46,7 @@ def set_images(recipe: Recipe, prompts: list[str], out: Path) -> list[Path]:
         if not recipe.generate.audit:
             return _enough(kept(rows), rows, folder, recipe.train.batch_size)
     if recipe.generate.audit:
-        write_audit(*audit_set(set_folder(folder), recipe.audit), folder / AUDIT)
+        write_audit(*audit_set(set_folder(folder), recipe.audit, subject=subject_of(recipe)), folder / AUDIT)
     return _enough(read_set(folder), read_manifest(folder)[0], folder, recipe.train.batch_size)
 
 
@@ -85,6 +87,8 @@ def generate(
     if not name:
         raise UsageError("name a recipe, as `clouds generate demo`, or a set to take over: --adopt DIR")
     recipe, part, folder = load_recipe(name, overrides), parse_shard(shard), out or Path("generated")
+    if not source:
+        check_generator(recipe.generate, recipe.scene)
     check_looks(recipe, drawn=not source, source=source)
     if source:
         rows = _restyled(recipe, folder, part, prompts)

@@ -1,18 +1,21 @@
-"""The words a prompt can set a scene with, as data, and how they are found in a sentence.
+"""The words a prompt can set a scene with, as data.
 
-``VOCABULARY``: attribute -> phrase -> recipes (see `scene.py`). A phrase fits a sentence like "A photo of {place}
-{weather} {light} {season}, {actors}, {camera}." ``SYNONYMS``: phrase -> other wordings that mean the same.
+``VOCABULARY``: attribute -> phrase -> recipes (see `scene.py`). ``words.yaml`` has the same phrases with other wordings
+that mean the same, and the sentence that they fit.
 """
 
-import re
 from functools import cache
+from pathlib import Path
 
+import yaml
+
+from clouds.streets.phrases import Phrases
 from clouds.streets.scene import WIDE, Recipe, Scene, build
 
 SERIES = 100  # the series of prompted scenes: their streets are none of the distributions'
-Phrases = dict[str, dict[str, Recipe]]
+Recipes = dict[str, dict[str, Recipe]]
 
-_PLACE: Phrases = {
+_PLACE: Recipes = {
     "a residential street": {"lanes": 1, "parking": (0.4, 0.9), "sidewalk": (1.6, 2.8), "setback": [2.0, 4.0, 6.0],
                              "storeys": (1.5, 3.0), "density": (0.7, 0.95), "shops": 0.0, "pitched": (0.6, 1.0),
                              "hedges": (0.2, 0.5), "trees": (3.0, 9.0), "verge": [0.0, 1.5]},
@@ -59,7 +62,7 @@ _PLACE: Phrases = {
     "a street lined with palm trees": {"tree_kind": "palm", "trees": (6.0, 12.0), "palette": ["pastel", "sand"]},
 }
 
-_WEATHER: Phrases = {
+_WEATHER: Recipes = {
     "under a clear sky": {"cloud": (0.0, 0.2), "sun": (0.85, 1.0), "fog": (0.0008, 0.002), "wet": 0.0},
     "under scattered clouds": {"cloud": (0.3, 0.55), "sun": (0.6, 1.0), "fog": (0.001, 0.003)},
     "under an overcast sky": {"cloud": (0.85, 1.0), "sun": (0.0, 0.1), "saturation": (0.6, 0.9)},
@@ -76,7 +79,7 @@ _WEATHER: Phrases = {
     "covered in snow": {"snow": (0.8, 1.0), "snowfall": 0.0, "season": "winter", "fog": (0.001, 0.005)},
     "in haze": {"fog": (0.006, 0.012), "warmth": (0.2, 0.6), "saturation": (0.6, 0.9), "cloud": (0.0, 0.4)},
 }
-_LIGHT: Phrases = {
+_LIGHT: Recipes = {
     "at noon": {"night": 0.0, "sun_elevation": (50.0, 68.0), "warmth": (-0.1, 0.1)},
     "in the morning": {"night": 0.0, "sun_elevation": (14.0, 28.0), "warmth": (0.0, 0.4)},
     "in the afternoon": {"night": 0.0, "sun_elevation": (25.0, 42.0), "warmth": (0.1, 0.4)},
@@ -89,11 +92,11 @@ _LIGHT: Phrases = {
                             "warmth": (0.3, 0.8), "exposure": (0.7, 0.95)},
     "in flat light": {"sun": (0.0, 0.1), "warmth": (-0.1, 0.1)},
 }
-_SEASON: Phrases = {
+_SEASON: Recipes = {
     "in spring": {"season": "spring"}, "in summer": {"season": "summer"}, "in autumn": {"season": "autumn"},
     "in winter": {"season": "winter"},
 }
-_CAMERA: Phrases = {
+_CAMERA: Recipes = {
     "seen from a dashcam": {"cam_height": (1.2, 1.5), "cam_pitch": (-1.0, 3.0), "focal": (0.7, 1.0), "jpeg": [55, 75]},
     "seen from a low car": {"cam_height": (0.9, 1.15)},
     "seen from a bus": {"cam_height": (2.0, 2.6), "cam_pitch": (1.5, 5.0)},
@@ -108,7 +111,7 @@ _CAMERA: Phrases = {
     "faded colours": {"saturation": (0.3, 0.55)},
     "vivid colours": {"saturation": (1.2, 1.4)},
 }
-_ACTORS: Phrases = {
+_ACTORS: Recipes = {
     "pedestrians crossing": {"people": (8.0, 16.0), "crossing": (9.0, 16.0)},
     "a crowd of people": {"people": (18.0, 30.0)},
     "children and parents": {"people": (6.0, 14.0)},
@@ -131,123 +134,19 @@ _ACTORS: Phrases = {
     "no people": {"people": 0.0, "cyclists": 0.0},
 }
 
-VOCABULARY: dict[str, Phrases] = {"place": _PLACE, "weather": _WEATHER, "light": _LIGHT, "season": _SEASON,
+VOCABULARY: dict[str, Recipes] = {"place": _PLACE, "weather": _WEATHER, "light": _LIGHT, "season": _SEASON,
                                   "camera": _CAMERA, "actors": _ACTORS}
-
-# phrase -> other wordings, as regular expressions that match whole words
-SYNONYMS: dict[str, str] = {
-    "a residential street": r"residential\b|housing estate|neighbou?rhood|row houses|terraced houses",
-    "a busy downtown avenue": r"down ?town|city cent(er|re)|avenue|business district|financial district|"
-                              r"metropolis|urban canyon",
-    "a narrow street in an old town": r"old (town|city|quarter)|narrow (street|lane|alley)|alley(way)?|"
-                                      r"cobble(d|stone)s?|historic|medieval",
-    "a suburban road": r"suburb(an|s|ia)?|outskirts",
-    "a wide boulevard": r"boulevard|wide street|tree-lined avenue",
-    "a country road": r"country ?(road|side|lane)|rural|farm(land)?|forest road|mountain road",
-    "a village street": r"village|small town|hamlet",
-    "an industrial area": r"industrial|factory|factories|warehouses?|docks|harbou?r|construction site",
-    "a city highway": r"highway|motorway|freeway|expressway|ring road|multi-?lane",
-    "a shopping street": r"shopping|shops|store ?fronts|market|commercial|restaurants|caf[eé]s",
-    "a street with tram tracks": r"tram (tracks|lines|rails)|streetcar tracks",
-    "a street beside a park": r"\bparks?\b(?! bench)|tree-lined|leafy",
-    "a crossroads": r"cross ?roads|intersection|junction",
-    "a street of tower blocks": r"tower blocks|high-?rises?|sky ?scrapers|apartment (blocks|buildings|towers)",
-    "a street lined with palm trees": r"palm trees?|palms|tropical|coastal|beach|seaside|mediterranean",
-    "under a clear sky": r"clear (sky|skies|day|weather)|blue sky|sunny|sunshine|cloudless|bright day",
-    "under scattered clouds": r"scattered clouds|partly cloudy|some clouds|fluffy clouds",
-    "under an overcast sky": r"overcast|cloudy|gr[ea]y sky|dull sky|gloomy",
-    "in the rain": r"rain(y|ing|fall)?|drizzl(e|ing|y)|showers?",
-    "in heavy rain": r"heavy rain|pouring( rain)?|downpour|rain ?storm|storm(y)?|torrential( rain)?",
-    "after the rain": r"after (the |a )?rain|wet (road|street|asphalt|pavement)s?|puddles",
-    "in light mist": r"light (fog|mist)|mist(y)?",
-    "in dense fog": r"(dense|thick|heavy) (fog|mist)|very foggy",
-    "in fog": r"fog(gy)?",
-    "in falling snow": r"falling snow|snow(ing|fall|storm)|blizzard|snow ?flakes|heavy snow",
-    "covered in snow": r"snow(y|-covered)?|covered (in|with) snow|icy|slush",
-    "in haze": r"haz[ey]|smog(gy)?|dust(y)?",
-    "at noon": r"noon|mid-?day|day ?time|bright light",
-    "in the morning": r"morning",
-    "in the afternoon": r"afternoon",
-    "at dawn": r"dawn|sun ?rise|daybreak|early light",
-    "at dusk": r"dusk|twilight|evening|blue hour|nightfall",
-    "at sunset": r"sun ?set|setting sun",
-    "at golden hour": r"golden (hour|light)|warm light",
-    "at night": r"night(time)?|midnight|after dark|dark street|(lit by )?street ?(lights|lamps)|neon",
-    "against the low sun": r"low sun|back-?lit|sun glare|against the (light|sun)|glare",
-    "in flat light": r"flat light|diffuse light|soft light",
-    "in spring": r"spring(time)?|blossoms?",
-    "in summer": r"summer(time)?",
-    "in autumn": r"autumn(al)?|\bfall (colou?rs|foliage|season)|fallen leaves",
-    "in winter": r"winter(y|time)?|bare trees|frost(y)?",
-    "seen from a dashcam": r"dash ?cam|dashboard|driver'?s (view|perspective|seat)|from (inside )?a car",
-    "seen from a low car": r"low (angle|car|viewpoint)",
-    "seen from a bus": r"(seen )?from (a |the )?(bus|truck|lorry)|high viewpoint|elevated view",
-    "wide-angle view": r"wide-?angle|wide view|panorama|panoramic|fish-?eye",
-    "telephoto view": r"tele(photo)?|zoomed( in)?|long lens",
-    "with the bonnet in view": r"bonnet|car hood|hood of (the|a) car",
-    "with raindrops on the windscreen": r"(rain)?drops on the (wind(screen|shield)|lens|glass)|wet wind(screen|shield)",
-    "slightly out of focus": r"out of focus|blurr(y|ed)|soft focus|motion blur",
-    "grainy picture": r"grain(y)?|noisy|high iso",
-    "overexposed picture": r"over-?exposed|washed[- ]out",
-    "underexposed picture": r"under-?exposed",
-    "faded colours": r"(faded|muted|pale|desaturated) colou?rs|desaturated",
-    "vivid colours": r"vivid|vibrant|saturated colou?rs",
-    "pedestrians crossing": r"pedestrians?|cross ?walk|zebra crossing|people (crossing|walking)",
-    "a crowd of people": r"crowd(s|ed)?|many people|lots of people|bustling",
-    "children and parents": r"child(ren)?|famil(y|ies)|kids|persons?|people|walkers|commuters|tourists",
-    "people with umbrellas": r"umbrellas?",
-    "cyclists": r"cyclists?|bicyclists?|bike riders?|riders?|people (on bicycles|cycling)|bicycles?|bikes?|cycling",
-    "parked bicycles": r"parked (bicycles|bikes)|bike (racks?|stands?)",
-    "motorcycles": r"motor ?(cycle|bike)s?|motorcyclists?|scooters?|mopeds?",
-    "heavy traffic": r"(heavy|dense|busy|rush[- ]hour) traffic|traffic jam|rush hour|congest(ed|ion)",
-    "cars": r"cars?|vehicles|traffic(?! (light|sign|jam))|taxis?|sedans?",
-    "parked cars": r"parked (cars|vehicles)",
-    "buses": r"bus(es)?(?! stop)|coaches",
-    "trucks": r"trucks?|lorr(y|ies)|delivery vans?",
-    "trams": r"trams?(?! (tracks|lines|rails))|street ?cars?|trains?|light rail",
-    "traffic lights": r"traffic (lights?|signals?)|stop ?lights?",
-    "road signs": r"(road|traffic|street|stop) signs?",
-    "tall trees": r"(tall |large |old )?trees|greenery|lush",
-    "brick walls": r"(brick|stone|garden|concrete|graffiti)[- ]walls?|\bwalls?",
-    "garden fences": r"(garden |picket |wooden |metal )?fences?|railings?",
-    "no traffic": r"(no|without|little) (traffic|cars|vehicles)|empty|deserted|quiet",
-    "no people": r"(no|without) (people|pedestrians|persons)|deserted|empty street",
-}
 
 
 @cache
-def _patterns() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
-    rows = []
-    for attribute, phrases in VOCABULARY.items():
-        for phrase in phrases:
-            words = re.escape(phrase) + (f"|{SYNONYMS[phrase]}" if phrase in SYNONYMS else "")
-            rows.append((attribute, phrase, re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE)))
-    return tuple(rows)
+def _phrases() -> Phrases:
+    with Path(__file__).with_name("words.yaml").open("rb") as file:
+        return Phrases(yaml.safe_load(file)["attributes"])
 
 
 def attributes(prompt: str) -> dict[str, list[str]]:
-    """The phrases of the vocabulary that a prompt speaks of, by attribute, in the order of the sentence.
-
-    Where wordings overlap ("heavy rain", "rain") the longest wins; a wording after "no" or "without" does not count.
-    """
-    found = []
-    for rank, (attribute, phrase, pattern) in enumerate(_patterns()):
-        for match in pattern.finditer(prompt):
-            before = re.search(r"\b(no|not|without|never)\s+(any\s+)?$", prompt[:match.start()], re.IGNORECASE)
-            if not before:
-                found.append((match.start(), match.end(), rank, attribute, phrase))
-    found.sort(key=lambda f: (f[0] - f[1], f[0], f[2]))
-    kept: list[tuple[int, int, int, str, str]] = []
-    for f in found:
-        # a longer wording of any attribute takes the words; the same words may speak of two attributes
-        if all(f[1] <= k[0] or f[0] >= k[1] or (f[:2] == k[:2] and f[3] != k[3]) for k in kept):
-            kept.append(f)
-    result: dict[str, list[str]] = {}
-    for _, _, _, attribute, phrase in sorted(kept):
-        names = result.setdefault(attribute, [])
-        if phrase not in names:
-            names.append(phrase)
-    return result
+    """The phrases of the vocabulary that a prompt speaks of, by attribute, in the order of the sentence."""
+    return _phrases().found(prompt)
 
 
 def from_prompt(prompt: str, seed: int) -> Scene:

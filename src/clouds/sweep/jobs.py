@@ -187,7 +187,8 @@ def warmup_recipe(recipe: Recipe) -> Recipe | None:
     """
     if recipe.data.restyle is not None:
         return None
-    joint = {name: field.default for name, field in Recipe.model_fields.items() if Mark.JOINT in field.metadata}
+    fields = Recipe.model_fields.items()
+    joint = {name: f.get_default(call_default_factory=True) for name, f in fields if Mark.JOINT in f.metadata}
     return recipe.model_copy(update={
         **joint,
         "generate": Generate(size=recipe.augment.crop),

@@ -14,6 +14,7 @@ BACKEND = Backend(
     "streets",
     "streets renderer",
     stand_in="procedural street scenes; embedded default, not Stable Diffusion",
+    takes=("streets",),
     better="a diffusion model, best on a GPU: generate.generator=diffusers/ORGANISATION/NAME",
     build="StreetsGenerator",
 )

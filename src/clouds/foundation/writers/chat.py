@@ -8,6 +8,7 @@ from typing import Any
 
 from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
+from clouds.config.scene import Scene
 from clouds.errors import BackendError, cause
 from clouds.foundation.weights import package_file
 from clouds.foundation.writers.conversation import conversation
@@ -34,8 +35,8 @@ class ChatModel:
 
     scenes = BATCH
 
-    def __init__(self, settings: Prompts, device: str) -> None:
-        self.settings, self.device = settings, device
+    def __init__(self, settings: Prompts, device: str, scene: Scene | None = None) -> None:
+        self.settings, self.device, self.scene = settings, device, scene
         kind, _, self.model = settings.writer.partition("/")
         if kind == "smollm2":
             place = package_file(*SMOLLM2.files)
@@ -50,7 +51,7 @@ class ChatModel:
         self.revision = getattr(self.network.config, "_commit_hash", None) or revision
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
-        chats = [conversation([request[k % len(request)]]) for k in range(n)]
+        chats = [conversation([request[k % len(request)]], self.scene) for k in range(n)]
         answers = []
         for start in range(0, n, BATCH):
             answers += self._answer(chats[start : start + BATCH], seed + start)

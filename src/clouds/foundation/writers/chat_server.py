@@ -22,6 +22,7 @@ from typing import Any
 from clouds.base.progress import say
 from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
+from clouds.config.scene import Scene
 from clouds.errors import BackendError, UsageError
 from clouds.foundation.weights import unreachable
 from clouds.foundation.writers.conversation import conversation
@@ -42,7 +43,8 @@ class Server:
 
     revision, scenes = None, SCENES_PER_ANSWER
 
-    def __init__(self, settings: Prompts, _device: str = "cpu") -> None:
+    def __init__(self, settings: Prompts, _device: str = "cpu", scene: Scene | None = None) -> None:
+        self.scene = scene
         self.settings, self.model = settings, settings.writer.partition("/")[2]
         self.url = f"{settings.base_url}/chat/completions"
         self._key = _key()
@@ -53,7 +55,7 @@ class Server:
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:
         wanted = [request[k % len(request)] for k in range(n)]
         return [
-            self._ask(conversation(wanted[start : start + SCENES_PER_ANSWER]), seed + start)
+            self._ask(conversation(wanted[start : start + SCENES_PER_ANSWER], self.scene), seed + start)
             for start in range(0, n, SCENES_PER_ANSWER)
         ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from clouds.base.files import decode
 from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
+from clouds.config.scene import Scene
 from clouds.errors import DataError, UsageError
 
 BACKEND = Backend("writer", "file/PATH", "text file {file}", build="TextFile")
@@ -19,7 +20,7 @@ class TextFile:
     Raises UsageError where there is no such file, DataError where it holds no text.
     """
 
-    def __init__(self, settings: Prompts, _device: str = "cpu") -> None:
+    def __init__(self, settings: Prompts, _device: str = "cpu", _scene: Scene | None = None) -> None:
         path = settings.writer.partition("/")[2]
         self.path = Path(path).expanduser()
         if not self.path.is_file():
