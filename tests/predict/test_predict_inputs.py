@@ -99,7 +99,7 @@ def test_videos_in_a_folder_are_left_out_and_said(tmp_path, capsys):
     assert [item.name for item in gather([tmp_path], tmp_path / "out")] == [Path("a")]
     assert f"{tmp_path}: left out: 1 .mp4 (name videos" in capsys.readouterr().err
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UsageError, match=r"holds no .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp, .avif image; left out: 1 \.mp4 \(name videos"):
+    with pytest.raises(UsageError, match=r"holds no \.png, .* \.avif image; left out: 1 \.mp4 \(name videos"):
         gather([tmp_path], tmp_path / "out")
 
 

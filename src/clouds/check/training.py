@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.base.machine import usable_device
+from clouds.base.text import some
+from clouds.config.label_sets import CITYSCAPES, IGNORE
 from clouds.config.recipe import Recipe
 from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
+from clouds.data.labels import folding
 from clouds.data.source import open_sets
 from clouds.errors import UsageError
 from clouds.foundation.backbone import check_adapter, check_backends
 from clouds.foundation.embeddings import open_store
-from clouds.foundation.generator import check_generator
+from clouds.foundation.generator import INSTEAD, check_generator
 from clouds.foundation.segmenter import check_segmenter
 from clouds.generate.prompts import check_prompts
 from clouds.generate.restyle import check_looks
@@ -65,7 +68,19 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
     if draws:
         check_generator(recipe.generate, recipe.scene)
+        _check_drawn(recipe)
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_prompts(recipe)
     return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe))
+
+
+def _check_drawn(recipe: Recipe) -> None:
+    """UsageError where the street renderer would draw what the model has no classes for."""
+    model = recipe.model.label_set
+    drawn = recipe.generate.generator == "streets" and recipe.generate.folder is None and recipe.generate.count
+    if drawn and (folding(CITYSCAPES, model) == IGNORE).all():
+        raise UsageError(
+            "generate.generator: streets draws streets, which show none of the model's classes "
+            f"({some(model.classes, 6)}). {INSTEAD}"
+        )

@@ -18,6 +18,11 @@ from clouds.config.scene import Scene
 from clouds.errors import UsageError
 from clouds.foundation.registry import builder, check
 
+INSTEAD = (
+    "Take a diffusion model (generate.generator=diffusers/ORGANISATION/NAME), a set that is there already "
+    "(generate.folder=DIR), photographs (data.unlabelled=FOLDER generate.count=0), or do without: train.stage=warmup"
+)
+
 
 class ImageGenerator(Protocol):
     """Draws one image per prompt; an image depends on its prompt, its seed and ``record`` only.
@@ -43,10 +48,7 @@ def check_generator(settings: Generate, scene: Scene) -> None:
     row = find(name, "generator")
     if row and row.takes and scene.shipped not in row.takes and settings.folder is None and settings.count:
         raise UsageError(
-            f"generate.generator: {name} draws {' and '.join(row.takes)} only, not the scene {scene.name}. Take a "
-            "diffusion model (generate.generator=diffusers/ORGANISATION/NAME), a set that is there already "
-            "(generate.folder=DIR), photographs (data.unlabelled=FOLDER generate.count=0), or do without: "
-            "train.stage=warmup"
+            f"generate.generator: {name} draws {' and '.join(row.takes)} only, not the scene {scene.name}. {INSTEAD}"
         )
 
 
