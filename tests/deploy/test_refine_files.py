@@ -141,7 +141,7 @@ def test_requests_that_cannot_be_are_refused_before_work(capsys, tmp_path):
     for words, said in (
         ((images, tmp_path / "gone"), "gone: no such file or folder"),
         ((images, labels / "a.png"), "expected two folders or two files"),
-        ((images, tmp_path / "none"), "none: holds no .png, .jpg, .jpeg image"),
+        ((images, tmp_path / "none"), "none: holds no .png, .jpg, .jpeg, .tif"),
         ((images, labels, "--strategy", "middle"), "random, central, eroded"),
         ((images, labels, "--overlaps", "drop"), "ignore, reference"),
         ((images, labels, "--points", 0), "points per component must be at least 1"),
