@@ -275,6 +275,9 @@ def test_a_run_of_before_goes_on_where_removed_keys_have_the_built_in_values(tmp
     path.write_text(yaml.safe_dump({"settings": old}))
     assert load_run(tmp_path) == load_recipe("demo")
     assert differences(load_recipe("demo"), tmp_path) == {}
+    old["train"]["keep"], old["generate"]["retries"] = 9, 0  # they never changed a result
+    path.write_text(yaml.safe_dump({"settings": old}))
+    assert load_run(tmp_path) == load_recipe("demo")
     old["train"]["patience"], old["selftrain"]["weight_by"] = 3, ["agreement"]
     path.write_text(yaml.safe_dump({"settings": old}))
     with pytest.raises(UsageError) as caught:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_names_with_backslashes_are_read_as_tools_of_windows_mean_them(suffix: s
     dataset = open_dataset("idd-lite", tmp_path)
     assert dataset.names == ["val/119/frame58764", "val/3/004642"]
     dataset[0]
+
+
+@pytest.mark.parametrize("again", ["images/b.png", "images\\b.png", "./images/b.png"])
+def test_two_different_files_of_one_name_refuse_a_zip(again: str, tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    for content, refused in ((b"old", False), (b"new", True)):
+        with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr(zipfile.ZipInfo("images/b.png"), b"old")
+            archive.writestr(zipfile.ZipInfo(again), content)
+        if refused:
+            with pytest.raises(DataError, match=r"set\.zip: holds two different files named 'images/b\.png'; keep one"):
+                list(Archive(path).names())
+        else:
+            assert list(Archive(path).names()) == ["images/b.png"]
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,7 @@ def test_a_manifest_in_an_odd_encoding_is_read_and_written_as_utf8(folder, encod
     ("[1]\n", DataError, "line 1: expected"),
     ('{"file_name": "../../etc/x.png"}\n', DataError, "lies outside the set"),
     ('{"file_name": "/etc/x.png"}\n', DataError, "lies outside the set"),
+    ('{"file_name": "\\ud800.png"}\n', DataError, "lies outside the set"),
     ('{"file_name": "a.png", "size": 5}\n', DataError, "line 1: size is 5"),
     ('{"file_name": "a.png", "why": 5}\n', DataError, "line 1: why is 5"),
     ("[" * 99999 + "\n{}\n", DataError, "line 1: is no JSON"),

@@ -100,7 +100,7 @@ def changed(run: Path, **settings: Any) -> Path:
 
 
 def test_runs_are_compared_with_the_first(tmp_path: Path) -> None:
-    first = changed(make_run(tmp_path / "a" / "run"), train={"steps": 60, "rate": 0.1})
+    first = changed(make_run(tmp_path / "a" / "run"), train={"steps": 60, "rate": 0.1, "keep": 2})  # removed since
     other = changed(make_run(tmp_path / "b" / "run", seed=4), train={"steps": 90, "rate": 0.1})
     write_record(other / "results.json", results(0.1))
     found = comparison([read_run(first), read_run(other)])

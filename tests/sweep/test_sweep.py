@@ -170,6 +170,13 @@ def test_minutes_scale_the_demo_as_the_demo_does():
         plan("gta-rn50", [], [0], 5, [])
 
 
+def test_a_sweep_into_a_run_is_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("settings: {}\n")
+    with pytest.raises(UsageError, match="holds a run; a sweep makes a folder for each of its own"):
+        sweeping.sweep("demo", [], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
 def test_a_launcher_is_asked_to_stay_out(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="leave the launcher out"):

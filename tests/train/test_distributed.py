@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+from clouds.config.load import load_recipe
 from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
 from clouds.foundation.segmenter import load_segmenter
@@ -94,6 +95,14 @@ def test_a_batch_that_cannot_be_split_is_refused():
 def test_the_learning_rate_follows_the_batch_where_it_is_asked_to():
     assert Engine(tiny.recipe("train.batch_size=4").train).learning_rate_scale == 1
     assert Engine(tiny.recipe("train.batch_size=4", "train.learning_rate_at=16").train).learning_rate_scale == 0.25
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"])
+def test_a_variable_that_another_launcher_left_behind_changes_nothing(name, monkeypatch):
+    monkeypatch.setenv(name, "2")
+    engine = Engine(load_recipe("demo").train)
+    assert (engine.rank, engine.world) == (0, 1)
+    assert os.environ[name] == "2"
 
 
 def test_a_tracker_that_is_not_installed_is_named():

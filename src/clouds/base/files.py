@@ -152,7 +152,11 @@ def _rows(data: bytes) -> list[dict[str, Any]]:
 
 def lies_inside(name: Any) -> bool:
     """Whether a name out of a list of files is a path that stays inside the list's own folder."""
-    path = PurePosixPath(name if isinstance(name, str) else "")
+    try:
+        path = PurePosixPath(name if isinstance(name, str) else "")
+        str(path).encode("utf-8", "surrogateescape")  # half a surrogate pair is no file's name
+    except UnicodeEncodeError:
+        return False
     return bool(path.name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 

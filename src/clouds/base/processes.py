@@ -1,6 +1,8 @@
 """Work shared by the processes that torchrun or accelerate started: which this one is, and what all have found."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -12,6 +14,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=2)  # of a process that waits for another at work
 MEETING = timedelta(seconds=45)  # in which processes that were started together find each other
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
+LEFT_OVER = ("LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # what else accelerate goes by
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ ALONE = Processes()
 def several() -> bool:
     """Whether the environment says that several processes were started together."""
     return os.environ.get("WORLD_SIZE", "") not in ("", "1")
+
+
+@contextmanager
+def unlaunched() -> Iterator[None]:
+    """Inside, ``LEFT_OVER`` variables are hidden from libraries, unless several processes were started together."""
+    hidden = {} if several() else {name: os.environ.pop(name) for name in LEFT_OVER if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def meet(backend: str | None = "gloo") -> Processes:

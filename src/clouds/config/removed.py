@@ -32,11 +32,17 @@ REMOVED: dict[str, Any] = {
     "train.patience": None,
 }
 
+# such keys never changed a result: whatever a run of before says, it goes on
+HARMLESS = frozenset({
+    "data.restyle.attention_slicing", "generate.attention_slicing", "generate.restyle.attention_slicing",
+    "generate.retries", "train.keep",
+})  # fmt: skip
+
 
 def without_removed(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     """The settings of a run of before, without the removed ones, which say what is built in now.
 
-    Raises UsageError naming those that say something else.
+    Raises UsageError naming those that say something else, unless it never changed a result.
     """
     faults = []
 
@@ -46,7 +52,7 @@ def without_removed(settings: dict[str, Any], origin: str) -> dict[str, Any]:
             key = prefix + name
             if key not in REMOVED:
                 found[name] = kept(value, f"{key}.") if isinstance(value, dict) else value
-            elif value != REMOVED[key]:
+            elif value != REMOVED[key] and key not in HARMLESS:
                 faults.append(f"{key} is {value!r} there and was removed since: {REMOVED[key]!r} is built in now")
         return found
 

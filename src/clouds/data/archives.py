@@ -228,6 +228,8 @@ def _list_zip(path: Path) -> _Listing:
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{path}: {info.filename} is encrypted or packed in a rare way; unpack the archive")
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
+            if name in members and (members[name].crc, members[name].size) != (info.CRC, info.file_size):
+                raise DataError(f"{path}: holds two different files named {name!r}; keep one, or unpack the archive")
             members[name] = _Member(info.header_offset, info.compress_size, info.file_size, True, deflated, info.CRC)
     return _Listing(members)
 
@@ -239,7 +241,7 @@ def _list_tar(path: Path) -> _Listing:
     with tarfile.open(fileobj=cast(BinaryIO, gzipped), mode="r|") if gzipped else tarfile.open(path, "r:") as archive:
         for info in archive:
             odd = "" if info.isreg() or info.isdir() else "a link" if info.issym() or info.islnk() else "a device"
-            name = _checked(path, info.name.removeprefix("./"), len(members), "sparse" if info.issparse() else odd)
+            name = _checked(path, info.name, len(members), "sparse" if info.issparse() else odd)
             if info.isreg():
                 members[name] = _Member(info.offset_data, info.size, info.size, False)
     return _Listing(members, gzipped)
@@ -247,7 +249,7 @@ def _list_tar(path: Path) -> _Listing:
 
 def _checked(path: Path, name: str, count: int, odd: str) -> str:
     """A member's name with slashes, as tools of Windows may not write it; ``odd``: what it is, if no plain file."""
-    name = name.replace("\\", "/")
+    name = re.sub(r"^(\./)+", "", name.replace("\\", "/"))
     if _HOSTILE.search(name):
         raise DataError(
             f"{path}: refused, its member {name!r} would leave the dataset's folder; fetch it from the set's own site"

@@ -56,7 +56,8 @@ def label_turn(data: bytes, where: str, exif: str) -> int:
         return 1
     if exif == "refuse":
         raise DataError(f"{where}: its EXIF orientation is {how}, so its label may be drawn on the stored pixels or on "
-                        "the turned picture; say which: exif=ignore or exif=apply (in a recipe data.exif)")  # fmt: skip
+                        "the turned picture; say which: exif=ignore or exif=apply (in a recipe data.exif, of refine "
+                        "--exif)")  # fmt: skip
     return how
 
 

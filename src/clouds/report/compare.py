@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.config.records import Results
+from clouds.config.removed import REMOVED
 from clouds.config.runs import flat
 from clouds.report.read import Run
 from clouds.report.templating import MODEL_NAMES, gain, setting
@@ -42,8 +43,10 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Every setting by its dotted key, the seed among them."""
-    return {**flat(run.recipe.settings), "seed": run.recipe.seed} if run.recipe else {}
+    """Every setting by its dotted key, the seed among them, but for removed ones that say what is built in now."""
+    found = flat(run.recipe.settings) if run.recipe else {}
+    settings = {key: value for key, value in found.items() if key not in REMOVED or value != REMOVED[key]}
+    return {**settings, "seed": run.recipe.seed} if run.recipe else {}
 
 
 def _differences(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -12,7 +12,7 @@ from typing import Any
 from clouds.base.files import write_json, write_text
 from clouds.base.locks import locked
 from clouds.config.records import BothResults, Results, Sweep, SweepJob, as_json, read_record, write_record
-from clouds.config.runs import JOB, RESULTS, SWEEP
+from clouds.config.runs import JOB, RECIPE, RESULTS, SWEEP
 from clouds.errors import DataError, UsageError
 from clouds.sweep.plan import Job
 from clouds.sweep.table import table
@@ -27,7 +27,9 @@ def read_sweep(out: Path) -> Sweep | None:
 
 
 def check_same(sweep: Sweep | None, out: Path, recipe: str, keys: list[str]) -> None:
-    """Raises UsageError where the folder holds a sweep over other keys or of another recipe."""
+    """Raises UsageError where the folder holds a single run, or a sweep over other keys or of another recipe."""
+    if (out / RECIPE).exists():
+        raise UsageError(f"{out}: holds a run; a sweep makes a folder for each of its own: choose another --out")
     if sweep is not None and (sweep.recipe, set(sweep.keys)) != (recipe, set(keys)):
         there, now = (f"{name} over {', '.join(over) or 'seeds alone'}"
                       for name, over in ((sweep.recipe, sweep.keys), (recipe, keys)))  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from clouds.base.processes import meet
+from clouds.base.processes import meet, unlaunched
 from clouds.base.progress import say
 from clouds.base.signals import interrupt_again, noted_signals
 from clouds.config.recipe import Recipe, Train
@@ -43,12 +43,13 @@ class Engine:
         meet("gloo" if settings.device == "cpu" else None)
         AcceleratorState._reset_state()  # the precision of a stage before, in this process, may have been another
         self.settings = settings
-        self.accelerator = Accelerator(
-            cpu=settings.device == "cpu",
-            mixed_precision=PRECISION[settings.precision],
-            log_with=list(settings.trackers) or None,
-            project_dir=run,
-        )
+        with unlaunched():
+            self.accelerator = Accelerator(
+                cpu=settings.device == "cpu",
+                mixed_precision=PRECISION[settings.precision],
+                log_with=list(settings.trackers) or None,
+                project_dir=run,
+            )
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
         self.parts = settings.accumulate
