@@ -369,6 +369,83 @@ def test_joint_training_without_a_generated_image_fails_the_run(finished, tmp_pa
     assert has_model(tmp_path / "run" / "model")
 
 
+# -- photographs without labels
+
+
+@pytest.fixture(scope="module")
+def streets(finished, tmp_path_factory) -> Path:
+    """Photographs of several sizes that a model warmed up on rendered streets knows something of."""
+    folder = tmp_path_factory.mktemp("photographs")
+    drawn = sorted((finished[0] / "generated").glob("*.png"))
+    for k, (path, size) in enumerate(zip(drawn, ((150, 100), (96, 130), (64, 64), (300, 80)), strict=True)):
+        Image.open(path).resize(size).save(folder / f"{k}.jpg", quality=95)
+    return folder
+
+
+@pytest.mark.parametrize("refinement", ["points", "regions"])
+def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, streets, tmp_path, refinement):
+    run = tmp_path / "run"
+    words = [f"data.unlabelled={streets}", "generate.count=0", f"selftrain.refinement={refinement}"]
+    open_run(recipe(*words), run)
+    for name in ("warmup", "source"):
+        shutil.copytree(finished[0] / name, run / name)
+    result = pipeline.demo([*SMALL, *words], run, 10)
+    assert not (run / "prompts.jsonl").exists()
+    assert not (run / "generated").exists()
+    assert list(result["backends"]) == ["vision", "text", "segmenter"]
+    work = result["joint"]["work"]
+    assert (work["prompts_written"], work["images_drawn"], work["images_trained_on"]) == (0, 0, 0)
+    assert work["photographs"] == 4
+    assert 1 <= work["photographs_trained_on"] <= min(4, work["pseudo_labels_made"])
+    assert work["pixels_seen"] == 64 * 64 * work["pseudo_labels_made"]
+    page = Page(Path(result["report"]).read_text("utf-8")).text
+    assert "4 of 4 photographs, from " in page
+    assert "on photographs" in page
+    for no in ("Drawn", "drawn image", "not named", "generated images", "Not in this run folder"):
+        assert no not in page, no
+
+    whole, rows = weights(run), read_jsonl(run / "photographs.jsonl")
+    assert len(rows) == 4
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "checkpoints" / "joint-000005")
+    assert cli.run(["train", str(run), "--resume"]) == 0
+    assert weights(run) == whole, "stopped in the middle of joint training, it ends as it would have"
+    assert read_json(run / "work.json") == {**work, "classes": read_json(run / "work.json")["classes"]}
+    assert read_jsonl(run / "photographs.jsonl") == rows
+
+
+def test_photographs_beside_drawings_are_counted_apart(finished, streets, tmp_path):
+    settings = warmed_up(finished[0], tmp_path / "run", f"data.unlabelled=[{{folder: {streets}, weight: 2}}]",
+                         "train.generated_weight=2", "train.steps=110", "train.batch_size=4")  # fmt: skip
+    pipeline.train(settings, tmp_path / "run")
+    work = read_json(tmp_path / "run" / "work.json")
+    assert (work["images_drawn"], work["photographs"]) == (4, 4)
+    assert 1 <= work["images_trained_on"] <= 4
+    assert 1 <= work["photographs_trained_on"] <= 4
+    assert work["pseudo_labels_made"] > 4
+
+
+def test_photographs_that_are_not_there_are_missed_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match=r"data\.unlabelled\.0: .*none: not there"):
+        pipeline.demo([*SMALL, f"data.unlabelled={tmp_path / 'none'}"], tmp_path / "run", 10)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_photographs_on_resume_are_other_settings(run, streets):
+    with pytest.raises(UsageError, match=r"data\.unlabelled\.0\.folder \(None there, /"):
+        pipeline.demo([*SMALL, f"data.unlabelled={streets}"], run, 10)
+
+
+def test_an_adopted_set_of_other_sizes_trains(finished, streets, tmp_path):
+    adopted = Path(shutil.copytree(streets, tmp_path / "adopted"))
+    assert cli.run(["generate", "--adopt", str(adopted)]) == 0
+    settings = warmed_up(finished[0], tmp_path / "run", f"generate.folder={adopted}")
+    pipeline.train(settings, tmp_path / "run")
+    work = read_json(tmp_path / "run" / "work.json")
+    assert 1 <= work["images_trained_on"] <= 4
+    assert "photographs" not in work
+
+
 # -- one stage at a time
 
 

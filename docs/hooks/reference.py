@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from clouds.cli import app
 from clouds.config.kinds import Mark, Settings, group_of
 from clouds.config.load import recipe_names
-from clouds.config.recipe import LabelledSet, Recipe
+from clouds.config.recipe import LabelledSet, Recipe, UnlabelledSet
 
 
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
@@ -70,6 +70,7 @@ def split_help(text: str) -> tuple[str, list[str]]:
 def settings() -> str:
     parts = [_group("", Recipe, "## The recipe itself {: #recipe }")]
     parts += [_group("", LabelledSet, "## An entry of `data.source` {: #labelled-set }")]
+    parts += [_group("", UnlabelledSet, "## An entry of `data.unlabelled` {: #unlabelled-set }")]
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The method, in its order: prompts, images, warm-up, joint training, scores, report. Read this first.
+"""The method, in its order: photographs, prompts, images, warm-up, joint training, scores, report. Read this first.
 
 Each step looks for what it needs in the run folder and makes what is missing, so a run that was stopped goes on.
 """
@@ -20,6 +20,8 @@ from clouds.config.runs import CLASS_PIXELS, MODELS, PROMPTS, REPORT, RESTYLED, 
 from clouds.config.sizing import MINUTES, scaled
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.rare import rare_classes
+from clouds.data.batches.unlabelled import Unlabelled, unlabelled_images
+from clouds.data.photographs import read_photographs
 from clouds.data.source import make_source
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, unseen_domains
@@ -59,11 +61,14 @@ def train(
     with one_writer(out, "training") if engine.main else nullcontext():
         with engine.first():  # the main process makes what is missing, the others find it
             open_run(recipe, out, allow_change)
+            with timed(out, "photographs"):
+                photographs = read_photographs(recipe, todo.photographs, out)
             prompts = set_prompts(recipe, out) if todo.draws else []
             images = set_images(recipe, prompts, out) if todo.draws else []
-            regions = regions_of_set(recipe, images, out) if todo.regions else None
             with timed(out, "source"):
                 source = make_source(recipe, todo.sets, out / SOURCE)
+            unlabelled = unlabelled_images(recipe, images, photographs, source)
+            regions = regions_of_set(recipe, unlabelled.looks(), out) if todo.regions else None
             restyled = None
             if todo.restyled:
                 ask = partial(prompts_of, recipe, out / PROMPTS)  # by a restyler that takes prompts
@@ -71,9 +76,9 @@ def train(
                     restyled = restyled_source(recipe, source, out / RESTYLED, ask, images)
             rare = rare_classes(recipe, source, out / CLASS_PIXELS)
 
-        def batches(stage: str, generated: list[Path], steps: int, seed: int) -> Batches:
+        def batches(stage: str, without: Unlabelled | list[Path], steps: int, seed: int) -> Batches:
             shown = restyled if stage in todo.restyled else None
-            return Batches(source, generated, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
+            return Batches(source, without, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
 
         engine.track(recipe)
         torch.manual_seed(recipe.seed)
@@ -88,10 +93,10 @@ def train(
             model.thaw()
             segmenter = None if regions else build_segmenter(recipe)
             pseudo = PseudoLabeller(make_teacher(model, selftrain), segmenter, selftrain, recipe.seed, regions)
-            data = batches("joint", images, settings.steps - settings.warmup_steps, recipe.seed + 1)
+            data = batches("joint", unlabelled, settings.steps - settings.warmup_steps, recipe.seed + 1)
             work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
             if engine.main:
-                write_record(out / WORK, work_of(work, model.classes, prompts=len(prompts), images=len(images)))
+                write_record(out / WORK, work_of(work, model.classes, len(prompts), len(images), unlabelled))
             keep_model(model, out, "joint", recipe, engine)
         engine.finish()
         if settings.stage != "warmup":

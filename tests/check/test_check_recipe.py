@@ -197,3 +197,29 @@ def test_recipes_that_cannot_be_meant_exit_with_2_and_write_nothing(capsys, tmp_
     assert re.search(complaint, shown.err)
     assert shown.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_photographs_without_labels_are_looked_through(capsys, tmp_path, recipe):
+    folder = tmp_path / "photographs"
+    sizes = {"a.png": (80, 120), "small.png": (40, 90), "upright.png": (200, 100)}
+    as_folder({name: png(picture(k, size)) for k, (name, size) in enumerate(sizes.items())}, folder)
+    (folder / "twin.png").write_bytes((folder / "a.png").read_bytes())
+    learned = next(iter(sorted((tmp_path / "camvid" / "train").glob("*.png"))))
+    scored = next(iter(sorted((tmp_path / "bdd100k").rglob("*.jpg"))))
+    for path in (learned, scored):
+        (folder / f"copy{path.suffix}").write_bytes(path.read_bytes())
+    (folder / "broken.png").write_bytes(b"no picture")
+    code, result = run(capsys, tmp_path, str(recipe), f"data.root={tmp_path}", f"data.unlabelled={folder}")
+    assert code == 1
+    assert [problem["path"] for problem in result["problems"]] == [str(folder / "broken.png")]
+    (found,) = [each for each in result["datasets"] if each["dataset"] == "photographs"]
+    assert (found["pairs"], found["decoded"], found["splits"]) == (7, 6, {"pictures": 7})
+    warnings = "\n".join(result["warnings"])
+    for said in (
+        "3 of 6 photographs looked at are smaller than the crop of 64x64",
+        "1 of 6 photographs looked at are higher than wide",
+        f"1 photographs are there twice, such as {folder / 'twin.png'}",
+        f"1 photographs are images of the source camvid, such as {folder / 'copy.png'}; they are learned from",
+        f"1 photographs are images of bdd100k, such as {folder / 'copy.jpg'}; a score there would be",
+    ):
+        assert said in warnings, said

@@ -86,3 +86,15 @@ def test_a_failure_leaves_nothing_behind(here, monkeypatch):
     monkeypatch.setattr(module, "evaluate", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         dry_run(load_recipe("demo", SMALL))
+
+
+def test_photographs_are_shown_or_stood_in_for(here, capsys, root):
+    words = ["train", "demo", *SMALL, "train.batch_size=2", "generate.count=0", "--dry-run"]
+    photos = root / "camvid" / "test"
+    assert cli([*words, f"data.unlabelled={photos}"]) == 0
+    said = capsys.readouterr().out
+    assert f"photographs   {photos}: 9 pictures, 0 videos; smallest looked at " in said
+    assert cli([*words, "data.unlabelled=/none/such", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["photographs"] == []
+    assert any("in place of the photographs of /none/such (data.unlabelled.0: " in each for each in record["stand_ins"])

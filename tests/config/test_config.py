@@ -151,7 +151,7 @@ def test_an_unknown_group_lists_the_groups():
 
 
 def test_all_faults_are_said_at_once():
-    message = refused("train.step=5", "seed=x", "generate.count=0", "zzz=1")
+    message = refused("train.step=5", "seed=x", "generate.count=-1", "zzz=1")
     assert [key for key in ("train.step:", "seed:", "generate.count:", "zzz:") if key not in message] == []
     assert len(message.splitlines()) == 5
 

@@ -9,7 +9,7 @@ import yaml
 
 from clouds.config.kinds import Mark, Settings, group_of, keys_of
 from clouds.config.load import recipe_names
-from clouds.config.recipe import LabelledSet, Recipe
+from clouds.config.recipe import LabelledSet, Recipe, UnlabelledSet
 from documented import PAGES, ROOT, SETTING, blocks, inline_code, named_keys
 
 
@@ -21,7 +21,7 @@ def texts(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, str | 
 
 
 def test_every_key_says_what_it_is():
-    found = dict([*texts(Recipe), *texts(LabelledSet, "data.source.")])
+    found = dict([*texts(Recipe), *texts(LabelledSet, "data.source."), *texts(UnlabelledSet, "data.unlabelled.")])
     assert set(keys_of(Recipe)) < set(found)
     assert [key for key, text in found.items() if not text or not text.endswith(".")] == []
 
@@ -36,7 +36,7 @@ def test_what_may_change_on_resume_and_what_concerns_scores_alone():
     }  # fmt: skip
     every = keys_of(Recipe)
     assert set(keys_of(Recipe, Mark.SCORING)) == {"data.root", *(key for key in every if key.startswith("evaluate."))}
-    joint = ("scene.", "prompts.", "generate.", "audit.", "selftrain.")
+    joint = ("scene.", "prompts.", "generate.", "audit.", "data.unlabelled", "selftrain.")
     assert keys_of(Recipe, Mark.JOINT) == [key for key in every if key.startswith(joint)]
 
 

@@ -315,14 +315,14 @@ def test_too_many_broken_files_end_the_run_and_are_named(tmp_path, which, conten
 @pytest.mark.parametrize("content", DAMAGE)
 def test_a_few_broken_files_are_skipped_named_once_and_counted(tmp_path, which, content, capsys):
     dataset, path = damaged(tmp_path, which, content, count=5, settings=["data.max_bad=0.1"])
-    whole = make((dataset.source, dataset.generated), batch_size=8)
+    whole = make((dataset.source, dataset.unlabelled), batch_size=8)
     found = list(batches(dataset, 0, 2))
     assert len(found) == 6
     assert len(dataset.bad) == 1
     said = capsys.readouterr().err
     assert said.count(path.name) == 1
     assert "skipped" in said
-    again = make((dataset.source, dataset.generated), batch_size=8, settings=["data.max_bad=0.1"])
+    again = make((dataset.source, dataset.unlabelled), batch_size=8, settings=["data.max_bad=0.1"])
     assert equal(again[3], found[3]), "what replaces a bad file follows from the seed and the step"
     assert not len(whole.bad)
     for batch in found:

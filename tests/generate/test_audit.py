@@ -19,6 +19,7 @@ from clouds.base.files import read_json, read_jsonl, write_jsonl
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Audit, Recipe
 from clouds.data.classes import NAMES
+from clouds.data.images import write_png
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
 from clouds.foundation.image_vectors import Clip, Embedded
 from clouds.foundation.writers.grammar import Grammar
@@ -526,3 +527,28 @@ def test_the_page_fits_a_browser_and_keys_open_an_image(browser: Browser, page, 
     assert browser.ask("document.querySelectorAll('.wall summary')[0].tabIndex") == 0
     trouble = [event for event in browser.events if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
     assert trouble == []
+
+
+def test_a_folder_of_photographs_is_looked_through_and_left_as_it_is(tmp_path, capsys):
+    folder = tmp_path / "photographs"
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
+    write_png(folder / "a" / "one.png", smooth)
+    write_png(folder / "again.png", cv2.resize(smooth, (80, 60), interpolation=cv2.INTER_AREA))
+    write_png(folder / "blank.png", np.full((40, 50, 3), 7, np.uint8))
+    write_png(folder / "other.png", cv2.resize(rng.integers(0, 255, (5, 7, 3), np.uint8), (90, 70)))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("beside")
+    before = sorted(folder.rglob("*"))
+    assert cli.run(["audit", str(folder), "--out", str(tmp_path / "audit"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["images"], result["kept"], result["photographs"]) == (5, 2, True)
+    assert result["reasons"] == {"near-duplicate": 1, "blank": 1, "broken": 1}
+    assert result["request"] == {"prompts": 0, "count": 0, "wanted": {}}
+    assert sorted(folder.rglob("*")) == before
+    verdicts = {row["file_name"]: row["why"] for row in read_jsonl(tmp_path / "audit" / "images.jsonl")}
+    assert verdicts["again.png"][0].startswith("near-duplicate of a/one.png")
+    assert cli.run(["audit", str(folder), "--out", str(tmp_path / "audit")]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 5 images kept" in said
+    assert "prompt" not in said.replace(str(tmp_path), "")

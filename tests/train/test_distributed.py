@@ -132,9 +132,13 @@ def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path):
+@pytest.mark.parametrize("photographs", [False, True])
+def test_two_processes_take_the_steps_of_one(tmp_path, photographs):
     words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5",
              "train.checkpoint_every=100"]  # fmt: skip
+    if photographs:
+        tiny.source_set(tmp_path / "p")
+        words += [f"data.unlabelled={tmp_path / 'p' / 'images'}", "generate.count=0"]
     for processes in (1, 2):
         done = subprocess.run(
             clouds(*words, "--out", str(tmp_path / str(processes)), processes=processes),
@@ -150,8 +154,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
         for key in ("loss", "loss_ce", "loss_mask", "loss_dice"):
             assert mine[key] == pytest.approx(theirs[key], rel=near), (mine["stage"], mine["step"], key)
     work = [json.loads((tmp_path / name / "work.json").read_text()) for name in "12"]
-    for key in ("pseudo_labels_made", "images_trained_on", "pixels_seen"):
-        assert work[0][key] == work[1][key]
+    for key in ("pseudo_labels_made", "images_trained_on", "photographs_trained_on", "pixels_seen"):
+        assert work[0].get(key) == work[1].get(key)
+    assert (work[0].get("photographs_trained_on", 0) > 0) == photographs
     assert work[0]["pixels_decided"] == pytest.approx(work[1]["pixels_decided"], rel=1e-2)
 
 

@@ -12,6 +12,7 @@ from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
 from clouds.check.contact import contact_sheet
 from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk
+from clouds.check.photographs import NAME, inspect_photographs
 from clouds.config.label_sets import CITYSCAPES, IGNORE, LabelSet
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import DomainSet, Labelled, Recipe
@@ -73,7 +74,8 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     photos = [inspect_set(name, path, splits=[PHOTOS[name]], full=full, exif=exif) for name, path in targets.items()]
     own = [each for each in recipe.evaluate.domains or () if not each.known]
     photos += [_inspect_domain(each, recipe, full) for each in own]
-    sets = _records([*sources, *photos], out)
+    unlabelled, more = inspect_photographs(recipe, full)
+    sets = _records([*sources, *photos, *unlabelled], out)
     problems = [problem for each in sets for problem in each["problems"]]
     if root and not recipe.evaluate.domains and not targets and not any(each.is_relative_to(root) for each in roots):
         folders = ", ".join(sorted({FOLDERS[name] for name in PHOTOS}))
@@ -93,7 +95,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
         # once each: a file may be in a source and a target
         "problems": list({(problem["path"], problem["what"]): problem for problem in problems}.values()),
         "histogram": histogram,
-        "warnings": warnings + small + _unscored(photos, recipe) + _doubts([*sources, *photos], exif),
+        "warnings": warnings + small + _unscored(photos, recipe) + more + _doubts([*sources, *photos], exif),
         "datasets": sets,
     }
 
@@ -248,7 +250,8 @@ def check_table(result: dict[str, Any]) -> str:
 def _set_lines(each: dict[str, Any]) -> list[str]:
     splits = ", ".join(f"{name} {count}" for name, count in each["splits"].items()) or "nothing"
     place = f", {RENDERED}" if each["root"] == RENDERED else f" in {each['root']}"
-    lines = [f"{each['dataset']}{place}: {each['pairs']} pairs ({splits}), {each['decoded']} decoded whole"]
+    kind = "without labels" if each["dataset"] == NAME else "pairs"
+    lines = [f"{each['dataset']}{place}: {each['pairs']} {kind} ({splits}), {each['decoded']} decoded whole"]
     lines += _bars(each["histogram"])
     if each["ignored"] is not None:
         lines.append(f"  {'ignored':<18}{100 * each['ignored']:>6.2f} % of all pixels")

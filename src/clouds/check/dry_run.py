@@ -17,14 +17,16 @@ from torch import Tensor
 from clouds.base.arrays import Labels
 from clouds.base.files import read_jsonl
 from clouds.base.machine import peak_memory_gb, usable_device
+from clouds.base.pick import evenly
 from clouds.base.processes import several
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
+from clouds.data.photographs import find_photographs, look_at
 from clouds.data.source import Source
-from clouds.errors import UsageError
+from clouds.errors import CloudsError, UsageError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import evaluate
 from clouds.foundation.backbones.clip import CLIP, clip_config
@@ -39,6 +41,7 @@ from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
 
 STEPS = 2
+LOOKED_AT = 20  # photographs of a set
 IDLE = 0.6  # of its threads a step keeps at least so many busy, where nothing else runs
 
 
@@ -54,6 +57,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         f"random weights in place of {recipe.model.vision}'s",
         f"images of noise at the crop's size in place of {', '.join(each.dataset for each in recipe.data.source)}",
     ]
+    photographs = _photographs(recipe, stand_ins) if recipe.train.stage != "warmup" else []
     device = _device(recipe, stand_ins)
     with tempfile.TemporaryDirectory(prefix="clouds-dry-run-") as name:
         folder = Path(name)
@@ -97,6 +101,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "peak_memory_gb": round(peak_memory_gb(device), 2),
         "checkpoint_gb": round(stored / 2**30, 3),
         "validation_seconds_per_image": round(seen, 2),
+        "photographs": photographs,
         "stand_ins": stand_ins,
         "extrapolated": lines,
     }
@@ -114,9 +119,30 @@ def dry_run_text(result: dict[str, Any]) -> str:
         f"  the recipe's steps   {stages}: {r['hours']:g} hours here",
         f"  peak memory   {r['peak_memory_gb']:.2f} GB; a checkpoint {r['checkpoint_gb']:.2f} GB",
         f"  validation   {r['validation_seconds_per_image']:.2f} s an image",
+        *(f"  photographs   {each['set']}: {each['pictures']} pictures, {each['videos']} videos; smallest looked at "
+          f"{each['smallest'][1]}x{each['smallest'][0]}" for each in r["photographs"] if each["smallest"]),
         *(f"  stand-in: {each}" for each in r["stand_ins"]),
         *(f"  extrapolated: {each}" for each in r["extrapolated"]),
     ])  # fmt: skip
+
+
+def _photographs(recipe: Recipe, stand_ins: list[str]) -> list[dict[str, Any]]:
+    """What there is of ``data.unlabelled``: {"set", "pictures", "videos", "smallest": [height, width] or None}."""
+    names = [each.dataset or str(each.folder) for each in recipe.data.unlabelled]
+    try:
+        found = find_photographs(recipe.data)
+    except CloudsError as error:  # they need not be at hand yet
+        stand_ins.append(f"images of noise in place of the photographs of {', '.join(names)} ({error})")
+        return []
+    if names:
+        stand_ins.append(f"images of noise at the crop's size in place of the photographs of {', '.join(names)}")
+    shown = []
+    for each in found:
+        looks = look_at([each.places[k] for k in evenly(len(each.places), LOOKED_AT)])
+        sizes = [look.size for look in looks if look.size]
+        shown.append({"set": each.name, "pictures": len(each.places), "videos": len(each.videos),
+                      "smallest": min(sizes, key=min, default=None)})  # fmt: skip
+    return shown
 
 
 def _device(recipe: Recipe, stand_ins: list[str]) -> str:
@@ -132,6 +158,7 @@ def _small(recipe: Recipe, device: str, folder: Path) -> Recipe:
     values = recipe.model_dump()
     alone = device == "cpu" or recipe.train.batch_size == 1
     values["data"] = {"source": [{"dataset": "folder", "root": folder / "source"}]}
+    values["generate"] |= {"count": 1, "folder": None, "size": recipe.augment.crop}
     values["train"] |= {
         "device": device, "log_every": 1, "workers": 0, "checkpoint_every": STEPS, "trackers": (),
         "validate_every": None, "choose": "last", "generated_repeat": 1, "generated_weight": None,

@@ -11,9 +11,11 @@ from clouds.base.arrays import Pixels
 from clouds.base.files import sha256
 from clouds.base.machine import usable_device
 from clouds.base.progress import say
+from clouds.base.shards import MANIFEST, PARTS
 from clouds.base.text import some
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
+from clouds.config.runs import GENERATED, RECIPE
 from clouds.data.images import read_image
 from clouds.data.source import draw_source, open_sets
 from clouds.data.walk import find_images
@@ -39,11 +41,13 @@ def audit(
 ) -> dict[str, Any]:
     """Audit a generated set with what is given, write its page; the object that ``clouds audit --json`` prints.
 
+    A folder of photographs without a manifest is looked through likewise; all that is written is in the audit's folder.
     overrides: of the demo's recipe, of which limits, refinement and device count, and ``scene`` for a set that was
     not drawn here. source: a recipe or a folder of
     images, whose diversity stands beside. Raises UsageError or DataError before any long work.
     """
-    folder = set_folder(folder)
+    photographs = photographs_in(folder, out or folder / AUDIT)
+    folder = folder if photographs else set_folder(folder)
     recipe = load_recipe("demo", overrides)
     usable_device(recipe.train.device)
     if weights and not clip:
@@ -53,10 +57,22 @@ def audit(
     subject = subject_of(recipe) if named else subject_of_set(folder)
     teacher = build_judge(model, recipe, subject.classes) if model else None
     seen_by = Clip(clip, weights) if clip else None
-    result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside, subject)
+    result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside, subject, photographs)
     write_audit(result, images, out or folder / AUDIT)
     page = write_audit_page(folder, result, images, out or folder / AUDIT)
     return {**result, "audit": str((out or folder / AUDIT).resolve() / "audit.json"), "page": str(page)}
+
+
+def photographs_in(folder: Path, out: Path) -> tuple[list[str], Path] | None:
+    """The pictures of a folder that holds no manifest and no run, and where its audit is written; None where there are
+    none, and for a generated set, whole or in parts."""
+    known = [folder / MANIFEST, folder / GENERATED / MANIFEST, folder / RECIPE]
+    if not folder.is_dir() or any(path.is_file() for path in known) or next(folder.glob(PARTS), None):
+        return None
+    try:
+        return [path.relative_to(folder).as_posix() for path in find_images(folder, out=out)], out
+    except UsageError:
+        return None
 
 
 def build_judge(folder: str | Path, recipe: Recipe, classes: Sequence[str]) -> Judge:

@@ -10,6 +10,7 @@ from clouds.config.recipe import Recipe
 from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
 from clouds.data.labels import folding
+from clouds.data.photographs import PhotoSet, find_photographs
 from clouds.data.source import open_sets
 from clouds.errors import UsageError
 from clouds.foundation.backbone import check_adapter, check_backends
@@ -29,7 +30,7 @@ class ToDo:
 
     stages: of "warmup" and "joint" those to train. draws: whether prompts and generated images are needed. regions:
     whether the segmenter's regions are found ahead. restyled: the stages that show restyled source images. sets: the
-    labelled datasets, opened; None stands for the rendered one.
+    labelled datasets, opened; None stands for the rendered one. photographs: those of joint training, listed.
     """
 
     stages: tuple[str, ...]
@@ -37,6 +38,7 @@ class ToDo:
     regions: bool
     restyled: tuple[str, ...]
     sets: list[Segmentation | None]
+    photographs: list[PhotoSet]
 
 
 def check_training(recipe: Recipe, out: Path) -> ToDo:
@@ -65,14 +67,15 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
 
     restyle = recipe.data.restyle
     restyled = tuple(each for each in stages if restyle and restyle.share and restyle.stage in ("both", each))
-    draws = stage != "warmup" or bool(restyled and restyle and restyle.styles == "generated")
+    draws = (stage != "warmup" and recipe.draws) or bool(restyled and restyle and restyle.styles == "generated")
     if draws:
         check_generator(recipe.generate, recipe.scene)
         _check_drawn(recipe)
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_prompts(recipe)
-    return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe))
+    photographs = find_photographs(recipe.data, out) if joint else []
+    return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe), photographs)
 
 
 def _check_drawn(recipe: Recipe) -> None:

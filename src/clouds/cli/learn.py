@@ -25,6 +25,7 @@ def demo(
       clouds demo
       clouds demo --minutes 2
       clouds demo data.root=../shared/data
+      clouds demo data.unlabelled=photos/ generate.count=0
     """
     from clouds.evaluate.run import comparison_table
     from clouds.pipeline import demo as run_demo

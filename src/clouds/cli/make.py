@@ -152,7 +152,7 @@ def regions(
 
 @app.command()
 def audit(
-    folder: Annotated[Path, argument("DIR", "A generated set, or a run that has one.")],
+    folder: Annotated[Path, argument("DIR", "A generated set, a run that has one, or photographs.")],
     overrides: Overrides = None,
     model: Annotated[
         str | None, option("--model MODEL", "Count what this model sees in the images; as for predict.")
@@ -166,7 +166,7 @@ def audit(
 ) -> None:
     """Find broken, blank and doubled images of a set.
 
-    Marks what to train on, shows what the set covers.
+    Marks what to train on, shows what the set covers; of a folder of photographs it only lists them.
 
     \b
     Examples:

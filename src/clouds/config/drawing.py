@@ -120,8 +120,8 @@ class Generate(Diffusion):
 
     generator: str = "streets"
     """Who draws: `streets`, `diffusers/` and a hub id or folder of a text-to-image pipeline, or `MODULE:NAME`."""
-    count: Count = 1000
-    """How many images."""
+    count: Whole = 1000
+    """How many images; 0 draws none, for photographs alone (`data.unlabelled`)."""
     size: tuple[Side, Side] = (768, 768)
     """Height and width in pixels; equal to `augment.crop`."""
     folder: Folder | None = None

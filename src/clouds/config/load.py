@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from clouds.base.progress import say
 from clouds.base.strict_yaml import parse_yaml
-from clouds.config.kinds import WHOLE, keys_of
+from clouds.config.kinds import WHOLE, Settings, keys_of
 from clouds.config.plugins import ROLES, is_plugged, plugged
-from clouds.config.recipe import DomainSet, LabelledSet, Recipe
+from clouds.config.recipe import DomainSet, LabelledSet, Recipe, UnlabelledSet
 from clouds.config.removed import REMOVED
 from clouds.errors import UsageError
 
@@ -149,7 +149,10 @@ def _explain(fault: dict[str, Any]) -> str:
     """One of pydantic's faults in our words: the key, what it got, what it may be."""
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{key}: {_unknown(key, in_set=any(isinstance(part, int) for part in fault['loc']))}"
+        of: dict[Any, type[Settings]] = {
+            "source": LabelledSet, "unlabelled": UnlabelledSet, "domains": DomainSet
+        }  # fmt: skip
+        return f"{key}: {_unknown(key, of.get(fault['loc'][1]) if len(fault['loc']) > 3 else None)}"
     what = str(fault["msg"]).removeprefix("Value error, ")
     if not key:
         return what
@@ -162,13 +165,12 @@ def _explain(fault: dict[str, Any]) -> str:
     return f"{key}: got {got}; {what[0].lower()}{what[1:]}"
 
 
-def _unknown(key: str, in_set: bool) -> str:
-    """What to write instead of a key that there is not; in_set: it stands in an entry of data.source."""
+def _unknown(key: str, entry: type[Settings] | None) -> str:
+    """What to write instead of a key that there is not; entry: it stands in one of a list of such."""
     if key in REMOVED:
         return f"was removed; {REMOVED[key]!r} is built in; leave it out"
     group, dot, name = key.rpartition(".")
-    of_set = DomainSet if key.startswith("evaluate.") else LabelledSet
-    keys = [group + dot + field for field in of_set.model_fields] if in_set else keys_of(Recipe)
+    keys = [group + dot + field for field in entry.model_fields] if entry else keys_of(Recipe)
     here = [k.removeprefix(group + dot).partition(".")[0] for k in keys if k.startswith(group + dot)]
     near = [k for k in keys if k.rpartition(".")[2] == name]  # of this name, in the outermost group that has one
     near = [k for k in near if k.count(".") == min(map(str.count, near, "." * len(near)))]

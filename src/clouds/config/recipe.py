@@ -10,11 +10,12 @@ from clouds.config.kinds import Mark, Settings, Whole
 from clouds.config.learning import Evaluate, SelfTrain, Train
 from clouds.config.network import Lora, Loss, Model, ReinSettings
 from clouds.config.scene import Shown, shipped_scene
-from clouds.config.sources import Augment, Data, DomainSet, Labelled, LabelledSet
+from clouds.config.sources import Augment, Data, DomainSet, Labelled, LabelledSet, UnlabelledSet
 
 __all__ = [
     "Audit", "Augment", "Data", "Diffusion", "DomainSet", "Evaluate", "Generate", "Labelled", "LabelledSet", "Lora",
     "Loss", "Model", "Prompts", "Recipe", "ReinSettings", "Restyle", "RestyledSource", "SelfTrain", "Settings", "Train",
+    "UnlabelledSet",
 ]  # fmt: skip
 
 
@@ -34,7 +35,7 @@ class Recipe(Settings):
     audit: Annotated[Audit, Mark.JOINT] = Audit()
     """Which drawn images are left out."""
     data: Data = Data()
-    """What is learned from with labels."""
+    """What is learned from."""
     model: Model = Model()
     """The network."""
     loss: Loss = Loss()
@@ -48,7 +49,24 @@ class Recipe(Settings):
     evaluate: Annotated[Evaluate, Mark.SCORING] = Evaluate()
     """The protocol of scoring."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether there are generated images: drawn by the run, or a set that is there."""
+        return bool(self.generate.count or self.generate.folder)
+
     def faults(self) -> list[str]:
+        if not self.draws:
+            found = []
+            if not self.data.unlabelled and self.train.stage != "warmup":
+                found.append(
+                    "generate.count: got 0 without data.unlabelled; joint training needs images without labels: draw "
+                    "some (generate.count=100) or name photographs (data.unlabelled=DIR)"
+                )
+            if self.data.restyle and self.data.restyle.styles == "generated":
+                found.append(
+                    "data.restyle.styles: got 'generated' with generate.count=0; name a folder of style images"
+                )
+            return found
         if self.generate.size != self.augment.crop:
             return [
                 f"generate.size {list(self.generate.size)} must equal augment.crop {list(self.augment.crop)}: "

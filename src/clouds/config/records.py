@@ -22,7 +22,8 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
-Seconds = dict[str, Positive]  # by part of a run: prompts, images, regions, source, restyle, warmup, joint, scoring
+# by part of a run: photographs, prompts, images, regions, source, restyle, warmup, joint, scoring
+Seconds = dict[str, Positive]
 
 
 class Record(BaseModel):
@@ -119,6 +120,25 @@ class RestyledImage(Record):
     exif: str | None = None
 
 
+class UnlabelledPhoto(Record):
+    """A line of `photographs.jsonl`: a photograph without labels that joint training learns from, and where it is from.
+
+    ``file``: itself, its archive or its video, absolute; ``member``: its name in the archive; ``seconds``: of the frame
+    in the video. ``set``: its place in `data.unlabelled`. ``size``: height and width, upright. ``problem``: why it is
+    left out.
+    """
+
+    set: Count
+    file: str
+    member: str | None = None
+    seconds: Positive | None = None
+    frame: str | None = None  # the file of the frame in the run's folder
+    size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    bytes: Count | None = None
+    sha256: str | None = None
+    problem: str | None = None
+
+
 class Step(Record):
     """A line of `metrics.jsonl`: means over the last steps; any number may be absent.
 
@@ -172,6 +192,8 @@ class WorkSummary(Record):
     prompts_written: Count = 0
     images_drawn: Count = 0
     images_trained_on: Count = 0
+    photographs: Count = 0
+    photographs_trained_on: Count = 0
     pseudo_labels_made: Count = 0
     components_refined: Count = 0
     pixels_seen: Count = 0
@@ -185,7 +207,10 @@ Points = list[tuple[int, list[tuple[Finite, Finite]]]]  # `pseudo/*/points.json`
 
 
 class DomainScore(Record):
-    """What one model scored on one domain; ``seconds`` it took. A class that the domain never shows is null."""
+    """What one model scored on one domain; ``seconds`` it took. A class that the domain never shows is null.
+
+    ``trained_on_unlabelled``: how many of the images the model was trained on without labels, where there are any.
+    """
 
     name: str
     images: Count
@@ -197,6 +222,7 @@ class DomainScore(Record):
     boundary_iou: Share | None = None
     ece: Share | None = None
     seconds: Positive | None = None
+    trained_on_unlabelled: Count = 0
     iou: dict[str, Share | None] = {}
 
 

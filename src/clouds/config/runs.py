@@ -22,6 +22,8 @@ from clouds.errors import DataError, UsageError
 RECIPE = "recipe.yaml"  # Provenance
 PROMPTS = "prompts.jsonl"  # Prompt, a line each
 GENERATED = "generated"  # images and their metadata.jsonl, Drawn
+PHOTOGRAPHS = "photographs.jsonl"  # UnlabelledPhoto, a line each
+FRAMES = "frames"  # a folder a video, of data.unlabelled
 SOURCE = "source"  # the rendered source: images/ and labels/ of the same names
 RESTYLED = "restyled"  # source images in other styles and their metadata.jsonl, RestyledImage
 REGIONS = "regions"  # of generated images, where refinement is by regions
@@ -105,7 +107,9 @@ def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
         absent = key in groups or (item and item[0] not in items)  # a name now, keys there, as scene
         return old.get(key, None if absent else defaults.get(_ITEM.sub(r"\1.0.", key)))
 
-    unlike = sorted(key for key in old.keys() | new.keys() | defaults.keys() if before(key) != new.get(key))
+    every = old.keys() | new.keys() | defaults.keys()
+    lists = {match[1] for key in every if (match := _ITEM.match(key))}  # which stand as their entries, if not empty
+    unlike = sorted(key for key in every - lists if before(key) != new.get(key))
     return {key: (before(key), new.get(key)) for key in unlike}
 
 

@@ -1,5 +1,6 @@
-"""Settings of what is learned from with labels, and how it is augmented."""
+"""Settings of what is learned from, with labels and without, and how it is augmented."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field
@@ -61,6 +62,32 @@ class Labelled(Settings):
         return []
 
 
+class UnlabelledSet(Settings):
+    """Photographs that nobody labelled, of any size: joint training learns from them as from drawn images
+    (docs/howto.md)."""
+
+    folder: Folder | None = None
+    """A folder, an archive or a video; below a folder every picture and video counts."""
+    dataset: str | None = None
+    """A dataset's name instead, as in `data.source`: its images, whose labels are not read."""
+    split: str | None = None
+    """The part of the dataset; null is its training split."""
+    root: Folder | None = None
+    """The dataset's own folder or archive; null is its folder below `data.root`."""
+    weight: Positive = 1.0
+    """The set's share of the draws against those of the other sets, labelled, drawn or not; those are 1 unless they
+    say so."""
+    every: Positive = 2.0
+    """Seconds from one frame to the next that is taken of a video."""
+
+    def faults(self) -> list[str]:
+        if (self.folder is None) == (self.dataset is None):
+            return ["folder: expected either this, a folder, archive or video, or a dataset's name as dataset"]
+        if self.folder is not None and (self.split or self.root):
+            return ["folder: split and root are a dataset's; leave them out beside it"]
+        return []
+
+
 class LabelledSet(Labelled):
     """A labelled dataset to learn from."""
 
@@ -97,8 +124,17 @@ def domains_of(value: Any) -> Any:
     return [{"name": item, "dataset": item} if isinstance(item, str) else item for item in value]
 
 
+def _unlabelled_sets(value: Any) -> Any:
+    """One path, one set or a list of either -> a list of sets."""
+    items = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    if not all(isinstance(item, str | Path | dict | UnlabelledSet) for item in items):
+        raise ValueError("expected a folder, archive or video, a set ({folder: PATH} or {dataset: NAME}), or a list "
+                         "of those")  # fmt: skip
+    return [{"folder": item} if isinstance(item, str | Path) else item for item in items]
+
+
 class Data(Settings):
-    """What is learned from with labels."""
+    """What is learned from: labelled sets, and photographs without labels."""
 
     root: Annotated[Folder | None, Mark.SCORING] = None
     """The folder that holds one folder per dataset; null: there is none, and only rendered domains are scored."""
@@ -106,6 +142,11 @@ class Data(Settings):
         default_factory=lambda: [LabelledSet(dataset="streets")]
     )
     """What is learned from: one set or several."""
+    unlabelled: Annotated[list[UnlabelledSet], BeforeValidator(_unlabelled_sets), Mark.JOINT] = Field(
+        default_factory=list
+    )
+    """Photographs without labels for joint training, beside the drawn images or, with `generate.count=0`, in their
+    place: a folder, an archive, a video, or a list of sets."""
     source_count: Count = 400
     """Images of the rendered source, `streets`."""
     source_size: tuple[Side, Side] = (256, 512)
@@ -130,12 +171,13 @@ class Augment(Settings):
     """What training changes about an image; half of all images are mirrored."""
 
     scale: tuple[Positive, Positive] = (0.5, 2.0)
-    """The smallest and the largest factor by which a source image is resized."""
+    """The smallest and the largest factor by which a source image or a photograph is resized."""
     shorter_side: Side | None = None
-    """The shorter side, in pixels, that source images are first brought to, so that sets of different resolutions show
-    things at one size; null leaves them at their own."""
+    """The shorter side, in pixels, that source images and photographs are first brought to, so that sets of different
+    resolutions show things at one size; null leaves source images at their own, and brings photographs to that of the
+    first of them."""
     crop: tuple[Side, Side] = (768, 768)
-    """Height and width, in pixels, of what is cut out of a source image."""
+    """Height and width, in pixels, of what is cut out of a source image or a photograph."""
     jitter: bool = True
     """Whether colours are changed a little, as SSD does it."""
     distort: Share = 0.0

@@ -83,6 +83,10 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def every_name(self) -> Iterator[str]:
+        """Names of all files, hidden ones too."""
+        return iter(self._listing().members)
+
     def names(self, under: str = "") -> Iterator[str]:
         start = under.rstrip("/") + "/" if under else ""
         return (n for n in self._listing().members if n.startswith(start) and not any(map(is_hidden, n.split("/"))))

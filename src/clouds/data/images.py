@@ -101,6 +101,19 @@ def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[i
     return height, width
 
 
+def header_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a file of which little more than the header is read; None where that is no image's."""
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's of a damaged TIFF
+            made = opened_by(file.read(16), str(path))
+            file.seek(0)
+            width, height = made(file).size
+    except (*BROKEN, DataError):
+        return None
+    return height, width
+
+
 def decode_image(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Bytes of an image file -> (H, W, 3) uint8 RGB; DataError if it is not a whole image or is too large.
 

@@ -66,11 +66,7 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
 
     Of several layouts (of ``version``, or of one behind the name, carla@0.9.13) the one that pairs the most counts.
     """
-    version = version or name.partition("@")[2]
-    layouts = [layout for layout in spec.layouts if not version or version in layout.version]
-    if not layouts:
-        known = ", ".join(dict.fromkeys(v for layout in spec.layouts for v in layout.version)) or "but one"
-        raise UsageError(f"{name} has no version {version!r}; it has {known}")
+    layouts = _layouts(name, spec, version)
     holders = _holders(name, spec, root)
     best = _best(spec, layouts, holders, split)
     parts_below = [] if best.samples else _parts_below(spec, layouts, root, split)
@@ -93,6 +89,36 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
     if best.samples:
         best = best._replace(layout=_version(name, best, layouts, root))
     return best._replace(layout=_configured(best.layout, holders, root))
+
+
+def _layouts(name: str, spec: Spec, version: str) -> list[Layout]:
+    """Those of a version, given or behind the name; UsageError where there are none."""
+    version = version or name.partition("@")[2]
+    layouts = [layout for layout in spec.layouts if not version or version in layout.version]
+    if not layouts:
+        known = ", ".join(dict.fromkeys(v for layout in spec.layouts for v in layout.version)) or "but one"
+        raise UsageError(f"{name} has no version {version!r}; it has {known}")
+    return layouts
+
+
+def find_unlabelled(name: str, spec: Spec, root: Path, split: str) -> list[Place]:
+    """The images of ``split`` below ``root``, whether they have labels or not, in order; errors as of ``scan``."""
+    layouts = _layouts(name, spec, "")
+    holders = _holders(name, spec, root)
+
+    def images(split: str, holders: Sequence[Files]) -> list[Place]:
+        paired = _best(spec, layouts, holders, split)  # where labels are there too, they tell the layout
+        for layout in [paired.layout] if paired.samples else layouts:
+            if found := _pair(spec, layout, holders, split, labelled=False).samples:
+                return [sample.image for sample in found]
+        return []
+
+    found = images(split, holders)
+    if not found:  # parts that were unpacked side by side
+        found = [place for part in _levels_below(spec, root) for place in images(split, [Folder(part)])]
+    if not found:
+        raise explain(name, spec, root, split, [other for other in spec.splits if images(other, holders)])
+    return found
 
 
 LOOKED_AT = 20  # label files, evenly spaced, to tell a version by
@@ -175,7 +201,8 @@ def _holders(name: str, spec: Spec, root: Path) -> list[Files]:
     return [Folder(root), *(Archive(p) for p in sorted(root.iterdir()) if is_archive(p))]
 
 
-def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], split: str) -> Scan:
+def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], split: str, labelled: bool = True) -> Scan:
+    """Of one layout; without ``labelled`` an image counts with or without a label."""
     samples: list[Sample] = []
     problems: list[DataProblem] = []
     if layout.manifest:
@@ -191,12 +218,14 @@ def _pair(spec: Spec, layout: Layout, holders: Sequence[Files], split: str) -> S
         labels = find(layout.labels) if layout.labels else {}
         _take_apart(spec, layout, images, labels)
         for key in sorted(images):
-            if key in labels or not layout.labels:
+            if not labelled:
+                samples.append(Sample(f"{part}/{key}".lstrip("/"), images[key], None))
+            elif key in labels or not layout.labels:
                 samples.append(Sample(f"{part}/{key}".lstrip("/"), images[key], labels.get(key)))
             else:
                 expected = fill(layout.labels, part, key)
                 problems.append(DataProblem(str(images[key]), f"has no label; expected {expected}"))
-        for key in sorted(labels.keys() - images.keys()):
+        for key in sorted(labels.keys() - images.keys()) if labelled else ():
             expected = fill(layout.images, part, key)
             problems.append(DataProblem(str(labels[key]), f"is the label of no image; expected {expected}"))
     return Scan(layout, samples, problems)

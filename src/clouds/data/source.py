@@ -109,6 +109,15 @@ class Source:
             return data.lazy_image(k)
         return self.cache.get(identity(data.samples[k].image, data.exif), lambda: data.image(k))
 
+    def shorter_side(self) -> int:
+        """Pixels, of the first image that can be read; DataError where none can."""
+        for index in range(len(self)):
+            try:
+                return int(min(self.image(index).shape[:2]))
+            except DataError as error:
+                last = error
+        raise last
+
     def __getitem__(self, index: int) -> tuple[Picture, Labels]:
         image, label = self.image(index), self.label(index)
         if image.shape[:2] != label.shape:

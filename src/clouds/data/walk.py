@@ -71,16 +71,33 @@ class LeftOut:
         return "left out: " + ", ".join(f"{count} {why}" for why, count in sorted(self.counts.items()))
 
 
-def find_images(folder: Path, what: str = "", out: Path | None = None, others: Collection[str] = ()) -> list[Path]:
+def find_images(
+    folder: Path, what: str = "", out: Path | None = None, others: Collection[str] = (),
+    endings: Collection[str] = ENDINGS
+) -> list[Path]:
     """The PNG and JPEG files below ``folder`` in order, without those in ``out``, where an earlier call wrote.
 
     One line on stderr counts what was left out: hidden files and folders, pictures of other kinds, files with one of
     the endings ``others``, links to nowhere and in circles. UsageError, beginning with ``what``, where nothing is left.
+    ``endings``: of what is found, in place of the pictures'.
     """
     left = LeftOut()
     paths = [folder / name for name in names_below(folder, left.add)]
-    found = _sifted(paths, ENDINGS, left, out, others)
+    found = _sifted(paths, endings, left, out, others)
     return _said(found, left, str(folder), f"{what}{folder}: holds no {', '.join(ENDINGS)} image")
+
+
+def sift_names(names: Iterable[str], where: Path, what: str = "") -> list[str]:
+    """The pictures among the names in an archive, in order; said and raised as by ``find_images``."""
+    left, paths = LeftOut(), []
+    for name in sorted(names):
+        if any(map(is_hidden, name.split("/"))):
+            left.add(name, HIDDEN)
+        else:
+            paths.append(Path(name))
+    found = _sifted(paths, ENDINGS, left, None)
+    return [path.as_posix() for path in _said(found, left, str(where), f"{what}{where}: holds no "
+                                              f"{', '.join(ENDINGS)} image")]  # fmt: skip
 
 
 def match_files(pattern: str, base: Path, endings: Collection[str], out: Path) -> list[Path]:

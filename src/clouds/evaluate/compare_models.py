@@ -22,6 +22,7 @@ from clouds.evaluate.domains import RENDERED, FoundDomains, find_domains
 from clouds.evaluate.metrics import bootstrap_means
 from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
+from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.folder import CONFIG, is_hub_id, model_folder
 from clouds.model.inference import Inference
@@ -71,6 +72,8 @@ def evaluate_models(
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
         predictor.inference = replace(asked, shorter_side=side)
         scores[name] = evaluate(predictor, domains, name, processes=processes)
+        if processes.main:
+            mark_trained_on(scores[name], domains, path)
         rows[name] = as_json(results(
             scores[name], model=str(named), seed=_seed(path, words, request.recipe), inference=predictor.inference,
             backends=_backends(predictor), missing=missing,

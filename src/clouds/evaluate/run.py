@@ -15,6 +15,7 @@ from clouds.evaluate.domains import Domain, missing_photos
 from clouds.evaluate.examples import write_examples
 from clouds.evaluate.scores import Score, evaluate, results
 from clouds.evaluate.tables import grid
+from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backends
 from clouds.model.folder import has_model
 from clouds.model.inference import Inference
@@ -47,6 +48,7 @@ def _score(recipe: Recipe, out: Path, stage: str, domains: list[Domain], path: P
     predictor = load(out / MODELS[stage], recipe.train.device)
     predictor.inference = Inference.of(recipe.evaluate)
     scores = evaluate(predictor, domains, stage)
+    mark_trained_on(scores, domains, out / MODELS[stage])
     add_seconds(out, "scoring", time.monotonic() - began)
     row = results(
         scores,

@@ -46,6 +46,8 @@ def _footer(result: dict[str, Any]) -> list[str]:
     lines = ["", f"per cent; {protocol_text(result['protocol'])}"]
     if memory := result.get("peak_memory_gb"):
         lines[-1] += f"; at most {memory:.1f} GB"
+    lines += [f"not unseen: {each['name']}: trained on {count} of its {each['images']} images without labels"
+              for each in result["domains"] if (count := each.get("trained_on_unlabelled"))]  # fmt: skip
     return lines + [f"missing: {each['name']}: {each['why']}" for each in result.get("missing", [])]
 
 

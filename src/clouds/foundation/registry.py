@@ -82,8 +82,9 @@ def cast(recipe: Recipe) -> dict[str, Chosen]:
 
 
 def backends(recipe: Recipe) -> dict[str, str]:
-    """What results call the backend of each role."""
-    return {role: chosen.label for role, chosen in cast(recipe).items()}
+    """What results call the backend of each role; nobody writes and draws where photographs are all there is."""
+    idle = () if recipe.draws else ("prompts", "images", "restyled images")
+    return {role: chosen.label for role, chosen in cast(recipe).items() if role not in idle}
 
 
 def row_of(role: str, name: str, key: str = "") -> Backend:

@@ -1,5 +1,7 @@
 """Look through a generated set: which images to train on, why not the others, what the set shows and what it lacks.
 
+A folder of photographs, which has no manifest and no prompts, is looked through likewise; nothing is written into it.
+
 What needs a network comes in from outside, and is left out where it does not: a way to embed images, a CLIP, and
 ``see``, what a teacher makes of an image.
 """
@@ -24,6 +26,7 @@ from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST, WHOLE, held
 from clouds.base.text import some
 from clouds.config.recipe import Audit
+from clouds.data.exif import orientation, turned
 from clouds.data.images import decode_image
 from clouds.generate.coverage import MOST_EMBEDDED, vendi
 from clouds.generate.duplicates import twins
@@ -71,24 +74,31 @@ def audit_set(
     teacher: Judge | None = None,
     source: tuple[str, int, Callable[[int], Pixels]] | None = None,
     subject: Subject | None = None,
+    photographs: tuple[list[str], Path] | None = None,
 ) -> tuple[dict[str, Any], list[Row]]:
     """Audit a set, write ``keep`` and ``why`` into its manifest; -> (what ``audit.json`` holds, a row an image).
 
     source: the name of another set, how many images it has, and how to read the k-th: its diversity stands beside.
-    subject: what its prompts can speak of; None: as the set says. Raises UsageError or DataError for a folder that is
-    no set. Everything measured is kept in the set's folder.
+    subject: what its prompts can speak of; None: as the set says. photographs: files of ``folder``, which has no
+    manifest then, and the folder that keeps what is measured. Raises UsageError or DataError for a folder that is no
+    set. Everything measured is kept in the set's folder.
     """
-    with held(folder, WHOLE):
-        rows, mended = read_manifest(folder, keep_damaged=True)
+    home = photographs[1] if photographs else folder
+    with held(home, WHOLE):
+        mended: list[str] = []
+        if photographs:
+            rows: list[Row] = [{"file_name": name} for name in photographs[0]]
+        else:
+            rows, mended = read_manifest(folder, keep_damaged=True)
         for text in mended:
             say(text)
-        images = _looked_at(folder, rows)
+        images = _looked_at(folder, rows, home)
         good = [image for image in images if not _faults(image, limits)]
-        vectors = _embedded(folder, good, clip or embedder, whole_set=clip is not None)
+        vectors = _embedded(folder, good, clip or embedder, clip is not None, home)
         for image in good if clip else ():
             image["clip"] = clip.score(vectors[image["file_name"]], image["prompt"])  # type: ignore[union-attr]
         if teacher:
-            _seen(folder, good, teacher)
+            _seen(folder, good, teacher, home)
         verdicts = {image["file_name"]: _faults(image, limits) for image in images}
         verdicts |= _twins([image for image in good if not verdicts[image["file_name"]]], limits.radius)
         for image in images:
@@ -96,16 +106,18 @@ def audit_set(
             image["keep"] = not image["why"]
         verdict = {image["file_name"]: {"keep": image["keep"], "why": image["why"]} for image in images}
         judged = [row | verdict.get(row["file_name"], {}) for row in rows]
-        with locked(folder / ".metadata.lock"):
-            if mended or judged != rows:
+        with locked(home / ".metadata.lock"):
+            if (mended or judged != rows) and not photographs:
                 write_jsonl(folder / MANIFEST, judged)
-        found = strays(folder, rows)
-        beside = _diversity(folder, [i for i in good if i["keep"]], vectors, clip or embedder, source)
+        found = [] if photographs else strays(folder, rows)
+        beside = _diversity(home, [i for i in good if i["keep"]], vectors, clip or embedder, source)
     result = _result(folder, images, limits, teacher, clip, subject or subject_of_set(folder))
     result["images"] = len(rows)
     result["failed"] = len(rows) - len(images)
     result["files"] = {"gone": [i["file_name"] for i in images if "gone" in i], "strays": found, "mended": mended}
     result["diversity"] = beside
+    if photographs:  # nobody asked for them by prompts
+        result |= {"photographs": True, "coverage": {}, "request": {"prompts": 0, "count": 0, "wanted": {}}}
     if found:
         say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {some(found, SHOWN)}. "
             "The recipe's `clouds generate` draws the set's own anew; others can be adopted from a folder of their "
@@ -113,9 +125,9 @@ def audit_set(
     return result, images
 
 
-def _looked_at(folder: Path, rows: list[Row]) -> list[Row]:
-    """What needs no model, of each image that was drawn."""
-    measures, images = Measures(folder, "look", {}), []
+def _looked_at(folder: Path, rows: list[Row], home: Path) -> list[Row]:
+    """What needs no model, of each image that was drawn; ``home`` keeps it."""
+    measures, images = Measures(home, "look", {}), []
     drawn = [row for row in rows if "failed" not in row]
     for row in track(drawn, "looking at images", len(drawn), unit="images"):
         name = row["file_name"]
@@ -159,10 +171,14 @@ def _faults(image: Row, limits: Audit) -> list[str]:
 
 
 def _pixels(folder: Path, image: Row) -> Pixels:
-    return decode_image((folder / image["file_name"]).read_bytes(), str(folder / image["file_name"]))
+    path = folder / image["file_name"]
+    data = path.read_bytes()
+    return turned(decode_image(data, str(path)), orientation(data))
 
 
-def _embedded(folder: Path, images: list[Row], by: Embedder | None, whole_set: bool) -> dict[str, NDArray[np.float32]]:
+def _embedded(
+    folder: Path, images: list[Row], by: Embedder | None, whole_set: bool, home: Path
+) -> dict[str, NDArray[np.float32]]:
     """{file: vector}; of a large set without a CLIP, whose scores all want, of evenly spaced images only."""
     if by is None:
         return {}
@@ -172,7 +188,7 @@ def _embedded(folder: Path, images: list[Row], by: Embedder | None, whole_set: b
         return _packed(by.embed(_pixels(folder, image)))
 
     wanted = {i["file_name"]: (i["sha256"], partial(embed, i)) for i in chosen}
-    found = Measures(folder, "vectors", by.settings).each("embedding images", wanted)
+    found = Measures(home, "vectors", by.settings).each("embedding images", wanted)
     return {name: _unpacked(values) for name, values in found.items()}
 
 
@@ -184,12 +200,12 @@ def _unpacked(values: Values) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(values["f2"]), "<f2").astype(np.float32)
 
 
-def _seen(folder: Path, images: list[Row], teacher: Judge) -> None:
+def _seen(folder: Path, images: list[Row], teacher: Judge, home: Path) -> None:
     def see(image: Row) -> Values:
         return teacher.see(_pixels(folder, image))
 
     wanted = {i["file_name"]: (i["sha256"], partial(see, i)) for i in images}
-    found = Measures(folder, "teacher", teacher.settings).each("asking the teacher", wanted)
+    found = Measures(home, "teacher", teacher.settings).each("asking the teacher", wanted)
     for image in images:
         image |= found[image["file_name"]]
 
@@ -212,7 +228,7 @@ def _twins(images: list[Row], radius: int) -> dict[str, list[str]]:
 
 
 def _diversity(
-    folder: Path,
+    home: Path,
     kept: list[Row],
     vectors: Mapping[str, NDArray[np.float32]],
     by: Embedder | None,
@@ -231,7 +247,7 @@ def _diversity(
     def embed(pixels: Pixels) -> Values:
         return _packed(by.embed(pixels))
 
-    measures, others = Measures(folder, "vectors", by.settings), []
+    measures, others = Measures(home, "vectors", by.settings), []
     for k in track(evenly(length, count), f"embedding {name}", count, unit="images"):
         pixels = read(k)
         others.append(_unpacked(measures.get(pixels_key(pixels), partial(embed, pixels))))
@@ -298,7 +314,8 @@ def audit_text(result: dict[str, Any]) -> str:
         lines.append(f"{len(result['files']['strays'])} images without a row, listed in audit.json")
     scores = result["numbers"].get("clip")
     fits = f"CLIP score {scores['mean']:.1f} on average ({result['clip']})" if scores else "not measured (no --clip)"
-    lines.append(f"image and prompt: {fits}")
+    if not result.get("photographs"):
+        lines.append(f"image and prompt: {fits}")
     if teacher := result["teacher"]:
         sure, agrees = (result["numbers"].get(key, {}).get("mean") for key in ("confidence", "agreement"))
         agreement = f"{agrees:.0%} of refined pixels agree" if agrees is not None else "refinement decided nothing"
@@ -308,6 +325,8 @@ def audit_text(result: dict[str, Any]) -> str:
         source = found["source"]
         beside = f", {source['name']} {source['vendi']:.2f}" if source else ""
         lines.append(f"Vendi score of {found['images']} images ({found['embedding']}): {found['vendi']:.2f}{beside}")
+    if result.get("photographs"):
+        return "\n".join([*lines, result["page"]])
     request = result["request"]
     kinds = ", ".join(f"{name} {len(each)}" for name, each in request["wanted"].items())
     remedy = f"; {request['count']} prompts would fill it" if kinds else ""

@@ -87,6 +87,8 @@ def generate(
     if not name:
         raise UsageError("name a recipe, as `clouds generate demo`, or a set to take over: --adopt DIR")
     recipe, part, folder = load_recipe(name, overrides), parse_shard(shard), out or Path("generated")
+    if not (source or recipe.generate.count):
+        raise UsageError("generate.count: got 0; nothing is to be drawn. Photographs are trained on as they are")
     if not source:
         check_generator(recipe.generate, recipe.scene)
     check_looks(recipe, drawn=not source, source=source)

@@ -10,12 +10,12 @@ from typing import BinaryIO, Literal
 
 from clouds.base.arrays import Pixels
 from clouds.base.text import some
+from clouds.data.frames import CAMERA, VIDEO_ENDINGS
 from clouds.data.images import ENDINGS
 from clouds.data.walk import find_images, match_files
 from clouds.errors import DataError, UsageError
 from clouds.predict.pictures import read_upright, upright_image
 from clouds.predict.result import ending_of
-from clouds.predict.video import CAMERA, VIDEO_ENDINGS
 
 FILMED = ("color", "overlay")  # kinds that a video gives as a video
 STDIN = "-"

@@ -58,6 +58,7 @@ def _values(run: Run, others: Sequence[Run]) -> dict[str, Any]:
         "roles": sections.roles(run),
         "prompts": sections.prompts(run),
         "gallery": sections.gallery(run),
+        "photographs": sections.photographs(run),
         "sources": sections.sources(run),
         "pseudo": sections.pseudo(run),
         "curves": sections.curves(run),

@@ -132,13 +132,18 @@ def _sources(recipe: Provenance | None) -> list[dict[str, str]]:
 
 
 def _generated(found: Origin) -> str:
-    """What else it learned from: images drawn from prompts."""
+    """What else it learned from: images drawn from prompts, photographs without labels."""
     if found.stage != "joint" or not found.results or not found.results.backends:
         return ""
     work, names = found.results.work, found.results.backends
+    added = []
+    if photographs := work.get("photographs_trained_on"):
+        added.append(f"{photographs} photographs without labels")
+    if not photographs or work.get("images_trained_on"):
+        added.append(f"{work.get('images_trained_on', 'the')} generated images without labels (drawn by: "
+                     f"{_cell(names.get('images', '?'))}; prompts by: {_cell(names.get('prompts', '?'))})")  # fmt: skip
     return (
-        f"Self-training added {work.get('images_trained_on', 'the')} generated images without labels (drawn by: "
-        f"{_cell(names.get('images', '?'))}; prompts by: {_cell(names.get('prompts', '?'))}), whose labels are the "
+        f"Self-training added {' and '.join(added)}, whose labels are the "
         f"teacher's, refined by: {_cell(names.get('segmenter', '?'))}."
     )
 

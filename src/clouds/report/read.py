@@ -20,11 +20,12 @@ from clouds.config.records import (
     Results,
     Step,
     Sweep,
+    UnlabelledPhoto,
     WorkSummary,
     read_record,
     read_rows,
 )  # fmt: skip
-from clouds.config.runs import EVALUATION, GENERATED, METRICS, MODELS, PROMPTS, RECIPE, RESULTS, WORK
+from clouds.config.runs import EVALUATION, GENERATED, METRICS, MODELS, PHOTOGRAPHS, PROMPTS, RECIPE, RESULTS, WORK
 from clouds.errors import DataError
 from clouds.report.templating import palette
 
@@ -37,11 +38,20 @@ class Run:
     recipe: Provenance | None
     prompts: list[Prompt]
     generated: list[Drawn]
+    photographs: list[UnlabelledPhoto]  # that joint training learned from
     steps: list[Step]
     fates: dict[str, Fate]
     warmup: Results | None
     joint: Results | None
     evaluations: dict[str, dict[str, Confusion]]  # stage: domain: what it got right and wrong; no stage is empty
+
+    @property
+    def learned_from(self) -> str:
+        """What kind of images without labels joint training learned from."""
+        if not self.photographs:
+            return "drawn images"
+        drawn = self.generated or (self.joint and self.joint.work.get("images_trained_on"))
+        return "drawn images and photographs" if drawn else "photographs"
 
     @property
     def confused(self) -> str:
@@ -102,6 +112,7 @@ def read_run(folder: Path) -> Run:
         recipe=recipe,
         prompts=read_rows(folder / PROMPTS, Prompt),
         generated=read_rows(folder / GENERATED / MANIFEST, Drawn, grows=True),
+        photographs=[row for row in read_rows(folder / PHOTOGRAPHS, UnlabelledPhoto) if row.problem is None],
         steps=steps,
         fates=work.classes if work else {},
         warmup=warmup,

@@ -78,6 +78,7 @@ def _row(
     shown = stages.get(run.confused)
     return {
         "name": name, "images": domain.images, "label_set": domain.label_set, "rendered": name in RENDERED,
+        "trained_on": joint.trained_on_unlabelled if joint else 0,
         "present": sum(value is not None for value in domain.iou.values()), "classes": len(domain.iou),
         "warmup": warmup, "joint": joint, "bars": bars,
         "difference": gain(warmup.miou, joint.miou) if warmup and joint and same else None,

@@ -17,7 +17,9 @@ import numpy as np
 from clouds.base.pick import evenly
 from clouds.config.label_sets import CITYSCAPES, IGNORE, Color
 from clouds.config.records import read_points
-from clouds.config.runs import GENERATED, PSEUDO, SOURCE, STAGE_NAMES
+from clouds.config.runs import FRAMES, GENERATED, PSEUDO, SOURCE, STAGE_NAMES
+from clouds.data.exif import orientation
+from clouds.errors import DataError
 from clouds.foundation.registry import ROLES, Role, stand_in
 from clouds.generate.audit import kind
 from clouds.report import figures
@@ -39,7 +41,7 @@ def roles(run: Run) -> dict[str, Any] | None:
         duty, keys = ROLES.get(role, Role(""))
         backend = results.backends.get(role)
         did = [(key.replace("_", " "), work.pop(key)) for key in keys if key in work]
-        if backend is None and not did:
+        if backend is None and not any(count for _, count in did):
             continue
         cast.append({"role": role, "duty": duty, "backend": backend, "what": stand_in(backend), "did": did})
     seen = work.pop("pixels_seen", None)
@@ -97,6 +99,29 @@ def gallery(run: Run) -> dict[str, Any] | None:
     }
 
 
+def photographs(run: Run) -> dict[str, Any] | None:
+    """Some of the photographs that were learned from without labels, and where they are from."""
+    if not run.photographs:
+        return None
+    shown = []
+    for row in run.photographs:
+        path = run.folder / FRAMES / row.frame if row.frame else Path(row.file)
+        if row.member is None and path.is_file():  # members of an archive are not pictured
+            at = f", {row.seconds:g} s" if row.seconds is not None else ""
+            shown.append((path, Path(row.file).name + at))
+    pictures = []
+    for path, name in spread(shown, GALLERY):
+        try:
+            picture = figures.photo(path, turn=orientation(path.read_bytes()))
+        except (DataError, OSError):  # not the run's own files: they may have changed
+            continue
+        pictures.append({"picture": picture, "name": name})
+    places = Counter(str(Path(row.file) if row.member or row.frame else Path(row.file).parent)
+                     for row in run.photographs)  # fmt: skip
+    return {"total": len(run.photographs), "pictures": pictures, "places": places.most_common(6),
+            "more": len(places) - 6}  # fmt: skip
+
+
 def sources(run: Run) -> list[dict[str, Any]]:
     """A few labelled source images: what supervision looked like."""
     folder = run.folder / SOURCE  # rendered scenes
@@ -143,7 +168,7 @@ def curves(run: Run) -> list[figures.Chart]:
     stages = {STAGE_NAMES.get(stage, stage): [step for step in run.steps if step.stage == stage]
               for stage in dict.fromkeys(step.stage for step in run.steps)}
     joint = stages.get(STAGE_NAMES["joint"], [])
-    total = {"loss": "loss", "generated_loss": "on generated images"}
+    total = {"loss": "loss", "generated_loss": f"on {run.learned_from.replace('drawn', 'generated')}"}
     parts = {"loss_ce": "class", "loss_mask": "mask", "loss_dice": "dice"}
     refined = {"decided": "pixels decided", "changed": "pixels changed"}
     charts = [

@@ -1,4 +1,4 @@
-"""Regions of a generated set as files: found ahead, by one process or many, and read by training.
+"""Regions of images without labels as files: found ahead, by one process or many, and read by training.
 
 An entry is named by what it depends on: the image file's content, the segmenter with its weights, and how it was
 asked. So a folder may serve several sets and runs, a finished entry is never made again, and processes that meet share
@@ -27,6 +27,7 @@ from clouds.base.shards import WHOLE, Shard, parse_shard
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.config.runs import REGIONS, timed
+from clouds.data.batches.unlabelled import View
 from clouds.data.classes import IGNORE
 from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
@@ -77,8 +78,17 @@ def identity_of(segmenter: PromptableSegmenter, settings: SelfTrain) -> str:
     return f"{known} {asked}"
 
 
+def _content(image: Path | View) -> tuple[bytes, Callable[[], Pixels]]:
+    """What an image's regions follow from, and how to read it; OSError or DataError where it cannot be."""
+    if isinstance(image, View):
+        return image.key, image.pixels
+    data = image.read_bytes()
+    return data, lambda: decode_image(data, str(image))
+
+
 def make_regions(
-    images: Sequence[Path], segmenter: PromptableSegmenter, settings: SelfTrain, folder: Path, shard: Shard = WHOLE
+    images: Sequence[Path | View], segmenter: PromptableSegmenter, settings: SelfTrain, folder: Path,
+    shard: Shard = WHOLE,
 ) -> tuple[list[Path | None], int]:
     """Find what is missing of the regions of ``images``, or of this shard of them, below ``folder``.
 
@@ -86,28 +96,29 @@ def make_regions(
     """
     identity = identity_of(segmenter, settings)
     mine = images[shard.index :: shard.count]
-    files: dict[Path, Path | None] = {}
+    files: list[Path | None] = [None] * len(mine)
     made = 0
 
     def work() -> Iterator[None]:
         nonlocal made
         waiting = []  # entries that another process is at
-        for image in mine:
+        for k, image in enumerate(mine):
             try:
-                done = _make(image, files, segmenter, identity, settings, folder, wait=False)
+                files[k], done = _make(image, segmenter, identity, settings, folder, wait=False)
             except Timeout:
-                waiting.append(image)
+                waiting.append(k)
                 continue
             made += done
             yield
-        for image in waiting:
-            made += _make(image, files, segmenter, identity, settings, folder, wait=True)
+        for k in waiting:
+            files[k], done = _make(mine[k], segmenter, identity, settings, folder, wait=True)
+            made += done
             yield
 
     what = "finding regions" if shard.count == 1 else f"regions of {shard}"
     for _ in track(work(), what, len(mine), unit="images"):
         pass
-    return [files[image] for image in mine], made
+    return files, made
 
 
 def mean_regions(files: Sequence[Path | None]) -> float:
@@ -118,28 +129,26 @@ def mean_regions(files: Sequence[Path | None]) -> float:
 
 
 def _make(
-    image: Path, files: dict[Path, Path | None], segmenter: PromptableSegmenter, identity: str,
-    settings: SelfTrain, folder: Path, wait: bool,
-) -> bool:  # fmt: skip
-    """Have the regions of one image; whether they had to be made."""
+    image: Path | View, segmenter: PromptableSegmenter, identity: str, settings: SelfTrain, folder: Path, wait: bool
+) -> tuple[Path | None, bool]:
+    """The file of an image's regions, None where it cannot be read; whether they had to be made."""
     try:
-        data = image.read_bytes()
+        data, read = _content(image)
         key = hashlib.sha256(f"{_FORMAT}\0{identity}\0".encode() + data).hexdigest()
-        path = files[image] = folder / key[:2] / f"{key}.npz"
+        path = folder / key[:2] / f"{key}.npz"
         if _whole(path):
-            return False
-        pixels = decode_image(data, str(image))
+            return path, False
+        pixels = read()
     except (OSError, DataError) as error:  # training leaves out what it cannot read, and counts it
-        files[image] = None
         say(f"{image}: no regions found, it cannot be read ({error})")
-        return False
+        return None, False
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), blocking=wait):
         if _whole(path):
-            return False
+            return path, False
         asked = (settings.regions_grid, settings.regions_quality, settings.regions_stability)
         save_regions(path, find_regions(pixels, segmenter, *asked))
-    return True
+    return path, True
 
 
 def _whole(path: Path) -> bool:
@@ -150,8 +159,8 @@ def _whole(path: Path) -> bool:
     return True
 
 
-def regions_of_set(recipe: Recipe, images: list[Path], out: Path) -> Callable[[int], Regions]:
-    """The regions of a generated image by its index, all on disk by now: training calls no segmenter."""
+def regions_of_set(recipe: Recipe, images: Sequence[Path | View], out: Path) -> Callable[[int], Regions]:
+    """The regions of an image without labels by its index, all on disk by now: training calls no segmenter."""
     chosen = recipe.selftrain
     with timed(out, "regions"):
         files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / REGIONS)

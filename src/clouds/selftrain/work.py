@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels
 from clouds.config.records import Fate, WorkSummary, read_record
+from clouds.data.batches.unlabelled import Unlabelled
 from clouds.data.classes import IGNORE
 from clouds.errors import CloudsError, DataError
 from clouds.selftrain.refine import Refinement
@@ -15,7 +16,7 @@ from clouds.selftrain.refine import Refinement
 
 @dataclass
 class Work:
-    """Running totals of what self-training did; part of every checkpoint and of the report.
+    """Running totals of what self-training did; part of every checkpoint and of the report. ``seen``: the looks.
 
     Pixels by the class the teacher gave them: ``teacher``, of which ``kept`` got the same label, ``changed`` another,
     and the rest none; ``confidence``: the teacher's, summed over them. Lists of C numbers.
@@ -53,7 +54,7 @@ def count(
     index: int,
     classes: int,
 ) -> Work:
-    """What became of the teacher's labels (H, W), of ``confidence`` (H, W), of generated image ``index``; ``learned``
+    """What became of the teacher's labels (H, W), of ``confidence`` (H, W), of look ``index`` at an image; ``learned``
     (H, W): what is learned from, 255 for none."""
     pairs = np.bincount(teacher.ravel().astype(np.intp) * 256 + learned.ravel(), minlength=classes * 256)
     pairs = pairs.reshape(classes, 256)  # (teacher's class, what is learned)
@@ -74,12 +75,18 @@ def count(
     )
 
 
-def work_of(work: Work, names: list[str], prompts: int, images: int) -> WorkSummary:
-    """What ``work.json`` holds: how many prompts and images there were, and the totals of self-training."""
+def work_of(work: Work, names: list[str], prompts: int, images: int, unlabelled: Unlabelled) -> WorkSummary:
+    """What ``work.json`` holds: how many prompts and images there were, and the totals of self-training.
+
+    images: how many were drawn; ``unlabelled``: what they and the photographs, if there are any, are part of.
+    """
+    drawn, photographs = unlabelled.counts(work.seen)
+    counted = {"photographs": unlabelled.photographs, "photographs_trained_on": photographs}
     return WorkSummary(
         prompts_written=prompts,
         images_drawn=images,
-        images_trained_on=len(work.seen),
+        images_trained_on=drawn,
+        **(counted if unlabelled.photographs else {}),
         pseudo_labels_made=work.images,
         components_refined=work.components,
         pixels_seen=work.pixels,
@@ -96,10 +103,12 @@ def check_work(path: Path) -> None:
     if work is None:
         raise DataError(f"{path}: not there")
     if not work.pseudo_labels_made or not work.pixels_changed:
+        kind = "images without labels" if work.photographs else "generated images"
         raise CloudsError(
-            f"joint training saw {work.pseudo_labels_made} generated images and refinement changed "
+            f"joint training saw {work.pseudo_labels_made} {kind} and refinement changed "
             f"{work.pixels_changed} pixels: self-training did nothing. The model is kept, but it is no better than "
-            "the warm-up's. Check generate.count, selftrain.floor, selftrain.confidence and the warm-up's quality"
+            "the warm-up's. Check generate.count or data.unlabelled, selftrain.floor, selftrain.confidence and the "
+            "warm-up's quality"
         )
 
 

@@ -192,6 +192,7 @@ def warmup_recipe(recipe: Recipe) -> Recipe | None:
     return recipe.model_copy(update={
         **joint,
         "generate": Generate(size=recipe.augment.crop),
+        "data": recipe.data.model_copy(update={"unlabelled": []}),
         "train": recipe.train.model_copy(update={"stage": "warmup"}),
     })  # fmt: skip
 

@@ -3,7 +3,7 @@ from any step."""
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -19,8 +19,8 @@ from clouds.config.recipe import Recipe
 from clouds.data.batches.augment import distort, jitter, paste, scale_crop
 from clouds.data.batches.order import Order
 from clouds.data.batches.rare import RareClasses
+from clouds.data.batches.unlabelled import Unlabelled
 from clouds.data.classes import IGNORE
-from clouds.data.images import read_image
 from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
@@ -29,10 +29,11 @@ PATIENCE = 60.0  # seconds without a batch before a message says so
 
 
 class Batch(TypedDict):
-    """images, the student's view, uint8 (B, 3, h, w); labels uint8 (B, h, w), of a generated sample 255 but for what
+    """images, the student's view, uint8 (B, 3, h, w); labels uint8 (B, h, w), where there are none 255 but for what
     was pasted; their places (B,) in the step's whole batch, of which this may be one process's part, and their numbers
-    (B,) among all samples, the source's first; the G generated samples: their slots (G,) here, set indices (G,),
-    whether flipped (G,), and the clean unflipped images uint8 (G, 3, h, w) for the teacher."""
+    (B,) among all samples, the source's first; the G samples without labels, drawn or photographs: their slots (G,)
+    here, the numbers of their looks (G,), see ``Unlabelled``, whether flipped (G,), and the clean unflipped images
+    uint8 (G, 3, h, w) for the teacher."""
 
     images: Tensor
     labels: Tensor
@@ -45,50 +46,56 @@ class Batch(TypedDict):
 
 
 class Sample(NamedTuple):
-    """image (h, w, 3), label (h, w), index of the generated image or -1, flipped, the image before jitter and flip,
-    number among all samples."""
+    """image (h, w, 3), label (h, w), number of the look at an image without labels or -1, flipped, the image before
+    jitter and flip, number among all samples."""
 
     image: Pixels
     label: Labels
-    made: int
+    look: int
     flipped: bool
     clean: Pixels
     number: int = -1
 
 
 class Batches(Dataset[Batch]):
-    """Batches of source crops and generated images; ``[step]`` depends on the seed and the step only.
+    """Batches of source crops and images without labels; ``[step]`` depends on the seed and the step only.
 
     A sample that cannot be read is replaced by another of its kind, drawn from (seed, step, slot) like everything else;
     ``bad`` counts them, and DataError ends the run when they are more than ``data.max_bad`` of all.
     """
 
     def __init__(
-        self, source: Source, generated: list[Path], recipe: Recipe, steps: int, seed: int,
+        self, source: Source, unlabelled: Sequence[Path] | Unlabelled, recipe: Recipe, steps: int, seed: int,
         rare: RareClasses | None = None, restyled: Restyled | None = None, process: tuple[int, int] = (0, 1)
     ) -> None:
-        """``rare``: draws the source images, in place of their shuffled epochs; ``restyled``: may show them anew.
+        """``unlabelled``: also the files of drawn images alone.
+        ``rare``: draws the source images, in place of their shuffled epochs; ``restyled``: may show them anew.
         ``process``: (rank, world), of whose batches this is to make every world-th sample, from rank on; a sample does
         not depend on it."""
-        self.source, self.generated, self.rare, self.restyled = source, generated, rare, restyled
+        self.source, self.rare, self.restyled = source, rare, restyled
+        self.unlabelled = (
+            unlabelled if isinstance(unlabelled, Unlabelled) else Unlabelled(unlabelled, recipe.augment)
+        )
         self.places = range(process[0], recipe.train.batch_size, process[1])
         self.mix, self.augment, self.seed = recipe.selftrain.mix, recipe.augment, seed
         self.batch_size, self.steps = recipe.train.batch_size, steps
+        pools = self.unlabelled.pools
         weights = [each.weight for each in recipe.data.source] + [recipe.train.generated_weight]
+        weights += [pool.weight for pool in pools]
         self.order = Order(
-            [*source.sizes, len(generated)],
+            [*source.sizes, *self.unlabelled.sizes],
             seed,
-            [1.0] * len(source.sizes) + [recipe.train.generated_repeat],
+            [1.0] * len(source.sizes) + [recipe.train.generated_repeat] + [pool.repeat for pool in pools],
             [w or 1.0 for w in weights] if any(weights) else None,
         )
-        self.bad = BadFiles(len(source) + len(generated), recipe.data.max_bad)
+        self.bad = BadFiles(len(source) + len(self.unlabelled), recipe.data.max_bad)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
         samples = [self._sample(step, place) for place in self.places]
-        made = [(slot, s) for slot, s in enumerate(samples) if s.made >= 0]
+        made = [(slot, s) for slot, s in enumerate(samples) if s.look >= 0]
         h, w = self.augment.crop
         clean = np.stack([s.clean for _, s in made]) if made else np.zeros((0, h, w, 3), np.uint8)
         return {
@@ -97,15 +104,15 @@ class Batches(Dataset[Batch]):
             "places": torch.tensor(self.places, dtype=torch.long),
             "numbers": torch.tensor([s.number for s in samples], dtype=torch.long),
             "slots": torch.tensor([slot for slot, _ in made], dtype=torch.long),
-            "ids": torch.tensor([s.made for _, s in made], dtype=torch.long),
+            "ids": torch.tensor([s.look for _, s in made], dtype=torch.long),
             "flipped": torch.tensor([s.flipped for _, s in made], dtype=torch.bool),
             "clean": _channels_first(clean),
         }
 
     def name(self, number: int) -> str:
         """The file of a sample."""
-        made = number - len(self.source)
-        return str(self.generated[made]) if made >= 0 else self.source.name(number)
+        index = number - len(self.source)
+        return self.unlabelled.name(index) if index >= 0 else self.source.name(number)
 
     def lacks(self, batch: Batch) -> Tensor | None:
         """(B, C) bool: the classes that the label set of each sample does not have, though another source teaches them;
@@ -119,7 +126,7 @@ class Batches(Dataset[Batch]):
         index = self.order(step * self.batch_size + place)
         rng = np.random.default_rng((self.seed, step, place))
         sample = self._whole(index, rng)
-        if sample.made >= 0 and len(self.source):
+        if sample.look >= 0 and len(self.source):
             rng = np.random.default_rng((self.seed, step, place, 1))  # of its own: switches leave the rest as it was
             image, label = sample.image, sample.label
             if rng.random() < self.mix:
@@ -130,28 +137,29 @@ class Batches(Dataset[Batch]):
 
     def _whole(self, index: int, rng: np.random.Generator) -> Sample:
         """Sample ``index``, or another of its kind where that cannot be read."""
-        first, count = (0, len(self.source)) if index < len(self.source) else (len(self.source), len(self.generated))
+        first, count = 0, len(self.source)
+        if index >= count:
+            mine = self.unlabelled.set_of(index - count)
+            first, count = count + mine.start, len(mine)
         for _ in range(TRIES):
             wanted = -1
             if self.rare and not first:
                 wanted, index = self.rare.draw(rng)
             try:
-                sample = self._view(*self._read(index, wanted, rng), index - len(self.source), rng)
+                sample = self._view(*self._read(index, wanted, rng), rng)
                 return sample._replace(number=index)
             except DataError as error:
                 self.bad.note(index, error)
             index = first + int(rng.integers(count))
         raise DataError(f"{TRIES} samples in a row cannot be read, the last one: {list(self.bad.found.values())[-1]}")
 
-    def _read(self, index: int, wanted: int, rng: np.random.Generator) -> tuple[Pixels, Labels]:
-        """Image and label at the crop's size; a source crop shows the class ``wanted``, if any of ten does."""
+    def _read(self, index: int, wanted: int, rng: np.random.Generator) -> tuple[Pixels, Labels, int]:
+        """Image and label at the crop's size, and the number of the look or -1; a source crop shows the class
+        ``wanted``, if any of ten does."""
         crop, scale, side = self.augment.crop, self.augment.scale, self.augment.shorter_side
         if index >= len(self.source):
-            path = self.generated[index - len(self.source)]
-            image = read_image(path)
-            if image.shape[:2] != crop:
-                raise DataError(f"{path}: is {image.shape[:2]} (height, width), expected {crop}")
-            return image, np.full(crop, IGNORE, np.uint8)
+            look = self.unlabelled.draw(index - len(self.source), rng)
+            return self.unlabelled.pixels(look), np.full(crop, IGNORE, np.uint8), look
         picture, label = self.restyled.pair(index, rng) if self.restyled else self.source[index]
         found = scale_crop(picture, label, crop, scale, rng, side)
         if self.rare and wanted >= 0:
@@ -159,16 +167,16 @@ class Batches(Dataset[Batch]):
                 if (found[1] == wanted).sum() >= self.rare.enough / 2:
                     break
                 found = scale_crop(picture, label, crop, scale, rng, side)
-        return found
+        return *found, -1
 
-    def _view(self, clean: Pixels, label: Labels, made: int, rng: np.random.Generator) -> Sample:
+    def _view(self, clean: Pixels, label: Labels, look: int, rng: np.random.Generator) -> Sample:
         image = jitter(clean, rng) if self.augment.jitter else clean
         flip = bool(rng.random() < 0.5)
         if self.augment.distort and rng.random() < self.augment.distort:
             image = distort(image, rng)
         if flip:
             image, label = image[:, ::-1], label[:, ::-1]
-        return Sample(image, label, max(made, -1), flip, clean)
+        return Sample(image, label, look, flip, clean)
 
 
 def _channels_first(images: Pixels) -> Tensor:
