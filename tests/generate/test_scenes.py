@@ -12,6 +12,7 @@ import pytest
 from chat_server import chat_server
 from clouds import cli
 from clouds.base.files import read_json, read_jsonl, write_jsonl
+from clouds.check.doctor import examine
 from clouds.check.training import check_training
 from clouds.config.load import as_recipe, load_recipe
 from clouds.config.recipe import Recipe
@@ -313,6 +314,7 @@ def test_the_street_renderer_asked_for_another_scene_says_so_before_any_work(tmp
         assert cli.run(["generate", "demo", "scene=crops", "--out", str(tmp_path / "set")]) == 2
         assert cli.run(["train", "demo", "scene=crops", "--out", str(tmp_path / "run")]) == 2
         assert "streets draws streets only" in capsys.readouterr().err
+        assert any("streets draws streets only" in problem for problem in examine("demo", ["scene=crops"])["problems"])
     assert list(tmp_path.iterdir()) == []
 
 
