@@ -70,6 +70,18 @@ def test_a_chat_server_is_asked_the_same_and_its_answers_are_judged_the_same(tmp
     assert digest([rows, dict(written.rejected)]) == "f2a80cd4d7dd9017"
 
 
+def test_answers_and_prompts_of_before_are_taken_as_they_are(tmp_path):
+    said = ["A photo of a wide boulevard at noon, trams.", "A photo of a village street in fog at night, cyclists."]
+    about = {"recipe": "bc5344139543a9f2", "n": 2, "model": "tiny", "revision": None, "seed": 1}
+    call = {**about, "answers": ["\n".join(said)]}
+    write_jsonl(tmp_path / "p.answers.jsonl", [call])
+    words = ["prompts.writer=openai/tiny", "prompts.base_url=http://127.0.0.1:9/v1", "prompts.count=2"]
+    assert prompts_of(load_recipe("demo", [*words, "prompts.rounds=1"]), tmp_path / "p.jsonl") == said
+    row = {"prompt": "A street I like.", "attributes": {}, "classes": [], "writer": "grammar", "seed": 0}
+    write_jsonl(tmp_path / "g.jsonl", [row])
+    assert prompts_of(load_recipe("demo", ["prompts.count=1"]), tmp_path / "g.jsonl") == ["A street I like."]
+
+
 # -- any scene
 
 
