@@ -356,7 +356,7 @@ def test_a_source_stands_beside_with_as_many_images(folder, tmp_path):
     rendered = ["data.source_count=3", "data.source_size=[32,64]"]
     assert clouds.check.generated_set.audit(folder, rendered, source="demo")["diversity"]["source"]["images"] == 3
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"--source: .*: holds no .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp, .avif image"):
+    with pytest.raises(UsageError, match=r"--source: .*: holds no .png, .*, .avif image"):
         clouds.check.generated_set.audit(folder, [], source=str(tmp_path / "empty"))
 
 

@@ -356,7 +356,7 @@ def test_a_set_made_ahead_needs_no_backend(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("words", "complaint"), [
     (["styles={tmp}/none"], r"\.restyle\.styles: .*none is no folder"),
-    (["styles={tmp}/empty"], r"\.restyle\.styles: .*empty: holds no .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp, .avif image"),
+    (["styles={tmp}/empty"], r"\.restyle\.styles: .*empty: holds no .png, .*, .avif image"),
     (["styles={tmp}/camvid/test"], r"\.restyle\.styles: .*camvid/test holds photos that models are scored on"),
 ])  # fmt: skip
 @pytest.mark.parametrize("group", ["generate", "data"])
