@@ -1,9 +1,7 @@
 """Prompts, generated images and the rendered source: fixed by (recipe, k), and work that goes on where it stopped."""
 
 import hashlib
-import itertools
 import json
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -24,7 +22,7 @@ from clouds.foundation.writers.grammar import Grammar
 from clouds.generate import draw as images_module
 from clouds.generate.draw import draw, image_seed
 from clouds.generate.prompts import prompts_of
-from clouds.streets import VOCABULARY, attributes
+from clouds.streets import attributes
 from clouds.testing import GeneratorContract, WriterContract
 
 CONTRACT = {"file_name", "prompt", "seed", "generator", "revision", "steps", "guidance", "sha256"}
@@ -64,43 +62,9 @@ PROMPTS = ["A photo of a village street in fog at night, cyclists.", "A photo of
 # -- the grammar
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_prompts_are_as_many_as_asked_and_all_different(seed):
-    prompts = Grammar().write(NAMES, 300, seed)
-    assert len(prompts) == len(set(prompts)) == 300
-
-
 def test_prompts_follow_from_the_seed():
     assert Grammar().write(NAMES, 30, 4) == Grammar().write(NAMES, 30, 4)
     assert Grammar().write(NAMES, 30, 4) != Grammar().write(NAMES, 30, 5)
-
-
-def test_asking_for_more_prompts_keeps_the_first():
-    assert Grammar().write(NAMES, 60, 0)[:20] == Grammar().write(NAMES, 20, 0)
-
-
-def test_every_phrase_comes_up_about_equally_often():
-    prompts = Grammar().write(NAMES, 400, 0)
-    heard = Counter((attribute, phrase) for text in prompts for attribute, found in attributes(text).items()
-                    for phrase in found)  # fmt: skip
-    for attribute, phrases in VOCABULARY.items():
-        if attribute == "actors":  # "no traffic" silences others: looked at below
-            continue
-        counts = [heard[attribute, phrase] for phrase in phrases]
-        assert max(counts) <= min(counts) + 2, (attribute, dict(zip(phrases, counts, strict=True)))
-    actors = [heard["actors", phrase] for phrase in VOCABULARY["actors"]]
-    assert max(actors) <= 2 * min(actors)
-
-
-def test_the_renderer_understands_each_part_of_each_sentence():
-    for text in Grammar().write(NAMES, 200, 1):
-        spoken = attributes(text)
-        assert all(len(spoken[attribute]) == 1 for attribute in ("place", "weather", "light")), text
-        assert 1 <= len(spoken["actors"]) <= 3, text
-        rest = text
-        for phrase in itertools.chain(*spoken.values()):
-            rest = rest.replace(phrase, "", 1)
-        assert set(rest.replace(",", " ").replace(".", " ").split()) <= {"A", "photo", "of", "and"}, text
 
 
 def test_more_prompts_than_there_are_sentences_is_refused():

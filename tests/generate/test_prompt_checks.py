@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clouds.config.scene import shipped_scene
-from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.checks import ALIKE, REASONS, Sieve, fault, jaccard, parse_list, shingles
 
 STREETS = shipped_scene()
@@ -104,10 +103,6 @@ def test_plain_openings_are_no_chatter(line):
 
 def test_words_within_words_are_no_fault():
     assert fault("A photo of a road in Middlesex near Scunthorpe with a grapevine wall and cars.", STREETS) is None
-
-
-def test_the_grammars_sentences_pass_their_own_checks():
-    assert {fault(text, STREETS) for text in Grammar().write([], 500, 3)} == {None}
 
 
 @pytest.mark.parametrize(("twin", "reason"), [

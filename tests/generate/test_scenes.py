@@ -12,6 +12,7 @@ import pytest
 from chat_server import chat_server
 from clouds import cli
 from clouds.base.files import read_json, read_jsonl, write_jsonl
+from clouds.check.doctor import examine
 from clouds.check.training import check_training
 from clouds.config.load import as_recipe, load_recipe
 from clouds.config.recipe import Recipe
@@ -67,6 +68,18 @@ def test_a_chat_server_is_asked_the_same_and_its_answers_are_judged_the_same(tmp
     assert digest([body for _, _, body in server.asked]) == "c53227c3ac9ad93d"
     rows = [{key: value for key, value in row.items() if key != "recipe"} for row in written.rows]
     assert digest([rows, dict(written.rejected)]) == "f2a80cd4d7dd9017"
+
+
+def test_answers_and_prompts_of_before_are_taken_as_they_are(tmp_path):
+    said = ["A photo of a wide boulevard at noon, trams.", "A photo of a village street in fog at night, cyclists."]
+    about = {"recipe": "bc5344139543a9f2", "n": 2, "model": "tiny", "revision": None, "seed": 1}
+    call = {**about, "answers": ["\n".join(said)]}
+    write_jsonl(tmp_path / "p.answers.jsonl", [call])
+    words = ["prompts.writer=openai/tiny", "prompts.base_url=http://127.0.0.1:9/v1", "prompts.count=2"]
+    assert prompts_of(load_recipe("demo", [*words, "prompts.rounds=1"]), tmp_path / "p.jsonl") == said
+    row = {"prompt": "A street I like.", "attributes": {}, "classes": [], "writer": "grammar", "seed": 0}
+    write_jsonl(tmp_path / "g.jsonl", [row])
+    assert prompts_of(load_recipe("demo", ["prompts.count=1"]), tmp_path / "g.jsonl") == ["A street I like."]
 
 
 # -- any scene
@@ -313,6 +326,7 @@ def test_the_street_renderer_asked_for_another_scene_says_so_before_any_work(tmp
         assert cli.run(["generate", "demo", "scene=crops", "--out", str(tmp_path / "set")]) == 2
         assert cli.run(["train", "demo", "scene=crops", "--out", str(tmp_path / "run")]) == 2
         assert "streets draws streets only" in capsys.readouterr().err
+        assert any("streets draws streets only" in problem for problem in examine("demo", ["scene=crops"])["problems"])
     assert list(tmp_path.iterdir()) == []
 
 

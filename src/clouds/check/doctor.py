@@ -8,6 +8,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from clouds.config.backends import find, rows
 from clouds.config.load import load_recipe
 from clouds.config.plugins import is_plugged
 from clouds.errors import CloudsError
+from clouds.foundation.generator import check_generator
 from clouds.foundation.registry import KEYS, Chosen, cast
 from clouds.foundation.weights import unreachable
 
@@ -50,10 +53,14 @@ def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str,
         roles.append({"role": role, "backend": chosen.label, **state, "better": better})
     problems = [f"{role['role']}: {role['backend']}: {role['note']}" for role in roles if role["state"] == MISSING]
     device = recipe.train.device
-    try:
-        usable_device(device)
-    except CloudsError as error:
-        problems.append(str(error))
+    checks: list[Callable[[], object]] = [partial(usable_device, device)]
+    if any(role["role"] == "images" and role["state"] != MISSING for role in roles):
+        checks.append(partial(check_generator, recipe.generate, recipe.scene))
+    for check in checks:
+        try:
+            check()
+        except CloudsError as error:
+            problems.append(str(error))
     return {
         "ok": not problems,
         "versions": {**versions(), "diffusers": _version("diffusers"), "open_clip_torch": _version("open_clip_torch")},
