@@ -27,6 +27,7 @@ from clouds.base.files import whole_file
 from clouds.errors import DataError
 
 MAX_PIXELS = 200_000_000  # images above are refused unread: nothing in this field is larger than 30 million
+MAX_SIDE = 65_535  # pixels, as of a JPEG: a PNG may claim a strip of 200,000,000 x 1
 
 ENDINGS = (".png", ".jpg", ".jpeg")  # of files that can be read, in lower case
 
@@ -36,8 +37,11 @@ JPEG = b"\xff\xd8"
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, MemoryError)
 
 
-def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile:
-    """The file opened but not decoded; DataError for another format, a broken header or too many pixels."""
+def _header(
+    data: bytes, where: str, max_pixels: int | None
+) -> PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile:
+    """The file opened but not decoded; DataError for another format, a broken header, or (unless None) too many pixels.
+    """
     # the plugins' classes, not Image.open: its own limit (89 million pixels) is a warning, and lower than ours
     try:
         if data.startswith(_PNG):
@@ -53,6 +57,10 @@ def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImage
     if data.rfind(b"IEND" if opened.format == "PNG" else b"\xff\xd9") < 0:  # from the end: there it is, or nowhere
         raise DataError(f"{where}: the end of the file is missing; truncated, fetch it again")
     width, height = opened.size
+    if max_pixels is None:
+        return opened
+    if max(width, height) > MAX_SIDE:
+        raise DataError(f"{where}: {width}x{height}; sides above {MAX_SIDE} pixels are refused, cut it into pieces")
     if width * height > max_pixels:
         raise DataError(
             f"{where}: {width}x{height} is {width * height / 1e6:.0f} million pixels; "
@@ -61,7 +69,7 @@ def _header(data: bytes, where: str, max_pixels: int) -> PngImagePlugin.PngImage
     return opened
 
 
-def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(data: bytes, where: str, max_pixels: int | None = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) from the header alone."""
     width, height = _header(data, where, max_pixels).size
     return height, width

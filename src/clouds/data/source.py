@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.arrays import Labels, Pixels
-from clouds.base.files import as_written
+from clouds.base.files import as_written, sha256
 from clouds.base.journal import Journal
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
@@ -173,25 +173,30 @@ def render_source(recipe: Recipe, folder: Path) -> Segmentation:
     count = recipe.data.source_count
     paths = [(folder / "images" / f"{k:06d}.png", folder / "labels" / f"{k:06d}.png") for k in range(count)]
     journal = Journal(folder / DIGESTS, skip_damaged=True)
-    known = {row["file_name"]: row["sha256"] for row in journal.rows if isinstance(row, dict) and len(row) > 1}
-    missing = [k for k, pair in enumerate(paths) if not all(_as_rendered(path, folder, known) for path in pair)]
+    rows = [row for row in journal.rows if isinstance(row, dict) and row.keys() >= {"file_name", "sha256"}]
+    known = {str(row["file_name"]): str(row["sha256"]) for row in rows}
+    names = {path: path.relative_to(folder).as_posix() for pair in paths for path in pair}
+    missing = [k for k, pair in enumerate(paths) if not all(_as_rendered(p, known.get(names[p])) for p in pair)]
 
     def make() -> Iterator[None]:
         for k in missing:
             for path, picture in zip(paths[k], draw_source(recipe, k), strict=True):
-                journal.add({"file_name": path.relative_to(folder).as_posix(), "sha256": write_png(path, picture)})
+                known[names[path]] = write_png(path, picture)
+                journal.add({"file_name": names[path], "sha256": known[names[path]]})
             yield
 
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):
         pass
+    whole = [{"file_name": name, "sha256": known.get(name) or sha256(path)} for path, name in names.items()]
+    if journal.rows != whole:
+        journal.rewrite(whole)
     return Segmentation("folder", folder, images="images/{key}.png", labels="labels/{key}.png")
 
 
-def _as_rendered(path: Path, folder: Path, known: Mapping[str, str]) -> bool:
+def _as_rendered(path: Path, digest: str | None) -> bool:
     """Whether a rendered file is there and whole; one that is not is said."""
     if not path.exists():
         return False
-    digest = known.get(path.relative_to(folder).as_posix())
     try:
         if digest is None:  # written by an older CLOUDS, or just before a kill
             decode_image(read_file(path), str(path))

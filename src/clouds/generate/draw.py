@@ -104,8 +104,8 @@ def read_set(folder: Path) -> list[Row]:
         raise UsageError(f"{folder / gone[0]}: gone, as {len(gone)} of {MANIFEST}'s images are; draw the set again")
     if unlike := [name for row in rows if not as_written(folder / (name := row["file_name"]), row.get("sha256"))]:
         raise DataError(f"{folder}: {len(unlike)} of {len(rows)} images are not those that {MANIFEST} speaks of "
-                        f"(other sha256), such as {unlike[0]}: damaged or replaced. Fetch or draw them again, or adopt the set "
-                        "anew (--adopt)")  # fmt: skip
+                        f"(other sha256), such as {unlike[0]}: damaged or replaced. Fetch or draw them again, or "
+                        "adopt the set anew (--adopt)")  # fmt: skip
     return rows
 
 
