@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,7 @@ from clouds import cli, pipeline
 from clouds.base import machine
 from clouds.base.files import read_json, read_jsonl
 from clouds.config.load import load_recipe
+from clouds.config.records import WorkSummary
 from clouds.config.runs import add_seconds, load_run, open_run, spent_seconds, timed
 from clouds.data.images import write_png
 from clouds.data.source import make_source, open_sets
@@ -33,6 +35,7 @@ from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.model import vocabulary
 from clouds.model.folder import has_model, save_model
+from clouds.selftrain.work import Work
 from report.test_report import Page
 
 # Enough training that the teacher tells classes apart (on seeds 0 to 4): else refinement has nothing to change.
@@ -345,6 +348,98 @@ def test_a_damaged_last_checkpoint_costs_its_steps_only(run, finished, capsys):
     file.write_bytes(file.read_bytes()[:-8] + bytes(8))
     pipeline.train(recipe(), run)
     assert "joint-000005 is damaged" in capsys.readouterr().err
+    assert weights(run) == weights(finished[0])
+
+
+def again(run: Path) -> Path:
+    """The run before its joint training."""
+    shutil.rmtree(run / "model")
+    for path in (run / "checkpoints").glob("joint-*"):
+        shutil.rmtree(path)
+    return run
+
+
+def other_picture(path: Path) -> None:
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(path), 255 - picture)
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "flipped": lambda path: path.write_bytes(path.read_bytes()[:300] + b"\x55" + path.read_bytes()[301:]),
+    "another picture": other_picture,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_mends_what_it_made_itself(run, finished, capsys, damage):
+    hurt = ["generated/000001.png", "source/images/000002.png", "source/labels/000000.png"]
+    again(run)
+    for name in hurt:
+        DAMAGES[damage](run / name)
+    pipeline.train(recipe(), run)
+    said = capsys.readouterr().err
+    assert all(f"{run / name}: " in said and "again" in said for name in hurt)
+    assert [(run / name).read_bytes() for name in hurt] == [(finished[0] / name).read_bytes() for name in hurt]
+    assert weights(run) == weights(finished[0])
+
+
+def test_a_rendered_source_of_before_is_looked_through(run, capsys):
+    (again(run) / "source" / "sha256.jsonl").unlink()
+    (run / "source" / "images" / "000002.png").write_bytes(b"")
+    pipeline.train(recipe(), run)
+    assert "000002.png: an empty file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stage", "name"), [("warmup", "warmup"), ("joint", "model")])
+def test_a_damaged_model_is_written_again_from_its_last_checkpoint(run, finished, capsys, stage, name):
+    path = run / name / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    pipeline.train(recipe(), run)
+    assert f"{path}: its content is not what was written" in capsys.readouterr().err
+    assert weights(run, name) == weights(finished[0], name)
+
+
+def test_other_threads_are_said_on_resume(run, capsys):
+    shutil.rmtree(run / "model")
+    torch.set_num_threads(2)
+    try:
+        pipeline.train(recipe(), run)
+    finally:
+        torch.set_num_threads(1)
+    assert "the run was on 1 threads a process and goes on with 2" in capsys.readouterr().err
+
+
+def test_a_stage_begins_with_the_same_random_state_in_a_process_of_its_own(finished, tmp_path, monkeypatch):
+    drawn = []
+
+    def draws(_model, stage, *_rest, **_more):
+        drawn.append((stage, torch.rand(7 if stage == "warmup" else 3).tolist()))
+        return Work()
+
+    monkeypatch.setattr(pipeline, "work_of", lambda *_, **__: WorkSummary())
+    monkeypatch.setattr(pipeline, "train_stage", draws)
+    monkeypatch.setattr(pipeline, "check_work", lambda _: None)
+    for words in ((), ("train.stage=warmup",), ("train.stage=joint",)):
+        run = tmp_path / ("both" if not words else "apart")
+        pipeline.train(recipe(*words), run)
+    assert drawn == [drawn[0], drawn[1], drawn[0], drawn[1]]
+    assert [stage for stage, _ in drawn[:2]] == ["warmup", "joint"]
+
+
+def test_what_a_kill_left_half_written_is_swept_and_copies_by_hand_are_no_checkpoints(run, finished):
+    shutil.rmtree(run / "model")
+    half = [".joint-000004-q3_x9ab1", ".joint-000004-q3_x9ab1-old"]
+    for name in half:
+        shutil.copytree(run / "checkpoints" / "joint-000005", run / "checkpoints" / name)
+    (run / ".recipe-abcd1234.yaml").write_text("half")
+    shutil.copytree(run / "checkpoints" / "joint-000004", run / "checkpoints" / "joint-000010 (copy)")
+    pipeline.train(recipe(), run)
+    assert not list(run.rglob(".*"))
+    assert (run / "checkpoints" / "joint-000010 (copy)").is_dir()
     assert weights(run) == weights(finished[0])
 
 

@@ -89,6 +89,7 @@ def train(
             train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
             keep_model(model, out, "warmup", recipe, engine)
         if "joint" in todo.stages:  # student and teacher both start as the warm-up model
+            torch.manual_seed(recipe.seed + 1)  # in a process of its own the stage draws what it draws in this one
             model = load_model(out / MODELS["warmup"]).to(engine.device)
             model.thaw()
             segmenter = None if regions else build_segmenter(recipe)

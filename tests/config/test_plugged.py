@@ -144,8 +144,7 @@ def test_what_is_imported_already_may_be_used(folder):
 @pytest.mark.parametrize("name", ["subprocess:Popen", "torch.nn:Linear", "os:system"])
 def test_of_imported_modules_only_a_backbone_is_made(folder, name):
     assert {name.partition(":")[0] for name in ("subprocess:Popen", "torch.nn:Linear", "os:system")} <= set(sys.modules)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vision": name}))
+    tiny.change_config(folder, vision=name)
     with pytest.raises(Exception, match=r"has no features|expected a class"):
         load_model(folder)
 

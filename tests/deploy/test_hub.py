@@ -17,6 +17,7 @@ from PIL import Image
 
 import clouds
 import fabricated_run
+import tiny
 from clouds.cli import run as command
 from clouds.config.recipe import Recipe
 from clouds.config.runs import load_run, open_run
@@ -232,6 +233,7 @@ def test_what_is_no_repository_is_refused(model_folder, name):
 def test_what_is_no_model_is_refused(tmp_path, run):
     with pytest.raises(UsageError, match="holds no model"):
         push(tmp_path, "me/mine", dry_run=True)
+    tiny.change_config(run / "model")
     (run / "model" / "model.safetensors").write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(DataError, match="cannot be read as safetensors"):
         push(run, "me/mine", dry_run=True, out=tmp_path / "out")

@@ -5,7 +5,8 @@ import io
 import socket
 import threading
 import time
-from concurrent.futures import CancelledError
+import zlib
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -175,6 +176,16 @@ def test_the_document_and_the_page_fetch_nothing_from_elsewhere(client):
 # -- refusals
 
 
+def png_of(width: int, height: int) -> bytes:
+    """A whole PNG of black pixels; a strip packs into next to nothing."""
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\1\0\0\0\0"
+    packed = zlib.compress(bytes((width + 7) // 8 + 1) * height, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
 @pytest.mark.parametrize(
     ("content", "headers", "status", "error"),
     [
@@ -185,6 +196,10 @@ def test_the_document_and_the_page_fetch_nothing_from_elsewhere(client):
         (encoded(), {}, 415, "unsupported_type"),
         (encoded(np.zeros((101, 100, 3), np.uint8)), PNG, 413, "too_many_pixels"),
         (bytes(20_001), PNG, 413, "too_large"),
+        (png_of(10_000, 1), PNG, 413, "too_long"),
+        (png_of(1, 101), PNG, 413, "too_long"),
+        (png_of(16_000_000, 1), PNG, 413, "too_long"),
+        (png_of(40_000, 500), PNG, 413, "too_long"),
         (b"x", {"Content-Type": "multipart/form-data"}, 400, "bad_form"),
         (b"x", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "bad_form"),
         (b"--b\r\n\r\n--b--", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "bad_form"),
@@ -280,6 +295,50 @@ def test_a_model_that_fails_is_an_answer_and_not_the_end():
         detail = problem(warm(client).post("/v1/segment", content=encoded(), headers=PNG), 500, "failed")
         assert "RuntimeError" in detail
         assert client.post("/v1/segment", content=encoded(RGB[:20]), headers=PNG).status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_model_thread_is_said_at_once_everywhere():
+    def segment(images):
+        time.sleep(0.3)
+        if images[0].shape[0] == 48:
+            raise SystemExit  # ends the thread, as no error of a model does
+        return sleeper().segment(images)
+
+    with opened([Served("m", ("a", "b"), ((0, 0, 0),) * 2, segment, lambda image: image.shape)], batch=1) as client:
+        warm(client)
+        with ThreadPoolExecutor(3) as pool:  # one is computed, the others wait
+            began = time.monotonic()
+            for answer in pool.map(lambda _: client.post("/v1/segment", content=encoded(), headers=PNG), range(3)):
+                problem(answer, 503, "dead")
+        problem(client.post("/v1/segment", content=encoded(RGB[:20]), headers=PNG), 503, "dead")
+        assert time.monotonic() - began < 5
+        for path in ("/ready", "/health"):
+            problem(client.get(path), 503, "dead")
+
+
+def test_a_model_that_gives_too_few_results_is_an_answer():
+    with opened([Served("m", ("a",), ((0, 0, 0),), lambda images: images[:0], lambda image: 0)]) as client:
+        client.warmth.status = "ready"
+        problem(client.post("/v1/segment", content=encoded(), headers=PNG), 500, "failed")
+
+
+@pytest.mark.parametrize("path", ["/health/", "/v1/classes/", "/metrics/"])
+def test_no_answer_repeats_the_host_that_a_client_named(small, path):
+    answer = small.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    problem(answer, 404, "not_found")
+    assert "evil" not in str(answer.headers) + answer.text
+
+
+def test_the_document_says_what_an_upload_and_a_refusal_are(small):
+    document = small.get("/openapi.json").json()
+    body = document["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
+    assert body["image/png"]["schema"]["minLength"] == 1
+    assert body["multipart/form-data"]["schema"]["properties"]["image"]["minLength"] == 1
+    with opened([sleeper()], token="secret") as client:
+        answers = client.get("/openapi.json").json()["paths"]["/metrics"]["get"]["responses"]
+        assert list(answers["401"]["content"]) == ["application/json"]
+        assert list(answers["200"]["content"]) == ["text/plain"]
 
 
 def test_a_late_answer_is_504_and_its_image_is_dropped():

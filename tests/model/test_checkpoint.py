@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from clouds.errors import DataError
 from clouds.foundation import registry
-from clouds.model.folder import load_model, save_model
+from clouds.model.folder import has_model, load_model, save_model
 from clouds.train import state as checkpoint
 from clouds.train.state import Checkpoint, latest_checkpoint, save_checkpoint
 
@@ -66,9 +66,8 @@ def test_loading_does_not_fetch_pretrained_weights(folder, monkeypatch, tmp_path
     asked = []
     monkeypatch.setattr(registry, "package_file", lambda *names: asked.append(names))
     load_model(folder)
-    config = json.loads((folder / "config.json").read_text())
-    assert config["pretrained"] is False
-    (folder / "config.json").write_text(json.dumps({**config, "pretrained": True}))
+    assert json.loads((folder / "config.json").read_text())["pretrained"] is False
+    tiny.change_config(folder, pretrained=True)
     load_model(folder)
     assert not asked
 
@@ -82,6 +81,7 @@ def test_a_model_built_with_pretrained_weights_is_saved_without_the_wish_for_the
 
 
 def rewrite(folder, change):
+    tiny.change_config(folder)
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
@@ -116,6 +116,7 @@ class Trap:
 @pytest.mark.parametrize("content", ["truncated", "pickle", "torch", "empty", "text"])
 def test_a_file_that_is_no_whole_safetensors_is_refused_by_name(folder, content):
     path = folder / "model.safetensors"
+    tiny.change_config(folder)
     if content == "torch":
         torch.save({"vocabulary": torch.zeros(2)}, path)
     else:
@@ -154,12 +155,65 @@ def test_a_missing_folder_is_named(tmp_path):
         {"hidden": 33},
         {"synonyms": [1, 2]},
         {"synonyms": []},
+        {"hidden": 2**20},
+        {"queries": 10**12},
+        {"layers": 10**6},
+        {"text_dim": 2**40},
+        {"shorter_side": 100_000},
+        {"shorter_side": 3},
+        {"classes": ["road", "sky", "sky"]},
+        {"classes": [f"class {k}" for k in range(300)]},
+        {"classes": [1, 2, 3]},
+        {"colors": [[0, 0, 999]] * 3},
+        {"colors": []},
+        {"seen": [True]},
+        {"vision": ["a"]},
+        {"heads": 0},
     ],
 )
 def test_a_broken_configuration_is_named(folder, change):
-    path = folder / "config.json"
-    path.write_text("[1, 2" if change is None else json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(DataError, match=r"config\.json"):
+    tiny.change_config(folder, **(change or {}))
+    if change is None:
+        (folder / "config.json").write_text("[1, 2")
+    with pytest.raises(DataError, match=r"config\.json: not a CLOUDS model configuration"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b'{"hidden": ' + b"9" * 5000 + b"}", b"3", b'"a"'])
+def test_a_configuration_that_is_no_object_is_named(folder, content):
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"config\.json: not a CLOUDS model configuration"):
+        load_model(folder)
+
+
+def test_nothing_of_a_declared_size_is_made_before_the_weights_are_compared(folder, monkeypatch):
+    tiny.change_config(folder, hidden=8192, ffn=16384, layers=100, pixel_layers=100)  # 190 GB
+    with pytest.raises(DataError, match=r"does not fit config\.json beside it: .* is missing"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("place", [0.3, 0.6])
+def test_a_flipped_byte_is_found_by_the_digest(folder, name, place, capsys):
+    data = bytearray((folder / name).read_bytes())
+    at = int(len(data) * place)
+    data[at] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(DataError, match=rf"{name}: (its content is not what was written|not a CLOUDS model)"):
+        load_model(folder)
+    assert not has_model(folder)
+    assert name in capsys.readouterr().err
+
+
+def test_folders_without_a_digest_load_as_before(folder):
+    tiny.change_config(folder)
+    load_model(folder)
+    assert has_model(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder):
+    rewrite(folder, lambda tensors: tensors["vocabulary"][0].fill_(float("nan")))
+    with pytest.raises(DataError, match=r"model\.safetensors: holds weights that are no numbers \(NaN\) in vocabulary"):
         load_model(folder)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import clouds
+import tiny
 import tiny_clip
 from clouds.cli import run
 from clouds.config.label_sets import colors_of
@@ -150,6 +151,7 @@ def test_another_towers_weights_are_noticed_and_a_moved_file_can_be_named(folder
     (tmp_path / "model" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     settings["weights"]["source"] = str(tmp_path / "gone.safetensors")
     (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
+    tiny.change_config(tmp_path / "model")
     predictor = clouds.load(tmp_path / "model")
     with pytest.raises(UsageError, match=r"gone\.safetensors"):
         predictor.with_classes("scooter")

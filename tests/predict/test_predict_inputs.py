@@ -23,6 +23,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import clouds
+import tiny
 from clouds.base.files import read_jsonl
 from clouds.cli import run as command
 from clouds.data.classes import COLORS, NAMES
@@ -456,8 +457,7 @@ def test_what_changed_is_made_again_and_nothing_else(model_folder, tmp_path, mon
     other = tmp_path / "other"
     shutil.copytree(model_folder, other)
     assert made(model=other) == 0, "the same model elsewhere"
-    config = other / "config.json"
-    config.write_text(config.read_text().replace('"shorter_side": 64', '"shorter_side": 32'))
+    tiny.change_config(other, shorter_side=32)
     assert made(model=other) == 3
     rows = read_jsonl(tmp_path / "out" / "predictions.jsonl")
     assert {row["input"] for row in rows} == {"0.png", "1.png", "2.png"}

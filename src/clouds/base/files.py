@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -82,9 +84,35 @@ def whole_file(path: Path) -> Iterator[Path]:
         with writing(path, temporary):
             yield temporary
             temporary.chmod(0o644)
+            _sync(temporary)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Put a file's bytes on the disk: after a power cut, a name must not stand for nothing or a half."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_TEMPORARY = re.compile(r"\..{0,24}-[a-z0-9_]{8}(-old|\..{0,15})?", re.DOTALL)  # of ``beside`` and ``tempfile``
+
+
+def sweep_temporaries(folder: Path, older: float = 0.0) -> None:
+    """Remove what a kill left half-written in ``folder``: nobody else may be writing there.
+
+    older: only what is so many seconds old, where others may be writing.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime >= older:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -97,6 +125,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors writes files only their owner can read
+            if file.is_file():
+                _sync(file)
         if folder.exists():
             old = temporary.with_name(temporary.name + "-old")
             folder.rename(old)
@@ -174,6 +204,17 @@ def sha256(path: Path) -> str:
     """Hex SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def as_written(path: Path, digest: str | None) -> bool:
+    """Whether a file has the SHA-256 that was noted of it; True where none was."""
+    status = path.stat()
+    return digest is None or _known_sha256(path, status.st_mtime_ns, status.st_size) == digest
+
+
+@lru_cache(maxsize=1 << 17)  # sets are looked through more than once a run
+def _known_sha256(path: Path, _time: int, _size: int) -> str:
+    return sha256(path)
 
 
 def decode(data: bytes, origin: str) -> str:

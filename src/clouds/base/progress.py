@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,8 +12,9 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(text: str) -> None:
-    """One plain line on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
+    """One plain line on stderr. Where that is gone, as with a closed terminal, nobody reads it, and work goes on."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
 
 
 def clock(seconds: float) -> str:

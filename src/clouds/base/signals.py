@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last one where a terminal is closed
+
 
 def interrupt_again(came: list[int]) -> None:
     """Raise KeyboardInterrupt at the second signal."""
@@ -14,7 +16,7 @@ def interrupt_again(came: list[int]) -> None:
 
 @contextmanager
 def noted_signals(
-    note: Callable[[list[int]], None] = interrupt_again, numbers: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
+    note: Callable[[list[int]], None] = interrupt_again, numbers: tuple[int, ...] = STOPPING
 ) -> Iterator[list[int]]:
     """Yield the list of signals that came in here so far, which is what ``note`` is called with at each.
 
@@ -27,7 +29,9 @@ def noted_signals(
         note(came)
 
     try:
-        before = {number: signal.signal(number, handler) for number in numbers}
+        # `nohup` has the end of a terminal ignored
+        heard = [n for n in numbers if not (n == signal.SIGHUP and signal.getsignal(n) == signal.SIG_IGN)]
+        before = {number: signal.signal(number, handler) for number in heard}
     except ValueError:  # not the main thread
         before = {}
     try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clouds.base.files import sweep_temporaries
 from clouds.base.machine import commit, hardware, versions
 from clouds.base.strict_yaml import parse_yaml
 from clouds.config.kinds import WHOLE, Mark, keys_of
@@ -64,6 +65,10 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     except UnicodeEncodeError:
         raise UsageError(f"{out}: its name is no UTF-8, which model files need; choose another --out") from None
     path = out / RECIPE
+    for name in ("", CHECKPOINTS, BEST, f"{SOURCE}/images", f"{SOURCE}/labels", PSEUDO, EVALUATION):
+        sweep_temporaries(out / name)
+    for name in (GENERATED, RESTYLED, REGIONS):  # other processes may draw their shards there
+        sweep_temporaries(out / name, older=86400)
     settings = recipe.model_dump(mode="json")
     changes: list[Change] = []
     if path.exists():

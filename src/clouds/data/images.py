@@ -29,6 +29,7 @@ from clouds.base.files import whole_file
 from clouds.errors import DataError
 
 MAX_PIXELS = 200_000_000  # images above are refused unread: nothing in this field is larger than 30 million
+MAX_SIDE = 65_535  # pixels, as of a JPEG: a PNG may claim a strip of 200,000,000 x 1
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".avif")  # of files that can be read, lower case
 KINDS = "PNG, JPEG, TIFF, BMP, WebP or AVIF"
@@ -68,9 +69,9 @@ def opened_by(data: bytes, where: str) -> type[ImageFile.ImageFile]:
     raise DataError(f"{where}: {kind}; expected a {KINDS} image, fetch it again")
 
 
-def _header(data: bytes, where: str, max_pixels: int) -> ImageFile.ImageFile:
-    """The file opened but not decoded; DataError for another format, a broken header, several pictures, or too many
-    pixels."""
+def _header(data: bytes, where: str, max_pixels: int | None) -> ImageFile.ImageFile:
+    """The file opened but not decoded; DataError for another format, a broken header, several pictures, or (unless
+    None) too many pixels."""
     made = opened_by(data, where)
     try:
         with warnings.catch_warnings():  # Pillow's of a damaged TIFF, which fails below
@@ -87,6 +88,10 @@ def _header(data: bytes, where: str, max_pixels: int) -> ImageFile.ImageFile:
     if opened.format == "TIFF" and opened.getexif().get(0x0112, 1) != 1:
         raise DataError(f"{where}: a TIFF whose orientation is not upright; save it upright")
     width, height = opened.size
+    if max_pixels is None:
+        return opened
+    if max(width, height) > MAX_SIDE:
+        raise DataError(f"{where}: {width}x{height}; sides above {MAX_SIDE} pixels are refused, cut it into pieces")
     if width * height > max_pixels:
         raise DataError(
             f"{where}: {width}x{height} is {width * height / 1e6:.0f} million pixels; "
@@ -95,7 +100,7 @@ def _header(data: bytes, where: str, max_pixels: int) -> ImageFile.ImageFile:
     return opened
 
 
-def image_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(data: bytes, where: str, max_pixels: int | None = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) from the header alone."""
     width, height = _header(data, where, max_pixels).size
     return height, width

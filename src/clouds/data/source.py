@@ -15,20 +15,23 @@ from numpy.typing import NDArray
 
 from clouds import streets
 from clouds.base.arrays import Labels, Pixels
+from clouds.base.files import as_written, sha256
+from clouds.base.journal import Journal
 from clouds.base.pick import evenly
-from clouds.base.progress import track
+from clouds.base.progress import say, track
 from clouds.config.label_sets import CITYSCAPES, IGNORE, MOTOR_VEHICLES, LabelSet
 from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
-from clouds.data.images import LazyImage, write_png
+from clouds.data.images import LazyImage, decode_image, read_file, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.pairing import Place
 from clouds.errors import DataError, UsageError
 
 Picture = Pixels | LazyImage
+DIGESTS = "sha256.jsonl"  # in the rendered source's folder: a line a file, {"file_name", "sha256"}
 
 
 class Source:
@@ -222,20 +225,44 @@ def draw_source(recipe: Recipe, k: int) -> tuple[Pixels, Labels]:
 
 
 def render_source(recipe: Recipe, folder: Path) -> Segmentation:
-    """Render what is missing of the embedded source into images/ and labels/. Scene k depends on (recipe, k) only."""
+    """Render what is missing or damaged of the embedded source into images/ and labels/. Scene k depends on (recipe, k)
+    only; ``DIGESTS`` notes what was written."""
     count = recipe.data.source_count
     paths = [(folder / "images" / f"{k:06d}.png", folder / "labels" / f"{k:06d}.png") for k in range(count)]
-    missing = [k for k, (image, label) in enumerate(paths) if not (image.exists() and label.exists())]
+    journal = Journal(folder / DIGESTS, skip_damaged=True)
+    rows = [row for row in journal.rows if isinstance(row, dict) and row.keys() >= {"file_name", "sha256"}]
+    known = {str(row["file_name"]): str(row["sha256"]) for row in rows}
+    names = {path: path.relative_to(folder).as_posix() for pair in paths for path in pair}
+    missing = [k for k, pair in enumerate(paths) if not all(_as_rendered(p, known.get(names[p])) for p in pair)]
 
     def make() -> Iterator[None]:
         for k in missing:
             for path, picture in zip(paths[k], draw_source(recipe, k), strict=True):
-                write_png(path, picture)
+                known[names[path]] = write_png(path, picture)
+                journal.add({"file_name": names[path], "sha256": known[names[path]]})
             yield
 
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):
         pass
+    whole = [{"file_name": name, "sha256": known.get(name) or sha256(path)} for path, name in names.items()]
+    if journal.rows != whole:
+        journal.rewrite(whole)
     return Segmentation("folder", folder, images="images/{key}.png", labels="labels/{key}.png")
+
+
+def _as_rendered(path: Path, digest: str | None) -> bool:
+    """Whether a rendered file is there and whole; one that is not is said."""
+    if not path.exists():
+        return False
+    try:
+        if digest is None:  # written by an older CLOUDS, or just before a kill
+            decode_image(read_file(path), str(path))
+        if as_written(path, digest):
+            return True
+        say(f"{path}: is not what was written (damaged or replaced); it is rendered again")
+    except DataError as error:
+        say(f"{error}; it is rendered again")
+    return False
 
 
 LOOKED_AT = 60  # label maps of a set, evenly spaced

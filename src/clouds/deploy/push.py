@@ -6,12 +6,13 @@ from typing import Any
 
 import yaml
 
-from clouds.base.files import write_text
+from clouds.base.files import sha256, write_text
 from clouds.base.text import columns
 from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
 from clouds.errors import BackendError, UsageError, cause
 from clouds.model.folder import CONFIG, HUB_ID, WEIGHTS, load_model
+from clouds.model.folder_config import with_digest
 from clouds.report.card import origin, without_places, write_card
 
 DRY_OUT = Path("card")
@@ -39,7 +40,8 @@ def push(
         raise UsageError(f"{repository!r}: no name of a hub repository; expected OWNER/NAME")
     found = origin(Path(model))
     load_model(found.folder)  # what cannot be loaded is not to be published
-    small = {"README.md": write_card(found, repository, licence), CONFIG: json.dumps(found.config, indent=2) + "\n"}
+    config = with_digest(found.config, sha256(found.folder / WEIGHTS))
+    small = {"README.md": write_card(found, repository, licence), CONFIG: json.dumps(config, indent=2) + "\n"}
     if found.recipe:
         small[RECIPE] = yaml.safe_dump(without_places(as_json(found.recipe)), sort_keys=False)
     if found.results:

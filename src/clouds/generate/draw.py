@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from clouds.base.arrays import Pixels
-from clouds.base.files import write_jsonl
+from clouds.base.files import as_written, write_jsonl
 from clouds.base.journal import Journal
 from clouds.base.locks import locked
 from clouds.base.progress import say, track
@@ -19,7 +19,7 @@ from clouds.base.shards import MANIFEST, PARTS, WHOLE, Shard, held
 from clouds.config.recipe import Recipe
 from clouds.config.records import Drawn, as_json
 from clouds.data.images import write_png
-from clouds.errors import CloudsError, UsageError
+from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.generator import build_generator
 from clouds.generate.manifest import checked, read_manifest
 from clouds.generate.restyle import look_of
@@ -66,7 +66,7 @@ def make_set(wanted: list[Row], size: int, make: Maker, folder: Path, shard: Sha
     batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     mine = batches[shard.index :: shard.count]
     with held(folder, shard):
-        made = {row["file_name"]: row for row in _known(folder) if _whole(row, folder)}
+        made = {row["file_name"]: row for row in _known(folder) if is_whole(row, folder)}
         rows = {row["file_name"]: made[row["file_name"]] for row in wanted if _matches(row, made)}
         missing = [batch for batch in mine if not all(row["file_name"] in rows for row in batch)]
         own = {row["file_name"]: rows[row["file_name"]] for batch in mine for row in batch if row["file_name"] in rows}
@@ -104,6 +104,10 @@ def read_set(folder: Path) -> list[Row]:
     rows = kept(found)
     if gone := [row["file_name"] for row in rows if not (folder / row["file_name"]).is_file()]:
         raise UsageError(f"{folder / gone[0]}: gone, as {len(gone)} of {MANIFEST}'s images are; draw the set again")
+    if unlike := [name for row in rows if not as_written(folder / (name := row["file_name"]), row.get("sha256"))]:
+        raise DataError(f"{folder}: {len(unlike)} of {len(rows)} images are not those that {MANIFEST} speaks of "
+                        f"(other sha256), such as {unlike[0]}: damaged or replaced. Fetch or draw them again, or "
+                        "adopt the set anew (--adopt)")  # fmt: skip
     return rows
 
 
@@ -113,10 +117,16 @@ def _known(folder: Path) -> list[Row]:
     return [checked(row, f"{file}, row {n}") for file in files for n, row in enumerate(Journal(file).rows, 1)]
 
 
-def _whole(row: Mapping[str, Any], folder: Path) -> bool:
-    """Drawn, there, and not found broken by an audit."""
+def is_whole(row: Mapping[str, Any], folder: Path) -> bool:
+    """Drawn, there, not found broken by an audit, and what was written, where the row says what that was."""
     broken = any(str(why).startswith("broken") for why in row.get("why") or ())
-    return "failed" not in row and not broken and (folder / str(row["file_name"])).is_file()
+    path = folder / str(row["file_name"])
+    if "failed" in row or broken or not path.is_file():
+        return False
+    if as_written(path, row.get("sha256")):
+        return True
+    say(f"{path}: is not what was written (damaged or replaced); it is made again")
+    return False
 
 
 def _matches(row: Row, made: Mapping[str, Row]) -> bool:

@@ -17,7 +17,7 @@ from clouds.config.records import RestyledImage, as_json
 from clouds.data.source import Restyled, Source
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.restyler import build_restyler
-from clouds.generate.draw import Row, kept, make_set
+from clouds.generate.draw import Row, is_whole, kept, make_set
 from clouds.generate.restyle import look_of
 
 KEY = "data.restyle"
@@ -103,6 +103,6 @@ def _finished(recipe: Recipe, source: Source, folder: Path) -> list[Row] | None:
         record = {"strength": asked_for(recipe).strength}
     for row, own in zip(rows, wanted, strict=True):
         same = own.items() <= row.items() and record.items() <= row.get("restyle", {}).items()
-        if not same or "failed" in row or not (folder / row["file_name"]).is_file():
+        if not same or not is_whole(row, folder):
             return None
     return rows

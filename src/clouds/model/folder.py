@@ -1,18 +1,22 @@
 """What is kept on disk of a model: the model folder (``config.json``, ``model.safetensors``) for use, and training
 checkpoints for going on. Written whole or not at all, read strictly, safetensors only."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
-from clouds.base.files import whole_folder
+from clouds.base.files import json_text, sha256, whole_folder
+from clouds.base.progress import say
+from clouds.base.text import some
 from clouds.errors import BackendError, CloudsError, DataError, cause
+from clouds.model.folder_config import DIGEST, checked_config, config_digest, with_digest
 from clouds.model.segmenter import Segmenter
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -22,37 +26,91 @@ def save_model(model: Segmenter, folder: Path) -> None:
     """Write the model folder; equal weights and settings give equal bytes."""
     with whole_folder(folder) as temporary, _said_plainly(folder):
         # the folder holds every weight: reading it must not fetch the pre-trained ones first
-        config = cast(dict[str, Any], model._hub_mixin_config)
-        model.save_pretrained(temporary, config={**config, "pretrained": False})
+        config = {**cast(dict[str, Any], model._hub_mixin_config), "pretrained": False}
+        model.save_pretrained(temporary, config=config)
         # the hub mixin's placeholder card; a card is written from a run instead
         (temporary / "README.md").unlink(missing_ok=True)
+        text = json_text(with_digest(config, sha256(temporary / WEIGHTS)), indent=2)
+        (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def load_model(folder: Path) -> Segmenter:
     """Read a model folder: every tensor must be there, none may be left over, nothing is unpickled.
 
-    Raises DataError naming the file at fault.
+    The configuration is checked, and the sizes of the tensors against it, before anything of those sizes is made.
+    Raises DataError naming the file at fault, also where a digest that the folder carries does not hold.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             lacking = f"no {name} there" if folder.is_dir() else "no such folder"
             raise DataError(f"{folder}: {lacking}; expected a model folder holding {CONFIG} and {WEIGHTS}")
+    config = _config(folder)
+    if damaged := _damage(folder, config):
+        raise DataError(damaged)
+    settings = {key: value for key, value in config.items() if key != DIGEST} | {"pretrained": False}
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        model = Segmenter(**{**config, "pretrained": False})
+        shapes = _shapes(settings)
     except BackendError as error:  # nothing is wrong with the file
         raise BackendError(f"{folder / CONFIG}: {error}") from error
     except (ValueError, TypeError, RuntimeError, CloudsError) as error:
         raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
     try:
+        if shapes is not None:
+            _check_shapes(folder, shapes)
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{folder / WEIGHTS}: cannot be read as safetensors ({error})") from error
+    if unreal := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+        raise DataError(f"{folder / WEIGHTS}: holds weights that are no numbers (NaN) in {some(unreal, 5)}: no model "
+                        "that can be used; take an earlier one, or train again")  # fmt: skip
+    model = Segmenter(**settings)
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise DataError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it. {error}") from error
     return model.eval()
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        return checked_config((folder / CONFIG).read_bytes())
+    except ValueError as error:
+        raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
+
+
+def _damage(folder: Path, config: dict[str, Any]) -> str | None:
+    """What is wrong with a folder that carries digests, None where they hold or there are none."""
+    if DIGEST not in config:
+        return None
+    digests = config[DIGEST] if isinstance(config[DIGEST], dict) else {}
+    if digests.get("config") != config_digest(config):
+        return (f"{folder / CONFIG}: its content is not what was written: damaged, or changed by hand. Restore it, or "
+                f"take the key {DIGEST!r} out of it if the change was meant")  # fmt: skip
+    if digests.get(WEIGHTS) != sha256(folder / WEIGHTS):
+        return (f"{folder / WEIGHTS}: its content is not what was written: damaged, or replaced. Restore it, or take "
+                f"the key {DIGEST!r} out of {CONFIG} if the change was meant")  # fmt: skip
+    return None
+
+
+def _shapes(settings: dict[str, Any]) -> dict[str, Tensor] | None:
+    """The tensors of such a model without their memory; None where its backbone cannot be made so."""
+    try:
+        with torch.device("meta"):
+            return Segmenter(**settings).state_dict()
+    except NotImplementedError:  # a backbone of one's own that looks at its weights
+        return None
+
+
+def _check_shapes(folder: Path, wanted: dict[str, Tensor]) -> None:
+    """DataError unless the file holds these tensors, by name and shape; reads nothing but its header."""
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    faults = [f"{name} is missing" for name in wanted if name not in found]
+    faults += [f"{name} is left over" for name in found if name not in wanted]
+    faults += [f"{name} has the shape {list(shape)}, not {list(wanted[name].shape)}"
+               for name, shape in found.items() if name in wanted and shape != tuple(wanted[name].shape)]  # fmt: skip
+    if faults:
+        raise DataError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it: {some(faults, 5, '; ')}")
 
 
 @contextmanager
@@ -65,8 +123,16 @@ def _said_plainly(folder: Path) -> Iterator[None]:
 
 
 def has_model(folder: Path) -> bool:
-    """Whether a model was saved there whole."""
-    return (folder / CONFIG).exists() and (folder / WEIGHTS).exists()
+    """Whether a model was saved there whole; of one whose digest does not hold any more a line says so."""
+    if not ((folder / CONFIG).exists() and (folder / WEIGHTS).exists()):
+        return False
+    try:
+        damaged = _damage(folder, _config(folder))
+    except DataError as error:
+        damaged = str(error)
+    if damaged:
+        say(damaged)
+    return not damaged
 
 
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]*\w)(@(?P<revision>[\w./-]+))?", re.ASCII)

@@ -6,6 +6,7 @@ is kept by process.
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -64,6 +65,7 @@ def save_state(
         counts: dict[str, Any] = {
             "processes": [counts for counts, _ in processes],
             "best": [progress.best, progress.best_step],
+            "threads": torch.get_num_threads(),
             "scaler": scaler.state_dict() if scaler else None,
         }
         for rank, (_, theirs) in enumerate(processes):
@@ -123,6 +125,10 @@ def load_state(
             f"{folder}: the run was on {len(processes)} processes and goes on with {engine.world}: every sample is the "
             "same, results are so up to rounding, not bit for bit"
         )
+    threads, now = counts.get("threads"), torch.get_num_threads()  # older checkpoints do not say
+    if engine.main and threads not in (None, now):
+        say(f"{folder}: the run was on {threads} threads a process and goes on with {now}: results are the same up to "
+            f"rounding, not bit for bit (OMP_NUM_THREADS={threads} keeps them so)")  # fmt: skip
     mine = processes[engine.rank] if same else {"unlogged": []}
     own = checkpoint.tensors[f"process-{engine.rank if same else 0}"]
     if same:
@@ -194,8 +200,9 @@ def latest_checkpoint(folder: Path, stage: str) -> Checkpoint | None:
 
 
 def _of_stage(folder: Path, stage: str) -> list[Path]:
-    """The stage's checkpoints, oldest first."""
-    return sorted(folder.glob(f"{stage}-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    """The stage's checkpoints, oldest first; folders of other names, as copies by hand, are none."""
+    own = [path for path in folder.glob(f"{stage}-*") if re.fullmatch(r"\d{6,}", path.name.removeprefix(f"{stage}-"))]
+    return sorted(own, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def _digest(state: dict[str, Any]) -> str:

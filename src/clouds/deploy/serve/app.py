@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from clouds.deploy.serve.answers import Format, Found, Wish, answer
-from clouds.deploy.serve.batching import Batcher, Done, Served, Warmth
+from clouds.deploy.serve.batching import Batcher, Done, Gone, Served, Warmth
 from clouds.deploy.serve.counters import Counters, Counting
 from clouds.deploy.serve.headers import HeadAsGet, preferred
 from clouds.deploy.serve.limits import Refused, Room, Service, check_type, decode, image_of, pixel_count, read_body
@@ -48,16 +48,19 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         room.pace = 0.8 * room.pace + 0.2 * seconds / images
 
     batcher = Batcher(service.batch, prepare, watch)
+    dead = Refused(503, "dead", "the thread of the model has ended; restart the server")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
+        warmth.thread = batcher.thread
         yield
         batcher.close(service.timeout)
         hands.shutdown(wait=False, cancel_futures=True)
 
     # FastAPI's own pages of documentation fetch scripts from elsewhere
-    app = FastAPI(title="CLOUDS", version=version("clouds"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="CLOUDS", version=version("clouds"), lifespan=lifespan, docs_url=None, redoc_url=None,
+                  redirect_slashes=False)  # a redirect would name whatever Host the client sent  # fmt: skip
     app.add_middleware(HeadAsGet)
     app.add_middleware(Counting, counters=counters)
     if service.cors:
@@ -90,6 +93,8 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         model = _chosen(by_name, wish.model)
         if not warmth.takes_work:
             raise Refused(503, "starting", "the model is being prepared; try again in 1 s", {"Retry-After": "1"})
+        if not batcher.alive and warmth.ready:
+            raise dead
         if room.full():
             raise room.busy()
         uploads = [await read_body(request, service, room)]
@@ -107,6 +112,8 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         try:
             async with asyncio.timeout(service.timeout):
                 return await _unless_gone(request, work())
+        except Gone:
+            raise dead from None
         except TimeoutError:
             raise Refused(504, "timeout", f"no answer within {service.timeout:g} s; the image was dropped") from None
         except asyncio.CancelledError:
@@ -121,7 +128,7 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     async def health() -> State:
         """Whether the process works at all: restart it where this is not 200."""
         if not batcher.alive:
-            raise Refused(503, "dead", "the thread of the model has ended; restart the server")
+            raise dead
         return State(status="ok")
 
     @app.get("/ready", responses=problems(503))
@@ -129,9 +136,11 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         """Whether requests should be sent here: not before the model is warm, nor once it stops."""
         if not warmth.ready:
             raise Refused(503, warmth.status, f"the server is {warmth.status}", {"Retry-After": "1"})
+        if not batcher.alive:
+            raise dead
         return State(status="ready")
 
-    @app.get("/metrics", dependencies=guarded, response_class=PlainTextResponse, responses=refusals)
+    @app.get("/metrics", dependencies=guarded, response_class=Response, responses={200: TEXT, **refusals})
     async def metrics() -> Response:
         """For Prometheus."""
         return PlainTextResponse(counters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -207,8 +216,10 @@ class State(BaseModel):
     status: str
 
 
-BYTES = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
+BYTES = {"schema": _FILE}
+TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+_FORM = {"type": "object", "required": ["image"], "properties": {"image": _FILE}}
 BODY = {
     "requestBody": {
         "required": True,

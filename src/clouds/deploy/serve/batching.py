@@ -58,6 +58,10 @@ class _Job:
     since: float = field(default_factory=perf_counter)
 
 
+class Gone(Exception):  # noqa: N818 - said in an answer
+    """The thread of the models has ended by an error of its own: nothing will be computed any more."""
+
+
 class Batcher:
     """``submit`` returns a future; cancelled in time, its image is never computed."""
 
@@ -69,19 +73,23 @@ class Batcher:
         self._size, self._prepare, self._watch = size, prepare, watch
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._closed = self._dead = False
+        self._taken: list[_Job] = []
+        self.thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self.thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self.thread.is_alive() and not self._dead
 
     def submit(self, model: Served, pixels: Pixels) -> Future[Done]:
         job = _Job(model, pixels, (model.name, model.alike(pixels)))
         with self._changed:
+            if self._dead:
+                job.future.set_exception(Gone())
+                return job.future
             if self._closed:
                 job.future.cancel()
                 return job.future
@@ -97,14 +105,23 @@ class Batcher:
                 job.future.cancel()
             self._jobs.clear()
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(limit)
+        if self.thread.is_alive():
+            self.thread.join(limit)
 
     def _run(self) -> None:
-        self._prepare()
-        while (batch := self._next()) is not None:
-            if batch:
-                self._compute(batch)
+        try:
+            self._prepare()
+            while (batch := self._next()) is not None:
+                self._taken = batch
+                if batch:
+                    self._compute(batch)
+        finally:  # whoever waits is answered at once
+            with self._changed:
+                self._dead = not self._closed
+                for job in (*self._taken, *self._jobs):
+                    if not job.future.done():
+                        job.future.set_exception(Gone())
+                self._jobs.clear()
 
     def _next(self) -> list[_Job] | None:
         """The oldest image and those that can go with it; None at the end."""
@@ -122,6 +139,8 @@ class Batcher:
         start = perf_counter()
         try:
             results = batch[0].model.segment([job.pixels for job in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"the model gave {len(results)} results for {len(batch)} images")
         except Exception as error:
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
@@ -143,6 +162,7 @@ class Warmth:
 
     status = "starting"
     fault: Exception | None = None
+    thread: threading.Thread | None = None  # that computes
 
     @property
     def ready(self) -> bool:

@@ -185,6 +185,7 @@ def image_of(body: bytes, content_type: str) -> bytes:
     return images[0]
 
 
+MAX_SIDE, MAX_ASPECT = 32_768, 100  # of an image: a strip of few pixels costs as much as a picture of its length
 MAX_SCANS = 100  # of a progressive JPEG; cameras and editors write about ten, and each is a pass over all pixels
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -198,9 +199,15 @@ def pixel_count(data: bytes, max_pixels: int) -> int:
     if not data.startswith((_PNG, _JPEG)):
         raise Refused(415, "unsupported_type", f"the image starts with {data[:8]!r}; expected a PNG or JPEG file")
     try:
-        height, width = image_size(data, "image", max_pixels=2**62)
+        height, width = image_size(data, "image", max_pixels=None)
     except DataError as error:
         raise _undecodable(error) from error
+    if max(height, width) > MAX_SIDE or max(height, width) > MAX_ASPECT * max(min(height, width), 1):
+        raise Refused(
+            413, "too_long",
+            f"the image has {width} x {height} pixels; sides of at most {MAX_SIDE} pixels are taken, the longer one at "
+            f"most {MAX_ASPECT} times the shorter; cut it into pieces",
+        )  # fmt: skip
     if height * width > max_pixels:
         raise Refused(
             413, "too_many_pixels",

@@ -1,8 +1,12 @@
 """The server's life: the port is taken, models are read, requests are answered, a signal ends it gracefully."""
 
 import asyncio
+import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -54,7 +58,15 @@ def run(models: Sequence[Served], service: Service, taken: socket.socket, tell: 
         log_level="warning", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
         timeout_graceful_shutdown=round(service.timeout) + 1,
     )  # fmt: skip
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else `nohup`, or another thread's
+        with suppress(ValueError):
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     _Server(config, warmth, service.drain, lambda: tell(_url(taken))).run([taken])
+    if warmth.thread is not None and warmth.thread.is_alive():
+        # it is still computing: the interpreter would take its tensors away under it, and abort
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     if warmth.fault is not None:
         raise BackendError(f"the model cannot be run ({warmth.fault})") from warmth.fault
 
