@@ -17,7 +17,10 @@ def predict(
     out: Annotated[Path, out_option("predictions")] = Path("predictions"),
     formats: Annotated[
         list[str] | None,
-        option("--format KIND,...", "labels, color, overlay, ids, scores, coco, polygons.  [default: labels,overlay]"),
+        option(
+            "--format KIND,...", "labels, color, overlay, ids, scores, coco, polygons; or a whole data set: voc, cvat, "
+            "labelme, yolo, coco-panoptic.  [default: labels,overlay]",
+        ),
     ] = None,
     shorter_side: Annotated[
         int | None, option("--shorter-side N", "Bring images to it, in pixels; 0: own size.  [default: the model's]")

@@ -16,6 +16,7 @@ from clouds.data.walk import find_images, match_files
 from clouds.errors import DataError, UsageError
 from clouds.predict.pictures import read_upright, upright_image
 from clouds.predict.result import ending_of
+from clouds.predict.tool_sets import SETS
 
 FILMED = ("color", "overlay")  # kinds that a video gives as a video
 STDIN = "-"
@@ -44,7 +45,7 @@ class Item:
 
     def targets(self, out: Path, kinds: Sequence[str]) -> dict[str, Path]:
         """The file of each kind made of an image."""
-        return {kind: out / f"{self.name}{_end(kind)}" for kind in kinds}
+        return {kind: _target(out, Path(self.name), kind) for kind in kinds}
 
     def films(self, out: Path, kinds: Sequence[str]) -> dict[str, Path]:
         """The kinds that a video gives as one video each."""
@@ -52,11 +53,13 @@ class Item:
 
     def frame_targets(self, out: Path, kinds: Sequence[str], index: int) -> dict[str, Path]:
         """The file of each kind made of one frame."""
-        return {kind: out / self.name / f"{index:06d}{_end(kind)}" for kind in kinds}
+        return {kind: _target(out, Path(self.name) / f"{index:06d}", kind) for kind in kinds}
 
 
-def _end(kind: str) -> str:
-    return ending_of(kind) if kind == "labels" else f"_{kind}{ending_of(kind)}"
+def _target(out: Path, name: Path, kind: str) -> Path:
+    if kind in SETS:
+        return out / SETS[kind].folder / SETS[kind].file(name)
+    return out / f"{name}{'' if kind == 'labels' else f'_{kind}'}{ending_of(kind)}"
 
 
 def gather(words: Sequence[str | Path], out: Path, stdin: BinaryIO | None = None) -> list[Item]:

@@ -22,6 +22,7 @@ from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
 from clouds.predict.predictor import Predictor, load
 from clouds.predict.result import PICTURES, Result, check_kinds
+from clouds.predict.tool_sets import SETS, Classes, Drawn, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
 
 DEFAULT_KINDS = ("labels", "overlay")
@@ -70,7 +71,8 @@ def predict_files(
 
     Writes NAME.png for kind "labels", NAME_KIND.png or .json for the others of ``result.KINDS``, below ``out`` as they
     lie in the folder or glob given, and for "coco" also ``coco.json`` of all. Of a video, the frames of ``pick``:
-    overlay and colours as a video each (``film``), all else as files NAME/NUMBER. ``batch_size`` images are read at a
+    overlay and colours as a video each (``film``), all else as files NAME/NUMBER. The kinds of ``tool_sets`` are whole
+    data sets, each in a folder of its own. ``batch_size`` images are read at a
     time, and those of equal size segmented together. ``inference``: fields of ``Inference`` that are to differ from the
     model's own; None leaves one as it is. ``classes`` (and ``weights``) as in ``Predictor.with_classes``: labels are
     then positions in that list.
@@ -109,6 +111,7 @@ def predict_files(
         if item.kind != "image":
             count, whole = segment_frames(work, item, pick, film)
             frames, videos = frames + count, videos + whole
+    finish_sets(out, work.sets, work.classes)
     if work.parts:
         with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
             join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
@@ -151,7 +154,8 @@ def split_scales(text: str) -> tuple[float, ...]:
 
 @dataclass
 class PredictionRun:
-    """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json."""
+    """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json, label files
+    of the ``sets`` of other tools."""
 
     predictor: Predictor
     out: Path
@@ -160,22 +164,38 @@ class PredictionRun:
     ledger: Ledger
     failed: list[Failure] = field(default_factory=list)
     parts: list[Path] = field(default_factory=list)
+    sets: dict[str, list[Path]] = field(default_factory=dict)
 
     def has(self, targets: dict[str, Path], key: str | None) -> bool:
         """Whether these files are made already."""
         made = self.ledger.has(targets.values(), key)
-        if made and "coco" in targets:
-            self.parts.append(targets["coco"])
+        if made:
+            self._note(targets)
         return made
 
-    def save(self, result: Result, targets: dict[str, Path], shown: str, key: str | None) -> None:
+    @property
+    def classes(self) -> Classes:
+        return Classes(self.predictor.classes, self.predictor.colors.tolist())
+
+    def _note(self, targets: dict[str, Path]) -> None:
+        self.parts += [targets["coco"]] if "coco" in targets else []
+        for kind in targets.keys() & SETS.keys():
+            self.sets.setdefault(kind, []).append(targets[kind])
+
+    def save(
+        self, result: Result, targets: dict[str, Path], name: Path, shown: str, key: str | None, source: Path | None
+    ) -> None:
         for kind, target in targets.items():
-            if kind == "coco":
+            if kind in SETS:
+                folder = self.out / SETS[kind].folder
+                drawn = Drawn(name, result.labels, result.image, source)
+                SETS[kind].write(folder, drawn, self.classes)
+            elif kind == "coco":
                 write_json(target, result.coco(shown))
             else:
                 result.save(target, kind)
         self.ledger.add(targets.values(), shown, key)
-        self.parts += [targets["coco"]] if "coco" in targets else []
+        self._note(targets)
 
     def fail(self, item: Item, error: Exception) -> None:
         """Note what went wrong with one input; raises it again where the disk is full, for all others would fail."""
@@ -205,7 +225,9 @@ def segment_images(work: PredictionRun, items: list[Item]) -> Iterator[tuple[Ite
             results = work.predictor.predict_batch([pixels for _, pixels in readable], work.batch_size)
             for (item, _), result in zip(readable, results, strict=True):
                 try:
-                    work.save(result, item.targets(work.out, work.kinds), item.shown, keys[item.name])
+                    source = item.source if isinstance(item.source, Path) else None
+                    targets = item.targets(work.out, work.kinds)
+                    work.save(result, targets, Path(item.name), item.shown, keys[item.name], source)
                     yield item
                 except UNWRITTEN as error:
                     work.fail(item, error)
@@ -244,7 +266,8 @@ def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> t
                     for kind, write in writers.items():
                         write(PICTURES[kind](result), batch[i].seconds)
                     if not made[i]:
-                        work.save(result, targets[i], f"{item.shown}/{batch[i].number:06d}", key)
+                        number = f"{batch[i].number:06d}"
+                        work.save(result, targets[i], Path(item.name) / number, f"{item.shown}/{number}", key, None)
                     yield
         if filming:
             work.ledger.add(films.values(), item.shown, film_key)

@@ -8,14 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.files import whole_file, write_json
 from clouds.config.label_sets import CITYSCAPES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.data.images import encode_image
-from clouds.errors import UsageError
+from clouds.errors import BackendError, UsageError
 from clouds.predict.annotations import coco_annotations, coco_categories, polygons
+from clouds.predict.tool_sets import SETS
 
 PHOTO_ENDINGS = (".jpg", ".jpeg")
 NOTEBOOK_SIDE = 1024  # pixels: the longer side of what a notebook shows
@@ -74,6 +76,34 @@ class Result:
         corners are [x, y] in pixels. Pieces with fewer than three corners are left out."""
         return polygons(self.labels, self.classes)
 
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``: a mask a class that is there, its id, name and mean confidence.
+
+        BackendError where the package is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise BackendError("to_supervision needs a package that is not here: pip install supervision") from error
+        there = [k for k in np.unique(self.labels).tolist() if k < len(self.classes)]
+        masks = np.stack([self.labels == k for k in there])
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32), mask=masks, class_id=np.array(there),
+            confidence=np.array([self.scores[mask].mean() for mask in masks], np.float32),
+            data={"class_name": np.array([self.classes[k] for k in there])},
+        )  # fmt: skip
+
+    def to_hf(self) -> list[dict[str, Any]]:
+        """What the ``image-segmentation`` pipeline of transformers returns: {"label", "score", "mask"} for each class
+        that is there; a mask is a PIL image of mode L, 255 where the class is."""
+        found = []
+        for k in np.unique(self.labels).tolist():
+            if k < len(self.classes):
+                mask = self.labels == k
+                picture = Image.fromarray(mask.astype(np.uint8) * 255)
+                found.append({"label": self.classes[k], "score": float(self.scores[mask].mean()), "mask": picture})
+        return found
+
     def __repr__(self) -> str:
         height, width = self.labels.shape
         some = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(self.shares().items())[:4])
@@ -95,7 +125,7 @@ class Result:
         any other kind or name.
         """
         path = Path(path)
-        check_kinds([kind], self.classes)
+        check_kinds([kind], self.classes, KINDS)
         ending = path.suffix.lower()
         own = ending_of(kind)
         allowed = (own, *PHOTO_ENDINGS) if kind in ("color", "overlay") else (own,)
@@ -130,10 +160,12 @@ def ending_of(kind: str) -> str:
     return ".json" if kind in TEXTS else ".png"
 
 
-def check_kinds(kinds: Sequence[str], classes: Sequence[str] | None = None) -> None:
-    """Raises UsageError for a kind that is not in ``KINDS``, or that a model of these classes cannot be saved as."""
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UsageError(f"format: unknown kind {', '.join(map(repr, unknown))}; allowed: {', '.join(KINDS)}")
+def check_kinds(
+    kinds: Sequence[str], classes: Sequence[str] | None = None, allowed: Sequence[str] = (*KINDS, *SETS)
+) -> None:
+    """Raises UsageError for a kind that is not allowed, or that a model of these classes cannot be saved as."""
+    if unknown := [kind for kind in kinds if kind not in allowed]:
+        raise UsageError(f"format: unknown kind {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}")
     if "ids" in kinds and classes is not None and tuple(classes) != CITYSCAPES.classes:
         raise UsageError(
             f"format: 'ids' are those of Cityscapes' classes, but this model has {len(classes)} others "

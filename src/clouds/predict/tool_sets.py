@@ -1,4 +1,4 @@
-"""Predictions as data sets of the tools in which people look at labels and correct them: VOC, CVAT, labelme, YOLO, COCO.
+"""Predictions as data sets of the tools in which people see and correct labels: VOC, CVAT, labelme, YOLO and COCO.
 
 Each is a folder of images and labels below ``--out`` that its tool opens, and that training reads again
 (``data.source={dataset: voc, root: predictions/voc}``): predict, correct, train.
