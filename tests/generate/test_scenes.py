@@ -266,10 +266,17 @@ def test_a_set_says_what_it_shows_and_its_audit_and_filling_go_by_that(tmp_path,
     assert "peanut plants" in result["request"]["wanted"]["crop"]
     page = (folder / "audit" / "index.html").read_text("utf-8")
     assert "peanut plants" in page
+    mine = tmp_path / "fields.yaml"
+    mine.write_text("{scene: crops, model: {classes: {soil: [ground], weed: [weeds]}}}")
+    assert cli.run(["audit", str(folder), str(mine), "audit.blank=3", "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert (own["coverage"].pop("classes").keys(), own["limits"]["blank"]) == ({"soil", "weed"}, 3)
+    assert own["coverage"].items() <= result["coverage"].items()
     fill = ["--fill", str(folder / "audit" / "audit.json"), "--out", str(more)]
+    result = own
     assert cli.run(["prompts", "demo", *fill]) == 1
     assert "which is nothing that the recipe's scene (streets) and classes know" in capsys.readouterr().err
-    assert cli.run(["prompts", "demo", "scene=crops", *fill]) == 0
+    assert cli.run(["prompts", str(mine), *fill]) == 0
     rows = read_jsonl(more)
     assert len(rows) == result["request"]["count"]
     assert sum("peanut plants" in row["attributes"]["crop"] for row in rows) >= result["request"]["wanted"]["crop"][

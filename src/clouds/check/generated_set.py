@@ -42,18 +42,20 @@ def audit(
     """Audit a generated set with what is given, write its page; the object that ``clouds audit --json`` prints.
 
     A folder of photographs without a manifest is looked through likewise; all that is written is in the audit's folder.
-    overrides: of the demo's recipe, of which limits, refinement and device count, and ``scene`` for a set that was
-    not drawn here. source: a recipe or a folder of
-    images, whose diversity stands beside. Raises UsageError or DataError before any long work.
+    overrides: of the demo's recipe, or of the one that stands before them. Limits, refinement and device count, and for
+    a set that was not drawn here what it shows. source: a recipe or a folder of images, whose diversity stands beside.
+    Raises UsageError or DataError before any long work.
     """
     photographs = photographs_in(folder, out or folder / AUDIT)
     folder = folder if photographs else set_folder(folder)
-    recipe = load_recipe("demo", overrides)
+    own = bool(overrides) and is_recipe(overrides[0])
+    name, *overrides = overrides if own else ("demo", *overrides)
+    recipe = load_recipe(name, overrides)
     usable_device(recipe.train.device)
     if weights and not clip:
         raise UsageError(f"--weights: got {weights!r} without --clip; name the model too, as --clip open_clip/MODEL")
     beside = source_pictures(source, overrides) if source else None
-    named = any(each.startswith("scene=") for each in overrides)
+    named = own or any(each.startswith("scene=") for each in overrides)
     subject = subject_of(recipe) if named else subject_of_set(folder)
     teacher = build_judge(model, recipe, subject.classes) if model else None
     seen_by = Clip(clip, weights) if clip else None

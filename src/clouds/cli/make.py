@@ -153,7 +153,9 @@ def regions(
 @app.command()
 def audit(
     folder: Annotated[Path, argument("DIR", "A generated set, a run that has one, or photographs.")],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, argument("RECIPE|KEY=VALUE", "A recipe, if the set is not of streets; settings.")
+    ] = None,
     model: Annotated[
         str | None, option("--model MODEL", "Count what this model sees in the images; as for predict.")
     ] = None,
@@ -171,6 +173,7 @@ def audit(
     \b
     Examples:
       clouds audit generated
+      clouds audit adopted fields.yaml
       clouds audit generated --model runs/demo --source demo audit.radius=8
       clouds audit generated --clip open_clip/RN50-quickgelu --weights openai audit.clip=18
     """

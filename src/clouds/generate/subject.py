@@ -90,7 +90,7 @@ def subject_of_set(folder: Path) -> Subject:
         classes = TypeAdapter(dict[str, list[str]]).validate_python(record[CLASSES])
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: does not say what the set shows; delete it and say so to the audit (scene=NAME), or draw the set "
-            "again"
+            f"{path}: does not say what the set shows; delete it and name the recipe (clouds audit DIR RECIPE), or "
+            "draw the set again"
         ) from error
     return Subject(scene, list(classes), list(classes.values()))
