@@ -493,6 +493,9 @@ def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, stree
     assert work["photographs"] == 4
     assert 1 <= work["photographs_trained_on"] <= min(4, work["pseudo_labels_made"])
     assert work["pixels_seen"] == 64 * 64 * work["pseudo_labels_made"]
+    text = scoring.comparison_table(result)
+    assert f"\n4 photographs, {work['photographs_trained_on']} of them trained on, " in text
+    assert "drawn" not in text
     page = Page(Path(result["report"]).read_text("utf-8")).text
     assert "4 of 4 photographs, from " in page
     assert "on photographs" in page

@@ -74,3 +74,13 @@ def test_a_new_backend_is_one_new_file(tmp_path, monkeypatch):
         assert registry.backend_name("mine") == "M"
     finally:
         rows.cache_clear()
+
+
+def test_where_photographs_are_all_there_is_nobody_writes_or_draws():
+    def roles(*settings: str) -> list[str]:
+        return list(registry.backends(load_recipe("demo", ["data.unlabelled=x", *settings])))
+
+    assert roles() == ["vision", "text", "prompts", "images", "segmenter"]
+    assert roles("generate.count=0") == ["vision", "text", "segmenter"]
+    prompted = roles("generate.count=0", "data.restyle.backend=diffusers/a/b")
+    assert prompted == ["vision", "text", "prompts", "segmenter", "restyled source"]

@@ -12,8 +12,8 @@ from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.base.text import some
 from clouds.check.inspect import SAMPLE, Inspection
-from clouds.config.recipe import Recipe
-from clouds.data.datasets import PHOTOS, dataset_spec, folder_of
+from clouds.config.recipe import DomainSet, Labelled, Recipe
+from clouds.data.datasets import PHOTOS, dataset_spec, is_dataset
 from clouds.data.exif import orientation
 from clouds.data.frames import frames
 from clouds.data.images import MAX_PIXELS, decode_image, image_size
@@ -108,25 +108,27 @@ def _seen_elsewhere(each: PhotoSet, recipe: Recipe) -> list[str]:
     doubled = _twins(each.places)
     if doubled:
         found.append(f"{each.name}: {len(doubled)} photographs are there twice, such as {some(doubled, SHOWN)}")
-    for name, places in _labelled(recipe):
+    for name, places, scored in _labelled(recipe):
         if same := _twins(each.places, places):
-            harm = ("a score there would be of images that were trained on without labels" if name in PHOTOS
+            harm = ("a score there would be of images that were trained on without labels" if scored
                     else "they are learned from with labels too")  # fmt: skip
             found.append(f"{each.name}: {len(same)} photographs are images of {name}, such as {some(same, SHOWN)}; "
                          f"{harm}")  # fmt: skip
     return found
 
 
-def _labelled(recipe: Recipe) -> Iterator[tuple[str, list[Place]]]:
-    """(name, images) of each labelled source, and of each benchmark domain that ``data.root`` has."""
-    data = recipe.data
-    rows = [(f"the source {chosen.dataset}", chosen.dataset, *learned_from(chosen, recipe), set_root(chosen, recipe))
-            for chosen in data.source if chosen.dataset != "streets"]  # fmt: skip
-    if data.root:
-        rows += [(name, name, dataset_spec(name), split, data.root / folder_of(name)) for name, split in PHOTOS.items()]
-    for shown, name, spec, split, root in rows:
-        with suppress(CloudsError):  # the check of that set says what is wrong there
-            yield shown, find_unlabelled(name, spec, root, split)
+def _labelled(recipe: Recipe) -> Iterator[tuple[str, list[Place], bool]]:
+    """(name, images, whether it is scored on) of each labelled source and each domain that is there."""
+    known = [DomainSet(name=name, dataset=name, split=split) for name, split in PHOTOS.items()]
+    chosen: list[Labelled] = [*recipe.data.source, *(recipe.evaluate.domains or known)]
+    for each in chosen:
+        if is_dataset(each.dataset):
+            with suppress(CloudsError):  # of a set that is not there; its own check says what is wrong
+                spec = dataset_spec(each.dataset, each.split, each.layout(recipe.model.label_set))
+                split = (each.split or spec.scored) if isinstance(each, DomainSet) else learned_from(each, recipe)[1]
+                places = find_unlabelled(each.dataset, spec, set_root(each, recipe), split)
+                name = each.name if isinstance(each, DomainSet) else f"the source {each.dataset}"
+                yield name, places, isinstance(each, DomainSet)
 
 
 def _twins(places: Sequence[Place], others: Iterable[Place] | None = None) -> list[str]:

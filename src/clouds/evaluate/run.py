@@ -87,11 +87,21 @@ def comparison_table(result: dict[str, Any]) -> str:
     return "\n".join([
         *grid("domain", ["images", "warm-up", "joint", "diff", "label set"], rows),
         "",
-        f"{work['prompts_written']} prompts written, {work['images_drawn']} images drawn, "
-        f"{work['images_trained_on']} of them trained on, {work['components_refined']} components refined, "
+        f"{_learned_from(work)}, {work['components_refined']} components refined, "
         f"{100 * work['pixels_changed'] / max(work['pixels_seen'], 1):.1f} % of pixels changed by refinement",
         f"{clock(result['seconds'])} in all; report: {result['report']}",
     ])  # fmt: skip
+
+
+def _learned_from(work: dict[str, Any]) -> str:
+    """The images without labels that joint training learned from."""
+    parts = []
+    if work["images_drawn"] or not work.get("photographs"):
+        parts += [f"{work['prompts_written']} prompts written", f"{work['images_drawn']} images drawn",
+                  f"{work['images_trained_on']} of them trained on"]  # fmt: skip
+    if work.get("photographs"):
+        parts += [f"{work['photographs']} photographs", f"{work['photographs_trained_on']} of them trained on"]
+    return ", ".join(parts)
 
 
 def _pair(before: float, after: float) -> list[str]:

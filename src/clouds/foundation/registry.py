@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clouds.base.text import did_you_mean
-from clouds.config.backends import Backend, find, names, rows
+from clouds.config.backends import Backend, find, names, rows, takes
 from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.config.recipe import Recipe
 from clouds.errors import BackendError, UsageError
@@ -64,7 +64,7 @@ class Chosen(NamedTuple):
 
 
 def cast(recipe: Recipe) -> dict[str, Chosen]:
-    """Who plays which role."""
+    """Who plays which role; nobody writes and draws where photographs are all there is."""
     model, prompts, generate, selftrain = recipe.model, recipe.prompts, recipe.generate, recipe.selftrain
     given = (model.weights, model.revision) if model.text == model.vision else (None, None)
     found = {
@@ -74,7 +74,11 @@ def cast(recipe: Recipe) -> dict[str, Chosen]:
         "images": Chosen("generator", generate.generator, None, generate.revision),
         "segmenter": Chosen("segmenter", selftrain.segmenter, None, selftrain.segmenter_revision),
     }
-    if look := generate.restyle:
+    if not recipe.draws:
+        del found["images"]
+        if recipe.data.restyle is None or "prompt" not in takes(recipe.data.restyle.backend):
+            del found["prompts"]
+    elif look := generate.restyle:
         found["restyled images"] = Chosen("restyler", look.backend, None, look.revision)
     if look := recipe.data.restyle:
         found["restyled source"] = Chosen("restyler", look.backend, None, look.revision, "data.restyle.backend")
@@ -82,9 +86,8 @@ def cast(recipe: Recipe) -> dict[str, Chosen]:
 
 
 def backends(recipe: Recipe) -> dict[str, str]:
-    """What results call the backend of each role; nobody writes and draws where photographs are all there is."""
-    idle = () if recipe.draws else ("prompts", "images", "restyled images")
-    return {role: chosen.label for role, chosen in cast(recipe).items() if role not in idle}
+    """What results call the backend of each role."""
+    return {role: chosen.label for role, chosen in cast(recipe).items()}
 
 
 def row_of(role: str, name: str, key: str = "") -> Backend:
