@@ -74,7 +74,7 @@ def test_every_problem_is_listed_at_once(capsys, tmp_path, city):
     assert len(result["problems"]) == 5
     found = {"/".join(Path(p["path"]).parts[-3:]): p["what"] for p in result["problems"]}
     assert "has no label" in found[f"train/{key}_leftImg8bit.png"]
-    assert "expected a PNG or JPEG" in found[f"train/{other}_leftImg8bit.png"]
+    assert "expected a PNG, JPEG" in found[f"train/{other}_leftImg8bit.png"]
     assert "truncated" in found[f"train/{other}_gtFine_labelIds.png"]
     assert "values 77 are outside" in found[f"val/{key}_gtFine_labelIds.png"]
     shown = [w for _, w in what(result)]

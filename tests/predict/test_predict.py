@@ -152,7 +152,7 @@ def test_where_both_readings_fit_tensors_are_channels_first_and_arrays_channels_
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (b"", "empty file"), (b"no picture at all", "expected a PNG or JPEG"), (b"\x89PNG\r\n\x1a\nxx", "broken image"),
+    (b"", "empty file"), (b"no picture at all", "expected a PNG, JPEG"), (b"\x89PNG\r\n\x1a\nxx", "broken image"),
 ])  # fmt: skip
 def test_a_corrupt_file_is_named(predictor, tmp_path, content, said):
     path = tmp_path / "bad.png"
@@ -472,7 +472,7 @@ def test_a_corrupt_file_is_named_and_the_others_are_done(model_folder, tmp_path,
     done, failed, *_ = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size)
     assert done == [a, c]
     assert [failure["path"] for failure in failed] == [str(b)]
-    assert failed[0]["what"].startswith("a file that starts with b'broken'; expected a PNG or JPEG image")
+    assert failed[0]["what"].startswith("a file that starts with b'broken'; expected a PNG, JPEG, TIFF")
     assert listing(tmp_path / "out") == ["a.png", "a_overlay.png", "c.png", "c_overlay.png", "predictions.jsonl"]
     loaded = clouds.load(model_folder)
     for path in (a, c):
