@@ -48,6 +48,16 @@ dist: env
 	build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd build && empty/bin/python -m clouds doctor && empty/bin/clouds demo --minutes 0.5 --out demo
 
+# known advisories of the packages that constraints.txt pins; asks an advisory database
+advisories: env
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/python -m pip_audit --no-deps --disable-pip -r constraints.txt
+
+# name, version and licence of every package in the environment
+materials: env
+	@$(BIN)/python benchmarks/materials.py
+
 docs: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python benchmarks/contact_sheet.py
