@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-slow test-lowest lint docs dist bench clean
+.PHONY: env demo test test-slow test-lowest lint docs dist bench advisories materials clean
 
 env: $(STAMP)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/materials.py > materials.jsonl
 
-The licence is what the package's own record says: its expression, else its classifiers, else its first line of text. Null
+The licence is what the record of the package says: its expression, else its classifiers, else its first line. Null
 where it says nothing, which is for a person to look up.
 """
 
