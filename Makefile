@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-slow test-lowest lint docs dist bench clean
+.PHONY: env demo test test-slow test-lowest lint docs dist bench advisories materials clean
 
 env: $(STAMP)
 
@@ -47,6 +47,16 @@ dist: env
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd build && empty/bin/python -m clouds doctor && empty/bin/clouds demo --minutes 0.5 --out demo
+
+# known advisories of the packages that constraints.txt pins; asks an advisory database
+advisories: env
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/python -m pip_audit --no-deps --disable-pip -r constraints.txt
+
+# name, version and licence of every package in the environment
+materials: env
+	@$(BIN)/python benchmarks/materials.py
 
 docs: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

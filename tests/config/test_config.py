@@ -287,6 +287,40 @@ def test_a_run_of_before_goes_on_where_removed_keys_have_the_built_in_values(tmp
         assert part in str(caught.value)
 
 
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (ALIASES, "more than 200000 values"), ("a: &a [*a]\n", "an alias that stands for itself"),
+    ("seed: " + "9" * 5000 + "\n", "beyond 64 bits"), ("seed: 0x" + "f" * 50_000 + "\n", "beyond 64 bits"),
+    ("seed: -9223372036854775809\n", "beyond 64 bits"), ("a: " + "x" * 2_000_000 + "\n", "2000004 characters"),
+    ("a: !!timestamp 2024-01-01\n", "could not determine a constructor"), ("a: !!set {b}\n", "could not determine"),
+    ("a: !!binary aGk=\n", "could not determine"), ("a: " + "[" * 50_000, "nested too deep"),
+], ids=lambda value: value[:12])  # fmt: skip
+def test_yaml_that_no_recipe_needs_is_refused_in_one_line(tmp_path, text, said):
+    refusal = refused(recipe=yaml_file(tmp_path, text))
+    assert said in refusal
+    assert len(refusal) < 500
+    assert "\n" not in refusal
+
+
+def test_dates_are_texts_and_aliases_may_be_used(tmp_path):
+    text = "name: 2024-01-01\ndata: {source: [&a {dataset: gta5, root: /x}, *a]}\n"
+    recipe = load_recipe(yaml_file(tmp_path, text))
+    assert (recipe.name, len(recipe.data.source)) == ("2024-01-01", 2)
+
+
+@pytest.mark.parametrize("override", [
+    "generate.count=1000000000000", "prompts.count=1000000000000", "train.steps=1000000000000", "model.hidden=1048576",
+    "model.queries=1000000", "model.layers=1000", "augment.crop=[1000000,1000000]", "seed=1180591620717411303424",
+    "name=../../x", "name=..", "name=a/b", "'name=\"a\\0b\"'".strip("'"), "name=" + "n" * 300,
+], ids=lambda value: value[:24])  # fmt: skip
+def test_what_nobody_means_is_refused_before_any_work(override):
+    assert override.partition("=")[0] in refused(override)
+
+
 def test_a_recipe_builds_on_another(tmp_path):
     (tmp_path / "base.yaml").write_text("extends: demo\ntrain: {steps: 77, batch_size: 3}\ndata: {source: gta5}\n")
     (tmp_path / "sub").mkdir()

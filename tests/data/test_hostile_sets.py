@@ -88,6 +88,18 @@ def test_names_with_backslashes_are_read_as_tools_of_windows_mean_them(suffix: s
     dataset[0]
 
 
+def test_a_zip_whose_listing_points_before_its_beginning_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images/b.png", b"old")
+    data = bytearray(path.read_bytes())
+    end = data.rfind(b"PK\x05\x06")
+    data[end + 16] += 40  # where the listing begins: offsets in it are then corrected to before the file
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"set\.zip"):
+        [Archive(path).read(name) for name in Archive(path).names()]
+
+
 @pytest.mark.parametrize("again", ["images/b.png", "images\\b.png", "./images/b.png"])
 def test_two_different_files_of_one_name_refuse_a_zip(again: str, tmp_path: Path) -> None:
     path = tmp_path / "set.zip"

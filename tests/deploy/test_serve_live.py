@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -203,6 +204,20 @@ def test_a_second_signal_ends_it_at_once():
         time.sleep(0.5)
         assert slow.process.poll() is None
         assert slow.stop(10) == 0
+
+
+@pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP"])
+def test_a_second_signal_under_load_ends_it_without_an_abort(model_folder, second):
+    large = encoded(np.random.default_rng(1).integers(0, 256, (900, 1200, 3), np.uint8))
+    command = ("-m", "clouds", "serve", str(model_folder), "--port", "0", "--json", "--drain", "30")
+    with live(*command) as busy, ThreadPoolExecutor(6) as pool:
+        for _ in range(6):
+            pool.submit(lambda: busy.segment(large))
+        time.sleep(0.5)
+        busy.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        busy.process.send_signal(signal.Signals[second])
+        assert busy.process.wait(20) == 0, busy.log()
 
 
 @pytest.mark.parametrize("language", ["sh", "python"])

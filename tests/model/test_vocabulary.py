@@ -1,5 +1,7 @@
 """The text classifier, and the embedded vision-and-text backends with their real weights."""
 
+import hashlib
+
 import pytest
 import skimage.data
 import timm
@@ -12,7 +14,7 @@ import tiny  # noqa: F401 - sets the number of threads
 from clouds.data.classes import SYNONYMS
 from clouds.errors import BackendError, UsageError
 from clouds.foundation import backbone as clip
-from clouds.foundation import registry
+from clouds.foundation import registry, weights
 from clouds.foundation.weights import package_file
 from clouds.model.vocabulary import TEMPLATES, max_over_synonyms, synonym_index, text_classifier
 
@@ -140,6 +142,18 @@ def test_unknown_names_are_refused_with_what_is_allowed():
         clip.build_vision("resnet9")
     with pytest.raises(UsageError, match=r"model\.text.*'bert'.*all-minilm-l6-v2"):
         clip.build_text("bert")
+
+
+def test_embedded_weights_that_are_not_those_of_the_release_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "weights_of_mine").mkdir()
+    (tmp_path / "weights_of_mine" / "a.pth").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setitem(weights.DIGESTS, "weights_of_mine", {"a.pth": digest})
+    assert package_file("weights_of_mine", "a.pth", "mine").name == "a.pth"
+    (tmp_path / "weights_of_mine" / "a.pth").write_bytes(b"weightz!")
+    with pytest.raises(BackendError, match=r"a\.pth is not the file that this release was made with .*force-reinstall"):
+        package_file("weights_of_mine", "a.pth", "mine")
 
 
 def test_a_missing_package_is_named_with_its_remedy():

@@ -207,7 +207,9 @@ def sha256(path: Path) -> str:
 
 
 def as_written(path: Path, digest: str | None) -> bool:
-    """Whether a file has the SHA-256 that was noted of it; True where none was."""
+    """Whether a file is there and has the SHA-256 that was noted of it; True where none was."""
+    if not path.is_file():
+        return False
     status = path.stat()
     return digest is None or _known_sha256(path, status.st_mtime_ns, status.st_size) == digest
 

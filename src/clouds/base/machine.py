@@ -40,7 +40,7 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    packages = ("clouds", "torch", "torchvision", "timm", "transformers", "numpy", "opencv-python-headless")
+    packages = ("clouds", "torch", "timm", "transformers", "numpy", "opencv-python-headless")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 

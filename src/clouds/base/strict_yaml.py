@@ -29,6 +29,15 @@ class Loader(yaml.SafeLoader):
         return node
 
 
+def _int(loader: Loader, node: yaml.ScalarNode) -> int:
+    text = node.value.lower().replace("0x", "")
+    value = int(loader.construct_yaml_int(node)) if len(text) < 40 else 1 << 64
+    if abs(value) >= 1 << 63:
+        problem = f"{node.value[:40]} is no number that a setting can have (beyond 64 bits); quote it if it is a text"
+        raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+    return value
+
+
 def _ambiguous(_loader: Loader, node: yaml.ScalarNode) -> None:
     problem = f"{node.value} is octal to some readers and decimal to others; leave out the zeros, or quote a text"
     raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
@@ -44,14 +53,45 @@ for tag, plain, first in (
     ("tag:yaml.org,2002:merge", "<<$", "<"),
 ):  # fmt: skip
     Loader.add_implicit_resolver(tag, re.compile(plain), list(first))
+PLAIN = ("null", "bool", "float", "str", "seq", "map")  # a recipe holds nothing else: no dates, sets or bytes
+Loader.yaml_constructors = {None: Loader.yaml_constructors[None]} | {
+    tag: Loader.yaml_constructors[tag] for tag in (f"tag:yaml.org,2002:{kind}" for kind in PLAIN)
+}
+Loader.add_constructor("tag:yaml.org,2002:int", _int)
 Loader.add_constructor("!ambiguous", _ambiguous)
+
+MAX_LENGTH = 1 << 20  # characters
+MAX_NODES = 200_000  # once every alias stands for what it names
+
+
+def _nodes(node: yaml.Node, above: frozenset[int], known: dict[int, int]) -> int:
+    """Values below a node, aliases counted as often as they stand there; ValueError for one that holds itself."""
+    if id(node) in above:
+        raise ValueError(f"an alias that stands for itself, line {node.start_mark.line + 1}")
+    if id(node) not in known:
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        flat = (each for child in children for each in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_nodes(each, above | {id(node)}, known) for each in flat)
+        if known[id(node)] > MAX_NODES:
+            line = node.start_mark.line + 1
+            raise ValueError(f"more than {MAX_NODES} values, line {line}; write less, or fewer aliases")
+    return known[id(node)]
 
 
 def parse_yaml(data: str | bytes) -> Any:
     """The one document in ``data``; ValueError says in one line what is wrong, and where."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        return yaml.load(text, Loader)
+        if len(text) > MAX_LENGTH:
+            raise ValueError(f"{len(text)} characters; expected at most {MAX_LENGTH}, settings and not data")
+        loader = Loader(text)
+        try:
+            if (node := loader.get_single_node()) is None:
+                return None
+            _nodes(node, frozenset(), {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ValueError(f"{error.problem}{f', line {mark.line + 1}' if mark else ''}") from error

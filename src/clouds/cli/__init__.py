@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from clouds.base.files import reason
+from clouds.base.progress import say
 from clouds.cli import learn, make, serving, use  # noqa: F401 - each adds its verbs
 from clouds.cli.options import app, option
 from clouds.errors import CloudsError, Stopped, UsageError
@@ -78,7 +79,7 @@ def _failed(error: BaseException) -> int:
         text = f"{reason(error)}; finished work is kept, run again when it is mended"
     else:
         text = "interrupted; finished work is kept, the same command goes on from there"
-    print(f"clouds: {text}", file=sys.stderr)  # noqa: T201
+    say(f"clouds: {text}")
     if isinstance(error, Stopped):
         return 128 + error.signal
     return 2 if isinstance(error, UsageError) else 1

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from clouds.config.backends import names
-from clouds.config.kinds import Count, Int, Positive, Settings, one_of
+from clouds.config.kinds import Count, Depth, Int, Positive, Settings, Width, one_of
 from clouds.config.label_sets import LABEL_SETS, MOST, LabelSet, colors_of
 from clouds.config.plugins import OWN
 
@@ -74,19 +74,19 @@ class Model(Settings):
     colour too). Their order is the index in every map."""
     head: Literal["linear", "text"] = "linear"
     """What names a mask: a linear layer, or the likeness to the text of class names."""
-    hidden: Annotated[Int, Field(ge=32, multiple_of=32)] = 256
+    hidden: Annotated[Int, Field(ge=32, le=16_384, multiple_of=32)] = 256
     """Channels of the decoder."""
-    queries: Count = 100
+    queries: Width = 100
     """Object queries: the most masks of an image."""
-    heads: Count = 8
+    heads: Width = 8
     """Heads of an attention; they divide `hidden`."""
-    pixel_layers: Count = 6
+    pixel_layers: Depth = 6
     """Layers of the pixel decoder."""
-    pixel_ffn: Count = 1024
+    pixel_ffn: Width = 1024
     """Channels of a feed-forward network of the pixel decoder."""
-    layers: Count = 9
+    layers: Depth = 9
     """Layers of the mask decoder."""
-    ffn: Count = 2048
+    ffn: Width = 2048
     """Channels of a feed-forward network of the mask decoder."""
     freeze: bool = True
     """Whether the backbone stays as it is."""

@@ -1,9 +1,10 @@
 """The settings of a recipe, as types: every key, what it means, what it may be, its default."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from clouds.config.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
 from clouds.config.kinds import Mark, Settings, Whole
@@ -19,10 +20,16 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _plain_name(value: str) -> str:
+    if not re.fullmatch(r"[^/\\\x00-\x1f]{1,200}", value) or value in (".", ".."):
+        raise ValueError("expected the name of a folder: up to 200 characters, no slashes, no control characters")
+    return value
+
+
 class Recipe(Settings):
     """All settings of a run."""
 
-    name: str = "unnamed"
+    name: Annotated[str, AfterValidator(_plain_name)] = "unnamed"
     """What the run folder and the report are called; a recipe file's own name unless it says one."""
     seed: Whole = 0
     """All random draws follow from it."""

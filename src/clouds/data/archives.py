@@ -96,12 +96,15 @@ class Archive:
         if member.size > MAX_MEMBER or (member.size > 1 << 20 and member.size > MAX_RATIO * max(member.packed, 1)):
             raise DataError(f"{where}: declares {member.size} bytes packed into {member.packed}; refused as a "
                             f"decompression bomb (at most {MAX_MEMBER >> 20} MB and {MAX_RATIO} to 1)")  # fmt: skip
-        if gzipped is not None:
-            data = gzipped.read_at(member.offset, member.size)
-        else:
-            with self.path.open("rb") as file:
-                file.seek(member.offset)
-                data = _unzipped(file, member, where) if member.zipped else file.read(member.size)
+        try:
+            if gzipped is not None:
+                data = gzipped.read_at(member.offset, member.size)
+            else:
+                with self.path.open("rb") as file:
+                    file.seek(member.offset)
+                    data = _unzipped(file, member, where) if member.zipped else file.read(member.size)
+        except (OSError, ValueError, OverflowError) as error:  # offsets that a broken listing made up
+            raise DataError(f"{where}: cannot be read ({error}); fetch {self.path.name} again") from error
         if len(data) != member.size or (member.zipped and zlib.crc32(data) != member.crc):
             raise DataError(f"{where}: damaged or truncated in the archive, fetch {self.path.name} again")
         return data

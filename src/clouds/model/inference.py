@@ -47,6 +47,8 @@ class Inference:
         faults = []
         if self.shorter_side and self.shorter_side < LEAST_SIDE:
             faults.append(f"shorter_side: got {self.shorter_side}; expected at least {LEAST_SIDE}, or 0 for own size")
+        if self.shorter_side > LONGEST:
+            faults.append(f"shorter_side: got {self.shorter_side}; expected at most {LONGEST}, or 0 for own size")
         if window and min(window) < LEAST_SIDE:
             faults.append(f"window: got {self.window}; expected at least {LEAST_SIDE} pixels")
         if stride and not window:

@@ -202,17 +202,17 @@ def pixel_count(data: bytes, max_pixels: int) -> int:
         height, width = image_size(data, "image", max_pixels=None)
     except DataError as error:
         raise _undecodable(error) from error
-    if max(height, width) > MAX_SIDE or max(height, width) > MAX_ASPECT * max(min(height, width), 1):
-        raise Refused(
-            413, "too_long",
-            f"the image has {width} x {height} pixels; sides of at most {MAX_SIDE} pixels are taken, the longer one at "
-            f"most {MAX_ASPECT} times the shorter; cut it into pieces",
-        )  # fmt: skip
     if height * width > max_pixels:
         raise Refused(
             413, "too_many_pixels",
             f"the image has {width} x {height} pixels, {height * width / 1e6:.1f} million; at most "
             f"{max_pixels / 1e6:g} million are taken, send a smaller one",
+        )  # fmt: skip
+    if max(height, width) > MAX_SIDE or max(height, width) > MAX_ASPECT * max(min(height, width), 1):
+        raise Refused(
+            413, "too_long",
+            f"the image has {width} x {height} pixels; sides of at most {MAX_SIDE} pixels are taken, the longer one at "
+            f"most {MAX_ASPECT} times the shorter; cut it into pieces",
         )  # fmt: skip
     if not height * width:
         raise Refused(400, "undecodable", "the image has no pixels")
