@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from clouds.deploy.serve import limits as module
 from clouds.deploy.serve.limits import Refused, decode, pixel_count
@@ -60,6 +60,11 @@ KINDS = {
     "palette with alpha": transparent_palette(),
     "1 bit": encoded(Image.fromarray(RGB[..., 0] > 99)),
     "animated": encoded(Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(255 - RGB)]),
+    "tiff": encoded(kind="TIFF", compression="tiff_lzw"),
+    "tiff cmyk": encoded(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
+    "bmp": encoded(kind="BMP"),
+    "webp": encoded(kind="WEBP"),
+    **({"avif": encoded(kind="AVIF")} if features.check("avif") else {}),
     "with a profile": with_chunk(encoded(), b"gAMA", struct.pack(">I", 45455)),
 }
 
@@ -102,10 +107,8 @@ def test_a_damaged_exif_block_leaves_the_picture_as_it_is():
         (encoded()[:-40], 400, "truncated"),
         (encoded(kind="JPEG")[:-500], 400, "truncated"),
         (encoded(kind="GIF"), 415, "GIF8"),
-        (encoded(kind="WEBP"), 415, "RIFF"),
-        (encoded(kind="TIFF"), 415, "expected a PNG or JPEG"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "<svg"),
-        (b"\0" * 5000, 415, "expected a PNG or JPEG"),
+        (b"\0" * 5000, 415, "expected a PNG, JPEG"),
         (encoded(np.zeros((101, 100, 3), np.uint8)), 413, "at most 0.01 million"),
     ],
 )
@@ -145,7 +148,7 @@ def test_a_jpeg_of_many_scans_is_refused():
 
 
 def test_extreme_shapes_are_decoded():
-    for size in ((1, 100), (9000, 90), (1, 1)):
+    for size in ((1, 100), (900, 10), (1, 1)):
         assert decode(encoded(np.zeros((*size, 3), np.uint8)), MOST).shape == (*size, 3)
 
 

@@ -459,7 +459,7 @@ def test_no_image_is_refused_before_any_work(tmp_path, empty):
     path = tmp_path / "photos"
     if empty:
         path.mkdir()
-    with pytest.raises(UsageError, match=r"photos: (holds no \.png, \.jpg, \.jpeg image|no such image or folder)"):
+    with pytest.raises(UsageError, match=r"photos: (holds no \.png, .* image|no such image or folder)"):
         predict_files(tmp_path / "no model is read", [path], tmp_path / "out")
 
 
@@ -505,5 +505,5 @@ def test_values_that_cannot_be_are_refused_before_any_work(tmp_path, how, said):
 def test_cityscapes_ids_of_other_classes_are_refused_before_any_image_is_read(tmp_path):
     save_model(tiny.segmenter().eval(), tmp_path / "four")
     (tmp_path / "a.png").write_bytes(b"broken")
-    with pytest.raises(UsageError, match=r"ids of the 19 Cityscapes classes, but this model has 4 others \(road, sky"):
+    with pytest.raises(UsageError, match=r"those of Cityscapes' classes, but this model has 4 others \(road, sky"):
         predict_files(tmp_path / "four", [tmp_path / "a.png"], tmp_path / "out", ["ids"])

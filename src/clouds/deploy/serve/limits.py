@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from clouds.base.arrays import Pixels
 from clouds.data.exif import orientation, turned
-from clouds.data.images import decode_image, image_size
+from clouds.data.images import JPEG, KINDS, decode_image, image_size, opened_by
 from clouds.errors import DataError, UsageError
 
 
@@ -151,8 +151,8 @@ def check_type(content_type: str) -> None:
     if not (kind.startswith("image/") or kind == "multipart/form-data"):
         raise Refused(
             415, "unsupported_type",
-            f"Content-Type: got {kind or 'none'}; expected image/png, image/jpeg, or multipart/form-data with a part "
-            "'image'",
+            f"Content-Type: got {kind or 'none'}; expected image/png, image/jpeg or another image, or "
+            "multipart/form-data with a part 'image'",
         )  # fmt: skip
 
 
@@ -188,16 +188,17 @@ def image_of(body: bytes, content_type: str) -> bytes:
 MAX_SIDE, MAX_ASPECT = 32_768, 100  # of an image: a strip of few pixels costs as much as a picture of its length
 MAX_SCANS = 100  # of a progressive JPEG; cameras and editors write about ten, and each is a pass over all pixels
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # inside a scan, 0xff is followed by 0 or a restart's number
 
 
 def pixel_count(data: bytes, max_pixels: int) -> int:
     """Pixels of an upload by its header; raises Refused 400, 413 or 415 for what will not be decoded."""
     if not data:
-        raise Refused(400, "empty", "the image has no bytes; send the content of a PNG or JPEG file")
-    if not data.startswith((_PNG, _JPEG)):
-        raise Refused(415, "unsupported_type", f"the image starts with {data[:8]!r}; expected a PNG or JPEG file")
+        raise Refused(400, "empty", f"the image has no bytes; send the content of a {KINDS} file")
+    try:
+        opened_by(data, "image")
+    except DataError as error:
+        raise Refused(415, "unsupported_type", str(error).replace(", fetch it again", "")) from error
     try:
         height, width = image_size(data, "image", max_pixels=None)
     except DataError as error:
@@ -216,13 +217,13 @@ def pixel_count(data: bytes, max_pixels: int) -> int:
         )  # fmt: skip
     if not height * width:
         raise Refused(400, "undecodable", "the image has no pixels")
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG):
         _check_scans(data)
     return height * width
 
 
 def decode(data: bytes, max_pixels: int) -> Pixels:
-    """Bytes of a PNG or JPEG -> uint8 (H, W, 3) RGB, upright; of an animated PNG the first image. Raises Refused."""
+    """Bytes of an image file -> uint8 (H, W, 3) RGB, upright; of an animated PNG the first image. Raises Refused."""
     pixel_count(data, max_pixels)
     try:
         pixels = decode_image(data, "image", max_pixels)
