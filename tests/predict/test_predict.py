@@ -177,13 +177,37 @@ def test_a_missing_file_is_named(predictor):
 
 
 @pytest.mark.parametrize("wrong", [
-    torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((4, 5), np.uint8),
-    np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 3), np.float32),
+    torch.full((3, 8, 8), 2.0), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((4, 5, 4), np.uint8),
+    np.full((4, 5, 3), np.nan), np.zeros((4, 5, 3), np.int64),
     np.zeros((0, 5, 3), np.uint8), Image.new("F", (5, 4)), 7, None,
-], ids=["float tensor", "batch", "grey", "rgba", "float", "empty", "pil float", "number", "none"])  # fmt: skip
+], ids=["float tensor", "batch", "rgba", "nan", "integers", "empty", "pil float", "number", "none"])  # fmt: skip
 def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
-    with pytest.raises(DataError, match=r"expected a path, a PIL image, or a uint8 array or tensor of .*, got "):
+    with pytest.raises(DataError, match=r"expected a path, .* or floats from 0 to 1, got "):
         predictor.predict(wrong)
+
+
+def test_an_address_is_not_fetched(predictor):
+    with pytest.raises(DataError, match="https://example.org/a.png: an address; nothing is fetched"):
+        predictor.predict("https://example.org/a.png")
+
+
+def test_one_picture_in_any_form_is_one_prediction(predictor, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    path = saved(tmp_path / "a.png", picture)
+    expected = predictor.predict(picture).labels
+    forms = [path, path.read_bytes(), Image.fromarray(picture), picture / 255, torch.from_numpy(picture / 255).float(),
+             picture.astype(np.uint16) << 8, torch.from_numpy(picture).permute(2, 0, 1)]  # fmt: skip
+    for form in forms:
+        assert np.array_equal(np.asarray(predictor.predict(form)), expected), type(form)
+    grey = picture[..., 0]
+    assert np.array_equal(predictor.predict(grey).labels, predictor.predict(np.dstack([grey] * 3)).labels)
+
+
+def test_a_mask_is_asked_for_by_its_class(predictor):
+    result = predictor.predict(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    assert np.array_equal(result.mask("road"), result.labels == 0)
+    with pytest.raises(UsageError, match="'raod' is no class of this model; there are road, sidewalk"):
+        result.mask("raod")
 
 
 @pytest.mark.parametrize(("size", "side", "expected"), [

@@ -1,7 +1,8 @@
 """The table of datasets: how each lies on disk as its site hands it out, what its labels mean, and where to get it.
 
 A pattern is a path below the dataset's own folder: ``{split}`` is the folder of a split, ``{key}`` the rest that names
-a sample (folders included), ``{ext}`` png, jpg or jpeg. An image and a label belong together when their keys agree.
+a sample (folders included), ``{ext}`` the ending of an image file. An image and a label belong together when their
+keys agree.
 """
 
 import re

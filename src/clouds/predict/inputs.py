@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import BinaryIO, Literal
 from clouds.base.arrays import Pixels
 from clouds.base.text import some
 from clouds.data.frames import CAMERA, VIDEO_ENDINGS
-from clouds.data.images import ENDINGS
+from clouds.data.images import ENDINGS, opened_by
 from clouds.data.walk import find_images, match_files
 from clouds.errors import DataError, UsageError
 from clouds.predict.pictures import read_upright, upright_image
@@ -101,11 +102,12 @@ def _file(path: Path, name: Path) -> Item:
 
 
 def _piped(stdin: BinaryIO, out: Path) -> list[Item]:
-    """stdin by its first bytes: one PNG or JPEG, lines of text that are inputs themselves, or else a video."""
+    """stdin by its first bytes: one image, lines of text that are inputs themselves, or else a video."""
     head: bytes = stdin.peek(512)[:512] if hasattr(stdin, "peek") else b""
     if not head:
         raise UsageError("-: stdin is empty; pipe an image, a video or one path a line")
-    if head.startswith((b"\x89PNG", b"\xff\xd8")):
+    with suppress(DataError):
+        opened_by(head, "stdin")
         return [Item("image", stdin.read(), Path("stdin"), "stdin")]
     if any(byte < 32 and byte not in b"\t\r\n" for byte in head):
         return [Item("video", stdin, Path("stdin"), "stdin")]

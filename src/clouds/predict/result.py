@@ -53,6 +53,21 @@ class Result:
         ids: Labels = ID_OF_TRAIN_ID[self.labels]
         return ids
 
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """Where a class is, bool (H, W); UsageError for a name that is none of ``classes``."""
+        if name not in self.classes:
+            raise UsageError(f"{name!r} is no class of this model; there are {', '.join(self.classes)}")
+        found: NDArray[np.bool_] = self.labels == self.classes.index(name)
+        return found
+
+    def show(self) -> None:
+        """Open the overlay in the system's picture viewer; a notebook shows a result by itself."""
+        Image.fromarray(self.overlay()).show()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The labels, so that ``np.asarray(result)`` is the map."""
+        return np.array(self.labels, dtype=dtype, copy=copy)
+
     def shares(self) -> dict[str, float]:
         """Classes that are there -> their share of the pixels, the largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))[: len(self.classes)]

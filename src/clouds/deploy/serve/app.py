@@ -223,7 +223,7 @@ _FORM = {"type": "object", "required": ["image"], "properties": {"image": _FILE}
 BODY = {
     "requestBody": {
         "required": True,
-        "description": "A PNG or JPEG file, by itself or as the part `image` of a form.",
+        "description": "An image file, such as PNG or JPEG, by itself or as the part `image` of a form.",
         "content": {"image/png": BYTES, "image/jpeg": BYTES, "multipart/form-data": {"schema": _FORM}},
     }
 }
