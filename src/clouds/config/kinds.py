@@ -23,7 +23,8 @@ Int = Annotated[int, BeforeValidator(_no_switch)]
 Float = Annotated[float, BeforeValidator(_no_switch)]
 # the upper bounds are far above what anybody means: what is beyond them fills the memory before it fails
 Count = Annotated[Int, Field(ge=1, le=10_000_000)]
-Whole = Annotated[Int, Field(ge=0, lt=1 << 63)]
+Whole = Annotated[Int, Field(ge=0, le=10_000_000)]
+Seed = Annotated[Int, Field(ge=0, lt=1 << 63)]
 Side = Annotated[Int, Field(ge=16, le=16_384)]  # pixels; the street renderer draws nothing smaller
 Width = Annotated[Int, Field(ge=1, le=16_384)]  # of a layer
 Depth = Annotated[Int, Field(ge=1, le=100)]  # layers

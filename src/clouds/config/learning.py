@@ -88,7 +88,7 @@ class Train(Settings):
     """The training loop. Sets with weights, `generated_weight` or a source's own, are drawn by weight (1 if not given)
     instead of by their size and `generated_repeat`."""
 
-    steps: Annotated[Int, Field(ge=2)] = 80000
+    steps: Annotated[Int, Field(ge=2, le=10_000_000)] = 80000
     """Optimiser steps of both stages together."""
     warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
     """The share of the steps that are warm-up."""

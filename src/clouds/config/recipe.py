@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from clouds.config.drawing import Audit, Diffusion, Generate, Prompts, Restyle, RestyledSource
-from clouds.config.kinds import Mark, Settings, Whole
+from clouds.config.kinds import Mark, Seed, Settings
 from clouds.config.learning import Evaluate, SelfTrain, Train
 from clouds.config.network import Lora, Loss, Model, ReinSettings
 from clouds.config.scene import Shown, shipped_scene
@@ -31,7 +31,7 @@ class Recipe(Settings):
 
     name: Annotated[str, AfterValidator(_plain_name)] = "unnamed"
     """What the run folder and the report are called; a recipe file's own name unless it says one."""
-    seed: Whole = 0
+    seed: Seed = 0
     """All random draws follow from it."""
     scene: Annotated[Shown, Mark.JOINT] = Field(default_factory=shipped_scene)
     """What pictures show and prompts say."""
