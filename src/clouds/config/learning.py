@@ -56,8 +56,9 @@ class SelfTrain(Settings):
     reference implementation's, has it from the start."""
     overlaps: Literal["ignore", "reference"] = "ignore"
     """Pixels without a label: those that masks of different classes claim, or (`reference`) those that two masks do."""
-    undecided: Literal["ignore", "teacher"] = "ignore"
-    """Pixels that no mask claims: left out of the loss, or with the teacher's label where that is trusted."""
+    undecided: Literal["ignore", "teacher", "vote"] = "ignore"
+    """Pixels that no mask claims: left out of the loss, with the teacher's label where that is trusted, or with what
+    the trusted labels of their regions say."""
     panels: Whole = 6
     """How many pictures of the process are kept for the report."""
     confidence: Share = 0.0
@@ -74,6 +75,11 @@ class SelfTrain(Settings):
             found.append(
                 f"segmenter: got {self.segmenter!r}; it takes class names and no points, so it needs "
                 "selftrain.refinement=regions"
+            )
+        if self.undecided == "vote" and self.refinement != "regions" and "levels" not in takes(self.segmenter):
+            found.append(
+                f"undecided: got 'vote', but {self.segmenter} has no regions when it is asked with points; use "
+                "selftrain.refinement=regions or selftrain.undecided=teacher"
             )
         if self.second_pass and "masks" not in takes(self.segmenter):
             found.append(

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
 from clouds.errors import DataError
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import SWALLOW, Refinement, checked
+
+OWN = 1 / 3  # what a pixel's own label weighs in ``fill`` against what its regions say: docs/selftraining.md
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -156,6 +159,36 @@ def vote(
         decided=float(decided.mean()),
         disputed=float(disputed[regions.atoms].mean()),
     )
+
+
+def fill(labels: npt.NDArray[Any], regions: Regions, own: float = OWN) -> Labels:
+    """``labels`` (H, W) integers, 255 = none, smoothed by regions of the image they belong to; a pure function.
+
+    Each pixel hears the regions that hold it: each gives every class the share of its labelled pixels that have it. The
+    mean over the regions counts 1 - ``own``, the pixel's own label ``own``; the class with most wins. 255 stays only
+    where no region of the pixel has a label. Returns (H, W) uint8; raises DataError on wrong labels.
+    """
+    labels = checked(labels)
+    if labels.shape != regions.atoms.shape:
+        raise DataError(f"fill: labels are {labels.shape} but the regions are of an image of {regions.atoms.shape}")
+    votes, names = _count(labels, regions)
+    if not votes.any():
+        return labels
+    shares = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
+    count = int(regions.atoms.max()) + 1
+    sizes = np.diff(regions.starts, append=len(regions.members))
+    holds = csr_array(
+        (np.ones(len(regions.members)), (regions.members, np.repeat(np.arange(len(regions)), sizes))),
+        shape=(count, len(regions)),
+    )
+    heard = holds @ shares / np.maximum(holds.sum(axis=1), 1)[:, None]  # (A, C + 1), the last column empty
+    column = np.full(IGNORE + 1, len(names))
+    column[names] = np.arange(len(names))
+    best = np.where(heard.any(axis=1), np.append(names, IGNORE)[heard.argmax(axis=1)], IGNORE).astype(np.uint8)
+    stays = heard.max(axis=1, keepdims=True) - heard <= own / (1 - own)  # (A, C + 1): the own label is not outdone
+    stays[:, -1] = False
+    silent = (best == IGNORE)[regions.atoms]
+    return np.where(stays[regions.atoms, column[labels]] | silent, labels, best[regions.atoms])
 
 
 def _count(labels: Labels, regions: Regions) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
