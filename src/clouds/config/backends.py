@@ -29,8 +29,7 @@ class Backend:
     needs: tuple[str, ...] = ()  # modules beyond the plain installation
     install: str | None = None  # how to have them
     files: tuple[str, ...] = ()  # weights inside a package: the package, the path in it, its distribution
-    # what it is asked with: a segmenter points, masks, names (and levels); a restyler image or prompt; a generator scenes
-    takes: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()  # a segmenter: points, masks, names; a restyler: image or prompt; a generator: scenes
     build: str = "build"  # the function of the file that makes it
     module: str = ""  # the file as an import path, filled in here
 

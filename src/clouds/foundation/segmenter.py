@@ -73,12 +73,6 @@ def segmenter_identity(segmenter: PromptableSegmenter) -> str:
     return str(own) if own else f"{segmenter.name} {code_of(type(segmenter))}"
 
 
-def levels_of(segmenter: PromptableSegmenter, embedding: Any) -> npt.NDArray[np.uint16]:
-    """Nested partitions (L, H, W) of an encoded image, the finest first, of a segmenter that takes "levels"."""
-    whole: Any = getattr(segmenter, "segmenter", segmenter)  # behind a cache is another
-    return cast(npt.NDArray[np.uint16], whole.levels(embedding))
-
-
 def check_segmenter(name: str, revision: str | None = None, fetch: bool = False) -> None:
     """Raises UsageError where ``name`` cannot be a segmenter's; ``fetch`` also has its files at hand, or raises
     BackendError, or DataError where words cannot be read for want of a tokenizer. Loads nothing."""

@@ -19,9 +19,9 @@ from clouds.config.records import Points
 from clouds.data.batches.batches import Batch
 from clouds.data.classes import IGNORE
 from clouds.foundation.embeddings import Recent
-from clouds.foundation.segmenter import PromptableSegmenter, levels_of
+from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.refine import Refinement, refine_map
-from clouds.selftrain.regions import Regions, fill, nested, vote
+from clouds.selftrain.regions import Regions, smooth, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import Work, count
 
@@ -74,7 +74,11 @@ class PseudoLabeller:
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
             trusted = trust(teacher, confidence, self.settings.confidence)
-            refinement, refined = self._refine(index, batch["clean"][g], trusted, step, int(batch["places"][slot]))
+            place = int(batch["places"][slot])
+            refinement = self._refine(index, batch["clean"][g], trusted, confidence, step, place)
+            refined = refinement.labels
+            if self.settings.undecided == "teacher":
+                refined = np.where(refined == IGNORE, trusted, refined)
             work = count(teacher, confidence, refinement, refined, index, len(self.classes))
             self.work.merge(work)
             rows.append(self._numbers(work))
@@ -85,27 +89,29 @@ class PseudoLabeller:
         means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in sorted(set().union(*rows))}
         return Lesson(labels, means, panel)
 
-    def _refine(self, index: int, image: Tensor, labels: Labels, step: int, place: int) -> tuple[Refinement, Labels]:
-        """The refinement of trusted ``labels``, and what is learned: undecided pixels as the settings fill them."""
-        s, segmenter, regions, found = self.settings, self.segmenter, self.regions, None
+    def _refine(
+        self, index: int, image: Tensor, labels: Labels, confidence: NDArray[np.float32], step: int, place: int
+    ) -> Refinement:
+        s, segmenter, regions = self.settings, self.segmenter, self.regions
         if regions:
             found = self._embeddings.get(index, lambda: regions(index))
-            refinement = vote(labels, found, floor=s.floor, max_swallow=s.max_swallow)
-        else:
-            assert segmenter is not None
-            pixels = image.permute(1, 2, 0).contiguous().numpy()
-            embedding = self._embeddings.get(index, lambda: segmenter.encode(pixels))
-            seed = int(np.random.SeedSequence((self.seed, step, place)).generate_state(1)[0])
-            refinement = refine_map(
-                labels, embedding, segmenter, seed=seed, points=s.points, floor=s.floor, strategy=s.strategy,
-                overlaps=s.overlaps, max_swallow=s.max_swallow,
-            )  # fmt: skip
-            if s.undecided == "vote":
-                found = self._embeddings.get(("regions", index), lambda: nested(levels_of(segmenter, embedding)))
-        if s.undecided == "ignore":
-            return refinement, refinement.labels
-        filling = fill(labels, found) if s.undecided == "vote" and found is not None else labels
-        return refinement, np.where(refinement.labels == IGNORE, filling, refinement.labels)
+            if s.refinement == "smooth":
+                return smooth(labels, confidence, found)
+            return vote(labels, found, floor=s.floor, max_swallow=s.max_swallow)
+        assert segmenter is not None
+        embedding = self._embeddings.get(index, lambda: segmenter.encode(image.permute(1, 2, 0).contiguous().numpy()))
+        seed = int(np.random.SeedSequence((self.seed, step, place)).generate_state(1)[0])
+        return refine_map(
+            labels,
+            embedding,
+            segmenter,
+            seed=seed,
+            points=s.points,
+            floor=s.floor,
+            strategy=s.strategy,
+            overlaps=s.overlaps,
+            max_swallow=s.max_swallow,
+        )
 
     def _numbers(self, work: Work) -> dict[str, float]:
         """Shares of the image for a row of the log; of each class, shares of the pixels the teacher gave it."""

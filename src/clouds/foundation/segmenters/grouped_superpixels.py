@@ -30,11 +30,12 @@ BACKEND = Backend(
     "grouped superpixels",
     stand_in="superpixels that a small network groups around the points; embedded, not SAM",
     better="SAM: selftrain.segmenter=sam/facebook/sam-vit-huge, or a small one as edgetam/ORGANISATION/NAME",
-    takes=("points", "levels"),
+    takes=("points",),
     build="GroupedSuperpixels",
 )
 WEIGHTS = Path(__file__).with_name("grouped_superpixels.json")
-THRESHOLDS = np.array([0.6, 0.35, 0.15], np.float32)  # of the probability to belong to the object: the small, middle and large candidate
+# probabilities to belong to the object, above which a superpixel is of the small, middle and large candidate
+THRESHOLDS = np.array([0.6, 0.35, 0.15], np.float32)
 MOST = 2**21  # (point, superpixel) pairs looked at in one go: 8 MB a map
 NEAR = 0.01  # of the shorter side, added to how far the points spread: one point alone has no spread
 

@@ -23,7 +23,7 @@ BACKEND = Backend(
     "superpixels",
     stand_in="superpixels grown from the points; embedded default, not SAM",
     better="SAM: selftrain.segmenter=sam/facebook/sam-vit-huge, or a small one as edgetam/ORGANISATION/NAME",
-    takes=("points", "levels"),
+    takes=("points",),
     build="Superpixels",
 )
 
