@@ -50,7 +50,7 @@ def refined(
     for i, ((image, truth), (raw, sure)) in enumerate(zip(pairs, maps, strict=True)):
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         trusted = trust(raw, sure, pseudo.settings.confidence)
-        labels = pseudo._refine(i, pixels, trusted, sure, seed, 0).labels
+        labels = pseudo._refine(i, pixels, trusted, seed, 0).labels
         found.append((truth, raw, labels, np.where(labels == IGNORE, raw, labels)))
     return found
 

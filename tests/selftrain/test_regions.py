@@ -412,7 +412,8 @@ def test_the_labeller_smooths_by_the_regions_of_the_image():
     image, truth = streets.render(streets.sample("town", 3), (64, 96))
     made = tiny.recipe("selftrain.refinement=smooth", "selftrain.confidence=0.3")
     regions = nested(Superpixels().encode(image))
-    labels, sure = truth % 4, np.random.default_rng(0).random(truth.shape, np.float32)  # the tiny model has four classes
+    labels = truth % 4  # the tiny model has four classes
+    sure = np.random.default_rng(0).random(truth.shape, np.float32)
 
     class Fixed:
         model = tiny.segmenter()
@@ -429,7 +430,7 @@ def test_the_labeller_smooths_by_the_regions_of_the_image():
     }  # fmt: skip
     learned, numbers, _ = pseudo(batch, 0)
     trusted = np.where(sure >= 0.3, labels, np.uint8(IGNORE))
-    assert np.array_equal(learned[0].numpy(), smooth(trusted, sure, regions).labels)
+    assert np.array_equal(learned[0].numpy(), smooth(trusted, regions).labels)
     assert numbers["decided"] > 0.99
     assert 0 < numbers["changed"] < 0.5
 
@@ -471,9 +472,6 @@ def test_what_cannot_be_is_refused_before_work(capsys, tmp_path):
         load_segmenter("superpixels", second_pass=True)
 
 
-SURE = np.ones((4, 16), np.float32)
-
-
 def test_smoothing_weighs_a_label_against_those_of_its_regions() -> None:
     fine = np.repeat(np.arange(4, dtype=np.uint16), 4)[None].repeat(4, axis=0)  # columns of 4 x 4 pixels
     regions = nested(np.stack([fine, fine // 2]))
@@ -481,15 +479,13 @@ def test_smoothing_weighs_a_label_against_those_of_its_regions() -> None:
     labels[:, 8:] = 1
     labels[0, 0] = labels[3, 15] = 7  # specks: 1/16 of their regions
     labels[:2, 4:6] = IGNORE
-    smoothed = smooth(labels, SURE, regions)
+    smoothed = smooth(labels, regions)
     assert (smoothed.labels[:, :8] == 0).all()
     assert (smoothed.labels[:, 8:] == 1).all()
     assert smoothed.classes.tolist() == [0, 0, 1, 1, 0, 1]
     assert (smoothed.decided, smoothed.disputed, smoothed.components) == (1, 0, 6)
     known = labels != IGNORE
-    assert np.array_equal(smooth(labels, SURE, regions, own=0.6).labels[known], labels[known])
-    unsure = np.where(labels == 7, np.float32(0.1), SURE)
-    assert (smooth(labels, unsure, regions, own=0.6).labels[known] != 7).all()
+    assert np.array_equal(smooth(labels, regions, own=0.6).labels[known], labels[known])
 
 
 def test_smoothing_leaves_undecided_what_no_label_speaks_for() -> None:
@@ -497,9 +493,9 @@ def test_smoothing_leaves_undecided_what_no_label_speaks_for() -> None:
     masks[0][:, :4] = masks[1][:, 5:] = True
     regions = overlay((4, 16), masks, [1.0, 1.0])
     labels = np.full((4, 16), IGNORE, np.uint8)
-    assert (smooth(labels, SURE, regions).labels == IGNORE).all()
+    assert (smooth(labels, regions).labels == IGNORE).all()
     labels[0, 0], labels[2, 4] = 3, 5
-    smoothed = smooth(labels, SURE, regions)
+    smoothed = smooth(labels, regions)
     assert (smoothed.labels[:, :4] == 3).all()
     assert smoothed.labels[2, 4] == 5
     assert (smoothed.labels[:, 5:] == IGNORE).all()
@@ -512,10 +508,10 @@ def test_smoothing_mends_damaged_truths() -> None:
         y, x = np.indices(truth.shape) + np.random.default_rng(seed).integers(-2, 3, (2, *truth.shape))
         labels = truth[np.clip(y, 0, 127), np.clip(x, 0, 255)]
         known = truth != IGNORE
-        smoothed = smooth(labels, np.ones(truth.shape, np.float32), nested(Superpixels().encode(image))).labels
+        smoothed = smooth(labels, nested(Superpixels().encode(image))).labels
         assert (smoothed != truth)[known].mean() < 0.9 * (labels != truth)[known].mean()
 
 
 def test_labels_of_another_size_are_refused_by_smoothing() -> None:
     with pytest.raises(DataError, match="smooth: labels are"):
-        smooth(np.zeros((3, 3), np.uint8), np.ones((3, 3), np.float32), nested(np.zeros((1, 4, 4), np.uint16)))
+        smooth(np.zeros((3, 3), np.uint8), nested(np.zeros((1, 4, 4), np.uint16)))

@@ -74,8 +74,7 @@ class PseudoLabeller:
         for g, (slot, index) in enumerate(zip(batch["slots"].tolist(), batch["ids"].tolist(), strict=True)):
             teacher, confidence = maps[g].cpu().numpy(), sure[g].cpu().numpy()
             trusted = trust(teacher, confidence, self.settings.confidence)
-            place = int(batch["places"][slot])
-            refinement = self._refine(index, batch["clean"][g], trusted, confidence, step, place)
+            refinement = self._refine(index, batch["clean"][g], trusted, step, int(batch["places"][slot]))
             refined = refinement.labels
             if self.settings.undecided == "teacher":
                 refined = np.where(refined == IGNORE, trusted, refined)
@@ -89,14 +88,12 @@ class PseudoLabeller:
         means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in sorted(set().union(*rows))}
         return Lesson(labels, means, panel)
 
-    def _refine(
-        self, index: int, image: Tensor, labels: Labels, confidence: NDArray[np.float32], step: int, place: int
-    ) -> Refinement:
+    def _refine(self, index: int, image: Tensor, labels: Labels, step: int, place: int) -> Refinement:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
         if regions:
             found = self._embeddings.get(index, lambda: regions(index))
             if s.refinement == "smooth":
-                return smooth(labels, confidence, found)
+                return smooth(labels, found)
             return vote(labels, found, floor=s.floor, max_swallow=s.max_swallow)
         assert segmenter is not None
         embedding = self._embeddings.get(index, lambda: segmenter.encode(image.permute(1, 2, 0).contiguous().numpy()))
