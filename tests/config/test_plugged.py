@@ -68,7 +68,7 @@ def test_a_recipe_names_its_backends_and_results_call_them_so(here):
     ("prompts.writer=my_generator:Blocks", "prompts.writer: .* has no write"),
     ("generate.generator=broken:Mine", r"importing broken failed \(ZeroDivisionError: "),
     ("generate.generator=needy:Mine", "importing needy needs surely_not_installed, which is not installed"),
-    ("selftrain.segmenter=my-segmenter:Mine", "expected superpixels or .* or MODULE:NAME"),
+    ("selftrain.segmenter=my-segmenter:Mine", "expected grouped-superpixels or .* or MODULE:NAME"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_name_is_said_when_the_recipe_is_read(here, word, said):
     (here / "broken.py").write_text("1 / 0\n")

@@ -96,5 +96,6 @@ def test_refined_labels_beat_a_blurred_teacher() -> None:
 
 def test_segmenters_load_by_name() -> None:
     assert load_segmenter("superpixels").name == "superpixels"
-    with pytest.raises(UsageError, match=r"'sam9'; did you mean sam.?\? allowed: superpixels, mobile-sam/MODEL"):
+    allowed = r"'sam9'; did you mean sam.?\? allowed: grouped-superpixels, superpixels, mobile-sam/MODEL"
+    with pytest.raises(UsageError, match=allowed):
         load_segmenter("sam9")

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 import tiny
 import tiny_sam
-from clouds import cli
+from clouds import cli, streets
 from clouds.base.shards import Shard
 from clouds.config.recipe import SelfTrain
 from clouds.data.batches.batches import Batches
@@ -36,7 +36,7 @@ from clouds.selftrain.find_regions import (
 )
 from clouds.selftrain.points import components
 from clouds.selftrain.pseudo import PseudoLabeller
-from clouds.selftrain.regions import nested, overlay, vote
+from clouds.selftrain.regions import nested, overlay, smooth, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.train.loop import train_stage
 from foundation.test_superpixels import scene
@@ -408,6 +408,33 @@ def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
         broken(0)
 
 
+def test_the_labeller_smooths_by_the_regions_of_the_image():
+    image, truth = streets.render(streets.sample("town", 3), (64, 96))
+    made = tiny.recipe("selftrain.refinement=smooth", "selftrain.confidence=0.3")
+    regions = nested(Superpixels().encode(image))
+    labels = truth % 4  # the tiny model has four classes
+    sure = np.random.default_rng(0).random(truth.shape, np.float32)
+
+    class Fixed:
+        model = tiny.segmenter()
+
+        def predict(self, seen):
+            return torch.from_numpy(labels)[None], torch.from_numpy(sure)[None]
+
+    pseudo = PseudoLabeller(Fixed(), None, made.selftrain, 0, lambda index: regions)
+    clean = torch.from_numpy(image).permute(2, 0, 1)[None]
+    batch = {
+        "images": clean, "labels": torch.full((1, 64, 96), 255, dtype=torch.uint8), "clean": clean,
+        "places": torch.arange(1), "slots": torch.tensor([0]), "ids": torch.tensor([4]),
+        "flipped": torch.tensor([False]),
+    }  # fmt: skip
+    learned, numbers, _ = pseudo(batch, 0)
+    trusted = np.where(sure >= 0.3, labels, np.uint8(IGNORE))
+    assert np.array_equal(learned[0].numpy(), smooth(trusted, regions).labels)
+    assert numbers["decided"] > 0.99
+    assert 0 < numbers["changed"] < 0.5
+
+
 def run(capsys, *words):
     code = cli.run([str(word) for word in words])
     return code, *capsys.readouterr()
@@ -443,3 +470,48 @@ def test_what_cannot_be_is_refused_before_work(capsys, tmp_path):
     assert not os.path.lexists(tmp_path / "out")
     with pytest.raises(UsageError, match="second pass: superpixels takes no mask"):
         load_segmenter("superpixels", second_pass=True)
+
+
+def test_smoothing_weighs_a_label_against_those_of_its_regions() -> None:
+    fine = np.repeat(np.arange(4, dtype=np.uint16), 4)[None].repeat(4, axis=0)  # columns of 4 x 4 pixels
+    regions = nested(np.stack([fine, fine // 2]))
+    labels = np.zeros((4, 16), np.uint8)
+    labels[:, 8:] = 1
+    labels[0, 0] = labels[3, 15] = 7  # specks: 1/16 of their regions
+    labels[:2, 4:6] = IGNORE
+    smoothed = smooth(labels, regions)
+    assert (smoothed.labels[:, :8] == 0).all()
+    assert (smoothed.labels[:, 8:] == 1).all()
+    assert smoothed.classes.tolist() == [0, 0, 1, 1, 0, 1]
+    assert (smoothed.decided, smoothed.disputed, smoothed.components) == (1, 0, 6)
+    known = labels != IGNORE
+    assert np.array_equal(smooth(labels, regions, own=0.6).labels[known], labels[known])
+
+
+def test_smoothing_leaves_undecided_what_no_label_speaks_for() -> None:
+    masks = [np.zeros((4, 16), np.bool_) for _ in range(2)]
+    masks[0][:, :4] = masks[1][:, 5:] = True
+    regions = overlay((4, 16), masks, [1.0, 1.0])
+    labels = np.full((4, 16), IGNORE, np.uint8)
+    assert (smooth(labels, regions).labels == IGNORE).all()
+    labels[0, 0], labels[2, 4] = 3, 5
+    smoothed = smooth(labels, regions)
+    assert (smoothed.labels[:, :4] == 3).all()
+    assert smoothed.labels[2, 4] == 5
+    assert (smoothed.labels[:, 5:] == IGNORE).all()
+    assert smoothed.classes.tolist() == [3, IGNORE]
+
+
+def test_smoothing_mends_damaged_truths() -> None:
+    for seed in range(3):
+        image, truth = streets.render(streets.sample("town", 720 + seed), (128, 256))
+        y, x = np.indices(truth.shape) + np.random.default_rng(seed).integers(-2, 3, (2, *truth.shape))
+        labels = truth[np.clip(y, 0, 127), np.clip(x, 0, 255)]
+        known = truth != IGNORE
+        smoothed = smooth(labels, nested(Superpixels().encode(image))).labels
+        assert (smoothed != truth)[known].mean() < 0.9 * (labels != truth)[known].mean()
+
+
+def test_labels_of_another_size_are_refused_by_smoothing() -> None:
+    with pytest.raises(DataError, match="smooth: labels are"):
+        smooth(np.zeros((3, 3), np.uint8), nested(np.zeros((1, 4, 4), np.uint16)))

@@ -196,7 +196,7 @@ def _labeller(
     chosen, regions = recipe.selftrain, None
     stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's, which is computed too")
     segmenter = local_segmenter(recipe, stand_ins)
-    if chosen.refinement == "regions":
+    if chosen.refinement != "points":
         files, _ = make_regions(images, segmenter, chosen, folder / "regions")
         found = [file for file in files if file]
         regions = lambda index: read_regions(found[index])  # noqa: E731

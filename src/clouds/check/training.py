@@ -75,7 +75,7 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     if draws or restyled:
         check_prompts(recipe)
     photographs = find_photographs(recipe.data, out) if joint else []
-    return ToDo(stages, draws, joint and chosen.refinement == "regions", restyled, open_sets(recipe), photographs)
+    return ToDo(stages, draws, joint and chosen.refinement != "points", restyled, open_sets(recipe), photographs)
 
 
 def _check_drawn(recipe: Recipe) -> None:

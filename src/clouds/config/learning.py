@@ -28,9 +28,9 @@ class SelfTrain(Settings):
     """The most that `cache` takes, in GB of 2^30 bytes."""
     memory_gb: Annotated[Positive, Mark.RESUMABLE] = 2.0
     """The most that each process's embeddings take in memory, in GB of 2^30 bytes."""
-    refinement: Literal["points", "regions"] = "points"
-    """`points` asks the segmenter at every look; `regions` lets the teacher vote on regions that it found once,
-    ahead."""
+    refinement: Literal["points", "regions", "smooth"] = "points"
+    """`points` asks the segmenter at every look; the others go by regions that it found once, ahead: `regions` lets the
+    teacher vote on each and leaves out what is doubtful, `smooth` weighs each pixel's label against its regions'."""
     regions_grid: Annotated[Int, Field(ge=1, le=256)] = 32
     """Points a side of the grid that regions are found from."""
     regions_quality: Float = 0.88
@@ -70,7 +70,7 @@ class SelfTrain(Settings):
 
     def faults(self) -> list[str]:
         found = []
-        if "points" not in takes(self.segmenter) and self.refinement != "regions":
+        if "points" not in takes(self.segmenter) and self.refinement == "points":
             found.append(
                 f"segmenter: got {self.segmenter!r}; it takes class names and no points, so it needs "
                 "selftrain.refinement=regions"
@@ -79,7 +79,7 @@ class SelfTrain(Settings):
             found.append(
                 f"second_pass: {self.segmenter} takes no mask as a prompt; leave it out or use a SAM that takes points"
             )
-        if self.overlaps == "reference" and self.refinement == "regions":
+        if self.overlaps == "reference" and self.refinement != "points":
             found.append("overlaps: got 'reference', which is for points; leave it out or selftrain.refinement=points")
         return found
 

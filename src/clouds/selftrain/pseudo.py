@@ -21,7 +21,7 @@ from clouds.data.classes import IGNORE
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.refine import Refinement, refine_map
-from clouds.selftrain.regions import Regions, vote
+from clouds.selftrain.regions import Regions, smooth, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.selftrain.work import Work, count
 
@@ -92,6 +92,8 @@ class PseudoLabeller:
         s, segmenter, regions = self.settings, self.segmenter, self.regions
         if regions:
             found = self._embeddings.get(index, lambda: regions(index))
+            if s.refinement == "smooth":
+                return smooth(labels, found)
             return vote(labels, found, floor=s.floor, max_swallow=s.max_swallow)
         assert segmenter is not None
         embedding = self._embeddings.get(index, lambda: segmenter.encode(image.permute(1, 2, 0).contiguous().numpy()))

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from clouds.base.arrays import Labels
 from clouds.data.classes import IGNORE
 from clouds.errors import DataError
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import SWALLOW, Refinement, checked
+
+OWN = 0.25  # what a pixel's own label weighs in ``smooth`` against what its regions say: docs/selftraining.md
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -155,6 +158,48 @@ def vote(
         changed=float((decided & (refined != labels)).mean()),
         decided=float(decided.mean()),
         disputed=float(disputed[regions.atoms].mean()),
+    )
+
+
+def smooth(labels: npt.NDArray[Any], regions: Regions, own: float = OWN) -> Refinement:
+    """Refine ``labels`` (H, W) integers, 255 = none, by weighing each pixel's own against its regions'; pure.
+
+    Each region that holds a pixel gives every class the share of its labelled pixels that have it. The mean over these
+    regions counts 1 - ``own``, the pixel's own label ``own``; the class with most wins. Undecided stays only what has
+    no label and no region with one.
+
+    Of the result, ``components`` are the regions with a label, ``classes`` the one that has most of each (255: none);
+    nothing is ``rejected`` or disputed. Raises DataError on wrong labels.
+    """
+    labels = checked(labels)
+    if labels.shape != regions.atoms.shape:
+        raise DataError(f"smooth: labels are {labels.shape} but the regions are of an image of {regions.atoms.shape}")
+    votes, names = _count(labels, regions)  # (R, C + 1), the last column empty
+    shares = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
+    belongs = np.repeat(np.arange(len(regions)), np.diff(regions.starts, append=len(regions.members)))
+    holds = csr_array(
+        (np.ones(len(belongs)), (regions.members, belongs)), shape=(int(regions.atoms.max()) + 1, len(regions))
+    )
+    heard = holds @ shares / np.maximum(holds.sum(axis=1), 1)[:, None]  # (A, C + 1)
+    called = np.append(names, np.uint8(IGNORE))
+    column = np.full(IGNORE + 1, len(names))
+    column[names] = np.arange(len(names))
+    most = heard.max(axis=1, keepdims=True)
+    stays = (most - heard) * (1 - own) <= own  # (A, C + 1): no class outdoes the pixel's own
+    stays[:, -1] = most[:, 0] == 0
+    refined = np.where(stays[regions.atoms, column[labels]], labels, called[heard.argmax(axis=1)][regions.atoms])
+    decided, speaking = refined != IGNORE, votes.any(axis=1)
+    return Refinement(
+        labels=refined,
+        components=int(speaking.sum()),
+        points=np.zeros((len(regions), 0, 2), np.float32),
+        classes=np.where(speaking, called[votes.argmax(axis=1)], np.uint8(IGNORE)),
+        quality=regions.quality,
+        rejected=np.zeros(len(regions), np.bool_),
+        masks=regions.atoms.astype(np.int32),
+        changed=float((decided & (refined != labels)).mean()),
+        decided=float(decided.mean()),
+        disputed=0.0,
     )
 
 
