@@ -187,7 +187,7 @@ def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
 
 
 def test_an_address_is_not_fetched(predictor):
-    with pytest.raises(DataError, match="https://example.org/a.png: an address; nothing is fetched"):
+    with pytest.raises(DataError, match=r"https://example\.org/a\.png: an address; nothing is fetched"):
         predictor.predict("https://example.org/a.png")
 
 
