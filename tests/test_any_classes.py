@@ -20,7 +20,10 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.model import vocabulary
+from clouds.model.build import build_model, start_from
+from clouds.model.folder import save_model
 from clouds.report import write_report
+from conftest import small_model
 
 SIZE = (64, 96)
 CROP = {"synonyms": ["peanut plant"], "color": [0, 160, 0]}
@@ -203,6 +206,34 @@ def test_a_street_model_learns_classes_that_its_streets_lack_from_another_source
     assert clouds.load(run / "warmup").classes == tuple(names)
     page = write_report(run).read_text("utf-8")
     assert "lane marking" in page
+
+
+def test_training_starts_from_a_model_of_other_classes(trained, tmp_path):
+    recipe, run = trained
+    words = [f"train.start={run / 'warmup'}", "model.head=linear"]
+    assert "its network differs in model.head (text there, linear here)" in failed("train", recipe, *words)
+    old = clouds.load(run / "warmup").model
+    same = build_model(load_recipe(str(recipe), words[:1]))
+    assert all(torch.equal(a, b) for a, b in zip(same.state_dict().values(), old.state_dict().values(), strict=True))
+    (tmp_path / "two.yaml").write_text(f"extends: {recipe}\nmodel: {{classes: {{weed: [weed], stone: [stone]}}}}\n")
+    two = build_model(load_recipe(str(tmp_path / "two.yaml"), words[:1]))
+    assert two.classes == ["weed", "stone"]
+    assert torch.equal(two.vocabulary[0], old.vocabulary[list(old.classes).index("weed") + 1]), "soil has two words"
+    unlike = [n for n, t in two.state_dict().items() if n != "vocabulary" and not torch.equal(t, old.state_dict()[n])]
+    assert unlike == []
+    assert "holds no model" in failed("train", recipe, f"train.start={tmp_path}", "--out", tmp_path / "run")
+
+
+def test_a_linear_heads_rows_follow_the_classes_names(tmp_path):
+    old = small_model(head="linear", classes=["soil", "crop"], synonyms=[["soil"], ["crop"]], colors=[[0, 0, 0]] * 2)
+    save_model(old, tmp_path / "old")
+    names = ["weed", "crop", "stone"]
+    new = small_model(seed=5, head="linear", classes=names, synonyms=[[n] for n in names], colors=[[0, 0, 0]] * 3)
+    fresh = new.state_dict()["head.decoder.class_head.linear.weight"].clone()
+    start_from(new, str(tmp_path / "old"))
+    rows, known = (m.state_dict()["head.decoder.class_head.linear.weight"] for m in (new, old))
+    assert torch.equal(rows[[1, 3]], known[[1, 2]]), "crop and void"
+    assert torch.equal(rows[[0, 2]], fresh[[0, 2]])
 
 
 TRAINED = [

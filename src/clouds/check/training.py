@@ -20,6 +20,7 @@ from clouds.foundation.segmenter import check_segmenter
 from clouds.generate.prompts import check_prompts
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun
+from clouds.model.build import check_start
 from clouds.model.ensemble import check_ensemble
 from clouds.model.folder import has_model
 
@@ -60,6 +61,7 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
         if model.adapter:
             check_adapter(model.vision, model.adapter, model.hidden)
         check_backends(model.vision, model.text, model.weights, model.revision)
+        check_start(recipe)
     if joint:
         check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=True)
         if chosen.cache:

@@ -39,6 +39,7 @@ def train(
     recipe: Annotated[str, argument("RECIPE|RUN", "A recipe, or with --resume a run folder.")],
     overrides: Overrides = None,
     out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
+    start: Annotated[str | None, option("--from MODEL", "Start from a model: a run, a folder or a hub id.")] = None,
     resume: Annotated[bool, option("--resume", "Go on with the run folder given.")] = False,
     allow_change: Annotated[
         bool, option("--allow-change", "Go on in --out though settings differ; the run notes it.")
@@ -57,9 +58,11 @@ def train(
     Examples:
       clouds train demo train.steps=200 --out runs/a
       clouds train runs/a --resume
+      clouds train field.yaml --from runs/streets --out runs/field
       accelerate launch --num_processes 8 -m clouds train my.yaml
       clouds train gta-convnext-l --dry-run
     """
+    overrides = [*(overrides or []), *([f"train.start={start}"] if start else [])]
     if dry_run:
         _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
         return

@@ -94,6 +94,9 @@ class Train(Settings):
     """The share of the steps that are warm-up."""
     stage: Annotated[Literal["both", "warmup", "joint"], Mark.RESUMABLE] = "both"
     """The stages to train."""
+    start: Annotated[str, Field(min_length=1)] | None = None
+    """A model of the same network that the warm-up starts from, whatever its classes: a run, a model folder or a hub
+    id; null starts from the backbone's pre-trained weights."""
     batch_size: Count = 8
     """Images of an optimiser step; processes share them."""
     learning_rate: Positive = 1e-5
