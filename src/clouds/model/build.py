@@ -12,7 +12,7 @@ from clouds.model.vocabulary import text_classifier
 
 
 def build_model(recipe: Recipe) -> Segmenter:
-    """A fresh segmenter: pre-trained backbone, text classifier filled in, decoder at its random start, or the weights of
+    """A fresh segmenter: pre-trained backbone, text classifier filled in, decoder at random or with the weights of
     ``train.start``."""
     chosen, classes = recipe.model, recipe.model.label_set
     record = weights_record(chosen.vision, chosen.weights, chosen.revision)
