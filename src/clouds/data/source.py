@@ -24,6 +24,7 @@ from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
+from clouds.data.formats.table import FORMATS
 from clouds.data.images import LazyImage, decode_image, read_file, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
@@ -97,7 +98,7 @@ class Source:
         cache, own_car = self.cache, self.own_cars[which]
         if cache is None or sample.label is None:
             return without(read(), own_car)
-        return without(cache.get(identity(sample.label, data.name, data.label_meaning), read), own_car)
+        return without(cache.get(identity(sample.label, *data.label_identity(k)), read), own_car)
 
     def name(self, index: int) -> str:
         """The file of an image."""
@@ -198,15 +199,22 @@ def learned_from(chosen: Labelled, recipe: Recipe) -> tuple[Spec, str]:
     """
     name = chosen.dataset
     try:
-        spec = dataset_spec(name, chosen.split, chosen.layout(recipe.model.label_set))
+        spec = spec_of(chosen, recipe)
     except UsageError as error:
-        raise UsageError(f"data.source: {error}" + ("" if is_dataset(name) else ", streets")) from None
+        text = str(error).removeprefix("data.source: ")
+        raise UsageError(f"data.source: {text}" + ("" if is_dataset(name) else ", streets")) from None
     split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
     if split not in spec.splits:
         raise UsageError(f"data.source: {name} has no split {split!r}; it has {', '.join(spec.splits)}")
     if not any(layout.labels for layout in spec.layouts):
         raise UsageError(f"data.source: {name} has no labels to learn from")
     return spec, split
+
+
+def spec_of(chosen: Labelled, recipe: Recipe) -> Spec:
+    """The row of the table of datasets for a set of a recipe; of a format, what lies in its root."""
+    root = set_root(chosen, recipe) if chosen.dataset in FORMATS else None
+    return dataset_spec(chosen.dataset, chosen.split, chosen.layout(recipe.model.label_set), root)
 
 
 def set_root(chosen: Labelled, recipe: Recipe) -> Path:
