@@ -190,15 +190,17 @@ def voc_palette() -> list[int]:
 def cvat_xml() -> Files:
     """CVAT for images 1.1: a polygon, a run-length mask, a box, a z order against the order in the file."""
     runs = f"0, {100}"
-    left, top, right, bottom = CAR
+    left, top, _, _ = CAR
     shape = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners(TREE))
     images = "".join(f"""
   <image id="{k}" name="{name}" subset="{subset}" task_id="1" width="64" height="48">
-    <mask label="car" source="manual" occluded="0" rle="{runs}" left="{left}" top="{top}" width="10" height="10" z_order="2"></mask>
-    <polygon label="tree" source="manual" occluded="0" points="{shape}" z_order="1"><attribute name="age">1</attribute></polygon>
+    <mask label="car" source="manual" occluded="0" rle="{runs}" left="{left}" top="{top}" width="10" height="10"
+     z_order="2"></mask>
+    <polygon label="tree" source="manual" occluded="0" points="{shape}" z_order="1">
+      <attribute name="age">1</attribute></polygon>
     <box label="car" source="manual" occluded="0" xtl="1.0" ytl="1.0" xbr="9.0" ybr="9.0" z_order="0"></box>
   </image>""" for k, name, subset in ((0, "x/q 0.jpg", "Train"), (1, "q1.jpg", "Validation")))  # fmt: skip
-    labels = "".join(f"<label><name>{n}</name><color>#{'%02x%02x%02x' % COLORS[n]}</color><type>any</type><attributes>"
+    labels = "".join(f"<label><name>{n}</name><color>#{bytes(COLORS[n]).hex()}</color><type>any</type><attributes>"
                      "</attributes></label>" for n in CLASSES)  # fmt: skip
     xml = f"""<?xml version="1.0" encoding="utf-8"?>
 <annotations><version>1.1</version><meta><project><id>3</id><name>n</name><labels>{labels}</labels></project></meta>{images}
