@@ -25,7 +25,7 @@ def test_all_sets_and_datasets_are_listed(capsys):
     assert {name: len(classes) for name, classes in found["label_sets"].items()} == {
         "cityscapes19": 19, "synthia16": 16, "synthia13": 13, "camvid11": 11, "idd-lite7": 7, "carla13": 13,
     }  # fmt: skip
-    assert {*found["datasets"], "folder"} == set(dataset_names())
+    assert {*found["datasets"], *found["formats"], "folder"} == set(dataset_names())
     assert found["datasets"]["camvid"]["label_set"] == "camvid11"
     assert cli.run(["classes"]) == 0
     text = capsys.readouterr().out

@@ -26,7 +26,7 @@ from clouds.data.formats.table import FORMATS, read_format
 from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
-from clouds.data.pairing import Sample, Scan, say_once, scan
+from clouds.data.pairing import Place, Sample, Scan, find_unlabelled, say_once, scan
 from clouds.errors import DataError, UsageError
 
 FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {
@@ -233,6 +233,14 @@ def named_split(spec: FoundSpec, split: str | None) -> Spec:
 def scan_split(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:
     """The pairs of a split; errors as of ``pairing.scan``."""
     return spec.scans[split] if isinstance(spec, FoundSpec) else scan(name, spec, root, split, version)
+
+
+def images_of(name: str, spec: Spec, root: Path, split: str) -> list[Place]:
+    """The images of a split, with and without labels, in order; errors as of ``pairing.scan``."""
+    if isinstance(spec, FoundSpec):
+        found = spec.scans[split]
+        return sorted([*(sample.image for sample in found.samples), *found.bare], key=lambda place: place.name)
+    return find_unlabelled(name, spec, root, split)
 
 
 class _Named(Segmentation):

@@ -68,7 +68,7 @@ class SampleReader(Protocol):
 class Scan(NamedTuple):
     """What a folder holds of one split in one layout. ``reader``: of its labels, None where the layout says how.
 
-    ``notes``: what is lost or passed over, a line each.
+    ``notes``: what is lost or passed over, a line each. ``bare``: images without a label, where a format lists them.
     """
 
     layout: Layout
@@ -76,6 +76,7 @@ class Scan(NamedTuple):
     problems: list[DataProblem]
     reader: SampleReader | None = None
     notes: tuple[str, ...] = ()
+    bare: tuple[Place, ...] = ()
 
 
 def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:

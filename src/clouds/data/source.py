@@ -19,6 +19,7 @@ from clouds.base.files import as_written, sha256
 from clouds.base.journal import Journal
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
+from clouds.base.text import some
 from clouds.config.label_sets import CITYSCAPES, IGNORE, MOTOR_VEHICLES, LabelSet
 from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
@@ -28,7 +29,7 @@ from clouds.data.formats.table import FORMATS
 from clouds.data.images import LazyImage, decode_image, read_file, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
-from clouds.data.pairing import Place
+from clouds.data.pairing import Place, say_once
 from clouds.errors import DataError, UsageError
 
 Picture = Pixels | LazyImage
@@ -167,7 +168,20 @@ def open_sets(recipe: Recipe) -> list[Segmentation | None]:
                 f"data.source: {chosen.dataset} teaches none of the model's classes ({', '.join(model.classes)}): its "
                 f"own are {', '.join(label_set.classes)}; map those that are the same in its label_map"
             )
+        if chosen.dataset in FORMATS and (line := unmatched(label_set, chosen.fold, model)):
+            say_once(f"data.source: {chosen.dataset}: {line}")
     return sets
+
+
+def unmatched(label_set: LabelSet, fold: Mapping[str, str | None], model: LabelSet) -> str:
+    """A line that names the classes of a set that are none of the model's and are ignored; "" where there are none."""
+    table = train_ids(label_set, model, fold)
+    left = [name for k, name in enumerate(label_set.classes) if table[k] == IGNORE and name not in fold]
+    folded = {name.casefold(): name for name in model.classes}
+    alike = [f"{name}: {folded[name.casefold()]}" for name in left if name.casefold() in folded]
+    hint = f"; names must be the same, so write label_map: {{{', '.join(alike)}}}" if alike else ""
+    text = f"{some(left, 8)}: not among the model's classes, ignored unless a label_map names them{hint}"
+    return text if left else ""
 
 
 def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Path) -> Source:

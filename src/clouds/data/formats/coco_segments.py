@@ -76,5 +76,6 @@ def read(
                     found.add(file.split, sample, tree.files[name], tree.files[picture])
         without = file.images.keys() - {each.image for each in file.annotations}
         for key in sorted(without, key=str):
-            found.problem(file.split, f"{file.where}: image {key}", "has no annotation")
+            image = tree.files[file.images[key][1]]
+            found.without(file.split, image, f"{file.where}: image {key}", "has no annotation")
     return SegmentPictures(segments, stamp)

@@ -59,7 +59,8 @@ def _pair(tree: Tree, base: str, split: str, found: Finding) -> None:
         images, masks = _without_prefix(images), _without_prefix(masks)
     for key in sorted(images.keys() | masks.keys()):
         if key not in masks:
-            found.problem(split, tree.where(images[key]), f"has no label; expected {base}masks/{key}.png")
+            place = tree.files[images[key]]
+            found.without(split, place, str(place), f"has no label; expected {base}masks/{key}.png")
         elif key not in images:
             found.problem(split, tree.where(masks[key]), f"is the label of no image; expected {base}images/{key}.png")
         else:

@@ -38,18 +38,24 @@ def split_in(path: str, default: str = "train") -> str:
 
 class Finding:
     """Gathers what a reader finds. ``faults`` make the set unusable, ``problems`` are of single records of a split,
-    ``notes`` say what is lost or passed over."""
+    ``notes`` say what is lost or passed over; ``bare``: images without labels."""
 
     def __init__(self, name: str, root: Path) -> None:
         self.name, self.root = name, root
         self.samples: dict[str, list[Sample]] = defaultdict(list)
         self.problems: dict[str, list[DataProblem]] = defaultdict(list)
+        self.bare: dict[str, list[Place]] = defaultdict(list)
         self.faults: list[DataProblem] = []
         self.notes: list[str] = []
 
     def add(self, split: str, key: str, image: Place, label: Place) -> None:
         """A pair, called ``key``."""
         self.samples[split].append(Sample(key, image, label))
+
+    def without(self, split: str, image: Place, where: str, what: str) -> None:
+        """An image that has no label, which is a problem where labels are wanted."""
+        self.bare[split].append(image)
+        self.problem(split, where, what)
 
     def problem(self, split: str, where: str, what: str) -> None:
         self.problems[split].append(DataProblem(where, what))
@@ -92,7 +98,8 @@ class Finding:
         plain = {split: plain_split(split) for split in found}
         names = {s: p if [*plain.values()].count(p) == 1 else s for s, p in plain.items()}
         scans = {
-            names[split]: Scan(layout, sorted(self.samples[split]), self.problems[split], reader, tuple(self.notes))
+            names[split]: Scan(layout, sorted(self.samples[split]), self.problems[split], reader, tuple(self.notes),
+                               tuple(self.bare[split]))
             for split in found
         }
         scored = next((split for split in ("val", "test") if split in scans), next(iter(scans)))

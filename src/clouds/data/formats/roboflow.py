@@ -37,7 +37,8 @@ def read(tree: Tree) -> FoundSpec:
         images = {stem(name): name for name in own if not stem(name).endswith(_MASK)}
         for key in sorted(images.keys() | masks.keys()):
             if key not in masks:
-                found.problem(split, tree.where(images[key]), f"has no label; expected {key}{_MASK}.png")
+                place = tree.files[images[key]]
+                found.without(split, place, str(place), f"has no label; expected {key}{_MASK}.png")
             elif key not in images:
                 found.problem(split, tree.where(masks[key]), "is the label of no image")
             else:

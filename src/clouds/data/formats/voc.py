@@ -49,7 +49,11 @@ def read(tree: Tree, name: str = "voc") -> FoundSpec:
             where = tree.where(f"{base}{_LISTS}/{split}.txt") if lists else str(tree.root)
             image = tree.find_image(key, [f"{base}JPEGImages", f"{base}images"], beside)
             if key not in masks:
-                found.problem(split, where, f"lists {key}, which has no label; expected {_CLASSES}/{key}.png")
+                what = f"lists {key}, which has no label; expected {_CLASSES}/{key}.png"
+                if image is None:
+                    found.problem(split, where, what)
+                else:
+                    found.without(split, tree.files[image], where, what)
             elif image is None:
                 found.problem(split, tree.where(masks[key]), f"is the label of no image; expected JPEGImages/{key}.jpg")
             else:

@@ -48,7 +48,7 @@ def read(tree: Tree) -> FoundSpec:
         if label in tree.files:
             found.add(split, key, tree.files[image], tree.files[label])
         else:
-            found.problem(split, tree.where(image), _missing(tree, label))
+            found.without(split, tree.files[image], tree.where(image), _missing(tree, label))
     known = {stem(posixpath.basename(str(s.image))) for own in found.samples.values() for s in own}
     for name in tree.ending(".txt") if not config.masks else ():
         own = stem(posixpath.basename(name))
