@@ -1,6 +1,7 @@
 """Before hour one: is everything there that a recipe or a dataset needs, and does it say what we think it says?"""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
     (chosen,) = recipe.data.source
     if chosen.root is None and recipe.data.root is None:
         raise UsageError(f"{name}: say where it is: --root PATH, its own folder or archive, or data.root=PATH")
-    row = _or_error(lambda: spec_of(chosen, recipe))
+    row = _or_error(partial(spec_of, chosen, recipe))
     if isinstance(row, Spec) and chosen.split and chosen.split not in row.splits:
         raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(row.splits)}")
     make_folder(out)
@@ -66,7 +67,7 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     """The splits it learns from, and the benchmark's photos that ``data.root`` has."""
     root, chosen = recipe.data.root, recipe.data.source
-    rows = [None if each.dataset == "streets" else _or_error(lambda each=each: learned_from(each, recipe))
+    rows = [None if each.dataset == "streets" else _or_error(partial(learned_from, each, recipe))
             for each in chosen]  # fmt: skip
     roots = [set_root(each, recipe) for each in chosen if each.dataset != "streets"]
     if root and not root.is_dir():
@@ -116,7 +117,8 @@ def _inspect_source(
 ) -> Inspection:
     if row is None:
         return _rendered(recipe)
-    return _inspect(chosen, recipe, *((row, None) if isinstance(row, DataError) else row), full)
+    spec, split = (row, None) if isinstance(row, DataError) else row
+    return _inspect(chosen, recipe, spec, split, full)
 
 
 def _inspect(chosen: Labelled, recipe: Recipe, spec: Spec | DataError, split: str | None, full: bool) -> Inspection:
@@ -136,7 +138,7 @@ def _photo_targets(recipe: Recipe) -> dict[str, Path]:
 
 def _inspect_domain(chosen: DomainSet, recipe: Recipe, full: bool) -> Inspection:
     """A domain of the recipe's own, under its name."""
-    spec = _or_error(lambda: spec_of(chosen, recipe))
+    spec = _or_error(partial(spec_of, chosen, recipe))
     split = chosen.split or (spec.scored if isinstance(spec, Spec) else None)
     found = _inspect(chosen, recipe, spec, split, full)
     found.name, found.fold = chosen.name, chosen.fold

@@ -87,7 +87,8 @@ def _load(root: Path) -> dict[str, Any]:
         else:
             raise DataError(f"{root}: no such folder; expected {FILES}")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{root}: huggingface: cannot be loaded ({str(error).splitlines()[0]})") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{root}: huggingface: cannot be loaded ({why}); expected {FILES}") from error
     return dict(loaded.items()) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
 
 
