@@ -79,7 +79,7 @@ def _classes(tree: Tree, base: str, found: Finding) -> tuple[LabelSet, Layout]:
     """Of labelmap.txt beside the folders, without one those of VOC; one channel stores the number of the line."""
     name = next((each for each in (f"{base}labelmap.txt", f"{base}labelmap.txt".lower()) if each in tree.files), None)
     if name is None:
-        return painted([*VOC], dict(zip(VOC, voc_colors(21), strict=True)), str(tree.root), found, {BORDER: ""})
+        return painted([*VOC], dict(zip(VOC, voc_colors(21), strict=True)), str(tree.root), found)
     colors: dict[str, Color] = {}
     homes: dict[Color, str] = {}
     where = tree.where(name)
@@ -102,10 +102,8 @@ def _classes(tree: Tree, base: str, found: Finding) -> tuple[LabelSet, Layout]:
     return painted([*colors], colors, where, found)
 
 
-def painted(
-    names: list[str], colors: dict[str, Color], where: str, found: Finding, ignored: dict[Color, str] | None = None
-) -> tuple[LabelSet, Layout]:
-    """Labels in the classes' colours, or in one channel their numbers."""
+def painted(names: list[str], colors: dict[str, Color], where: str, found: Finding) -> tuple[LabelSet, Layout]:
+    """Labels in the classes' colours, or in one channel their numbers; VOC's border is no class."""
     label_set = found.classes(names, where, colors)
-    own = {color: name for name, color in colors.items()} | (ignored or {})
+    own = {BORDER: ""} | {color: name for name, color in colors.items()}
     return label_set, Layout("{key}.{ext}", "{key}.png", "colour", values=dict(enumerate(names)), colors=own)
