@@ -60,7 +60,8 @@ def test_a_terminal_sees_each_class_in_its_colour():
 
 def test_an_unknown_name_lists_what_there_is(capsys):
     assert cli.run(["classes", "cocostuff"]) == 2
-    assert re.search("'cocostuff': neither a label set .*synthia13.*nor a dataset .*gta5", capsys.readouterr().err)
+    complaint = capsys.readouterr().err
+    assert re.search("'cocostuff': neither a recipe, nor a label set .*synthia13.*nor a dataset .*gta5", complaint)
 
 
 def test_the_documentation_lists_every_dataset_as_it_is():
