@@ -16,6 +16,7 @@ from clouds import cli
 from clouds.config.load import load_recipe
 from clouds.data.photographs import find_photographs, read_photographs
 from clouds.data.source import make_source, open_sets
+from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.model import vocabulary
 from fabricate import as_folder, as_zip
@@ -122,6 +123,17 @@ def test_a_model_is_trained_and_scored(recipe: Path, tmp_path: Path) -> None:
     assert clouds.load(tmp_path / "run/warmup").classes == tuple(CLASSES)
     scores = json.loads(ran("evaluate", tmp_path / "run/warmup", recipe, "--json"))
     assert [(row["name"], list(row["iou"])) for row in scores["domains"]] == [("street", [*CLASSES])]
+
+
+def test_a_set_without_a_split_to_learn_from_asks_for_one(recipe: Path, tmp_path: Path) -> None:
+    files = {name: content for name, content in MADE["coco of its site"][1]().items() if "train" not in name}
+    values = yaml.safe_load(recipe.read_text())
+    root = str(as_folder(files, tmp_path / "coco"))
+    values["data"]["source"] = [{"dataset": "coco", "root": root, "label_map": PLANT}]
+    with pytest.raises(UsageError, match=r"data\.source: coco has no split 'train'; it has val, say which: split"):
+        open_sets(load_recipe(str(written(values, tmp_path))))
+    values["data"]["source"][0]["split"] = "val"
+    assert len(open_sets(load_recipe(str(written(values, tmp_path))))[0]) == 1
 
 
 def test_photographs_are_the_images_of_an_export(recipe: Path, tmp_path: Path) -> None:

@@ -181,6 +181,30 @@ def test_polygons_beyond_the_image_are_counted(tmp_path: Path) -> None:
     assert "a 0.txt" in note
 
 
+def test_a_photograph_that_asks_to_be_turned(tmp_path: Path) -> None:
+    """Shares of a YOLO label count on the picture as it is shown."""
+    import io
+
+    from PIL import Image
+
+    files = MADE["yolo of supervision"][1]()
+    buffer, how = io.BytesIO(), Image.Exif()
+    how[0x0112] = 6
+    Image.fromarray(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)).save(buffer, "JPEG", exif=how)
+    root = as_folder(files | {"images/a 0.jpg": buffer.getvalue()}, tmp_path)
+    data = open_dataset("yolo", root, exif="apply")
+    assert data[0][0].shape == (3, *SIZE)
+    assert np.array_equal(shown(data, 0), names())
+    with pytest.raises(DataError, match="its EXIF orientation is 6"):
+        open_dataset("yolo", root)[0]
+
+
+def test_images_of_two_splits_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = MADE["yolo of supervision"][1]() | {"data.yaml": b"train: images\nval: images\nnames: [car, tree]\n"}
+    open_dataset("yolo", as_folder(files, tmp_path))
+    assert "1 images are in train and in val, such as " in capsys.readouterr().err
+
+
 def test_crowds_lie_below(tmp_path: Path) -> None:
     import json
 

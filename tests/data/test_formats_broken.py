@@ -54,8 +54,9 @@ COCO: dict[str, tuple[Change, str]] = {
     "another size": (lambda c: (c["images"][0].update(height=47), c["annotations"].clear(), c["annotations"].append(
                          {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 5]]})),
                      "labels.json: label is 64x47 but its image data/b.jpg is 64x48; not a pair"),
-    "run lengths of another size": (lambda c: c["images"][0].update(width=60),
-                                    "labels.json: label is 60x48 but its image data/b.jpg is 64x48; not a pair"),
+    "run lengths of another image": (
+        lambda c: _first(c)["segmentation"].update(size=[64, 48]),
+        "labels.json: annotation 1: its run lengths are of 48x64 pixels, its image is 64x48"),
     "cut run lengths": (lambda c: _first(c)["segmentation"].update(counts=_first(c)["segmentation"]["counts"][:-1]),
                         "labels.json: train/b: annotation 1: its run lengths are cut or damaged; export them again"),
     "run lengths of a part": (lambda c: _first(c)["segmentation"].update(counts=[0, 100]),

@@ -78,6 +78,9 @@ def paint(drawing: Drawing, where: str, background: int = IGNORE, max_pixels: in
             draw.ellipse(shape.ellipse, fill=shape.label)
         mask, (left, top) = shape.mask, shape.at
         if shape.runs:
+            if shape.runs.box[2] * shape.runs.box[3] > max_pixels:
+                raise DataError(f"{where}: {shape.what}: a mask of {shape.runs.box[2]}x{shape.runs.box[3]} pixels; "
+                                f"at most {max_pixels / 1e6:.0f} million are read")  # fmt: skip
             mask, (left, top) = filled(shape.runs, f"{where}: {shape.what}"), shape.runs.box[:2]
         if mask is not None:
             h, w = mask.shape

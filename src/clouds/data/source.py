@@ -25,6 +25,7 @@ from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
+from clouds.data.formats.found import FoundSpec
 from clouds.data.formats.table import FORMATS
 from clouds.data.images import LazyImage, decode_image, read_file, write_png
 from clouds.data.labels import train_ids
@@ -218,6 +219,8 @@ def learned_from(chosen: Labelled, recipe: Recipe) -> tuple[Spec, str]:
         text = str(error).removeprefix("data.source: ")
         raise UsageError(f"data.source: {text}" + ("" if is_dataset(name) else ", streets")) from None
     split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
+    if isinstance(spec, FoundSpec) and not chosen.split and split in ("val", "test"):
+        raise UsageError(f"data.source: {name} has no split 'train'; it has {', '.join(spec.splits)}, say which: split")
     if split not in spec.splits:
         raise UsageError(f"data.source: {name} has no split {split!r}; it has {', '.join(spec.splits)}")
     if not any(layout.labels for layout in spec.layouts):

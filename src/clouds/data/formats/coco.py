@@ -140,12 +140,17 @@ def _drawn(files: Sequence[CocoFile], label_set: LabelSet, tree: Tree, found: Fi
     for file in files:
         index = {key: label_set.classes.index(name) for key, name in file.ids.items()}
         shapes: dict[Any, list[tuple[bool, float, Shape]]] = defaultdict(list)
+        sizes = {key: (record["width"], record["height"]) for key, (_, _, record) in file.images.items()
+                 if record["width"] and record["height"]}  # fmt: skip
         for each in file.annotations:
             what = f"annotation {each.id}"
             if each.image not in file.listed:
                 found.problem(file.split, f"{file.where}: {what}", f"is of image {each.image}, which is not listed")
             elif each.category not in index:
                 found.problem(file.split, f"{file.where}: {what}", f"has category {each.category}, which is not listed")
+            elif each.runs and each.runs.box[2:] != (size := sizes.get(each.image, each.runs.box[2:])):
+                found.problem(file.split, f"{file.where}: {what}", f"its run lengths are of {each.runs.box[2]}x"
+                              f"{each.runs.box[3]} pixels, its image is {size[0]}x{size[1]}")  # fmt: skip
             elif each.fault:
                 found.problem(file.split, f"{file.where}: {what}", each.fault)
             elif each.rings or each.runs:

@@ -4,8 +4,16 @@ from collections import Counter
 from collections.abc import Mapping
 
 from clouds.base.arrays import Labels
+from clouds.data.exif import orientation
+from clouds.data.images import MAX_PIXELS, image_size
 from clouds.data.pairing import Sample
 from clouds.data.shapes import Drawing, paint
+
+
+def upright_size(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of an image as viewers show it, on which tools draw that store no size."""
+    height, width = image_size(data, where, max_pixels)
+    return (width, height) if 5 <= orientation(data) <= 8 else (height, width)
 
 
 class DrawnLabels:

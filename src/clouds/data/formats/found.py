@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from clouds.base.text import some
@@ -95,6 +96,10 @@ class Finding:
         if not found:
             raise DataError(f"{self.root}: {self.name}: holds no pair of an image and a label")
         layout = layout or Layout("{key}.{ext}", "{key}")
+        images = {split: {sample.image for sample in own} for split, own in self.samples.items() if split not in asked}
+        for one, other in combinations(images, 2):
+            if both := images[one] & images[other]:
+                self.notes.append(f"{len(both)} images are in {one} and in {other}, such as {min(map(str, both))}")
         plain = {split: plain_split(split) for split in found}
         names = {s: p if [*plain.values()].count(p) == 1 else s for s, p in plain.items()}
         scans = {

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from clouds.data.archives import Folder
 from clouds.data.pairing import Place
+from clouds.errors import DataError
 
 CHUNK = 1 << 20  # bytes that are read at a time, and more where one value is longer
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -17,12 +18,15 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 def entries(place: Place) -> Iterator[tuple[str, Any]]:
     """(key, value) of the object in a file, and of a list under a key each of its values: one pair for each.
 
-    ValueError where it is not a whole JSON object. An unpacked file is read as it goes; of an archive it is unpacked
-    into memory first.
+    ValueError where it is not a whole JSON object, DataError where it cannot be read. An unpacked file is read as it
+    goes; of an archive it is unpacked into memory first.
     """
     if isinstance(place.files, Folder):
-        with (place.files.path / place.name).open("rb") as file:
-            yield from _Reader(file).object()
+        try:
+            with (place.files.path / place.name).open("rb") as file:
+                yield from _Reader(file).object()
+        except OSError as error:
+            raise DataError(f"{place}: cannot be read ({error.strerror})") from error
     else:
         yield from _Reader(io.BytesIO(place.read())).object()
 

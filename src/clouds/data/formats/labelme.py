@@ -15,10 +15,10 @@ from PIL import Image
 
 from clouds.config.label_sets import IGNORE
 from clouds.data.archives import Files
-from clouds.data.formats.drawn import DrawnLabels
+from clouds.data.formats.drawn import DrawnLabels, upright_size
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, counted, split_in
 from clouds.data.formats.tree import Tree, stem
-from clouds.data.images import BROKEN, image_size
+from clouds.data.images import BROKEN
 from clouds.data.pairing import Place
 from clouds.data.shapes import Drawing, Shape
 from clouds.errors import DataError
@@ -58,7 +58,7 @@ def read(tree: Tree) -> FoundSpec:
                 continue
             try:
                 drawn = _shape(shape, index[shape["label"]], what)
-            except (ValueError, TypeError, KeyError, IndexError, *BROKEN) as error:
+            except (ValueError, TypeError, KeyError, IndexError, *BROKEN, Image.DecompressionBombError) as error:
                 found.problem(split, f"{tree.where(name)}: {what}", f"cannot be drawn ({error!r})")
                 continue
             if drawn is None:
@@ -67,7 +67,7 @@ def read(tree: Tree) -> FoundSpec:
                 shapes.append(drawn)
         height, width = content.get("imageHeight"), content.get("imageWidth")
         if not isinstance(height, int) or not isinstance(width, int):
-            height, width = image_size(image.read(), str(image))
+            height, width = upright_size(image.read(), str(image))
         drawings[stem(name)] = Drawing((height, width), shapes)
         found.add(split, stem(name), image, tree.files[name])
     for kind, count in passed.items():
@@ -125,7 +125,9 @@ def _shape(shape: dict[str, Any], label: int, what: str) -> Shape | None:
     kind = shape.get("shape_type") or "polygon"
     points = np.array(shape["points"], float).reshape(-1, 2)
     if kind == "mask":
-        mask = np.array(Image.open(BytesIO(base64.b64decode(shape["mask"])))) > 0
+        mask = np.array(Image.open(BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"])) > 0
+        if mask.ndim != 2:
+            raise ValueError("a mask in colours")
         return Shape(label, what, mask=mask, at=(int(points[0, 0]), int(points[0, 1])))
     if kind == "circle":
         (x, y), rim = points[0], math.dist(points[0], points[1])

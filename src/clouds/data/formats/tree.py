@@ -82,9 +82,10 @@ class Tree:
         """The image that a file calls ``named``, with or without its ending: in one of the folders, else the only one
         of that name, but for those in the folders ``besides``."""
         named = named.replace("\\", "/")
+        ends = [""] if named.lower().endswith(ENDINGS) else ["", *ENDINGS, *(end.upper() for end in ENDINGS)]
         for folder in folders:
             if (path := within(folder, named)) is not None:
-                for candidate in (path, *(path + end for end in ENDINGS), *(path + end.upper() for end in ENDINGS)):
+                for candidate in (path + end for end in ends):
                     if candidate in self.files and candidate.lower().endswith(ENDINGS):
                         return candidate
         same = [n for n in self._by_name.get(posixpath.basename(named), []) if not n.startswith(besides or "\0")]

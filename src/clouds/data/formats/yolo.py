@@ -10,10 +10,10 @@ from clouds.base.pick import evenly
 from clouds.base.strict_yaml import parse_yaml
 from clouds.base.text import some
 from clouds.config.label_sets import LabelSet
-from clouds.data.formats.drawn import DrawnLabels
+from clouds.data.formats.drawn import DrawnLabels, upright_size
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec
 from clouds.data.formats.tree import Tree, stem, within
-from clouds.data.images import ENDINGS, image_size
+from clouds.data.images import ENDINGS
 from clouds.data.layouts import Layout
 from clouds.data.pairing import Sample
 from clouds.data.shapes import Drawing, Shape, area_of
@@ -188,7 +188,7 @@ class TextLabels(DrawnLabels):
 
     def drawing(self, sample: Sample, max_pixels: int) -> Drawing:
         assert sample.label
-        height, width = image_size(sample.image.read(), str(sample.image), max_pixels)
+        height, width = upright_size(sample.image.read(), str(sample.image), max_pixels)
         shapes = []
         for number, line in enumerate(sample.label.read().decode("utf-8", "replace").splitlines(), 1):
             where, words = f"{sample.label} line {number}", line.split()
