@@ -25,7 +25,7 @@ def test_all_sets_and_datasets_are_listed(capsys):
     assert {name: len(classes) for name, classes in found["label_sets"].items()} == {
         "cityscapes19": 19, "synthia16": 16, "synthia13": 13, "camvid11": 11, "idd-lite7": 7, "carla13": 13,
     }  # fmt: skip
-    assert {*found["datasets"], "folder"} == set(dataset_names())
+    assert {*found["datasets"], *found["formats"], "folder"} == set(dataset_names())
     assert found["datasets"]["camvid"]["label_set"] == "camvid11"
     assert cli.run(["classes"]) == 0
     text = capsys.readouterr().out
@@ -60,7 +60,8 @@ def test_a_terminal_sees_each_class_in_its_colour():
 
 def test_an_unknown_name_lists_what_there_is(capsys):
     assert cli.run(["classes", "cocostuff"]) == 2
-    assert re.search("'cocostuff': neither a label set .*synthia13.*nor a dataset .*gta5", capsys.readouterr().err)
+    complaint = capsys.readouterr().err
+    assert re.search("'cocostuff': neither a recipe, nor a label set .*synthia13.*nor a dataset .*gta5", complaint)
 
 
 def test_the_documentation_lists_every_dataset_as_it_is():

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 import clouds
+from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.predict.predict_files import predict_files
 from clouds.predict.tool_sets import SETS, Classes, voc_rows
@@ -134,6 +135,21 @@ def test_a_second_call_makes_nothing_again_and_a_new_photo_joins_the_sets(photos
     assert predict_files(model_folder, [photos], made, kinds).made == 0
     assert (made / "voc/SegmentationClass/a.png").stat().st_mtime_ns == before
     assert len((made / "voc/ImageSets/Segmentation/default.txt").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("kind", "name"), [("voc", "voc"), ("labelme", "labelme"), ("yolo", "yolo"),
+                                            ("coco-panoptic", "coco")])  # fmt: skip
+def test_training_reads_them_again(made, model_folder, kind, name):
+    """Masks as they were; polygons but for what is too small for one, and a border's pixel."""
+    data = open_dataset(name, made / kind, exif="apply")
+    classes = clouds.load(model_folder).classes
+    assert len(data) == 3
+    for k, sample in enumerate(data.names):
+        _, label = data[k]
+        found = np.array([*data.label_set.classes, *[""] * 256])[label.numpy()]
+        (key,) = [each for each in labels(made) if sample.endswith(each)]
+        same = found == np.array(classes)[labels(made)[key]]
+        assert same.all() if kind in ("voc", "coco-panoptic") else same.mean() > 0.9, (sample, same.mean())
 
 
 def test_no_class_but_background_is_black():

@@ -1,8 +1,9 @@
 """Before hour one: is everything there that a recipe or a dataset needs, and does it say what we think it says?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,20 @@ from clouds.base.files import make_folder
 from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
 from clouds.check.contact import contact_sheet
-from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk
+from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk, unopened
 from clouds.check.photographs import NAME, inspect_photographs
 from clouds.config.label_sets import CITYSCAPES, IGNORE, LabelSet
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import DomainSet, Labelled, Recipe
-from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, dataset_spec, is_dataset
+from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, is_dataset
+from clouds.data.formats.table import FORMATS
 from clouds.data.images import write_png
 from clouds.data.labels import narrowed, train_ids
 from clouds.data.layouts import Spec
-from clouds.data.source import draw_source, learned_from, set_root
-from clouds.errors import UsageError
+from clouds.data.source import draw_source, learned_from, set_root, spec_of, unmatched
+from clouds.errors import DataError, UsageError
 
+T = TypeVar("T")
 SCENES = 8  # rendered to look at
 RENDERED = "rendered"  # in place of a root
 
@@ -50,11 +53,11 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
     (chosen,) = recipe.data.source
     if chosen.root is None and recipe.data.root is None:
         raise UsageError(f"{name}: say where it is: --root PATH, its own folder or archive, or data.root=PATH")
-    spec = dataset_spec(name, chosen.split, chosen.layout(recipe.model.label_set))
-    if chosen.split and chosen.split not in spec.splits:
-        raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(spec.splits)}")
+    row = _or_error(partial(spec_of, chosen, recipe))
+    if isinstance(row, Spec) and chosen.split and chosen.split not in row.splits:
+        raise UsageError(f"{name} has no split {chosen.split!r}; it has {', '.join(row.splits)}")
     make_folder(out)
-    found = _inspect(chosen, recipe, spec, chosen.split, full)
+    found = _inspect(chosen, recipe, row, chosen.split, full)
     (record,) = _records([found], out)
     never = [c for c, share in record["histogram"].items() if share == 0]
     warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
@@ -64,12 +67,13 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     """The splits it learns from, and the benchmark's photos that ``data.root`` has."""
     root, chosen = recipe.data.root, recipe.data.source
-    rows = [None if each.dataset == "streets" else (each, *learned_from(each, recipe)) for each in chosen]
-    roots = [set_root(row[0], recipe) for row in rows if row]
+    rows = [None if each.dataset == "streets" else _or_error(partial(learned_from, each, recipe))
+            for each in chosen]  # fmt: skip
+    roots = [set_root(each, recipe) for each in chosen if each.dataset != "streets"]
     if root and not root.is_dir():
         raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
     make_folder(out)
-    sources = [_inspect(row[0], recipe, *row[1:], full) if row else _rendered(recipe) for row in rows]
+    sources = [_inspect_source(each, row, recipe, full) for each, row in zip(chosen, rows, strict=True)]
     exif, targets = recipe.data.exif, _photo_targets(recipe)
     photos = [inspect_set(name, path, splits=[PHOTOS[name]], full=full, exif=exif) for name, path in targets.items()]
     own = [each for each in recipe.evaluate.domains or () if not each.known]
@@ -100,9 +104,28 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     }
 
 
-def _inspect(chosen: Labelled, recipe: Recipe, spec: Spec, split: str | None, full: bool) -> Inspection:
+def _or_error(find: Callable[[], T]) -> T | DataError:
+    """What is found, or why the files of a format cannot be read, which the check lists as a problem."""
+    try:
+        return find()
+    except DataError as error:
+        return error
+
+
+def _inspect_source(
+    chosen: Labelled, row: tuple[Spec, str] | DataError | None, recipe: Recipe, full: bool
+) -> Inspection:
+    if row is None:
+        return _rendered(recipe)
+    spec, split = (row, None) if isinstance(row, DataError) else row
+    return _inspect(chosen, recipe, spec, split, full)
+
+
+def _inspect(chosen: Labelled, recipe: Recipe, spec: Spec | DataError, split: str | None, full: bool) -> Inspection:
     """A labelled set of a recipe: ``split``, or every split there is."""
     root, splits = set_root(chosen, recipe), [split] if split else None
+    if isinstance(spec, DataError):
+        return unopened(chosen.dataset, root, spec, recipe.model.label_set)
     return inspect_set(chosen.dataset, root, spec, splits, full, chosen.version, recipe.data.exif)
 
 
@@ -115,8 +138,9 @@ def _photo_targets(recipe: Recipe) -> dict[str, Path]:
 
 def _inspect_domain(chosen: DomainSet, recipe: Recipe, full: bool) -> Inspection:
     """A domain of the recipe's own, under its name."""
-    spec = dataset_spec(chosen.dataset, chosen.split, chosen.layout(recipe.model.label_set))
-    found = _inspect(chosen, recipe, spec, chosen.split or spec.scored, full)
+    spec = _or_error(partial(spec_of, chosen, recipe))
+    split = chosen.split or (spec.scored if isinstance(spec, Spec) else None)
+    found = _inspect(chosen, recipe, spec, split, full)
     found.name, found.fold = chosen.name, chosen.fold
     return found
 
@@ -124,7 +148,7 @@ def _inspect_domain(chosen: DomainSet, recipe: Recipe, full: bool) -> Inspection
 def _unscored(domains: Sequence[Inspection], recipe: Recipe) -> list[str]:
     """Warnings of domains that show fewer than two of the model's classes, and of classes that no domain shows."""
     model, warnings = recipe.model.label_set, []
-    for found in domains:
+    for found in (each for each in domains if each.opened):
         if found.fold:
             shown = {model.classes[k] for k in train_ids(found.label_set, model, found.fold).tolist() if k != IGNORE}
         else:
@@ -148,15 +172,20 @@ def _taught(sources: Sequence[Inspection], recipe: Recipe) -> tuple[dict[str, fl
     """
     counts, classes = np.zeros(256, np.int64), recipe.model.label_set
     possible: set[int] = set()
+    ignored: list[str] = []
     for found, chosen in zip(sources, recipe.data.source, strict=True):
+        if not found.opened:
+            continue
         table = train_ids(found.label_set, classes, chosen.fold)
         np.add.at(counts, table, found.counts)
+        if chosen.dataset in FORMATS and (line := unmatched(found.label_set, chosen.fold, classes)):
+            ignored.append(f"{found.name}: {line}")
         own = found.label_set.classes
         shown = [k for k, name in enumerate(own) if found.shown is None or name in found.shown]
         possible |= {*table[shown].tolist()} - {IGNORE}
     histogram = {n: s if k in possible else None for k, (n, s) in enumerate(_shares(counts, classes.classes).items())}
     looked = sum(found.decoded for found in sources)
-    warnings = []
+    warnings = ignored
     for k, (name, share) in enumerate(histogram.items()):
         if k not in possible:
             warnings.append(f"{name} is no class of the source's label set; the model cannot learn it")
@@ -175,7 +204,8 @@ def _doubts(sets: Sequence[Inspection], exif: str) -> list[str]:
         "ignore": "their labels are taken for drawn on the stored pixels (data.exif=ignore)",
         "apply": "their labels are taken for drawn on the turned picture (data.exif=apply)",
     }
-    return ignored + [
+    notes = [f"{found.name}: {note}" for found in sets for note in found.notes]
+    return notes + ignored + [
         f"{found.name}: {len(found.turned)} of the {found.decoded} images looked at have an EXIF orientation, such as "
         f"{found.turned[0][0]} ({found.turned[0][1]}); {done[exif]}"
         for found in sets

@@ -28,6 +28,7 @@ READY, FETCH, MISSING = "ready", "to be fetched", "missing"
 OPTIONAL = {  # module that no backend is made of: what it is for, how to have it
     "peft": ("model.adapt=lora", "pip install 'clouds[adapt]'"),
     "av": ("videos in clouds predict", "pip install 'clouds[video]'"),
+    "datasets": ("the format huggingface", "pip install 'clouds[datasets]'"),
     "onnx": ("clouds export", "pip install 'clouds[export]'"),
     "fastapi": ("clouds serve", "pip install 'clouds[serve]'"),
     "tensorboard": ("train.trackers=[tensorboard]", "pip install 'clouds[track]'"),

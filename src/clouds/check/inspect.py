@@ -14,11 +14,12 @@ from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
 from clouds.base.progress import track
 from clouds.data.classes import IGNORE
-from clouds.data.datasets import Segmentation, find_spec
+from clouds.data.datasets import Segmentation, find_spec, scan_split
 from clouds.data.exif import orientation
+from clouds.data.formats.found import FormatError
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
-from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill, scan
+from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill
 from clouds.errors import DataError
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are
@@ -52,6 +53,8 @@ class Inspection:
     shown: set[str] | None = None  # the classes of ``label_set`` that labels can show; None: all
     fold: dict[str, str | None] = field(default_factory=dict)  # its classes -> the model's, where a recipe says so
     turned: list[tuple[str, int]] = field(default_factory=list)  # (path, EXIF orientation) of images with labels
+    notes: list[str] = field(default_factory=list)  # what is lost or passed over, a line each
+    opened: bool = True  # whether its classes are known
 
     @property
     def pairs(self) -> int:
@@ -71,7 +74,7 @@ def inspect_set(
     found = Inspection(name, str(root), find_label_set(spec.label_set))
     for split in splits or _disjoint(spec):
         try:
-            paired = scan(name, spec, root, split, version)
+            paired = scan_split(name, spec, root, split, version)
         except NoFilesError as error:
             if empty := _empty_folder(spec, root, split):
                 found.problems.append(empty)
@@ -82,11 +85,20 @@ def inspect_set(
             found.problems.append(_problem(error, str(root)))
             break
         found.problems += paired.problems
+        found.notes += [note for note in paired.notes if note not in found.notes]
         found.splits[split] = len(paired.samples)
         if paired.samples:
             shown = "ignore" if exif == "refuse" else exif
-            _look(Segmentation.of(name, spec, split, paired, shown), split, full, found)
+            data = Segmentation.of(name, spec, split, paired, shown)
+            _look(data, split, full, found)
+            found.notes += [note for note in data.notes() if note not in found.notes]
     return found
+
+
+def unopened(name: str, root: Path, error: DataError, label_set: LabelSet) -> Inspection:
+    """Of a set that cannot be read at all; ``label_set`` stands in for its classes."""
+    faults = error.faults if isinstance(error, FormatError) else [_problem(error, str(root))]
+    return Inspection(name, str(root), label_set, shown=set(), problems=list(faults), opened=False)
 
 
 def _disjoint(spec: Spec) -> list[str]:

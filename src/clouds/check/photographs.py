@@ -13,14 +13,14 @@ from clouds.base.progress import track
 from clouds.base.text import some
 from clouds.check.inspect import SAMPLE, Inspection
 from clouds.config.recipe import DomainSet, Labelled, Recipe
-from clouds.data.datasets import PHOTOS, dataset_spec, is_dataset
+from clouds.data.datasets import PHOTOS, images_of, is_dataset
 from clouds.data.exif import orientation
 from clouds.data.frames import frames
 from clouds.data.images import MAX_PIXELS, decode_image, image_size
 from clouds.data.labels import find_label_set
-from clouds.data.pairing import DataProblem, Place, find_unlabelled
+from clouds.data.pairing import DataProblem, Place
 from clouds.data.photographs import PhotoSet, find_photographs
-from clouds.data.source import learned_from, set_root
+from clouds.data.source import learned_from, set_root, spec_of
 from clouds.errors import CloudsError, DataError
 
 NAME = "photographs"  # of a set in the result
@@ -124,9 +124,9 @@ def _labelled(recipe: Recipe) -> Iterator[tuple[str, list[Place], bool]]:
     for each in chosen:
         if is_dataset(each.dataset):
             with suppress(CloudsError):  # of a set that is not there; its own check says what is wrong
-                spec = dataset_spec(each.dataset, each.split, each.layout(recipe.model.label_set))
+                spec = spec_of(each, recipe)
                 split = (each.split or spec.scored) if isinstance(each, DomainSet) else learned_from(each, recipe)[1]
-                places = find_unlabelled(each.dataset, spec, set_root(each, recipe), split)
+                places = images_of(each.dataset, spec, set_root(each, recipe), split)
                 name = each.name if isinstance(each, DomainSet) else f"the source {each.dataset}"
                 yield name, places, isinstance(each, DomainSet)
 

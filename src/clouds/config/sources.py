@@ -43,17 +43,25 @@ class Labelled(Settings):
     """The classes of the labels: a set's name, or class -> the model's classes it holds; null is `model.classes`."""
     encoding: str | None = None
     """How a label file stores classes, such as `index` or `colour`; null is `index`."""
+    annotations: str | None = None
+    """Of `coco`: which JSON files are read, as a pattern below the root (`annotations/stuff_*.json`); null looks."""
+    columns: list[str] | None = None
+    """Of `huggingface`: the columns of the image and of the label map; null goes by their names."""
 
     def layout(self, classes: Any) -> dict[str, Any]:
         """What the dataset "folder" takes, as far as it is given; ``classes``: the model's label set."""
-        keys = ["images", "labels", "label_set", "encoding", *["label_map"] * (self.dataset == "folder")]
+        keys = ["images", "labels", "label_set", "encoding", "annotations", "columns"]
+        keys += ["label_map"] * (self.dataset == "folder")
         given = {"label_set": classes} if self.dataset == "folder" else {}
         return given | {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
 
     @property
     def fold(self) -> dict[str, str | None]:
         """A dataset's class -> the model's, as far as the recipe says."""
-        return {} if self.dataset == "folder" else cast(dict[str, str | None], self.label_map or {})
+        given = {} if self.dataset == "folder" else self.label_map or {}
+        if self.dataset == "huggingface":  # whose classes may have no names but their numbers
+            given = {str(key): value for key, value in given.items()}
+        return cast(dict[str, str | None], given)
 
     def faults(self) -> list[str]:
         if strange := [each for pair in self.fold.items() for each in pair if not isinstance(each, str | None)]:

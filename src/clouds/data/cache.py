@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clouds.base.bounded import DAY, BoundedFolder, Codec
 from clouds.base.files import as_bytes
-from clouds.data.archives import Archive
+from clouds.data.archives import Folder
 from clouds.data.pairing import Place
 
 __all__ = ["DAY", "DecodedCache", "identity"]
@@ -22,7 +22,7 @@ _FORMAT = "1"
 
 def identity(place: Place, *meaning: str | bytes) -> str:
     """A name for the decoded content of a file: its path, size and time, and what its pixels were read as."""
-    path = place.files.path if isinstance(place.files, Archive) else place.files.path / place.name
+    path = place.files.path / place.name if isinstance(place.files, Folder) else place.files.path
     status = path.stat()
     parts = (_FORMAT, str(path.absolute()), place.name, str(status.st_size), str(status.st_mtime_ns), *meaning)
     digest = hashlib.sha256()

@@ -7,9 +7,11 @@ from clouds.base.text import columns
 from clouds.config.label_sets import CITYSCAPES, IGNORE
 from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Labelled, Recipe
-from clouds.data.datasets import PHOTOS, dataset_names, dataset_spec, find_spec
+from clouds.data.datasets import PHOTOS, dataset_names, find_spec
+from clouds.data.formats.table import FORMATS
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, folding, train_ids
 from clouds.data.layouts import DATASETS
+from clouds.data.source import spec_of
 from clouds.errors import UsageError
 
 
@@ -36,7 +38,11 @@ def class_tables(name: str | None = None, overrides: Sequence[str] = ()) -> dict
                 }
                 for key, spec in DATASETS.items()
             },
+            "formats": {key: {"files": row.files, "names": row.names} for key, row in FORMATS.items()},
         }
+    if name in FORMATS:
+        raise UsageError(f"{name}: its classes are in its own files ({FORMATS[name].names}); `clouds check {name} "
+                         "--root PATH` lists them, `clouds classes RECIPE` shows how they fold")  # fmt: skip
     if name in LABEL_SETS:
         return _one(LABEL_SETS[name])
     if name in DATASETS:
@@ -85,7 +91,7 @@ def _folds(name: str, chosen: Labelled, recipe: Recipe) -> dict[str, Any]:
     """How the labels of a set become the model's classes, null where none is right."""
     model = recipe.model.label_set
     streets = chosen.dataset == "streets"
-    spec = None if streets else dataset_spec(chosen.dataset, chosen.split, chosen.layout(model))
+    spec = None if streets else spec_of(chosen, recipe)
     label_set = find_label_set(spec.label_set) if spec else CITYSCAPES
     table = train_ids(label_set, model, chosen.fold)
     ids = table[: len(label_set.classes)].tolist()
@@ -140,7 +146,10 @@ def _overview(tables: dict[str, Any]) -> str:
         terms = f"{row['licence']}; {row['home']}"
         rows.append([name, row["label_set"], row["folder"], ", ".join(row["splits"]), terms])
     rows.append(["folder", "as you say", "any", "as you say", "your own images and labels: docs/datasets.md"])
-    return "\n".join([*lines, "", *columns(rows, left=5)])
+    formats = ["formats, read where they lie (docs/labels.md):"]
+    for name, row in tables["formats"].items():
+        formats += _filled(f"  {name:<14}", f"{row['files']}. Classes: {row['names']}.")
+    return "\n".join([*lines, "", *columns(rows, left=5), "", *formats])
 
 
 def _filled(start: str, text: str, width: int = 110) -> list[str]:

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,13 +21,17 @@ from clouds.config.plugins import OWN, is_plugged, plugged
 from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
 from clouds.data.exif import EXIF, check_pair, label_turn, turned
+from clouds.data.formats.found import FoundSpec, plain_split
+from clouds.data.formats.table import FORMATS, read_format
 from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
-from clouds.data.pairing import Sample, Scan, scan
+from clouds.data.pairing import Place, Sample, Scan, find_unlabelled, say_once, scan
 from clouds.errors import DataError, UsageError
 
-FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {"folder": "folder"}
+FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {
+    name: name for name in ("folder", *FORMATS)
+}
 # the photos that models are scored on, and their split
 PHOTOS: dict[str, str] = {"camvid-day": "test", "camvid-dusk": "test", "idd-lite": "val", "bdd100k": "all"}
 
@@ -56,6 +61,8 @@ def find_spec(name: str) -> Spec:
             raise UsageError(f"dataset: {name}: expected a clouds.data.layouts.Spec, got {type(found).__name__}")
         return found
     name = name.partition("@")[0]
+    if name in FORMATS:
+        raise UsageError(f"{name}: say where it lies (root); its own files have its classes and splits")
     if name not in DATASETS:
         hint = did_you_mean(name, FOLDERS)
         raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join((*FOLDERS, OWN))}")
@@ -85,15 +92,17 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         0.9.16), needed where the files do not tell it.
         ``exif``: of an image with a label that asks to be turned: "refuse" it, or lay the label on the stored pixels
         ("ignore") or on the turned picture ("apply").
-        ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``.
+        ``max_pixels``: larger images are refused unread. ``folder``: for the dataset "folder", see ``folder_spec``; for
+        a format its options (``annotations`` of coco, ``columns`` of huggingface).
         """
         if exif not in EXIF:
             raise UsageError(f"exif={exif!r}: expected one of {', '.join(EXIF)}")
-        spec = dataset_spec(name, split, folder)
+        root = Path(root).expanduser()
+        spec = dataset_spec(name, split, folder, root)
         split = spec.scored if split is None else split
         if split not in spec.splits:
             raise UsageError(f"{name} has no split {split!r}; it has {', '.join(spec.splits)}")
-        found = scan(name, spec, Path(root).expanduser(), split, version)
+        found = scan_split(name, spec, root, split, version)
         if found.problems and not (partial and found.samples):
             path, what = found.problems[0]
             more = f" (and {len(found.problems) - 1} more problems like this)" if len(found.problems) > 1 else ""
@@ -103,6 +112,8 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             say(f"{root}: {name}: {len(found.samples)} samples are used, {len(found.problems)} problems passed over")
         if not found.samples:
             raise DataError(f"{root}: {name} holds no image in split {split!r}")
+        for note in found.notes:
+            say_once(f"{root}: {name}: {note}")
         self._hold(name, spec, split, found, exif, max_pixels)
 
     @classmethod
@@ -119,8 +130,11 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.label_set: LabelSet = find_label_set(found.layout.label_set or spec.label_set)
         meanings = (found.layout.values, found.layout.colors, found.layout.names)
         self.shown = {name for each in meanings for name in each.values() if name}
-        self._read_label = LabelReader(found.layout, self.label_set, max_pixels)
-        self.label_meaning = repr((found.layout, self.label_set))  # two sets that read labels alike agree in it
+        if found.reader:
+            self.shown = {*self.label_set.classes}
+        self._reader, self._read_label = found.reader, LabelReader(found.layout, self.label_set, max_pixels)
+        own = found.reader.meaning if found.reader else ""
+        self.label_meaning = repr((found.layout, self.label_set)) + own  # two sets that read labels alike agree in it
 
     @property
     def names(self) -> list[str]:
@@ -157,7 +171,17 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         _, image, label = self.samples[index]
         if label is None:
             return np.full(image_size(image.read(), str(image), self.max_pixels), IGNORE, np.uint8)
+        if self._reader:
+            return self._reader(self.samples[index], self.max_pixels)
         return self._read_label(label.read(), str(label))
+
+    def label_identity(self, index: int) -> tuple[str, ...]:
+        """What tells the label of a sample, beside its file: several may be read from one."""
+        return self.name, self.label_meaning, *([self.names[index]] if self._reader else [])
+
+    def notes(self) -> list[str]:
+        """What was lost in reading the labels so far, a line each."""
+        return self._reader.notes() if self._reader else []
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image = self.image(index)
@@ -175,12 +199,18 @@ def open_dataset(name: str, root: str | Path, split: str | None = None, **option
     return Segmentation(name, root, split, **options)
 
 
-def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any] | None = None) -> Spec:
-    """The dataset's row in the table, or the one that the options of "folder" make.
+def dataset_spec(
+    name: str, split: str | None = None, options: Mapping[str, Any] | None = None, root: Path | None = None
+) -> Spec:
+    """The dataset's row in the table, the one that the options of "folder" make, or of a format what lies in ``root``.
 
-    UsageError for an unknown name or option.
+    UsageError for an unknown name or option, DataError of a format for what is not there.
     """
     options = options or {}
+    if name in FORMATS:
+        if root is None:
+            raise UsageError(f"{name}: say where it lies (root); its own files have its classes and splits")
+        return named_split(read_format(name, root, options), split)
     if name == "folder":
         if unknown := options.keys() - signature(folder_spec).parameters.keys():
             raise UsageError(f"folder has no option {', '.join(sorted(unknown))}; see clouds.data.layouts.folder_spec")
@@ -189,6 +219,28 @@ def dataset_spec(name: str, split: str | None = None, options: Mapping[str, Any]
     if options:
         raise UsageError(f"{name} has no option {', '.join(options)}; only 'folder' is given its layout")
     return spec
+
+
+def named_split(spec: FoundSpec, split: str | None) -> Spec:
+    """The row with a split called as it is asked for: valid and train2017 for what is val and train here."""
+    if split is None or split in spec.scans or (plain := plain_split(split)) not in spec.scans:
+        return spec
+    scans = {split if each == plain else each: found for each, found in spec.scans.items()}
+    return replace(spec, scans=scans, splits={each: (each,) for each in scans},
+                   scored=split if spec.scored == plain else spec.scored)  # fmt: skip
+
+
+def scan_split(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:
+    """The pairs of a split; errors as of ``pairing.scan``."""
+    return spec.scans[split] if isinstance(spec, FoundSpec) else scan(name, spec, root, split, version)
+
+
+def images_of(name: str, spec: Spec, root: Path, split: str) -> list[Place]:
+    """The images of a split, with and without labels, in order; errors as of ``pairing.scan``."""
+    if isinstance(spec, FoundSpec):
+        found = spec.scans[split]
+        return sorted([*(sample.image for sample in found.samples), *found.bare], key=lambda place: place.name)
+    return find_unlabelled(name, spec, root, split)
 
 
 class _Named(Segmentation):

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from clouds.base.arrays import Labels
-from clouds.data.classes import IGNORE
 from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow, check_checksums
 from clouds.data.labels import UNKNOWN, LabelSet, class_index, value_table
 from clouds.data.layouts import ENCODINGS, Layout
+from clouds.data.shapes import Drawing, Shape, paint
 from clouds.errors import DataError, UsageError
 
 Raw = Labels | NDArray[np.uint16]
-FAR = 1e6  # pixels: no corner of a polygon lies further out; beyond, painting takes long or overflows
 
 
 class LabelReader:
@@ -24,15 +22,15 @@ class LabelReader:
 
     Encodings: ``index`` one channel (a palette's indices, not its colours; grey saved as RGB is fine, and an RGB image
     is read by colour where the layout knows the colours), ``red`` the first channel (CARLA; SYNTHIA, in 16 bits),
-    ``colour`` RGB colours, also a palette's, ``polygons`` outlines in JSON. A value, colour or name that the layout
-    does not define is a DataError naming it.
+    ``colour`` RGB colours, also a palette's (and one channel of indices, where the layout has values), ``polygons``
+    outlines in JSON. A value, colour or name that the layout does not define is a DataError naming it.
     """
 
     def __init__(self, layout: Layout, label_set: LabelSet, max_pixels: int = MAX_PIXELS) -> None:
         if layout.encoding not in ENCODINGS:
             raise UsageError(f"unknown label encoding {layout.encoding!r}; there are {', '.join(ENCODINGS)}")
         self.encoding, self.max_pixels = layout.encoding, max_pixels
-        self.table = value_table(layout.values, label_set)  # (256,)
+        self.table, self.indexed = value_table(layout.values, label_set), bool(layout.values)  # (256,)
         self.names = {name: class_index(own, label_set) for name, own in layout.names.items()}
         packed = {r << 16 | g << 8 | b: class_index(own, label_set) for (r, g, b), own in layout.colors.items()}
         self.colors = np.array(sorted(packed), np.uint32)  # (K,) 0xRRGGBB
@@ -43,6 +41,8 @@ class LabelReader:
             return decode_polygons(content, where, self.names, self.max_pixels)
         index = self.encoding == "index"
         raw = decode_label(content, where, self.max_pixels, palette=index)
+        if self.encoding == "colour" and raw.ndim == 2 and self.indexed:
+            return apply_table(raw, self.table, where)
         if self.encoding == "colour" or (index and len(self.colors) and not _is_grey(raw)):
             return self._color(raw, where)
         return apply_table(one_channel(raw, where) if index else _first(raw), self.table, where)
@@ -126,19 +126,13 @@ def decode_polygons(data: bytes, where: str, names: Mapping[str, int], max_pixel
         ]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: not a polygon label file ({error!r}); fetch it again") from error
-    for name, corners in shapes:  # JSON of Python and JavaScript may hold NaN and Infinity
-        if far := [value for corner in corners for value in corner if not abs(value) <= FAR]:
-            raise DataError(f"{where}: a corner of a {name} lies at {far[0]}; expected pixels, draw it again")
-    if width < 1 or height < 1 or width * height > max_pixels:
-        raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
     if strange := sorted({name for name, _ in shapes if _base(name, names) not in names}):
         raise DataError(f"{where}: labels {', '.join(strange)} are outside this dataset's label map")
-    canvas = Image.new("L", (width, height), IGNORE)
-    draw = ImageDraw.Draw(canvas)
-    for name, corners in shapes:
-        if len(corners) > 2:
-            draw.polygon(corners, fill=names[_base(name, names)])
-    return np.array(canvas)
+    painted = [
+        Shape(names[_base(name, names)], f"a {name}", [np.array(corners, float).reshape(-1, 2)])
+        for name, corners in shapes
+    ]
+    return paint(Drawing((height, width), painted), where, max_pixels=max_pixels)[0]
 
 
 def _base(name: str, names: Mapping[str, int]) -> str:

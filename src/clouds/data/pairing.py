@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from clouds.base.arrays import Labels
 from clouds.base.files import lies_inside
 from clouds.base.progress import say
 from clouds.base.text import some
@@ -53,12 +54,29 @@ class DataProblem(NamedTuple):
     what: str
 
 
+class SampleReader(Protocol):
+    """Reads the label of a sample: (H, W) uint8 indices, 255 ignored. ``meaning`` differs where the same files read
+    otherwise; ``notes`` say what was lost in reading, a line each."""
+
+    meaning: str
+
+    def __call__(self, sample: Sample, max_pixels: int) -> Labels: ...
+
+    def notes(self) -> list[str]: ...
+
+
 class Scan(NamedTuple):
-    """What a folder holds of one split in one layout."""
+    """What a folder holds of one split in one layout. ``reader``: of its labels, None where the layout says how.
+
+    ``notes``: what is lost or passed over, a line each. ``bare``: images without a label, where a format lists them.
+    """
 
     layout: Layout
     samples: list[Sample]
     problems: list[DataProblem]
+    reader: SampleReader | None = None
+    notes: tuple[str, ...] = ()
+    bare: tuple[Place, ...] = ()
 
 
 def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:
@@ -173,7 +191,8 @@ def _parts_below(spec: Spec, layouts: Sequence[Layout], root: Path, split: str) 
 
 
 @cache
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
+    """A line on stderr, unless this process has said it before."""
     say(text)
 
 
@@ -186,7 +205,7 @@ def _say_unread(name: str, spec: Spec, layouts: Sequence[Layout], root: Path, sp
     more = [folder.name for folder in _levels_below(spec, root, ("*",))
             if {s.name for s in _best(spec, layouts, [Folder(folder)], split).samples} - names]  # fmt: skip
     if packed or more:
-        _say_once(f"{root}: {name} is read from the unpacked files alone, not from {', '.join([*more, *packed])}; what "
+        say_once(f"{root}: {name} is read from the unpacked files alone, not from {', '.join([*more, *packed])}; what "
                   "is missing in them must lie in the same folders")  # fmt: skip
 
 

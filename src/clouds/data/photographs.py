@@ -19,11 +19,11 @@ from clouds.config.recipe import Data, Recipe, UnlabelledSet
 from clouds.config.records import UnlabelledPhoto, as_json, read_rows
 from clouds.config.runs import FRAMES, PHOTOGRAPHS
 from clouds.data.archives import SUFFIXES, Archive, Folder, is_archive
-from clouds.data.datasets import dataset_spec, folder_of, is_dataset
+from clouds.data.datasets import dataset_spec, folder_of, images_of, is_dataset
 from clouds.data.exif import orientation, turned
 from clouds.data.frames import VIDEO_ENDINGS, frames, pyav
 from clouds.data.images import ENDINGS, decode_image, encode_image, image_size
-from clouds.data.pairing import Place, find_unlabelled
+from clouds.data.pairing import Place
 from clouds.data.walk import find_images, sift_names
 from clouds.errors import DataError, UsageError
 
@@ -98,17 +98,17 @@ def _found(chosen: UnlabelledSet, data: Data, out: Path | None, what: str) -> Ph
 
 def _of_dataset(chosen: UnlabelledSet, data: Data, what: str) -> list[Place]:
     name = chosen.dataset or ""
+    root = chosen.root or (data.root / folder_of(name) if data.root and is_dataset(name) else None)
     try:
-        spec = dataset_spec(name)
+        spec = dataset_spec(name, chosen.split, root=root)
     except UsageError as error:
         raise UsageError(f"{what}{error}") from None
     split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
     if split not in spec.splits:
         raise UsageError(f"{what}{name} has no split {split!r}; it has {', '.join(spec.splits)}")
-    root = chosen.root or (data.root / folder_of(name) if data.root else None)
     if root is None:
         raise UsageError(f"{what}{name} needs data.root=PATH, the folder that holds {folder_of(name)}/, or a root")
-    return find_unlabelled(name, spec, root, split)
+    return images_of(name, spec, root, split)
 
 
 class Look(NamedTuple):
@@ -171,9 +171,9 @@ def photograph(place: Place, look: Look) -> Photograph | None:
 
 def file_of(place: Place) -> tuple[str, str | None]:
     """Where a file is, absolute, and, in an archive, its name there."""
-    if isinstance(place.files, Archive):
-        return str(place.files.path.absolute()), place.name
-    return str((place.files.path / place.name).absolute()), None
+    if isinstance(place.files, Folder):
+        return str((place.files.path / place.name).absolute()), None
+    return str(place.files.path.absolute()), place.name
 
 
 def _rows(k: int, each: PhotoSet, out: Path) -> list[UnlabelledPhoto]:

@@ -19,15 +19,18 @@ from clouds.base.files import as_written, sha256
 from clouds.base.journal import Journal
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
+from clouds.base.text import some
 from clouds.config.label_sets import CITYSCAPES, IGNORE, MOTOR_VEHICLES, LabelSet
 from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
+from clouds.data.formats.found import FoundSpec
+from clouds.data.formats.table import FORMATS
 from clouds.data.images import LazyImage, decode_image, read_file, write_png
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
-from clouds.data.pairing import Place
+from clouds.data.pairing import Place, say_once
 from clouds.errors import DataError, UsageError
 
 Picture = Pixels | LazyImage
@@ -97,7 +100,7 @@ class Source:
         cache, own_car = self.cache, self.own_cars[which]
         if cache is None or sample.label is None:
             return without(read(), own_car)
-        return without(cache.get(identity(sample.label, data.name, data.label_meaning), read), own_car)
+        return without(cache.get(identity(sample.label, *data.label_identity(k)), read), own_car)
 
     def name(self, index: int) -> str:
         """The file of an image."""
@@ -166,7 +169,20 @@ def open_sets(recipe: Recipe) -> list[Segmentation | None]:
                 f"data.source: {chosen.dataset} teaches none of the model's classes ({', '.join(model.classes)}): its "
                 f"own are {', '.join(label_set.classes)}; map those that are the same in its label_map"
             )
+        if chosen.dataset in FORMATS and (line := unmatched(label_set, chosen.fold, model)):
+            say_once(f"data.source: {chosen.dataset}: {line}")
     return sets
+
+
+def unmatched(label_set: LabelSet, fold: Mapping[str, str | None], model: LabelSet) -> str:
+    """A line that names the classes of a set that are none of the model's and are ignored; "" where there are none."""
+    table = train_ids(label_set, model, fold)
+    left = [name for k, name in enumerate(label_set.classes) if table[k] == IGNORE and name not in fold]
+    folded = {name.casefold(): name for name in model.classes}
+    alike = [f"{name}: {folded[name.casefold()]}" for name in left if name.casefold() in folded]
+    hint = f"; names must be the same, so write label_map: {{{', '.join(alike)}}}" if alike else ""
+    text = f"{some(left, 8)}: not among the model's classes, ignored unless a label_map names them{hint}"
+    return text if left else ""
 
 
 def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Path) -> Source:
@@ -198,15 +214,24 @@ def learned_from(chosen: Labelled, recipe: Recipe) -> tuple[Spec, str]:
     """
     name = chosen.dataset
     try:
-        spec = dataset_spec(name, chosen.split, chosen.layout(recipe.model.label_set))
+        spec = spec_of(chosen, recipe)
     except UsageError as error:
-        raise UsageError(f"data.source: {error}" + ("" if is_dataset(name) else ", streets")) from None
+        text = str(error).removeprefix("data.source: ")
+        raise UsageError(f"data.source: {text}" + ("" if is_dataset(name) else ", streets")) from None
     split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
+    if isinstance(spec, FoundSpec) and not chosen.split and split in ("val", "test"):
+        raise UsageError(f"data.source: {name} has no split 'train'; it has {', '.join(spec.splits)}, say which: split")
     if split not in spec.splits:
         raise UsageError(f"data.source: {name} has no split {split!r}; it has {', '.join(spec.splits)}")
     if not any(layout.labels for layout in spec.layouts):
         raise UsageError(f"data.source: {name} has no labels to learn from")
     return spec, split
+
+
+def spec_of(chosen: Labelled, recipe: Recipe) -> Spec:
+    """The row of the table of datasets for a set of a recipe; of a format, what lies in its root."""
+    root = set_root(chosen, recipe) if chosen.dataset in FORMATS else None
+    return dataset_spec(chosen.dataset, chosen.split, chosen.layout(recipe.model.label_set), root)
 
 
 def set_root(chosen: Labelled, recipe: Recipe) -> Path:

@@ -18,7 +18,6 @@ from clouds.data.datasets import (
     FOLDERS,
     PHOTOS,
     Segmentation,
-    dataset_spec,
     find_spec,
     folder_of,
     is_dataset,
@@ -26,7 +25,7 @@ from clouds.data.datasets import (
 )
 from clouds.data.labels import folding, narrowed, subset, train_ids
 from clouds.data.pairing import MissingSplitError
-from clouds.data.source import open_set
+from clouds.data.source import open_set, spec_of
 from clouds.errors import DataError, UsageError
 
 RENDERED = ("town", "fog", "night", "rain", "snow")
@@ -182,8 +181,8 @@ def own_domain(chosen: DomainSet, recipe: Recipe) -> Domain:
     """
     if chosen.dataset == "streets" or chosen.dataset in RENDERED:
         raise UsageError(f"evaluate.domains: {chosen.name}: {chosen.dataset} is rendered; name it alone, such as town")
-    split = chosen.split or dataset_spec(chosen.dataset, None, chosen.layout(recipe.model.label_set)).scored
     try:
+        split = chosen.split or spec_of(chosen, recipe).scored
         data = open_set(chosen, recipe, split)
     except UsageError as error:
         raise UsageError(f"evaluate.domains: {chosen.name}: {str(error).removeprefix('data.source: ')}") from error

@@ -1,0 +1,221 @@
+"""Sets as annotation tools export them read where they lie: unpacked, in archives, with the classes of their files."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clouds.check.inspect import inspect_set
+from clouds.data import open_dataset
+from clouds.data.datasets import Segmentation, dataset_spec
+from clouds.data.formats.found import FoundSpec
+from clouds.errors import DataError, UsageError
+from fabricate import as_folder, as_zip, png
+from fabricate_formats import MADE, SIZE, TREE, names
+
+
+def shown(data: Segmentation, index: int) -> np.ndarray:
+    """(H, W) of names of classes, "" where a label is ignored."""
+    own = np.array([*data.label_set.classes, *[""] * (256 - len(data.label_set.classes))])
+    return own[data.label(index)]
+
+
+def expected(kind: str) -> np.ndarray:
+    found = names()
+    if kind == "voc of its site":
+        found = np.where(found == "tree", "pottedplant", found)
+        found[0] = ""  # its border
+    return found
+
+
+@pytest.mark.parametrize("packed", ["folder", "zip", "zip with a top folder"])
+@pytest.mark.parametrize("kind", MADE)
+def test_every_split_reads_as_it_was_drawn(kind: str, packed: str, tmp_path: Path) -> None:
+    name, make, splits = MADE[kind]
+    root = as_folder(make(), tmp_path / "set") if packed == "folder" else tmp_path / "set.zip"
+    if packed != "folder":
+        as_zip(make(), root, top="export/" if "top" in packed else "")
+    before = sorted(tmp_path.rglob("*"))
+    spec = dataset_spec(name, root=root)
+    assert {split: len(open_dataset(name, root, split)) for split in spec.splits} == splits
+    for split in splits:
+        data = pickle.loads(pickle.dumps(open_dataset(name, root, split)))
+        assert len(set(data.names)) == len(data)
+        for k in range(len(data)):
+            image, label = data[k]
+            assert image.shape == (3, *SIZE)
+            assert np.array_equal(shown(data, k), expected(kind)), (kind, data.names[k])
+            assert label.numpy().max() < 255 or kind == "voc of its site"
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is written
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_check_finds_no_fault(kind: str, tmp_path: Path) -> None:
+    name, make, splits = MADE[kind]
+    root = as_folder(make(), tmp_path)
+    found = inspect_set(name, root, dataset_spec(name, root=root), full=True)
+    assert found.problems == []
+    assert found.splits == {split: count for split, count in splits.items() if split != "trainval"}
+    assert found.counts[list(found.label_set.classes).index("car")] == 100 * found.pairs
+
+
+def test_a_split_may_be_called_as_its_files_call_it(tmp_path: Path) -> None:
+    root = as_folder(MADE["coco of its site"][1](), tmp_path)
+    assert open_dataset("coco", root, "val2017").names == ["val2017/val2017_000"]
+    assert open_dataset("coco", root).split == "val"
+    with pytest.raises(UsageError, match="coco has no split 'test'; it has train, val"):
+        open_dataset("coco", root, "test")
+
+
+def test_what_is_lost_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_dataset("cvat", as_folder(MADE["XML of CVAT"][1](), tmp_path / "cvat"), "train")
+    open_dataset("labelme", as_folder(MADE["labelme"][1](), tmp_path / "labelme"))
+    said = capsys.readouterr().err
+    assert "2 elements <box> have no outline and are passed over" in said
+    assert "3 shapes of type linestrip have no inside and are passed over" in said
+
+
+def test_classes_without_pixels_of_their_own_stay_out_of_the_way(tmp_path: Path) -> None:
+    root = as_folder(MADE["coco of Roboflow"][1](), tmp_path)
+    assert open_dataset("coco", root).label_set.classes == ("things", "car", "tree", "background")
+
+
+def test_colours_come_from_the_files(tmp_path: Path) -> None:
+    for kind in ("masks of CVAT", "XML of CVAT", "panoptic", "datumaro"):
+        name, make, _ = MADE[kind]
+        label_set = open_dataset(name, as_folder(make(), tmp_path / kind)).label_set
+        assert dict(zip(label_set.classes, label_set.colors, strict=True))["car"] == (200, 10, 20), kind
+
+
+def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    root = as_folder(MADE["yolo of supervision"][1](), tmp_path)
+    assert open_dataset("yolo", root).label_set.classes == ("car", "tree", "background")
+    (root / "data.yaml").write_text("nc: 2\nnames: [car, large tree]\n")
+    assert open_dataset("yolo", root).label_set.classes == ("car", "large tree", "background")
+
+
+def test_samples_of_one_file_are_kept_apart_in_a_cache(tmp_path: Path) -> None:
+    from clouds.data.cache import DecodedCache
+    from clouds.data.source import Source
+
+    files = MADE["coco of supervision"][1]()
+    import json
+
+    content = json.loads(files["annotations.json"])
+    content["annotations"] = content["annotations"][:2]  # the second image shows nothing
+    root = as_folder(files | {"annotations.json": json.dumps(content).encode()}, tmp_path / "set")
+    data = open_dataset("coco", root)
+    source = Source([data], DecodedCache(tmp_path / "cache", 1 << 30), data.label_set)
+    for _ in range(2):
+        assert [len(np.unique(source.label(k))) for k in range(2)] == [3, 1]
+
+
+def test_spec_says_what_there_is(tmp_path: Path) -> None:
+    root = as_folder(MADE["voc of its site"][1](), tmp_path)
+    spec = dataset_spec("voc", root=root)
+    assert isinstance(spec, FoundSpec)
+    assert (spec.scored, spec.asked) == ("val", {"trainval"})
+    with pytest.raises(UsageError, match="voc: say where it lies"):
+        dataset_spec("voc")
+    with pytest.raises(UsageError, match="voc has no option columns; it has none: its own files say all"):
+        dataset_spec("voc", options={"columns": ["a", "b"]}, root=root)
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        dataset_spec("voc", root=tmp_path / "nowhere")
+
+
+def test_archives_of_coco_lie_beside_each_other(tmp_path: Path) -> None:
+    files = MADE["panoptic"][1]()
+    for split in ("train2017", "val2017"):
+        as_zip({n: c for n, c in files.items() if n.startswith(f"{split}/")}, tmp_path / f"{split}.zip")
+        pictures = {n.removeprefix("annotations/"): c for n, c in files.items() if f"panoptic_{split}/" in n}
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        as_zip(pictures, tmp_path / "annotations" / f"panoptic_{split}.zip")
+        (tmp_path / "annotations" / f"panoptic_{split}.json").write_bytes(files[f"annotations/panoptic_{split}.json"])
+    data = open_dataset("coco", tmp_path, "train")
+    assert np.array_equal(shown(data, 0), names())
+
+
+def test_instances_are_read_where_asked(tmp_path: Path) -> None:
+    files = MADE["coco of its site"][1]() | MADE["panoptic"][1]()
+    root = as_folder(files, tmp_path)
+    assert open_dataset("coco", root, "train").names == ["train2017/000000000000"]
+    chosen = open_dataset("coco", root, "train", annotations="annotations/instances_{split}.json")
+    assert chosen.names == ["train2017/train2017_000"]
+    with pytest.raises(DataError, match=r"no JSON file is stuff\*; there is annotations/"):
+        open_dataset("coco", root, annotations="stuff*")
+
+
+def test_labelme_shapes(tmp_path: Path) -> None:
+    """Circles, masks and turned boxes, as labelme's own tool paints them; __ignore__ is no class."""
+    import base64
+
+    from fabricate_formats import image, labelme_json, labelme_shape
+
+    hole = np.ones((4, 4), np.uint8)
+    hole[1, 1] = 0
+    shapes = [
+        labelme_shape("sun", "circle", [[10.0, 10.0], [14.0, 10.0]]),
+        labelme_shape("spot", "mask", [[30, 20], [33, 23]], base64.b64encode(png(hole * 255)).decode()),
+        labelme_shape("box", "oriented_rectangle", [[40, 5], [50, 5], [50, 9], [40, 9]]),
+        labelme_shape("__ignore__", "rectangle", [[0, 40], [63, 47]]),
+    ]
+    root = as_folder({"p.jpg": image(0), "p.json": labelme_json("p.jpg", shapes=shapes)}, tmp_path)
+    data = open_dataset("labelme", root)
+    found = shown(data, 0)
+    assert data.label_set.classes == ("box", "spot", "sun", "background")
+    assert (found[10, 14], found[10, 15], found[6, 10]) == ("sun", "background", "sun")
+    assert (found[20, 30], found[21, 31], found[23, 33]) == ("spot", "background", "spot")
+    assert (found == "box").sum() == 5 * 11
+    assert (found[40:] == "").all()
+
+
+def test_polygons_beyond_the_image_are_counted(tmp_path: Path) -> None:
+    files = MADE["yolo of supervision"][1]()
+    files["labels/a 0.txt"] += b"\n1 -0.5 0 1.5 0 1.5 0.1 -0.5 0.1"
+    root = as_folder(files, tmp_path)
+    found = inspect_set("yolo", root, dataset_spec("yolo", root=root), full=True)
+    assert found.problems == []
+    (note,) = found.notes
+    assert note.startswith("1 shape reaches beyond its image and is clipped, such as in ")
+    assert "a 0.txt" in note
+
+
+def test_a_photograph_that_asks_to_be_turned(tmp_path: Path) -> None:
+    """Shares of a YOLO label count on the picture as it is shown."""
+    import io
+
+    from PIL import Image
+
+    files = MADE["yolo of supervision"][1]()
+    buffer, how = io.BytesIO(), Image.Exif()
+    how[0x0112] = 6
+    Image.fromarray(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)).save(buffer, "JPEG", exif=how)
+    root = as_folder(files | {"images/a 0.jpg": buffer.getvalue()}, tmp_path)
+    data = open_dataset("yolo", root, exif="apply")
+    assert data[0][0].shape == (3, *SIZE)
+    assert np.array_equal(shown(data, 0), names())
+    with pytest.raises(DataError, match="its EXIF orientation is 6"):
+        open_dataset("yolo", root)[0]
+
+
+def test_images_of_two_splits_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = MADE["yolo of supervision"][1]() | {"data.yaml": b"train: images\nval: images\nnames: [car, tree]\n"}
+    open_dataset("yolo", as_folder(files, tmp_path))
+    assert "1 images are in train and in val, such as " in capsys.readouterr().err
+
+
+def test_crowds_lie_below(tmp_path: Path) -> None:
+    import json
+
+    files = MADE["coco of FiftyOne"][1]()
+    content = json.loads(files["labels.json"])
+    content["annotations"].append({
+        "id": 9, "image_id": 1, "category_id": 0, "iscrowd": 1, "area": 10, "bbox": [0, 0, 64, 48],
+        "segmentation": {"counts": [0, 48 * 64], "size": [48, 64]},
+    })  # fmt: skip
+    data = open_dataset("coco", as_folder(files | {"labels.json": json.dumps(content).encode()}, tmp_path))
+    left, top, right, bottom = TREE
+    inside = np.zeros(SIZE, bool)
+    inside[top : bottom + 1, left : right + 1] = True
+    assert np.array_equal(shown(data, 0), np.where(inside, names(), "car"))
