@@ -3,7 +3,7 @@
     clouds train demo train.stage=warmup seed=0 --out runs/warmup-0
     python benchmarks/refinement.py --data ../shared/data --models runs/warmup-*/warmup
     python benchmarks/refinement.py --data ../shared/data --models runs/warmup-*/warmup \\
-        --way "as before: selftrain.segmenter=superpixels selftrain.undecided=teacher"
+        --way "smooth: selftrain.refinement=smooth"
 
 Each model is a teacher, and its place in the list the seed of the points. Photos are those of benchmarks/segmenter.py,
 of training splits, their truth used for measuring only; settings may be chosen on IDD-Lite train and on rendered scenes
@@ -97,7 +97,7 @@ def miou(counts: NDArray[np.int64]) -> float:
 
 
 def row(what: str, way: str, runs: list[dict[str, NDArray[np.float64]]], target: LabelSet) -> str:
-    mean = {key: 100 * np.nanmean([run[key] for run in runs], axis=0) for key in runs[0] if "recall" not in key}
+    mean = {key: 100 * np.mean([run[key] for run in runs], axis=0) for key in runs[0] if "recall" not in key}
     gains = [100 * (run["learned"] - run["raw"]) for run in runs]
     order = np.argsort(np.nan_to_num(-mean["lost"], nan=1e9))[:3]
     losses = ", ".join(f"{target.classes[k]} {-mean['lost'][k]:+.1f}" for k in order)

@@ -19,7 +19,7 @@ from clouds.errors import DataError
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import SWALLOW, Refinement, checked
 
-OWN = 0.25  # what a pixel's own label weighs in ``smooth`` against what its regions say: docs/selftraining.md
+OWN = 1 / 3  # what a pixel's own label weighs in ``smooth`` against what its regions say: docs/selftraining.md
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
