@@ -19,10 +19,10 @@ import torch
 from clouds import streets
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
+from clouds.config.label_sets import IGNORE
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batches
-from clouds.data.classes import IGNORE
 from clouds.data.datasets import open_dataset
 from clouds.data.images import read_image
 from clouds.data.source import make_source, open_sets

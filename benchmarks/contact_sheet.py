@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clouds.data.classes import COLORS
+from clouds.config.label_sets import COLORS
 from clouds.streets import DISTRIBUTIONS, from_prompt, render, sample
 
 PROMPTS = (

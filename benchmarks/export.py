@@ -22,7 +22,7 @@ import torch
 
 import clouds
 from clouds import streets
-from clouds.data.classes import COLORS, NAMES, SYNONYMS
+from clouds.config.label_sets import COLORS, NAMES, SYNONYMS
 from clouds.deploy.export.onnx_file import onnx_model
 from clouds.deploy.export.runtimes import open_file
 from clouds.model.segmenter import Segmenter

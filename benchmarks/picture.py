@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.data.encodings import read_indices
 from clouds.data.images import read_image
 from clouds.data.labels import colorize

@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels, Pixels
+from clouds.config.label_sets import IGNORE
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
-from clouds.data.classes import IGNORE
 from clouds.data.datasets import open_dataset
 from clouds.data.labels import LabelSet, find_label_set, folding
 from clouds.evaluate.metrics import confusion

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds import streets
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.selftrain.find_regions import read_regions, save_regions
 from clouds.selftrain.points import FLOOR, components

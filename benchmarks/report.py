@@ -23,7 +23,7 @@ from PIL import Image
 
 from clouds import streets
 from clouds.base.progress import track
-from clouds.data.classes import NAMES
+from clouds.config.label_sets import NAMES
 from clouds.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

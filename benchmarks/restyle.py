@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.config.label_sets import NAMES
 from clouds.config.recipe import Restyle
-from clouds.data.classes import NAMES
 from clouds.data.images import read_image, write_png
 from clouds.errors import BackendError
 from clouds.foundation.restyler import Restyler, build_restyler

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from clouds import streets
+from clouds.config.label_sets import IGNORE
 from clouds.config.load import load_recipe
-from clouds.data.classes import IGNORE
 from clouds.evaluate.metrics import BOUNDARY, boundary_parts, calibration, confusion
 from clouds.model.build import build_model
 from clouds.predict.predictor import Predictor, load

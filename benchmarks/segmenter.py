@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from clouds import streets
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.data.datasets import open_dataset
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.grouped_superpixels import WEIGHTS, GroupedSuperpixels, inputs

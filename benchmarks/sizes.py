@@ -7,8 +7,8 @@ import sys
 
 import torch
 
+from clouds.config.label_sets import COLORS, NAMES, SYNONYMS
 from clouds.config.recipe import Model
-from clouds.data.classes import COLORS, NAMES, SYNONYMS
 from clouds.errors import UsageError
 from clouds.model.segmenter import Segmenter
 

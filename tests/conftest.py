@@ -16,7 +16,7 @@ def small_model(seed: int = 2, **settings):
     """Random weights and vocabulary, twice their usual spread: a small picture gets more than one class."""
     import torch
 
-    from clouds.data.classes import COLORS, NAMES, SYNONYMS
+    from clouds.config.label_sets import COLORS, NAMES, SYNONYMS
     from clouds.model.segmenter import Segmenter
 
     torch.set_num_threads(1)  # on tensors this small a second thread costs more than it brings

@@ -13,8 +13,8 @@ import torch
 from clouds.base.files import write_jsonl
 from clouds.base.shards import MANIFEST
 from clouds.config import records, runs
+from clouds.config.label_sets import COLORS, NAMES
 from clouds.config.load import load_recipe
-from clouds.data.classes import COLORS, NAMES
 from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS
 from clouds.data.source import render_source

@@ -1,8 +1,12 @@
 """``model.classes``: a set of the table or one of one's own, checked before anything is made."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import yaml
 
+import clouds
 from clouds.config.label_sets import CITYSCAPES, COLORS, LABEL_SETS, MOST, NAMES, SYNONYMS, LabelSet, label_set_of
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
@@ -102,3 +106,22 @@ def test_the_set_of_a_model_is_found_by_its_classes():
     found = label_set_of(["road", "kiosk"])
     assert (found.name, found.members) == ("own", (("road",), ("kiosk",)))
     assert found.colors[0] == COLORS[0]
+
+
+# the table, what published files store, the renderer, and the stand-in model for tests of one's own backends
+KNOW = ("config/label_sets.py", "data/codes.py", "data/formats/voc.py", "streets/", "testing/model_contract.py")
+
+
+def test_no_other_module_knows_which_classes_there_are():
+    package = Path(clouds.__file__).parent
+    knowing = {}
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package).as_posix()
+        if place.startswith(KNOW):
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        constants = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        names = {value for value in constants if isinstance(value, str)} & {*NAMES}
+        if len(names) > 2:
+            knowing[place] = sorted(names)
+    assert knowing == {}

@@ -13,9 +13,9 @@ import torch
 
 import clouds.data
 from clouds.check.inspect import inspect_set
+from clouds.config.label_sets import NAMES
 from clouds.data import open_dataset
 from clouds.data.archives import Archive
-from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, FOLDERS, dataset_names
 from clouds.data.formats.table import FORMATS
 from clouds.errors import DataError, UsageError

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.config.label_sets import COLORS, NAMES
 from clouds.data import codes
-from clouds.data.classes import COLORS, NAMES
 from clouds.data.labels import (
     LABEL_SETS,
     UNKNOWN,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tiny
+from clouds.config.label_sets import NAMES
 from clouds.config.load import load_recipe
-from clouds.data.classes import NAMES
 from clouds.data.images import write_png
 from clouds.data.source import find_own_car, make_source, open_sets, without
 from clouds.errors import DataError, UsageError

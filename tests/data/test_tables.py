@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from clouds import cli
+from clouds.config.label_sets import NAMES
 from clouds.data import LABEL_SETS, folding
 from clouds.data.class_tables import class_tables, tables_text
-from clouds.data.classes import NAMES
 from clouds.data.datasets import DATASETS, dataset_names
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from clouds.cli import run
-from clouds.data.classes import NAMES
+from clouds.config.label_sets import NAMES
 from clouds.deploy.serve.app import make_app
 from clouds.deploy.serve.batching import Batcher, Served, Warmth, served
 from clouds.deploy.serve.limits import Refused, Room, Service

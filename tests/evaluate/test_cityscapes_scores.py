@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import fabricate
-from clouds.data.classes import IGNORE, NAMES
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.evaluate.domains import photo_domain
 from clouds.evaluate.scores import evaluate
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fabricate
-from clouds.data.classes import NAMES
+from clouds.config.label_sets import NAMES
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.compare_models import evaluate_models, short_names
 from clouds.evaluate.scores import evaluate

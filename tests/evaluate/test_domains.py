@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import fabricate
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.config.load import load_recipe
-from clouds.data.classes import IGNORE, NAMES
 from clouds.data.labels import LABEL_SETS
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import RENDERED, all_domains, find_domains, photo_domain, rendered_domain, unseen_domains

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from clouds.base.processes import Processes
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.config.records import as_json
-from clouds.data.classes import IGNORE, NAMES
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, make_label_set
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.errors import DataError
 from clouds.evaluate.metrics import (
     accuracy,

@@ -5,7 +5,7 @@ import pytest
 from test_superpixels import scene
 
 from clouds import streets
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.grouped_superpixels import MOST, GroupedSuperpixels
 from clouds.foundation.segmenters.superpixels import Superpixels

@@ -9,8 +9,8 @@ import torch
 import clouds
 import tiny
 import tiny_sam
+from clouds.config.label_sets import SYNONYMS
 from clouds.config.recipe import SelfTrain
-from clouds.data.classes import SYNONYMS
 from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters import sam_text

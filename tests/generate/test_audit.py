@@ -16,9 +16,9 @@ import tiny_clip
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds import cli
 from clouds.base.files import read_json, read_jsonl, write_jsonl
+from clouds.config.label_sets import NAMES
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Audit, Recipe
-from clouds.data.classes import NAMES
 from clouds.data.images import write_png
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
 from clouds.foundation.image_vectors import Clip, Embedded

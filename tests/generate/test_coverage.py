@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.config.label_sets import NAMES
 from clouds.config.recipe import Recipe
-from clouds.data.classes import NAMES
 from clouds.foundation.writers.grammar import Grammar
 from clouds.generate.coverage import briefs, distinct, evenness, most_even, summary, vendi
 from clouds.generate.subject import subject_of

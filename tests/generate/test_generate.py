@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from clouds.base.files import read_jsonl
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate, Prompts
 from clouds.config.scene import Scene, shipped_scene
-from clouds.data.classes import IGNORE, NAMES
 from clouds.data.source import render_source
 from clouds.errors import DataError, UsageError
 from clouds.foundation.generator import build_generator

@@ -11,7 +11,7 @@ import torch
 import clouds
 import tiny_clip
 from clouds.cli import run
-from clouds.data.classes import COLORS, NAMES, SYNONYMS
+from clouds.config.label_sets import COLORS, NAMES, SYNONYMS
 from clouds.errors import UsageError
 from clouds.foundation.backbones.openclip import OpenClipText
 from clouds.model import published as imported

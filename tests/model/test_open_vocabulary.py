@@ -14,9 +14,8 @@ import clouds
 import tiny
 import tiny_clip
 from clouds.cli import run
-from clouds.config.label_sets import colors_of
+from clouds.config.label_sets import COLORS, NAMES, colors_of
 from clouds.config.load import load_recipe
-from clouds.data.classes import COLORS, NAMES
 from clouds.errors import BackendError, UsageError
 from clouds.model import open_vocabulary, vocabulary
 from clouds.model.build import build_model

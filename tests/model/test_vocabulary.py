@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny  # noqa: F401 - sets the number of threads
-from clouds.data.classes import SYNONYMS
+from clouds.config.label_sets import SYNONYMS
 from clouds.errors import BackendError, UsageError
 from clouds.foundation import backbone as clip
 from clouds.foundation import registry, weights

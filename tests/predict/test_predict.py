@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 import clouds
 import tiny
+from clouds.config.label_sets import COLORS, NAMES
 from clouds.data.batches.augment import scale_crop
-from clouds.data.classes import COLORS, NAMES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.errors import DataError, UsageError
 from clouds.model.folder import save_model

@@ -26,7 +26,7 @@ import clouds
 import tiny
 from clouds.base.files import read_jsonl
 from clouds.cli import run as command
-from clouds.data.classes import COLORS, NAMES
+from clouds.config.label_sets import COLORS, NAMES
 from clouds.data.encodings import decode_polygons
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.predict.annotations import polygons, rle

@@ -9,7 +9,7 @@ import pytest
 from test_refine import Oracle, iou
 
 from clouds import streets
-from clouds.data.classes import IGNORE, NAMES
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.selftrain import refine as refine_module
 from clouds.selftrain.find_regions import find_regions
 from clouds.selftrain.points import Prompts, components, draw

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from clouds.data.classes import IGNORE, NAMES
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.errors import DataError, UsageError
 from clouds.selftrain.points import FLOOR, components, draw
 from clouds.selftrain.refine import refine, refine_map

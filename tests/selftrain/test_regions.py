@@ -17,9 +17,9 @@ import tiny
 import tiny_sam
 from clouds import cli, streets
 from clouds.base.shards import Shard
+from clouds.config.label_sets import IGNORE
 from clouds.config.recipe import SelfTrain
 from clouds.data.batches.batches import Batches
-from clouds.data.classes import IGNORE
 from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.segmenter import load_segmenter

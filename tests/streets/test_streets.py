@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from clouds.data.classes import IGNORE, NAMES
+from clouds.config.label_sets import IGNORE, NAMES
 from clouds.streets import DISTRIBUTIONS, VOCABULARY, Scene, attributes, from_prompt, labels, render, sample
 from clouds.streets.camera import Camera
 from clouds.streets.render import camera_of

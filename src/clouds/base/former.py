@@ -11,7 +11,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 NOW = {
-    "clouds.classes": "clouds.data.classes",
+    "clouds.classes": "clouds.config.label_sets",
+    "clouds.data.classes": "clouds.config.label_sets",
     "clouds.data.folder": "clouds.data.layouts",
     "clouds.data.named": "clouds.data.datasets",
     "clouds.data.streets": "clouds.streets",

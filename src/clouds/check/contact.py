@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clouds.base.arrays import Pixels
 from clouds.check.inspect import THUMBNAIL, Example
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.data.labels import LabelSet, colorize
 
 COLUMNS, MARGIN, CAPTION, LINE = 2, 16, 24, 26

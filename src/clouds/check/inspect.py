@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.pick import evenly
 from clouds.base.progress import track
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.data.datasets import Segmentation, find_spec, scan_split
 from clouds.data.exif import orientation
 from clouds.data.formats.found import FormatError

@@ -4,7 +4,7 @@ Every table maps a stored value to the name of a class in the dataset's label se
 no benchmark scores. A value that is in no table is an error where it occurs (``labels.value_table``).
 """
 
-from clouds.data.classes import COLORS, NAMES
+from clouds.config.label_sets import COLORS, NAMES
 
 Color = tuple[int, int, int]
 

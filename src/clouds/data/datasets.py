@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import say
 from clouds.base.text import did_you_mean
+from clouds.config.label_sets import IGNORE
 from clouds.config.plugins import OWN, is_plugged, plugged
-from clouds.data.classes import IGNORE
 from clouds.data.encodings import LabelReader
 from clouds.data.exif import EXIF, check_pair, label_turn, turned
 from clouds.data.formats.found import FoundSpec, plain_split

@@ -19,8 +19,8 @@ from clouds.base.arrays import Labels
 from clouds.base.files import lies_inside
 from clouds.base.progress import say
 from clouds.base.text import some
+from clouds.config.label_sets import IGNORE
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
-from clouds.data.classes import IGNORE
 from clouds.data.encodings import stored_channel
 from clouds.data.layouts import BESIDE, Layout, Spec
 from clouds.errors import DataError, UsageError

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.errors import DataError
 
 BINS = 15  # of confidence, equally wide, as in Guo et al. 2017

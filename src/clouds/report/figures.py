@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clouds.config.label_sets import IGNORE
 from clouds.config.records import Step
-from clouds.data.classes import IGNORE
 from clouds.data.encodings import read_indices
 from clouds.data.exif import turned
 from clouds.data.images import read_file, read_image

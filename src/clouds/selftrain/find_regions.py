@@ -24,11 +24,11 @@ from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, parse_shard
+from clouds.config.label_sets import IGNORE
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.config.runs import REGIONS, timed
 from clouds.data.batches.unlabelled import View
-from clouds.data.classes import IGNORE
 from clouds.data.images import decode_image
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.embeddings import plain_segmenter

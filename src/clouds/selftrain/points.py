@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label as connected_components
 
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.errors import UsageError
 
 Strategy = Literal["random", "central", "eroded"]

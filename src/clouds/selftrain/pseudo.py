@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clouds.base.arrays import Labels
+from clouds.config.label_sets import IGNORE
 from clouds.config.recipe import SelfTrain
 from clouds.config.records import Points
 from clouds.data.batches.batches import Batch
-from clouds.data.classes import IGNORE
 from clouds.foundation.embeddings import Recent
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.refine import Refinement, refine_map

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clouds.base.arrays import Labels, Pixels
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.selftrain.points import FLOOR, Prompts, Strategy, components, draw

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from clouds.base.arrays import Labels
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.errors import DataError
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import SWALLOW, Refinement, checked

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels
+from clouds.config.label_sets import IGNORE
 from clouds.config.records import Fate, WorkSummary, read_record
 from clouds.data.batches.unlabelled import Unlabelled
-from clouds.data.classes import IGNORE
 from clouds.errors import CloudsError, DataError
 from clouds.selftrain.refine import Refinement
 

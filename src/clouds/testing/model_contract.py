@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clouds.config.label_sets import COLORS
 from clouds.config.recipe import Loss
-from clouds.data.classes import COLORS
 from clouds.model.folder import load_model, save_model
 from clouds.model.loss import criterion
 from clouds.model.segmenter import Segmenter

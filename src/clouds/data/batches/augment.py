@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from clouds.base.arrays import Labels, Pixels
-from clouds.data.classes import IGNORE
+from clouds.config.label_sets import IGNORE
 from clouds.data.images import LazyImage
 
 Picture = Pixels | LazyImage

@@ -15,12 +15,12 @@ from torch.utils.data import Dataset
 
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import clock, say
+from clouds.config.label_sets import IGNORE
 from clouds.config.recipe import Recipe
 from clouds.data.batches.augment import distort, jitter, paste, scale_crop
 from clouds.data.batches.order import Order
 from clouds.data.batches.rare import RareClasses
 from clouds.data.batches.unlabelled import Unlabelled
-from clouds.data.classes import IGNORE
 from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
