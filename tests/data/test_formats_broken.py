@@ -240,8 +240,8 @@ def test_another_kind_of_folder(capsys: pytest.CaptureFixture[str], name: str, t
 
 
 @pytest.mark.parametrize(("kind", "asked"), [
-    ("yolo of Roboflow", "coco"), ("coco of its site", "yolo"), ("voc with a label map", "labelme"), ("XML of CVAT", "voc"),
-    ("datumaro", "cvat"), ("masks of Roboflow", "datumaro"),
+    ("yolo of Roboflow", "coco"), ("coco of its site", "yolo"), ("voc with a label map", "labelme"),
+    ("XML of CVAT", "voc"), ("datumaro", "cvat"), ("masks of Roboflow", "datumaro"),
 ])  # fmt: skip
 def test_a_set_of_another_format_is_called_by_its_name(
     capsys: pytest.CaptureFixture[str], kind: str, asked: str, tmp_path: Path
