@@ -239,6 +239,17 @@ def test_another_kind_of_folder(capsys: pytest.CaptureFixture[str], name: str, t
     assert problem.endswith("there is photos/")
 
 
+@pytest.mark.parametrize(("kind", "asked"), [
+    ("yolo of Roboflow", "coco"), ("coco of its site", "yolo"), ("voc with a label map", "labelme"),
+    ("XML of CVAT", "voc"), ("datumaro", "cvat"), ("masks of Roboflow", "datumaro"),
+])  # fmt: skip
+def test_a_set_of_another_format_is_called_by_its_name(
+    capsys: pytest.CaptureFixture[str], kind: str, asked: str, tmp_path: Path
+) -> None:
+    (problem,) = problems(capsys, asked, as_folder(MADE[kind][1](), tmp_path / "set"))
+    assert MADE[kind][0] in problem.partition("; it looks like a set of ")[2]
+
+
 @pytest.mark.parametrize("name", ["coco", "labelme", "cvat", "yolo"])
 def test_files_that_are_cut(capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path) -> None:
     json_file = "a.json", b'{"images": [{"id": 1}'

@@ -89,6 +89,29 @@ def test_columns_are_chosen(hub: Any, tmp_path: Path) -> None:
         open_dataset("huggingface", tmp_path / "set", columns=["left", "caption"])
 
 
+def test_a_set_of_the_hub(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the library would fetch is given to it; the hub's own answers are not tested here."""
+    import huggingface_hub
+
+    from clouds.data.cache import DecodedCache
+    from clouds.data.source import Source
+
+    saved(hub, tmp_path / "fetched")
+    asked: list[object] = []
+    fetched = hub.load_from_disk(str(tmp_path / "fetched"))
+    monkeypatch.setattr(hub, "load_dataset", lambda name: (asked.append(name), fetched)[1])
+    names_file = tmp_path / "id2label.json"
+    names_file.write_text(json.dumps(dict(enumerate(ORDER))))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download",
+                        lambda *words, **more: (asked.append((*words, more)), names_file)[1])  # fmt: skip
+    data = open_dataset("huggingface", "someone/streets", "val")
+    assert asked == ["someone/streets", ("someone/streets", "id2label.json", {"repo_type": "dataset"})]
+    source = Source([data], DecodedCache(tmp_path / "cache", 1 << 30), data.label_set)
+    for _ in range(2):
+        assert np.array_equal(np.array(ORDER)[source[0][1]], names())
+    assert source.name(0) == "someone/streets: validation row 0 column image"
+
+
 def test_what_is_no_set_is_named(hub: Any, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     with pytest.raises(DataError, match=r"holds no dataset_info\.json and no parquet; expected "):

@@ -12,7 +12,7 @@ from clouds.data.formats import coco_segments
 from clouds.data.formats.coco_file import Annotation, CocoFile, read_file
 from clouds.data.formats.drawn import DrawnLabels
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, counted, split_in
-from clouds.data.formats.tree import Tree, stem
+from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.shapes import Drawing, Shape, area_of
 from clouds.errors import DataError
 
@@ -75,7 +75,7 @@ def _files(tree: Tree, pattern: str, found: Finding) -> list[CocoFile]:
         files += read[:1]
     found.stop()
     if not files:
-        raise DataError(f"{tree.root}: coco: holds no annotation file; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, "coco", "annotation file", FILES)
     return files
 
 

@@ -13,7 +13,7 @@ from clouds.config.label_sets import Color
 from clouds.data.formats import voc
 from clouds.data.formats.drawn import DrawnLabels
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, counted
-from clouds.data.formats.tree import Tree, stem
+from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.shapes import Drawing, Runs, Shape
 from clouds.errors import DataError
 
@@ -38,7 +38,7 @@ def read(tree: Tree) -> FoundSpec:
     if not files and any("SegmentationClass/" in name for name in tree):
         return voc.read(tree, "cvat")
     if not files:
-        raise DataError(f"{tree.root}: cvat: holds no annotations; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, "cvat", "annotations", FILES)
     found = Finding("cvat", tree.root)
     colors: dict[str, Color | None] = {}
     passed: Counter[str] = Counter()

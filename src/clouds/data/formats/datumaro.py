@@ -6,7 +6,7 @@ import re
 
 from clouds.config.label_sets import Color, LabelSet
 from clouds.data.formats.found import Finding, FoundSpec, split_in
-from clouds.data.formats.tree import Tree, stem
+from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.formats.voc import painted, voc_colors
 from clouds.data.layouts import Layout
 from clouds.errors import DataError
@@ -19,7 +19,7 @@ def read(tree: Tree) -> FoundSpec:
     """The set in ``tree``; several folders with the same classes are its splits."""
     metas = [name for name in tree.ending(_META, deep=4) if posixpath.basename(name) == _META]
     if not metas:
-        raise DataError(f"{tree.root}: datumaro: holds no {_META}; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, "datumaro", f"{_META}", FILES)
     found = Finding("datumaro", tree.root)
     classes = [_classes(tree, name, found) for name in metas]
     for name, other in zip(metas[1:], classes[1:], strict=True):

@@ -29,8 +29,10 @@ _LABELS = ("label", "annotation", "segmentation", "mask", "labels", "semantic", 
 class Rows(Files):
     """The encoded pictures of a split: "ROW/COLUMN" -> its bytes."""
 
-    def __init__(self, path: Path, split: str, rows: Any) -> None:
-        self.path, self.split, self.rows = path, split, rows
+    def __init__(self, root: Path, split: str, rows: Any) -> None:
+        held = [Path(each["filename"]) for each in rows.cache_files]
+        self.path = root if root.exists() or not held else held[0]  # a set of the hub lies in the library's cache
+        self.root, self.split, self.rows = root, split, rows
 
     def names(self, under: str = "") -> Iterator[str]:  # noqa: ARG002 - there are no folders
         return (f"{k}/{column}" for k in range(len(self.rows)) for column in self.rows.column_names)
@@ -50,7 +52,7 @@ class Rows(Files):
 
     def where(self, name: str) -> str:
         row, _, column = name.partition("/")
-        return f"{self.path}: {self.split} row {row} column {column}"
+        return f"{self.root}: {self.split} row {row} column {column}"
 
 
 def read(root: Path, columns: Sequence[str] = ()) -> FoundSpec:

@@ -17,7 +17,7 @@ from clouds.config.label_sets import IGNORE
 from clouds.data.archives import Files
 from clouds.data.formats.drawn import DrawnLabels, upright_size
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, counted, split_in
-from clouds.data.formats.tree import Tree, stem
+from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.images import BROKEN
 from clouds.data.pairing import Place
 from clouds.data.shapes import Drawing, Shape
@@ -32,7 +32,7 @@ def read(tree: Tree) -> FoundSpec:
     found = Finding("labelme", tree.root)
     files = {name: content for name in tree.ending(".json") if (content := _content(tree, name)) is not None}
     if not files:
-        raise DataError(f"{tree.root}: labelme: holds no shapes; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, "labelme", "shapes", FILES)
     lists = [name for name in tree.ending("labels.txt") if posixpath.basename(name) == "labels.txt"]
     used = Counter(str(shape.get("label")) for content in files.values() for shape in content["shapes"])
     listed = tree.files[lists[0]].read().decode("utf-8-sig", "replace").splitlines() if lists else sorted(used)

@@ -5,9 +5,8 @@ import posixpath
 
 from clouds.data.formats import coco, yolo
 from clouds.data.formats.found import Finding, FoundSpec, split_in
-from clouds.data.formats.tree import Tree, stem
+from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.layouts import Layout
-from clouds.errors import DataError
 
 FILES = "{split}/_annotations.coco.json; data.yaml; or {split}/_classes.csv and X_mask.png beside X.jpg"
 _CLASSES, _MASK = "_classes.csv", "_mask"
@@ -21,7 +20,7 @@ def read(tree: Tree) -> FoundSpec:
     if not lists and tree.ending(".yaml"):
         return yolo.read(tree)
     if not lists:
-        raise DataError(f"{tree.root}: roboflow: holds no export; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, "roboflow", "export", FILES)
     found = Finding("roboflow", tree.root)
     classes = {name: _classes(tree, name, found) for name in lists}
     values = classes[lists[0]]

@@ -2,6 +2,7 @@
 
 import hashlib
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -95,6 +96,28 @@ class Tree:
         """What is there, for messages."""
         tops = sorted({name.partition("/")[0] + "/" * ("/" in name) for name in self.files})
         return some(tops, 6) or "nothing"
+
+
+# files that a format has and, as a rule, no other one
+_SIGNS = {
+    "coco": r"(.*/)?(_annotations\.coco\.json|(instances|panoptic|stuff)_[^/]*\.json)",
+    "voc": r"(.*/)?SegmentationClass/.*",
+    "cvat": r"(.*/)?annotations\.xml",
+    "yolo": r"(.*/)?data(set)?\.ya?ml",
+    "datumaro": r"(.*/)?dataset_meta\.json",
+    "huggingface": r".*dataset_info\.json|.*\.parquet",
+    "roboflow": r"(.*/)?_classes\.csv",
+}
+
+
+class NothingFoundError(DataError):
+    """A folder without the files of a format."""
+
+    def __init__(self, tree: Tree, name: str, lacks: str, files: str) -> None:
+        """lacks: what is not there; files: what is expected."""
+        alike = [other for other, sign in _SIGNS.items() if other != name and any(re.fullmatch(sign, n) for n in tree)]
+        hint = f"; it looks like a set of {' or '.join(alike)}" if alike else ""
+        super().__init__(f"{tree.root}: {name}: holds no {lacks}; expected {files}; there is {tree.holds()}{hint}")
 
 
 def stem(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from clouds.base.text import some
 from clouds.config.label_sets import Color, LabelSet
 from clouds.data.formats.found import Finding, FoundSpec
-from clouds.data.formats.tree import Tree, stem
+from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.layouts import Layout
 from clouds.errors import DataError
 
@@ -33,7 +33,7 @@ def read(tree: Tree, name: str = "voc") -> FoundSpec:
     """The set in ``tree``."""
     bases = sorted({match[1] for each in tree if (match := re.match(rf"((?:[^/]+/){{0,4}}?){_CLASSES}/", each))})
     if not bases:
-        raise DataError(f"{tree.root}: {name}: holds no {_CLASSES}/; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, name, f"{_CLASSES}/", FILES)
     if len(bases) > 1:
         raise DataError(f"{tree.root}: {name}: {_CLASSES}/ lies in {some([b or './' for b in bases], 4)}; give one of "
                         "them as root")  # fmt: skip

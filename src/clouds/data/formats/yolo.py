@@ -12,7 +12,7 @@ from clouds.base.text import some
 from clouds.config.label_sets import LabelSet
 from clouds.data.formats.drawn import DrawnLabels, upright_size
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec
-from clouds.data.formats.tree import Tree, stem, within
+from clouds.data.formats.tree import NothingFoundError, Tree, stem, within
 from clouds.data.images import ENDINGS
 from clouds.data.layouts import Layout
 from clouds.data.pairing import Sample
@@ -81,7 +81,7 @@ def _config(tree: Tree, found: Finding) -> _Config:
         if isinstance(content, dict) and "names" in content:
             break
     else:
-        raise DataError(f"{tree.root}: yolo: holds no YAML file with names; expected {FILES}; there is {tree.holds()}")
+        raise NothingFoundError(tree, "yolo", "YAML file with names", FILES)
     where, given = tree.where(name), content["names"]
     rows: list[tuple[Any, Any]] = [*given.items()] if isinstance(given, dict) else [*enumerate(given or [])]
     names: dict[int, str] = {}
