@@ -87,7 +87,7 @@ def make_manifest(root: Path, count: int) -> None:
     linked(pictures(root / "some"), root / "set", count)
     with (root / "set" / MANIFEST).open("w") as file:
         for k in range(count):
-            row = {"file_name": f"{k // 1000:04d}/{k:07d}.png", "prompt": f"A photo of a street, number {k}.", "seed": k,
+            row = {"file_name": f"{k // 1000:04d}/{k:07d}.png", "prompt": f"A photo of street {k}.", "seed": k,
                    "generator": "streets", "sha256": f"{k:064x}"}  # fmt: skip
             file.write(json.dumps(row) + "\n")
 
@@ -154,7 +154,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path, int], dict[s
 
 def measured(part: str, count: int) -> dict[str, float]:
     """Seconds of each step, ``gb`` of peak memory beyond that of the process before, and ``file_gb`` of a JSON file."""
-    make, use, _ = PARTS[part]
+    make = PARTS[part][0]
     with tempfile.TemporaryDirectory(prefix="clouds-scale-") as name:
         root = Path(name)
         (root / "some").mkdir()
