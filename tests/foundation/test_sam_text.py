@@ -136,8 +136,8 @@ def test_identity_follows_weights_names_and_thresholds(folder, segmenter, tmp_pa
     assert plain == identity_of(load_segmenter(f"sam3-text/{folder}"), SelfTrain(regions_grid=3))
     others = [
         load_sam_text(folder, "x", "cpu", "float32", [["road"], ["sky"]]),
-        load_sam_text(folder, "x", "cpu", "bfloat16"),
-        load_sam_text(tiny_sam.save_text(tmp_path / "b", seed=1), "x", "cpu", "float32"),
+        load_sam_text(folder, "x", "cpu", "bfloat16", SYNONYMS),
+        load_sam_text(tiny_sam.save_text(tmp_path / "b", seed=1), "x", "cpu", "float32", SYNONYMS),
     ]
     assert len({plain, *(identity_of(each, SelfTrain()) for each in others)}) == 4
     monkeypatch.setattr(sam_text, "SCORE", 0.2)

@@ -235,7 +235,7 @@ def test_names_are_checked_without_loading_anything(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     sam = folders["sam"]
     for name, revision, said in (
-        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? allowed: superpixels"),
+        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? allowed: grouped-superpixels"),
         ("sam", None, "selftrain.segmenter: unknown 'sam'; allowed: "),
         ("sam/vit", None, "expected sam/ORGANISATION/NAME of the hub, or sam/PATH of a folder that exists"),
         (f"sam/{tmp_path}/none", None, "expected sam/ORGANISATION/NAME of the hub"),
@@ -269,7 +269,7 @@ def test_recipes_know_the_same_names(tmp_path):
     accepted = get_type_hints(SelfTrain, include_extras=True)["segmenter"].__metadata__[0].func
     for name in names("segmenter"):
         assert accepted(name) == name
-    with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected superpixels or mobile-sam/MODEL or sam"):
+    with pytest.raises(UsageError, match=r"did you mean sam2/x\? expected grouped-superpixels or superpixels or "):
         tiny.recipe("selftrain.segmenter=sam22/x")
     assert not list(tmp_path.iterdir())
 
