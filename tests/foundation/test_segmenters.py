@@ -235,7 +235,7 @@ def test_names_are_checked_without_loading_anything(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     sam = folders["sam"]
     for name, revision, said in (
-        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? allowed: grouped-superpixels"),
+        ("sams/facebook/sam-vit-base", None, r"did you mean sam(2|3|)/facebook/sam-vit-base\? allowed: grouped"),
         ("sam", None, "selftrain.segmenter: unknown 'sam'; allowed: "),
         ("sam/vit", None, "expected sam/ORGANISATION/NAME of the hub, or sam/PATH of a folder that exists"),
         (f"sam/{tmp_path}/none", None, "expected sam/ORGANISATION/NAME of the hub"),
