@@ -27,7 +27,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -41,7 +41,9 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import open_run
 from clouds.data.batches.batches import Batches
+from clouds.data.batches.unlabelled import unlabelled_images
 from clouds.data.datasets import FOLDERS, open_dataset
+from clouds.data.photographs import find_photographs, read_photographs
 from clouds.data.source import Source, make_source, open_sets
 from clouds.evaluate.domains import Domain, photo_domain, unseen_domains
 from clouds.evaluate.scores import evaluate
@@ -52,6 +54,7 @@ from clouds.generate.sets import set_images, set_prompts
 from clouds.model.build import build_model
 from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load
+from clouds.selftrain.find_regions import regions_of_set
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.refine import Refinement
 from clouds.selftrain.teacher import make_teacher
@@ -79,7 +82,14 @@ MAIN: dict[str, Method] = {
        for name in (*SMP, MASK2FORMER) for look in ("standard", "strong colour")},
     "warm-up": {"ours": WARMUP},
     "joint": {"ours": []},
+    "joint, smooth": {"ours": ["selftrain.refinement=smooth"]},
 }  # fmt: skip
+STREET_PHOTOS = "data.unlabelled={data}/street_photos"
+PHOTOGRAPHS: dict[str, Method] = {  # of streets, without labels, in place of drawn images and beside them
+    "joint with photographs": {"ours": [STREET_PHOTOS, "generate.count=0"]},
+    "joint with photographs, smooth": {"ours": [STREET_PHOTOS, "generate.count=0", "selftrain.refinement=smooth"]},
+    "joint with both, smooth": {"ours": [STREET_PHOTOS, "selftrain.refinement=smooth"]},
+}
 JITTER = "augment.distort=0"  # what the published recipes have
 TUNED = ["model.freeze=false", "train.learning_rate=3e-4"]
 ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and what explains it
@@ -110,7 +120,7 @@ ABLATION: dict[str, Method] = {  # the joint method with one thing changed, and 
     "strong colour, 0.8": {"ours": ["augment.distort=0.8"]},
     "rare classes": {"ours": ["data.rare_classes=0.1"]},
 }
-METHODS = {**MAIN, **ABLATION}
+METHODS = {**MAIN, **PHOTOGRAPHS, **ABLATION}
 
 
 def source_recipe(scenario: str, seed: int, data: Path, overrides: list[str]) -> Recipe:
@@ -126,7 +136,7 @@ def source_recipe(scenario: str, seed: int, data: Path, overrides: list[str]) ->
     else:
         sources = [f"data.root={data}", f"data.source={SCENARIOS[scenario]['source']}"]
     shared = [*sources, "augment.shorter_side=256", "train.checkpoint_every=1000000", f"seed={seed}"]
-    return load_recipe("demo", [*shared, *overrides])
+    return load_recipe("demo", [*shared, *(word.replace("{data}", str(data)) for word in overrides)])
 
 
 def development(data: Path) -> Domain:
@@ -135,26 +145,42 @@ def development(data: Path) -> Domain:
     return Domain("idd-lite-train", photos.label_set, len(indices), photos, indices)
 
 
-def joint_parts(recipe: Recipe, model: Any, generated: list[Path], source: Source, steps: int) -> tuple[Any, Any]:
-    pseudo = PseudoLabeller(
-        make_teacher(model, recipe.selftrain), build_segmenter(recipe), recipe.selftrain, recipe.seed
-    )
-    return Batches(source, generated, recipe, steps, recipe.seed + 1), pseudo
+class Unlabelled(NamedTuple):
+    """Images without labels, drawn or photographed, as ``pipeline.train`` makes them, and their regions, if any."""
+
+    images: Any
+    regions: Any
+    drawn: list[Path]
 
 
-def rates(recipe: Recipe, out: Path) -> tuple[float, float]:
-    """CPU seconds of a warm-up step and of a joint step on this machine."""
-    generated = set_images(recipe, set_prompts(recipe, out), out)
+def without_labels(recipe: Recipe, source: Source, out: Path) -> Unlabelled:
+    photographs = read_photographs(recipe, find_photographs(recipe.data, out), out)
+    drawn = set_images(recipe, set_prompts(recipe, out), out) if recipe.draws else []
+    images = unlabelled_images(recipe, drawn, photographs, source)
+    regions = None if recipe.selftrain.refinement == "points" else regions_of_set(recipe, images.looks(), out)
+    return Unlabelled(images, regions, drawn)
+
+
+def joint_parts(recipe: Recipe, model: Any, without: Unlabelled, source: Source, steps: int) -> tuple[Any, Any]:
+    chosen, segmenter = recipe.selftrain, None if without.regions else build_segmenter(recipe)
+    pseudo = PseudoLabeller(make_teacher(model, chosen), segmenter, chosen, recipe.seed, without.regions)
+    return Batches(source, without.images, recipe, steps, recipe.seed + 1), pseudo
+
+
+def rates(recipe: Recipe, out: Path, without: Unlabelled | None) -> tuple[float, float]:
+    """CPU seconds of a warm-up step and of a joint step on this machine; 0 of a joint step where there is none."""
     source = make_source(recipe, open_sets(recipe), out / "source")
-    found = []
+    found: list[float] = []
     for stage in ("warmup", "joint"):
+        if stage == "joint" and without is None:
+            return found[0], 0.0
         used = []
         for steps in RATED:
             torch.manual_seed(0)
             model = build_model(recipe)
-            data, pseudo = joint_parts(recipe, model, generated, source, steps)
-            if stage == "warmup":
-                data, pseudo = Batches(source, [], recipe, steps, 0), None
+            data, pseudo = Batches(source, [], recipe, steps, 0), None
+            if stage == "joint" and without:
+                data, pseudo = joint_parts(recipe, model, without, source, steps)
             began = time.process_time()
             folder = out / "rates" / f"{stage}-{steps}"
             folder.mkdir(parents=True)
@@ -198,14 +224,14 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
     warmup_only, made, run = recipe.train.stage == "warmup", out / "made", out / "run"
     source = make_source(recipe, open_sets(recipe), made / "source")
     began = time.process_time()
-    generated = set_images(recipe, set_prompts(recipe, made), made)
+    without = None if warmup_only else without_labels(recipe, source, made)
     drawing = 0.0 if warmup_only else time.process_time() - began
     if recipe.data.restyle:
         began = time.process_time()
         prompts = prompts_of(recipe, made / "prompts.jsonl")
-        restyled_source(recipe, source, made / "restyled", lambda: prompts, generated)
+        restyled_source(recipe, source, made / "restyled", lambda: prompts, without.drawn if without else [])
         drawing += time.process_time() - began
-    warm, joint = rates(recipe, made)
+    warm, joint = rates(recipe, made, without)
     share = 1.0 if warmup_only else recipe.train.warmup_share
     steps = (minutes * 60 - drawing) / (share * warm + (1 - share) * joint)
     if warmup_only:
@@ -373,7 +399,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="How many, from 0 on.")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
     parser.add_argument("--methods", nargs="+", default=list(MAIN), metavar="METHOD",
-                        help="By default all but those of the ablation; `ablation` stands for these.")  # fmt: skip
+                        help="By default the main ones; `ablation` and `photographs` stand for the others.")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="Cells at a time, one thread each.")
     parser.add_argument("--out", type=Path, default=Path("runs/generalization"))
     parser.add_argument("--keep", type=Path, default=Path("benchmarks/results/generalization"))
@@ -385,7 +411,8 @@ def main() -> None:
         row = run_cell(arguments.cell, arguments.data, arguments.out / slug(arguments.cell))
         write_json(arguments.keep / f"{slug(arguments.cell)}.json", row)
         return
-    arguments.methods = [m for word in arguments.methods for m in (ABLATION if word == "ablation" else [word])]
+    groups = {"ablation": ABLATION, "photographs": PHOTOGRAPHS}
+    arguments.methods = [m for word in arguments.methods for m in groups.get(word, [word])]
     if unknown := set(arguments.methods) - set(METHODS):
         parser.error(f"unknown methods {sorted(unknown)}; there are {list(METHODS)}")
 
