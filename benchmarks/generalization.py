@@ -399,7 +399,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="How many, from 0 on.")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
     parser.add_argument("--methods", nargs="+", default=list(MAIN), metavar="METHOD",
-                        help="By default the main ones; `ablation` and `photographs` stand for the others.")  # fmt: skip
+                        help="By default the main ones; `ablation`, `photographs`: the others.")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="Cells at a time, one thread each.")
     parser.add_argument("--out", type=Path, default=Path("runs/generalization"))
     parser.add_argument("--keep", type=Path, default=Path("benchmarks/results/generalization"))
