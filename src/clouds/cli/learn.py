@@ -68,7 +68,6 @@ def train(
         return
     from clouds.config.load import load_recipe
     from clouds.config.runs import load_run
-    from clouds.pipeline import train as train_run
 
     if resume:
         if overrides or out:
@@ -78,6 +77,8 @@ def train(
     else:
         settings = load_recipe(recipe, overrides)
         run = out or Path("runs") / settings.name
+    from clouds.pipeline import train as train_run  # after the recipe: what is wrong in it is said at once
+
     train_run(settings, run, allow_change)
     tell({"run": str(run.resolve())}, as_json, f"trained: {run}")
 
@@ -85,10 +86,12 @@ def train(
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
     if more:
         raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
-    from clouds.check.dry_run import dry_run, dry_run_text
     from clouds.config.load import load_recipe
 
-    result = dry_run(load_recipe(recipe, overrides))
+    settings = load_recipe(recipe, overrides)
+    from clouds.check.dry_run import dry_run, dry_run_text
+
+    result = dry_run(settings)
     tell(result, as_json, dry_run_text(result))
 
 
