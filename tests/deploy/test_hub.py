@@ -23,7 +23,7 @@ from clouds.config.recipe import Recipe
 from clouds.config.runs import load_run, open_run
 from clouds.deploy.push import push
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.model.folder import is_hub_id, model_folder
+from clouds.model.place import is_hub_id, model_folder
 from clouds.report.card import origin, without_places, write_card
 from hub_server import TOKEN, hub_server
 

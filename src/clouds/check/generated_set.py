@@ -27,7 +27,7 @@ from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
 from clouds.generate.subject import subject_of, subject_of_set
-from clouds.model.folder import model_folder
+from clouds.model.place import model_folder
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import load
 from clouds.report.audit_page import write_audit_page

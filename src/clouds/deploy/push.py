@@ -11,8 +11,9 @@ from clouds.base.text import columns
 from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
 from clouds.errors import BackendError, UsageError, cause
-from clouds.model.folder import CONFIG, HUB_ID, WEIGHTS, load_model
+from clouds.model.folder import load_model
 from clouds.model.folder_config import with_digest
+from clouds.model.place import CONFIG, HUB_ID, WEIGHTS
 from clouds.report.card import origin, without_places, write_card
 
 DRY_OUT = Path("card")

@@ -24,8 +24,8 @@ from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
 from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backend_name, default_weights
-from clouds.model.folder import CONFIG, is_hub_id, model_folder
 from clouds.model.inference import Inference
+from clouds.model.place import CONFIG, is_hub_id, model_folder
 from clouds.predict.predictor import Predictor, load
 
 

@@ -6,7 +6,8 @@ from clouds.base.files import read_json
 from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 from clouds.foundation.backbone import build_text, weights_record
-from clouds.model.folder import CONFIG, has_model, load_model, model_folder
+from clouds.model.folder import has_model, load_model
+from clouds.model.place import CONFIG, model_folder
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 

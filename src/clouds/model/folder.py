@@ -1,7 +1,6 @@
 """What is kept on disk of a model: the model folder (``config.json``, ``model.safetensors``) for use, and training
 checkpoints for going on. Written whole or not at all, read strictly, safetensors only."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,10 @@ from torch import Tensor
 from clouds.base.files import json_text, sha256, whole_folder
 from clouds.base.progress import say
 from clouds.base.text import some
-from clouds.errors import BackendError, CloudsError, DataError, cause
+from clouds.errors import BackendError, CloudsError, DataError
 from clouds.model.folder_config import DIGEST, checked_config, config_digest, with_digest
+from clouds.model.place import CONFIG, WEIGHTS, check_place
 from clouds.model.segmenter import Segmenter
-
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 def save_model(model: Segmenter, folder: Path) -> None:
@@ -40,10 +38,7 @@ def load_model(folder: Path) -> Segmenter:
     The configuration is checked, and the sizes of the tensors against it, before anything of those sizes is made.
     Raises DataError naming the file at fault, also where a digest that the folder carries does not hold.
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            lacking = f"no {name} there" if folder.is_dir() else "no such folder"
-            raise DataError(f"{folder}: {lacking}; expected a model folder holding {CONFIG} and {WEIGHTS}")
+    check_place(folder)
     config = _config(folder)
     if damaged := _damage(folder, config):
         raise DataError(damaged)
@@ -133,37 +128,3 @@ def has_model(folder: Path) -> bool:
     if damaged:
         say(damaged)
     return not damaged
-
-
-HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]*\w)(@(?P<revision>[\w./-]+))?", re.ASCII)
-
-
-def is_hub_id(word: str | Path) -> bool:
-    """Whether a word names a repository on the hub: ``owner/name`` or ``owner/name@revision``, and nothing here."""
-    return isinstance(word, str) and bool(HUB_ID.fullmatch(word)) and not Path(word).exists()
-
-
-def model_folder(word: str | Path) -> Path:
-    """The folder with the model that a word stands for: that folder, a run's final ``model/``, or the downloaded files
-    of a hub repository.
-
-    ``Path`` objects are never hub ids. What is no model is given back as it is. Raises
-    BackendError where the hub has no such model, or cannot be reached and the cache holds none.
-    """
-    if not is_hub_id(word):
-        folder = Path(word)
-        return folder if (folder / CONFIG).exists() or not (folder / "model").is_dir() else folder / "model"
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = str(word).partition("@")
-    wanted = [CONFIG, WEIGHTS, "recipe.yaml"]
-    try:
-        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
-    except Exception as error:  # the client's own kinds and those of its HTTP library alike
-        raise BackendError(
-            f"{word}: no such folder here, and the hub gave no model of that name ({cause(error)}). "
-            "Check the path or the hub id; without a network only what was downloaded before can be used"
-        ) from error
-    if lacking := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
-        raise BackendError(f"{word}: the hub's repository holds no {' and no '.join(lacking)}: no CLOUDS model")
-    return folder

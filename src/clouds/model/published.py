@@ -18,7 +18,8 @@ from clouds.foundation.backbone import weight_file, weights_record
 from clouds.foundation.backbones.clip import CLIP, clip_config, published
 from clouds.foundation.backbones.openclip import NOT_WEIGHTS, REFERENCE, OpenClipText, clip_tensors
 from clouds.foundation.weights import listed, load_strictly, read_weights, tensors_in
-from clouds.model.folder import CONFIG, save_model
+from clouds.model.folder import save_model
+from clouds.model.place import CONFIG
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 

@@ -15,8 +15,8 @@ from clouds.base.machine import usable_device
 from clouds.base.progress import track
 from clouds.base.signals import noted_signals
 from clouds.errors import DataError, UsageError
-from clouds.model.folder import model_folder
 from clouds.model.inference import Inference
+from clouds.model.place import model_folder
 from clouds.predict.annotations import join_coco
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger

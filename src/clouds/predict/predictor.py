@@ -18,9 +18,10 @@ from clouds.base.arrays import Pixels
 from clouds.data.batches.augment import resized_window
 from clouds.errors import UsageError
 from clouds.model.ensemble import clip_of
-from clouds.model.folder import load_model, model_folder
+from clouds.model.folder import load_model
 from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
+from clouds.model.place import model_folder
 from clouds.model.segmenter import Segmenter
 from clouds.predict.pictures import Picture, as_rgb
 from clouds.predict.result import Result

@@ -14,8 +14,8 @@ from clouds.config.runs import MODELS, RECIPE, RESULTS
 from clouds.data.layouts import DATASETS
 from clouds.errors import UsageError
 from clouds.foundation.registry import backend_name, default_weights
-from clouds.model.folder import CONFIG, model_folder
 from clouds.model.inference import protocol_text
+from clouds.model.place import CONFIG, model_folder
 from clouds.report.templating import environment, percent
 
 HOME = "https://arxiv.org/abs/2312.09788"

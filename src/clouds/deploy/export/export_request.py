@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.errors import UsageError
-from clouds.model.folder import is_hub_id
 from clouds.model.inference import LEAST_SIDE, LONGEST, Size
+from clouds.model.place import is_hub_id
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
