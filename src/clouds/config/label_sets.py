@@ -168,7 +168,8 @@ def colors_of(names: Sequence[str], known: Mapping[str, Sequence[int]] | None = 
 
     own = {**_COLOR, **(known or {})}
     grid = np.stack(np.meshgrid(*[np.linspace(0, 255, 8)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).round()
-    taken = [np.zeros(3), *(np.array(own[name], float) for name in names if name in own)]
+    taken = [np.zeros(3), np.full(3, 255.0)]  # black is what is ignored, and white is lost on a page
+    taken += [np.array(own[name], float) for name in names if name in own]
     colors = []
     for name in names:
         if name not in own:
