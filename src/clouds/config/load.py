@@ -136,7 +136,7 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
             if not isinstance(below, dict):
                 raise UsageError(f"{override!r}: {parent} holds a value, not keys")
             place[parent] = place = dict(below)  # a copy: an alias of YAML may name the same keys elsewhere
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key not in WHOLE:
             raise UsageError(f"{override!r}: set one key a time, such as {key}.{next(iter(value), 'sub')}=...")
         place[next((old for old in place if str(old) == last), last)] = value  # the 1 of a label_map is a number
 
