@@ -4,11 +4,10 @@ import ast
 from pathlib import Path
 
 import pytest
-import yaml
 
 import clouds
 from clouds.config.label_sets import CITYSCAPES, COLORS, LABEL_SETS, MOST, NAMES, SYNONYMS, LabelSet, label_set_of
-from clouds.config.load import load_recipe
+from clouds.config.load import as_recipe, load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import differences, load_run, open_run
 from clouds.errors import UsageError
@@ -72,15 +71,8 @@ def test_as_many_classes_as_bytes_can_tell_from_what_is_ignored_have_colours_of_
 )
 def test_classes_that_cannot_be_are_named(classes, complaint):
     with pytest.raises(UsageError) as error:
-        load_recipe("demo", [f"model.classes={yaml.safe_dump(classes, default_flow_style=True)}"]) if isinstance(
-            classes, str) else _load(classes)  # fmt: skip
+        as_recipe({"model": {"classes": classes}}, "x")
     assert complaint.lower() in str(error.value).lower()
-
-
-def _load(classes):
-    from clouds.config.load import as_recipe
-
-    return as_recipe({"model": {"classes": classes}}, "x")
 
 
 def test_a_recipe_that_extends_another_has_its_own_classes_alone(tmp_path):

@@ -318,6 +318,14 @@ def test_a_second_model_of_another_label_set_is_refused_before_the_first_is_scor
         evaluate_models([str(model_folder), str(tmp_path / "three"), "town", FEW])
 
 
+@pytest.mark.parametrize("content", ["[1]", "{}", '{"classes": 3}', "nothing"])
+def test_a_configuration_that_is_none_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(DataError, match=r"config\.json: not a CLOUDS model configuration"):
+        evaluate_models([str(tmp_path), "town", FEW])
+
+
 # -- several processes
 
 

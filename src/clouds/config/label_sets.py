@@ -152,14 +152,10 @@ def find_label_set(name: str | LabelSet) -> LabelSet:
     return LABEL_SETS[name]
 
 
-def label_set_of(classes: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> LabelSet:
+def label_set_of(classes: Sequence[str]) -> LabelSet:
     """The set with these classes in this order: one of the table, with what it holds, or a set of its own."""
     known = next((each for each in _SETS if each.classes == tuple(classes)), None)
-    return known or LabelSet("own", tuple(classes), _triples(colors or colors_of(classes)))
-
-
-def _triples(colors: Iterable[Sequence[int]]) -> tuple[Color, ...]:
-    return tuple((int(r), int(g), int(b)) for r, g, b in colors)
+    return known or LabelSet("own", tuple(classes), tuple((r, g, b) for r, g, b in colors_of(classes)))
 
 
 def colors_of(names: Sequence[str], known: Mapping[str, Sequence[int]] | None = None) -> list[list[int]]:

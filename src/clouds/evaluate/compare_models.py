@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clouds.base.files import make_folder, read_json, write_json
+from clouds.base.files import make_folder, write_json
 from clouds.base.locks import one_writer
 from clouds.base.machine import usable_device
 from clouds.base.processes import meet, part
@@ -24,8 +24,9 @@ from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
 from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backend_name, default_weights
+from clouds.model.folder import read_config
 from clouds.model.inference import Inference
-from clouds.model.place import CONFIG, is_hub_id, model_folder
+from clouds.model.place import is_hub_id, model_folder
 from clouds.predict.predictor import Predictor, load
 
 
@@ -58,8 +59,8 @@ def evaluate_models(
         make_folder(path.parent)
     names = short_names(request.models)
     asked = Inference.of(request.recipe.evaluate)
-    knows = [read_json(folder / CONFIG).get("classes", []) for folder in request.folders]
-    domains = [domain.known_to(filter(None, knows)) for domain in domains]
+    knows = [read_config(folder)["classes"] for folder in request.folders]
+    domains = [domain.known_to(knows) for domain in domains]
     if len(names) > 1:  # before hours are spent on the first
         for path in request.folders:
             class_tables(load(path).with_inference(ensemble=asked.ensemble).classes, domains)

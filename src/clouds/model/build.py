@@ -2,12 +2,11 @@
 
 import torch
 
-from clouds.base.files import read_json
 from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 from clouds.foundation.backbone import build_text, weights_record
-from clouds.model.folder import has_model, load_model
-from clouds.model.place import CONFIG, model_folder
+from clouds.model.folder import has_model, load_model, read_config
+from clouds.model.place import model_folder
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 
@@ -41,13 +40,13 @@ SHAPING = ("vision", "head", "hidden", "queries", "heads", "pixel_layers", "pixe
 
 def check_start(recipe: Recipe) -> None:
     """What can be known before any work of ``train.start``: UsageError where there is no model or one of another
-    network, BackendError where the hub has none of that name."""
+    network, DataError for a damaged one, BackendError where the hub has none of that name."""
     if not (word := recipe.train.start):
         return
     folder = model_folder(word)
     if not has_model(folder):
         raise UsageError(f"train.start: {word}: holds no model; expected a run, a model folder or a hub id")
-    there = read_json(folder / CONFIG)
+    there = read_config(folder)
     here = recipe.model.model_dump(mode="json") | {"adapt": recipe.model.adapter}
     if unlike := [key for key in SHAPING if there.get(key) != here[key]]:
         text = ", ".join(f"model.{key} ({there.get(key)} there, {here[key]} here)" for key in unlike)

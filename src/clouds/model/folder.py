@@ -39,7 +39,7 @@ def load_model(folder: Path) -> Segmenter:
     Raises DataError naming the file at fault, also where a digest that the folder carries does not hold.
     """
     check_place(folder)
-    config = _config(folder)
+    config = read_config(folder)
     if damaged := _damage(folder, config):
         raise DataError(damaged)
     settings = {key: value for key, value in config.items() if key != DIGEST} | {"pretrained": False}
@@ -66,7 +66,8 @@ def load_model(folder: Path) -> Segmenter:
     return model.eval()
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model folder, checked; DataError where it is none."""
     try:
         return checked_config((folder / CONFIG).read_bytes())
     except ValueError as error:
@@ -122,7 +123,7 @@ def has_model(folder: Path) -> bool:
     if not ((folder / CONFIG).exists() and (folder / WEIGHTS).exists()):
         return False
     try:
-        damaged = _damage(folder, _config(folder))
+        damaged = _damage(folder, read_config(folder))
     except DataError as error:
         damaged = str(error)
     if damaged:

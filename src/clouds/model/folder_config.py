@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from clouds.config.kinds import Width
 from clouds.model.inference import LEAST_SIDE, LONGEST
 
 DIGEST = "sha256"  # the key of the digests: {"config": of all other keys, "model.safetensors": of that file}
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
-Width = Annotated[int, Field(ge=1, le=1 << 14)]
 Depth = Annotated[int, Field(ge=0, le=100)]
 
 
