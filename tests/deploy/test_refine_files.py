@@ -91,6 +91,9 @@ def test_palettes_are_read_as_indices(tmp_path):
     assert Image.open(labels / "a.png").mode == "P"
     assert refine_files(images, labels, tmp_path / "palette")["changed"] == plain["changed"]
     assert np.array_equal(read(tmp_path / "plain" / "a.png"), read(tmp_path / "palette" / "a.png"))
+    palettes = [Image.open(path).getpalette() for path in (labels / "a.png", tmp_path / "palette" / "a.png")]
+    assert palettes[0] == palettes[1]
+    assert Image.open(tmp_path / "plain" / "a.png").mode == "L"  # grey as it came
 
 
 def test_labels_are_read_as_datasets_read_them(tmp_path):

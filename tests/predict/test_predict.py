@@ -17,6 +17,9 @@ import tiny
 from clouds.config.label_sets import COLORS, NAMES
 from clouds.data.batches.augment import scale_crop
 from clouds.data.codes import CITYSCAPES_IDS
+from clouds.data.datasets import Segmentation
+from clouds.data.encodings import read_indices
+from clouds.data.legend import draw_legend
 from clouds.errors import DataError, UsageError
 from clouds.model.folder import save_model
 from clouds.model.inference import resized
@@ -240,6 +243,31 @@ def test_a_result_is_saved_as_labels_colours_or_overlay(predictor, tmp_path):
     assert np.array_equal(stored["color"], np.array(COLORS, np.uint8)[result.labels])
     assert np.abs(stored["overlay"] - (0.55 * stored["color"] + 0.45 * PHOTO)).max() <= 0.51
     assert np.array_equal(result.save(tmp_path / "d.png") and np.asarray(Image.open(tmp_path / "d.png")), result.labels)
+
+
+def test_saved_labels_store_ids_and_a_palette_paints_them(tmp_path):
+    labels = np.array([[0, 18, 255], [7, 7, 0]], np.uint8)
+    path = result_of(labels).save(tmp_path / "a.png")
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        painted = np.asarray(image.convert("RGB"))
+    assert np.array_equal(read_indices(path.read_bytes(), "a"), labels)
+    assert painted[0].tolist() == [list(COLORS[0]), list(COLORS[18]), [224, 224, 192]]
+    # a folder of them is labels to train on, whatever their colours
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.jpg")
+    folder = Segmentation("folder", tmp_path, images="{key}.jpg", labels="{key}.png")
+    assert np.array_equal(folder.label(0), labels)
+
+
+def test_a_legend_below_the_overlay_names_the_classes_that_are_there(tmp_path):
+    result = result_of(np.array([[0, 8]]).repeat(400, 1).repeat(3, 0))
+    alone, both = (result.save(tmp_path / f"{n}.png", "overlay", legend=bool(n)) for n in (0, 1))
+    plain, named = (np.asarray(Image.open(path)) for path in (alone, both))
+    assert np.array_equal(named[:3], plain)
+    strip = {tuple(color) for color in named[3:].reshape(-1, 3).tolist()}
+    assert {COLORS[0], COLORS[8]} <= strip
+    assert not {COLORS[1], COLORS[13]} & strip
+    assert len(draw_legend([(name, (9, 9, 9)) for name in NAMES], 300)) > 3 * len(draw_legend([("a", (9, 9, 9))], 300))
 
 
 def test_an_overlay_runs_from_photo_to_colours(predictor):

@@ -9,9 +9,9 @@ from clouds.base.arrays import Pixels
 from clouds.check.inspect import THUMBNAIL, Example
 from clouds.config.label_sets import IGNORE
 from clouds.data.labels import LabelSet, colorize
+from clouds.data.legend import INK, PALE, draw_legend
 
 COLUMNS, MARGIN, CAPTION, LINE = 2, 16, 24, 26
-INK, PALE = (30, 30, 34), (110, 110, 118)
 OPACITY = 0.6
 
 
@@ -22,18 +22,14 @@ def contact_sheet(title: str, examples: Sequence[Example], label_set: LabelSet) 
     total = COLUMNS * cell + (COLUMNS + 1) * MARGIN
     font, large = ImageFont.load_default(14), ImageFont.load_default(19)
     shown = sorted({int(k) for e in examples for k in np.unique(e.label)} - {IGNORE})
-    legend = _wrap([(label_set.classes[k], label_set.colors[k]) for k in shown] + [("ignored", (0, 0, 0))], total, font)
+    legend = draw_legend([*((label_set.classes[k], label_set.colors[k]) for k in shown), ("ignored", (0, 0, 0))], total)
     rows = [examples[i : i + COLUMNS] for i in range(0, len(examples), COLUMNS)]
     heights = [max(e.image.shape[0] for e in row) + CAPTION for row in rows]
-    top = 2 * MARGIN + LINE + len(legend) * LINE
+    top = 2 * MARGIN + LINE + len(legend)
     sheet = Image.new("RGB", (total, top + sum(heights) + MARGIN * len(rows)), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), _shorten(title, total - 2 * MARGIN, large), INK, large)
-    for line, entries in enumerate(legend):
-        y = MARGIN + LINE * (line + 1) + 4
-        for x, name, color in entries:
-            draw.rectangle((x, y + 2, x + 16, y + 16), fill=color, outline=PALE)
-            draw.text((x + 22, y), name, INK, font)
+    sheet.paste(Image.fromarray(legend), (0, MARGIN + LINE))
     y = top
     for row, height in zip(rows, heights, strict=True):
         for column, example in enumerate(row):
@@ -52,22 +48,6 @@ def _overlay(example: Example, label_set: LabelSet) -> Pixels:
 
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def _wrap(
-    entries: list[tuple[str, tuple[int, int, int]]], total: int, font: Font
-) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
-    """Entries of the legend on as many lines as they need: (x, name, colour)."""
-    lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
-    x = MARGIN
-    for name, color in entries:
-        wide = 22 + round(font.getlength(name)) + 18
-        if x + wide > total and lines[-1]:
-            lines.append([])
-            x = MARGIN
-        lines[-1].append((x, name, color))
-        x += wide
-    return lines
 
 
 def _shorten(text: str, width: int, font: Font) -> str:

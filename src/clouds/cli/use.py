@@ -47,6 +47,7 @@ def predict(
     fps: Annotated[float | None, option("--fps X", "Of a video: X frames a second.  [default: its own]")] = None,
     limit: Annotated[int | None, option("--limit N", "Of a video or camera: at most N frames.  [default: all]")] = None,
     as_frames: Annotated[bool, option("--frames", "Of a video: overlay and colours as files, not as a video.")] = False,
+    legend: Annotated[bool, option("--legend", "Name the classes below each overlay.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -73,7 +74,7 @@ def predict(
     how["scales"] = split_scales(scales) if scales is not None else None
     done = predict_files(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
-        sys.stdin.buffer if "-" in inputs else None, **how,
+        sys.stdin.buffer if "-" in inputs else None, legend, **how,
     )  # fmt: skip
     tell(done.as_record(out), as_json, text(done, out))
     if done.failed:

@@ -20,7 +20,7 @@ from clouds.base.journal import Journal
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.text import some
-from clouds.config.label_sets import CITYSCAPES, IGNORE, MOTOR_VEHICLES, LabelSet
+from clouds.config.label_sets import CITYSCAPES, COLORS, IGNORE, MOTOR_VEHICLES, LabelSet
 from clouds.config.recipe import Labelled, Recipe
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
@@ -28,6 +28,7 @@ from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_datas
 from clouds.data.formats.found import FoundSpec
 from clouds.data.formats.table import FORMATS
 from clouds.data.images import LazyImage, decode_image, read_file, write_png
+from clouds.data.label_files import write_labels
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.pairing import Place, say_once
@@ -262,9 +263,10 @@ def render_source(recipe: Recipe, folder: Path) -> Segmentation:
 
     def make() -> Iterator[None]:
         for k in missing:
-            for path, picture in zip(paths[k], draw_source(recipe, k), strict=True):
-                known[names[path]] = write_png(path, picture)
-                journal.add({"file_name": names[path], "sha256": known[names[path]]})
+            (photo, drawing), (image, label) = paths[k], draw_source(recipe, k)
+            for path, digest in ((photo, write_png(photo, image)), (drawing, write_labels(drawing, label, COLORS))):
+                known[names[path]] = digest
+                journal.add({"file_name": names[path], "sha256": digest})
             yield
 
     for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):

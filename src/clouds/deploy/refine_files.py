@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clouds.base.arrays import Labels
 from clouds.base.files import DISK, make_folder, reason
 from clouds.base.journal import Journal
 from clouds.base.locks import locked
@@ -21,6 +22,7 @@ from clouds.config.backends import takes
 from clouds.data.encodings import read_indices
 from clouds.data.exif import EXIF, check_pair, label_turn, turned
 from clouds.data.images import ENDINGS, decode_image, write_png
+from clouds.data.label_files import palette_of, write_labels
 from clouds.data.walk import find_images
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backend_name
@@ -202,9 +204,14 @@ def _refine(
     check_pair(pixels.shape, image, before.shape, labels, data[0], exif)
     done = refine_map(before, model.encode(pixels), model, **options)
     return {
-        "sha256": write_png(target, done.labels), "pixels": int(before.size), "turned": turn,
+        "sha256": _write(target, done.labels, data[1]), "pixels": int(before.size), "turned": turn,
         "classes": len(np.unique(before[before != 255])),
         "components": done.components, "rejected": int(done.rejected.sum()),
         "changed": done.changed, "decided": done.decided, "disputed": done.disputed,
     }  # fmt: skip
 
+
+def _write(target: Path, labels: Labels, given: bytes) -> str:
+    """Write a refined map in the palette of the label file it was made of, or grey where that has none. Its SHA-256."""
+    colors = palette_of(given)
+    return write_labels(target, labels, colors) if colors else write_png(target, labels)

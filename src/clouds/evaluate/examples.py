@@ -7,6 +7,7 @@ from clouds.config.recipe import Recipe
 from clouds.config.records import Confusion, Evaluation, Example, ImageScore, read_record, write_record
 from clouds.config.runs import EVALUATION, EXAMPLE, EXAMPLES, MODELS
 from clouds.data.images import write_png
+from clouds.data.label_files import write_labels
 from clouds.evaluate.domains import Domain, class_table
 from clouds.model.inference import Inference
 from clouds.predict.predictor import load
@@ -58,9 +59,10 @@ def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
             predictor.inference = Inference.of(recipe.evaluate)
         name, image, truth = domain.sample(i)
         table = class_table(tuple(predictor.classes), domain.name, domain.label_set)
-        write_png(folder / f"{stage}.png", table[predictor.predict(image).labels])
+        colors = domain.label_set.colors
+        write_labels(folder / f"{stage}.png", table[predictor.predict(image).labels], colors)
         if stage == "joint":
             write_png(folder / "photo.png", image)
-            write_png(folder / "truth.png", truth)
+            write_labels(folder / "truth.png", truth, colors)
             numbers = {stage: images[i].miou for stage, images in scores.items()}
             write_record(folder / EXAMPLE, Example(name=name, **numbers))

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+
 from clouds.base.arrays import Pixels
 from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write_json
 from clouds.base.machine import usable_device
@@ -21,7 +23,7 @@ from clouds.predict.annotations import join_coco
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
 from clouds.predict.predictor import Predictor, load
-from clouds.predict.result import PICTURES, Result, check_kinds
+from clouds.predict.result import PICTURES, Result, check_kinds, legend_of
 from clouds.predict.tool_sets import SETS, Classes, Drawn, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
 
@@ -65,6 +67,7 @@ def predict_files(
     pick: Pick = Pick(),  # noqa: B008 - a tuple of plain values
     film: bool = True,
     stdin: BinaryIO | None = None,
+    legend: bool = False,
     **inference: Any,
 ) -> Predicted:
     """Segment what ``inputs`` name (see ``predict.inputs.gather``) with a model folder, a run or a model of the hub.
@@ -75,7 +78,7 @@ def predict_files(
     data sets, each in a folder of its own. ``batch_size`` images are read at a
     time, and those of equal size segmented together. ``inference``: fields of ``Inference`` that are to differ from the
     model's own; None leaves one as it is. ``classes`` (and ``weights``) as in ``Predictor.with_classes``: labels are
-    then positions in that list.
+    then positions in that list. ``legend``: below overlays, the names and colours of the classes that are there.
 
     What cannot be read is named in ``failed`` and does not stop the others. What ``out`` holds already, of the same
     input, model and settings, is not made again. UsageError before any work for values that cannot be, for two inputs
@@ -99,8 +102,8 @@ def predict_files(
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
     check_kinds(kinds, predictor.classes)
-    ledger = Ledger(out, _settings(folder, predictor, classes, weights))
-    work = PredictionRun(predictor, out, tuple(kinds), batch_size, ledger)
+    settings = _settings(folder, predictor, classes, weights) + ("legend" if legend else "")
+    work = PredictionRun(predictor, out, tuple(kinds), batch_size, Ledger(out, settings), legend)
     done: list[Path | str] = []
     made = frames = videos = 0
     work.ledger.begin()
@@ -162,6 +165,7 @@ class PredictionRun:
     kinds: tuple[str, ...]
     batch_size: int
     ledger: Ledger
+    legend: bool = False
     failed: list[Failure] = field(default_factory=list)
     parts: list[Path] = field(default_factory=list)
     sets: dict[str, list[Path]] = field(default_factory=dict)
@@ -193,9 +197,16 @@ class PredictionRun:
             elif kind == "coco":
                 write_json(target, result.coco(shown))
             else:
-                result.save(target, kind)
+                result.save(target, kind, self.legend)
         self.ledger.add(targets.values(), shown, key)
         self._note(targets)
+
+    def film_frame(self, kind: str, result: Result) -> Pixels:
+        """One frame of a video; its legend has all classes, for the frames are of one size."""
+        picture = PICTURES[kind](result)
+        if kind != "overlay" or not self.legend:
+            return picture
+        return np.vstack([picture, legend_of(result.classes, result.colors, picture.shape[1])])
 
     def fail(self, item: Item, error: Exception) -> None:
         """Note what went wrong with one input; raises it again where the disk is full, for all others would fail."""
@@ -264,7 +275,7 @@ def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> t
                 results = work.predictor.predict_batch([batch[i].pixels for i in todo], work.batch_size)
                 for i, result in zip(todo, results, strict=True):
                     for kind, write in writers.items():
-                        write(PICTURES[kind](result), batch[i].seconds)
+                        write(work.film_frame(kind, result), batch[i].seconds)
                     if not made[i]:
                         number = f"{batch[i].number:06d}"
                         work.save(result, targets[i], Path(item.name) / number, f"{item.shown}/{number}", key, None)

@@ -15,6 +15,8 @@ from clouds.base.files import whole_file, write_json
 from clouds.config.label_sets import CITYSCAPES
 from clouds.data.codes import CITYSCAPES_IDS
 from clouds.data.images import encode_image
+from clouds.data.label_files import encode_labels
+from clouds.data.legend import draw_legend
 from clouds.errors import BackendError, UsageError
 from clouds.predict.annotations import coco_annotations, coco_categories, polygons
 from clouds.predict.tool_sets import SETS
@@ -42,10 +44,13 @@ class Result:
         painted: Pixels = self.colors[self.labels]
         return painted
 
-    def overlay(self, opacity: float = 0.55) -> Pixels:
-        """Colours over the image, uint8 (H, W, 3); ``opacity`` of the colours, 0..1."""
-        mixed = self.color() * opacity + self.image * (1 - opacity)
-        return mixed.round().astype(np.uint8)
+    def overlay(self, opacity: float = 0.55, legend: bool = False) -> Pixels:
+        """Colours over the image, uint8 (H, W, 3); ``opacity`` of the colours, 0..1. ``legend`` adds rows below it that
+        name the classes that are there."""
+        mixed = (self.color() * opacity + self.image * (1 - opacity)).round().astype(np.uint8)
+        if not legend:
+            return mixed
+        return np.vstack([mixed, legend_of(self.classes, self.colors, mixed.shape[1], np.unique(self.labels).tolist())])
 
     def ids(self) -> Labels:
         """Cityscapes label ids (7 road, 8 sidewalk, 11 building, ...), uint8 (H, W); UsageError for other classes."""
@@ -132,12 +137,12 @@ class Result:
             picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         return encode_image(picture, "overlay")
 
-    def save(self, path: str | Path, kind: str = "labels") -> Path:
+    def save(self, path: str | Path, kind: str = "labels", legend: bool = False) -> Path:
         """Write one file.
 
-        kind: "labels" (train ids), "ids" (Cityscapes label ids) and "scores" (confidence, 0..255 for 0..1) as grey PNG;
-        "color" and "overlay" as PNG or, where the name says so, JPEG; "coco" and "polygons" as JSON. UsageError for
-        any other kind or name.
+        kind: "labels" (train ids) as PNG with a palette of the classes' colours; "ids" (Cityscapes label ids) and
+        "scores" (confidence, 0..255 for 0..1) as grey PNG; "color" and "overlay" as PNG or, where the name says so,
+        JPEG; "coco" and "polygons" as JSON. ``legend``: below an overlay. UsageError for any other kind or name.
         """
         path = Path(path)
         check_kinds([kind], self.classes, KINDS)
@@ -150,10 +155,18 @@ class Result:
         if kind in TEXTS:
             write_json(path, TEXTS[kind](self, path))
             return path
-        data = encode_image(PICTURES[kind](self), path, ending)
         with whole_file(path) as temporary:
-            temporary.write_bytes(data)
+            temporary.write_bytes(encoded(self, kind, path, legend))
         return path
+
+
+def encoded(result: Result, kind: str, where: str | Path = "", legend: bool = False) -> bytes:
+    """A picture of a result as the bytes of a PNG, or of a JPEG where ``where`` has its ending."""
+    if kind == "labels":
+        return encode_labels(result.labels, result.colors.tolist(), where)
+    picture = result.overlay(legend=legend) if kind == "overlay" else PICTURES[kind](result)
+    ending = Path(where).suffix.lower()
+    return encode_image(picture, where, ending if ending in PHOTO_ENDINGS else ".png")
 
 
 PICTURES: dict[str, Callable[[Result], Pixels]] = {
@@ -168,6 +181,16 @@ TEXTS: dict[str, Callable[[Result, Path], dict[str, Any]]] = {
     "polygons": lambda result, _: result.polygons(),
 }
 KINDS = (*PICTURES, *TEXTS)
+
+
+def legend_of(
+    classes: Sequence[str], colors: NDArray[np.uint8], width: int, shown: Sequence[int] | None = None
+) -> Pixels:
+    """A strip (h, ``width``, 3) that names the classes ``shown``, by default all."""
+    every = range(len(classes))
+    entries = [(classes[k], (r, g, b)) for k, (r, g, b) in enumerate(colors.tolist()) if k in (shown or every)]
+    size = min(max(12, width // 55), 28)
+    return draw_legend(entries, width, size, margin=size // 2)
 
 
 def ending_of(kind: str) -> str:

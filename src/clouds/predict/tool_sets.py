@@ -19,6 +19,7 @@ from clouds.base.files import whole_file, write_json, write_text
 from clouds.config.label_sets import IGNORE, colors_of
 from clouds.data.exif import orientation
 from clouds.data.images import read_file, write_png
+from clouds.data.label_files import write_labels
 from clouds.predict.annotations import polygons
 
 BACKGROUND = "background"
@@ -81,13 +82,7 @@ def _write_mask(path: Path, labels: Labels, classes: Classes) -> None:
     places = {name: value for value, (name, _) in enumerate(rows)}
     table = np.full(256, IGNORE, np.uint8)
     table[: len(classes.names)] = [places[name] for name in classes.names]
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(rows)] = [color for _, color in rows]
-    palette[IGNORE] = (224, 224, 192)  # as VOC paints what is void
-    picture = Image.fromarray(cv2.LUT(labels, table), "P")
-    picture.putpalette(palette.ravel().tolist())
-    with whole_file(path) as temporary:
-        picture.save(temporary, "PNG")
+    write_labels(path, cv2.LUT(labels, table), [color for _, color in rows])
 
 
 def _write_voc(folder: Path, drawn: Drawn, classes: Classes) -> None:
@@ -209,5 +204,3 @@ def finish_sets(out: Path, made: Mapping[str, Iterable[Path]], classes: Classes)
     """Write what the whole of each set has; ``made``: the label files of each format, all that belong to it."""
     for kind, labels in made.items():
         SETS[kind].finish(out / SETS[kind].folder, list(labels), classes)
-
-

@@ -16,6 +16,7 @@ from clouds.base.progress import say
 from clouds.config.label_sets import IGNORE
 from clouds.config.records import Step, as_json, read_rows
 from clouds.data.images import write_png
+from clouds.data.label_files import write_labels
 from clouds.selftrain.pseudo import Panel, panel_points
 
 SPIKE = 5.0  # a loss so many times the median of late is worth a warning
@@ -86,8 +87,8 @@ def save_panel(panel: Panel, folder: Path, colors: Sequence[Sequence[int]]) -> d
     """
     image = panel.image.permute(1, 2, 0).numpy()
     write_png(folder / "image.png", image)
-    write_png(folder / "teacher.png", panel.teacher)
-    write_png(folder / "refined.png", panel.refined)
+    write_labels(folder / "teacher.png", panel.teacher, colors)
+    write_labels(folder / "refined.png", panel.refined, colors)
     masks = panel.refinement.masks
     write_png(folder / "masks.png", np.where(masks, (masks - 1) % 255 + 1, 0).astype(np.uint8))
     write_json(folder / "points.json", panel_points(panel.refinement))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clouds.base.arrays import Pixels
 from clouds.data.images import encode_image
 from clouds.deploy.serve.batching import Done, Served
-from clouds.predict.result import PICTURES, Result
+from clouds.predict.result import Result, encoded
 from clouds.report.templating import css
 
 Format = Literal["labels", "overlay", "json"]
@@ -43,7 +43,7 @@ class Milliseconds(BaseModel):
 
 
 class Maps(BaseModel):
-    labels: str = Field(description="PNG in base64: 8-bit grey, class ids.")
+    labels: str = Field(description="PNG in base64: a byte a pixel, class ids; a palette has their colours.")
     confidence: str = Field(description="PNG in base64: 8-bit grey, 0..255 for 0..1.")
 
 
@@ -95,9 +95,10 @@ def answer(model: Served, done: Done, format: Format, wish: Wish) -> tuple[bytes
     if format == "json":
         left_out = None if wish.maps else {"maps"}
         return found(model, done, wish.maps).model_dump_json(exclude=left_out).encode(), "application/json"
-    picture = done.result.labels if format == "labels" else overlay(done.result, wish.opacity)
-    return encode_image(picture, "the answer"), "image/png"
+    if format == "labels":
+        return encoded(done.result, "labels", "the answer"), "image/png"
+    return encode_image(overlay(done.result, wish.opacity), "the answer"), "image/png"
 
 
 def _text(result: Result, kind: str) -> str:
-    return b64encode(encode_image(PICTURES[kind](result), kind)).decode()
+    return b64encode(encoded(result, kind)).decode()
