@@ -58,6 +58,12 @@ def train(
     engine = Engine(recipe.train, out)
     validation = Validation(recipe) if recipe.train.validate_every else None
 
+    settings, selftrain = recipe.train, recipe.selftrain
+
+    def batches(stage: str, without: Unlabelled | list[Path], steps: int, seed: int) -> Batches:
+        shown = restyled if stage in todo.restyled else None
+        return Batches(source, without, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
+
     with one_writer(out, "training") if engine.main else nullcontext():
         with engine.first():  # the main process makes what is missing, the others find it
             open_run(recipe, out, allow_change)
@@ -68,21 +74,17 @@ def train(
             with timed(out, "source"):
                 source = make_source(recipe, todo.sets, out / SOURCE)
             unlabelled = unlabelled_images(recipe, images, photographs, source)
-            regions = regions_of_set(recipe, unlabelled.looks(), out) if todo.regions else None
             restyled = None
             if todo.restyled:
                 ask = partial(prompts_of, recipe, out / PROMPTS)  # by a restyler that takes prompts
                 with timed(out, "restyle"):
                     restyled = restyled_source(recipe, source, out / RESTYLED, ask, images)
             rare = rare_classes(recipe, source, out / CLASS_PIXELS)
-
-        def batches(stage: str, without: Unlabelled | list[Path], steps: int, seed: int) -> Batches:
-            shown = restyled if stage in todo.restyled else None
-            return Batches(source, without, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
+            joint = batches("joint", unlabelled, settings.steps - settings.warmup_steps, recipe.seed + 1)
+            regions = regions_of_set(recipe, unlabelled.look, joint.looks(), out) if todo.regions else None
 
         engine.track(recipe)
         torch.manual_seed(recipe.seed)
-        settings, selftrain = recipe.train, recipe.selftrain
         if "warmup" in todo.stages:  # on the labelled source alone
             model = build_model(recipe).to(engine.device)
             data = batches("warmup", [], settings.warmup_steps, recipe.seed)
@@ -94,8 +96,7 @@ def train(
             model.thaw()
             segmenter = None if regions else build_segmenter(recipe)
             pseudo = PseudoLabeller(make_teacher(model, selftrain), segmenter, selftrain, recipe.seed, regions)
-            data = batches("joint", unlabelled, settings.steps - settings.warmup_steps, recipe.seed + 1)
-            work = train_stage(model, "joint", recipe, data, out, pseudo, engine, validation)
+            work = train_stage(model, "joint", recipe, joint, out, pseudo, engine, validation)
             if engine.main:
                 write_record(out / WORK, work_of(work, model.classes, len(prompts), len(images), unlabelled))
             keep_model(model, out, "joint", recipe, engine)

@@ -22,6 +22,7 @@ from clouds.data.cache import DecodedCache
 from clouds.data.images import decode_image, header_size, write_png
 from clouds.data.photographs import Photograph, find_photographs, look_at, photograph, read_photographs
 from clouds.errors import DataError, UsageError
+from clouds.selftrain.find_regions import regions_of_set
 
 SIZES = {"a.jpg": (90, 120), "b.png": (200, 150), "more/c.JPG": (64, 300), "more/d.jpeg": (30, 40)}
 
@@ -262,9 +263,8 @@ def test_looks_are_numbered_drawings_first_then_the_crops_of_each_photograph(tmp
     drawn = tiny.generated_set(tmp_path / "g", 2)
     augment = tiny.recipe().augment
     made = Unlabelled(drawn, augment, [pool(photos(tmp_path / "p"), weight=2.0)], 64, 1)
-    looks = made.looks()
+    looks = [made.look(k) for k in range(2 + 4 * VIEWS)]
     assert looks[:2] == drawn
-    assert len(looks) == 2 + 4 * VIEWS
     rng = np.random.default_rng(0)
     shown = {made.draw(3, rng) for _ in range(50)}
     assert shown == set(range(2 + VIEWS, 2 + 2 * VIEWS))
@@ -376,3 +376,31 @@ def test_a_header_tells_the_size_and_nothing_else_is_read(tmp_path):
     (tmp_path / "c.png").write_bytes(b"damaged")
     os.truncate(tmp_path / "a.png", 60)
     assert [header_size(tmp_path / name) for name in ("a.png", "b.jpg", "c.png")] == [(30, 50), (20, 70), None]
+
+
+def test_the_looks_that_a_stage_draws_are_known_ahead(tmp_path):
+    source, drawn = tiny.source_set(tmp_path / "s", 3), tiny.generated_set(tmp_path / "g", 2)
+    recipe = tiny.recipe(
+        f"data.unlabelled={photos(tmp_path / 'p')}", "train.batch_size=4", "selftrain.mix=0.5", "augment.distort=0.5"
+    )
+    found = read_photographs(recipe, find_photographs(recipe.data), tmp_path / "run")
+    unlabelled = unlabelled_images(recipe, drawn, found, source)
+    of_two = [Batches(source, unlabelled, recipe, 5, 4, process=(rank, 2)) for rank in (0, 1)]
+    shown = {look for data in of_two for step in range(5) for look in data[step]["ids"].tolist()}
+    assert sorted(shown) == of_two[0].looks() == of_two[1].looks()
+    assert 3 < len(shown) < 2 + len(SIZES) * VIEWS
+
+
+def test_regions_are_found_of_the_looks_that_are_drawn_and_of_another_one_when_it_is_needed(tmp_path):
+    folder = photos(tmp_path / "p")
+    source = tiny.source_set(tmp_path / "s", 2)
+    recipe = tiny.recipe(f"data.unlabelled={folder}", "generate.count=0", "selftrain.refinement=smooth")
+    found = read_photographs(recipe, find_photographs(recipe.data), tmp_path / "run")
+    unlabelled = unlabelled_images(recipe, [], found, source)
+    regions = regions_of_set(recipe, unlabelled.look, [1, 6], tmp_path / "run")
+    kept = list((tmp_path / "run" / "regions").rglob("*.npz"))
+    assert len(kept) == 2
+    assert len(regions(6)) > 0
+    assert list((tmp_path / "run" / "regions").rglob("*.npz")) == kept
+    assert len(regions(3)) > 0, "in place of a file that cannot be read"
+    assert len(list((tmp_path / "run" / "regions").rglob("*.npz"))) == 3

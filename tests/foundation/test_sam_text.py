@@ -97,7 +97,7 @@ def test_points_are_refused_wherever_they_would_be_asked(folder, segmenter):
 def test_regions_of_a_set_are_found_with_it(folder, tmp_path):
     images = tiny.generated_set(tmp_path / "set", 2)
     made = tiny.recipe(f"selftrain.segmenter=sam3-text/{folder}", "selftrain.refinement=regions")
-    regions = regions_of_set(made, images, tmp_path)
+    regions = regions_of_set(made, images.__getitem__, range(2), tmp_path)
     assert len(regions(0)) > 0
     assert (regions(0).classes < 19).all()
 

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -159,21 +160,33 @@ def _whole(path: Path) -> bool:
     return True
 
 
-def regions_of_set(recipe: Recipe, images: Sequence[Path | View], out: Path) -> Callable[[int], Regions]:
-    """The regions of an image without labels by its index, all on disk by now: training calls no segmenter."""
+def regions_of_set(
+    recipe: Recipe, look: Callable[[int], Path | View], numbers: Sequence[int], out: Path
+) -> Callable[[int], Regions]:
+    """The regions of the images without labels, by the number of the look.
+
+    ``look``: what to look at, by its number. ``numbers``: the looks that training draws; their regions are on disk when
+    this returns. Those of another one, which stands in for a file that cannot be read, are found when they are asked
+    for.
+    """
     chosen = recipe.selftrain
+    folder = chosen.regions_folder or out / REGIONS
     with timed(out, "regions"):
-        files, _ = make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / REGIONS)
-    if not mean_regions(files):
+        found, _ = make_regions([look(number) for number in numbers], plain_segmenter(recipe), chosen, folder)
+    if not mean_regions(found):
         raise CloudsError(
-            f"no regions were found in {len(files)} images by {chosen.segmenter}: selftrain.regions_quality "
+            f"no regions were found in {len(found)} images by {chosen.segmenter}: selftrain.regions_quality "
             f"({chosen.regions_quality:g}) or regions_stability ({chosen.regions_stability:g}) may be too high for it"
         )
+    files = dict(zip(numbers, found, strict=True))
+    late = cache(partial(plain_segmenter, recipe))  # most runs never need it again
 
-    def read(index: int) -> Regions:
-        file = files[index]
+    def read(number: int) -> Regions:
+        if number not in files:
+            files[number], _ = _make(look(number), late(), identity_of(late(), chosen), chosen, folder, wait=True)
+        file = files[number]
         if file is None:
-            raise DataError(f"{images[index]}: has no regions, as it could not be read; run again once it is mended")
+            raise DataError(f"{look(number)}: has no regions, as it could not be read; run again once it is mended")
         return read_regions(file)
 
     return read

@@ -114,6 +114,16 @@ class Batches(Dataset[Batch]):
         index = number - len(self.source)
         return self.unlabelled.name(index) if index >= 0 else self.source.name(number)
 
+    def looks(self) -> list[int]:
+        """The looks that the steps draw, of all processes, ascending; files that cannot be read are taken for whole."""
+        found = set()
+        for position in range(self.steps * self.batch_size):
+            index = self.order(position) - len(self.source)
+            if index >= 0:
+                rng = np.random.default_rng((self.seed, *divmod(position, self.batch_size)))
+                found.add(self.unlabelled.draw(index, rng))  # a sample's first draw: ``_read``
+        return sorted(found)
+
     def lacks(self, batch: Batch) -> Tensor | None:
         """(B, C) bool: the classes that the label set of each sample does not have, though another source teaches them;
         none of a generated sample. None where all sources have all."""

@@ -133,10 +133,6 @@ class Unlabelled:
             return self.drawn[index]
         return view_of(self._picture(index)[1], view, self.augment, self.side, self.seed)
 
-    def looks(self) -> list[Path | View]:
-        """All of them, by their numbers."""
-        return [self.look(k) for k in range(len(self.drawn) + (len(self) - len(self.drawn)) * VIEWS)]
-
     def pixels(self, number: int) -> Pixels:
         """A look, (h, w, 3) uint8 RGB; DataError naming its file, also for a drawn image of another size."""
         look = self.look(number)
