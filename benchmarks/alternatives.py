@@ -4,10 +4,12 @@ They start from the very encoder weights that the demo's recipe uses, see the sa
 protocol. ``segmentation_models_pytorch`` must be installed.
 """
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torchvision.transforms import v2
 
 from clouds.config.label_sets import IGNORE, LabelSet
 from clouds.data.batches.batches import Batches, batches
+from clouds.data.batches.unlabelled import Unlabelled
 from clouds.foundation.backbone import build_vision
 
 MEAN, STD = 127.0, 128.0
@@ -95,13 +98,68 @@ def _mask2former(sizes: dict[str, Any], classes: int) -> nn.Module:
     return network
 
 
+class Looks:
+    """Photographs without labels, drawn at random for a mean teacher: ``looks(count)`` -> uint8 (count, 3, h, w)."""
+
+    def __init__(self, images: Unlabelled, seed: int) -> None:
+        self.images, self.rng = images, np.random.default_rng((seed, 0xC1A55))
+
+    def __call__(self, count: int) -> Tensor:
+        drawn = [
+            self.images.pixels(self.images.draw(int(self.rng.integers(len(self.images))), self.rng))
+            for _ in range(count)
+        ]
+        turned = [image[:, ::-1] if self.rng.random() < 0.5 else image for image in drawn]
+        return torch.from_numpy(np.stack(turned)).permute(0, 3, 1, 2).contiguous()
+
+
+class MeanTeacher:
+    """Mean teacher with ClassMix, as DACS has it (arXiv 2007.08702): half of the classes of a labelled image are pasted
+    onto a photograph, whose other pixels have the teacher's labels; their loss weighs as much as the share of pixels
+    that the teacher is sure of."""
+
+    DECAY, SURE = 0.99, 0.968
+
+    def __init__(self, student: Alternative) -> None:
+        self.student, self.teacher = student, copy.deepcopy(student).eval().requires_grad_(False)
+        self.updates = 0
+
+    def loss(self, photographs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """photographs and labelled images uint8 (B, 3, H, W), labels (B, H, W) -> the loss of the mixed images."""
+        sure, theirs = self.teacher.semantic(photographs).max(1)
+        mixed, targets = photographs.clone(), theirs.to(labels.dtype)
+        for k, label in enumerate(labels):
+            present = label.unique()
+            present = present[present != IGNORE]
+            chosen = present[torch.randperm(len(present))[: (len(present) + 1) // 2]]
+            pasted = torch.isin(label, chosen)
+            mixed[k] = torch.where(pasted, images[k], mixed[k])
+            targets[k] = torch.where(pasted, label, targets[k])
+        weight = (sure > self.SURE).float().mean()
+        return weight * self.student.loss(torch.stack([STRONG(image) for image in mixed]), targets)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Follow the student; the statistics of its normalisation are taken over as they are."""
+        self.updates += 1
+        decay = min(self.DECAY, 1 - 1 / (self.updates + 1))
+        for mine, theirs in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - decay)
+        for mine, theirs in zip(self.teacher.buffers(), self.student.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
 def fit(
     model: Alternative, data: Batches, seconds: float, learning_rate: float, strong: bool, workers: int,
-    clock: Callable[[], float] = time.process_time,
+    looks: Looks | None = None, clock: Callable[[], float] = time.process_time,
 ) -> int:  # fmt: skip
-    """Fine-tune everything for so many CPU seconds with AdamW and polynomial decay by the time used; -> steps."""
+    """Fine-tune everything for so many CPU seconds with AdamW and polynomial decay by the time used; -> steps.
+
+    With ``looks`` a mean teacher learns from as many photographs a step as there are labelled images.
+    """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    teacher = MeanTeacher(model) if looks else None
     began, step = clock(), 0
     for step, batch in enumerate(batches(data, 0, workers), 1):
         used = (clock() - began) / seconds
@@ -112,8 +170,12 @@ def fit(
         images = torch.stack([STRONG(image) for image in batch["images"]]) if strong else batch["images"]
         optimizer.zero_grad(set_to_none=True)
         model.loss(images, batch["labels"]).backward()
+        if looks and teacher:
+            teacher.loss(looks(len(images)), batch["images"], batch["labels"]).backward()
         if model.mask2former:
             nn.utils.clip_grad_norm_(model.parameters(), 0.01)
         optimizer.step()
+        if teacher:
+            teacher.update()
     model.eval()
     return step

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from alternatives import MASK2FORMER, SMP, Alternative, fit
+from alternatives import MASK2FORMER, SMP, Alternative, Looks, fit
 from clouds import pipeline, streets
 from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.machine import commit
@@ -41,7 +42,7 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import open_run
 from clouds.data.batches.batches import Batches
-from clouds.data.batches.unlabelled import unlabelled_images
+from clouds.data.batches.unlabelled import Unlabelled, unlabelled_images
 from clouds.data.datasets import FOLDERS, open_dataset
 from clouds.data.photographs import find_photographs, read_photographs
 from clouds.data.source import Source, make_source, open_sets
@@ -86,6 +87,10 @@ MAIN: dict[str, Method] = {
 }  # fmt: skip
 STREET_PHOTOS = "data.unlabelled={data}/street_photos"
 PHOTOGRAPHS: dict[str, Method] = {  # of streets, without labels, in place of drawn images and beside them
+    "fpn, mean teacher with photographs": {
+        # half of a batch is of photographs, as published
+        "alternative": "fpn", "strong": True, "unlabelled": [STREET_PHOTOS, "generate.count=0", "train.batch_size=2"]
+    },
     "joint with photographs": {"ours": [STREET_PHOTOS, "generate.count=0"]},
     "joint with photographs, smooth": {"ours": [STREET_PHOTOS, "generate.count=0", "selftrain.refinement=smooth"]},
     "joint with both, smooth": {"ours": [STREET_PHOTOS, "selftrain.refinement=smooth"]},
@@ -145,30 +150,35 @@ def development(data: Path) -> Domain:
     return Domain("idd-lite-train", photos.label_set, len(indices), photos, indices)
 
 
-class Unlabelled(NamedTuple):
-    """Images without labels, drawn or photographed, as ``pipeline.train`` makes them, and their regions, if any."""
+class WithoutLabels(NamedTuple):
+    """Images without labels, drawn or photographed, as ``pipeline.train`` makes them; ``drawn``: files."""
 
-    images: Any
-    regions: Any
+    images: Unlabelled
     drawn: list[Path]
 
 
-def without_labels(recipe: Recipe, source: Source, out: Path) -> Unlabelled:
+def without_labels(recipe: Recipe, source: Source, out: Path) -> WithoutLabels:
     photographs = read_photographs(recipe, find_photographs(recipe.data, out), out)
     drawn = set_images(recipe, set_prompts(recipe, out), out) if recipe.draws else []
-    images = unlabelled_images(recipe, drawn, photographs, source)
-    regions = None if recipe.selftrain.refinement == "points" else regions_of_set(recipe, images.looks(), out)
-    return Unlabelled(images, regions, drawn)
+    return WithoutLabels(unlabelled_images(recipe, drawn, photographs, source), drawn)
 
 
-def joint_parts(recipe: Recipe, model: Any, without: Unlabelled, source: Source, steps: int) -> tuple[Any, Any]:
-    chosen, segmenter = recipe.selftrain, None if without.regions else build_segmenter(recipe)
-    pseudo = PseudoLabeller(make_teacher(model, chosen), segmenter, chosen, recipe.seed, without.regions)
-    return Batches(source, without.images, recipe, steps, recipe.seed + 1), pseudo
+def joint_parts(
+    recipe: Recipe, model: Any, without: WithoutLabels, source: Source, steps: int, out: Path
+) -> tuple[Batches, PseudoLabeller]:
+    """What a joint stage of ``steps`` works with; the regions of its images are found here."""
+    chosen = recipe.selftrain
+    data = Batches(source, without.images, recipe, steps, recipe.seed + 1)
+    regions = None
+    if chosen.refinement != "points":
+        regions = regions_of_set(recipe, without.images.look, data.looks(), out)
+    segmenter = None if regions else build_segmenter(recipe)
+    return data, PseudoLabeller(make_teacher(model, chosen), segmenter, chosen, recipe.seed, regions)
 
 
-def rates(recipe: Recipe, out: Path, without: Unlabelled | None) -> tuple[float, float]:
-    """CPU seconds of a warm-up step and of a joint step on this machine; 0 of a joint step where there is none."""
+def rates(recipe: Recipe, out: Path, without: WithoutLabels | None) -> tuple[float, float]:
+    """CPU seconds of a warm-up step and of a joint step with its regions on this machine; 0 of a joint step where there
+    is none."""
     source = make_source(recipe, open_sets(recipe), out / "source")
     found: list[float] = []
     for stage in ("warmup", "joint"):
@@ -179,11 +189,11 @@ def rates(recipe: Recipe, out: Path, without: Unlabelled | None) -> tuple[float,
             torch.manual_seed(0)
             model = build_model(recipe)
             data, pseudo = Batches(source, [], recipe, steps, 0), None
-            if stage == "joint" and without:
-                data, pseudo = joint_parts(recipe, model, without, source, steps)
-            began = time.process_time()
             folder = out / "rates" / f"{stage}-{steps}"
             folder.mkdir(parents=True)
+            began = time.process_time()
+            if stage == "joint" and without:
+                data, pseudo = joint_parts(recipe, model, without, source, steps, folder)
             train_stage(model, stage, recipe, data, folder, pseudo)
             used.append(time.process_time() - began)
         found.append((used[1] - used[0]) / (RATED[1] - RATED[0]))
@@ -242,13 +252,19 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
         path.rename(run / path.name)
     used: list[float] = []
 
-    def timed(*arguments: Any, **named: Any) -> Any:
-        began = time.process_time()
-        work = train_stage(*arguments, **named)
-        used.append(time.process_time() - began)
-        return work
+    def timed(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            began = time.process_time()
+            result = work(*arguments, **named)
+            used.append(time.process_time() - began)
+            return result
 
-    with mock.patch.object(pipeline, "train_stage", timed):  # the alternatives' building and saving is not timed either
+        return call
+
+    with (  # the alternatives' building and saving is not timed either
+        mock.patch.object(pipeline, "train_stage", timed(train_stage)),
+        mock.patch.object(pipeline, "regions_of_set", timed(regions_of_set)),
+    ):
         pipeline.train(recipe, run)
     return {
         "steps": recipe.train.warmup_steps if warmup_only else recipe.train.steps,
@@ -262,14 +278,15 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
 def train_alternative(
     method: Method, scenario: str, seed: int, data: Path, minutes: float, rate: float, out: Path
 ) -> tuple[Alternative, dict[str, Any]]:
-    recipe = source_recipe(scenario, seed, data, ["augment.jitter=false", JITTER])
+    recipe = source_recipe(scenario, seed, data, ["augment.jitter=false", JITTER, *method.get("unlabelled", [])])
     source = make_source(recipe, open_sets(recipe), out / "made" / "source")
     torch.manual_seed(seed)
     sizes = {**recipe.model.model_dump(), "points": recipe.loss.points}
     model = Alternative(method["alternative"], sizes, recipe.evaluate.shorter_side, recipe.model.label_set)
     began = time.process_time()
     batches = Batches(source, [], recipe, 10**6, seed)
-    steps = fit(model, batches, minutes * 60, rate, method["strong"], recipe.train.workers)
+    looks = Looks(without_labels(recipe, source, out / "made").images, seed) if "unlabelled" in method else None
+    steps = fit(model, batches, minutes * 60, rate, method["strong"], recipe.train.workers, looks)
     return model, {"steps": steps, "seconds": time.process_time() - began, "learning_rate": rate}
 
 

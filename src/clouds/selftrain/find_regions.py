@@ -173,7 +173,7 @@ def regions_of_set(
     folder = chosen.regions_folder or out / REGIONS
     with timed(out, "regions"):
         found, _ = make_regions([look(number) for number in numbers], plain_segmenter(recipe), chosen, folder)
-    if not mean_regions(found):
+    if numbers and not mean_regions(found):
         raise CloudsError(
             f"no regions were found in {len(found)} images by {chosen.segmenter}: selftrain.regions_quality "
             f"({chosen.regions_quality:g}) or regions_stability ({chosen.regions_stability:g}) may be too high for it"
