@@ -34,7 +34,8 @@ from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.model import vocabulary
-from clouds.model.folder import has_model, save_model
+from clouds.model.folder import save_model
+from clouds.model.folder_config import has_model
 from clouds.selftrain.work import Work
 from report.test_report import Page
 

@@ -17,6 +17,12 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
 
 
+def loading(what: str) -> None:
+    """Say that ``what`` is being loaded, where it takes seconds until anything else is seen; once is enough."""
+    if "torch" not in sys.modules:
+        say(f"loading {what} ...")
+
+
 def clock(seconds: float) -> str:
     """75 -> '1:15', 4000 -> '1:06:40'."""
     minutes, rest = divmod(round(seconds), 60)

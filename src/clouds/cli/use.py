@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clouds.base.progress import loading
 from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, tell
 from clouds.errors import DataError
 
@@ -152,8 +153,9 @@ def export(
 
     tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
     wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
-    from clouds.deploy.export import export as write
-    from clouds.deploy.export import result_text
+    loading("PyTorch and the model")
+    from clouds.deploy.export.export_file import export as write
+    from clouds.deploy.export.export_file import result_text
 
     result = write(model, wanted, photos, calibrate, score, settings)
     tell(result, as_json, "" if as_json else result_text(result))
@@ -181,6 +183,9 @@ def import_(
     Examples:
       clouds import clouds_convnext_large.pth --out models/convnext-l
     """
+    if not checkpoint.is_file():
+        raise DataError(f"{checkpoint}: no such file")
+    loading("PyTorch")
     from clouds.model.open_vocabulary import parse_names
     from clouds.model.published import import_checkpoint
 

@@ -7,25 +7,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write_json
 from clouds.base.machine import usable_device
-from clouds.base.progress import track
+from clouds.base.progress import loading, track
 from clouds.base.signals import noted_signals
 from clouds.errors import DataError, UsageError
 from clouds.model.inference import Inference
-from clouds.model.place import model_folder
+from clouds.model.place import check_place, model_folder
 from clouds.predict.annotations import join_coco
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
-from clouds.predict.predictor import Predictor, load
 from clouds.predict.result import PICTURES, Result, check_kinds, legend_of
 from clouds.predict.tool_sets import SETS, Classes, Drawn, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
+
+if TYPE_CHECKING:
+    from clouds.predict.predictor import Predictor
 
 DEFAULT_KINDS = ("labels", "overlay")
 COCO = "coco.json"  # all images in one
@@ -98,6 +100,10 @@ def predict_files(
     if any(item.kind != "image" for item in items):
         pyav()
     folder = model_folder(model)
+    check_place(folder)
+    loading("PyTorch and the model")
+    from clouds.predict.predictor import load  # what is wrong with the request is said before
+
     predictor = load(folder, device).with_inference(**changes)
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
@@ -121,7 +127,7 @@ def predict_files(
     return Predicted(done, work.failed, made, frames, videos)
 
 
-def _settings(folder: Path, predictor: Predictor, classes: str | None, weights: str | None) -> str:
+def _settings(folder: Path, predictor: "Predictor", classes: str | None, weights: str | None) -> str:
     """All that a prediction follows from beside its image, as text."""
     own = [sha256(folder / name) for name in ("model.safetensors", "config.json")]
     return json.dumps([own, predictor.inference.as_record(), classes, weights])
@@ -160,7 +166,7 @@ class PredictionRun:
     """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json, label files
     of the ``sets`` of other tools."""
 
-    predictor: Predictor
+    predictor: "Predictor"
     out: Path
     kinds: tuple[str, ...]
     batch_size: int

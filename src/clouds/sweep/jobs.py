@@ -34,8 +34,7 @@ from clouds.config.runs import (
 )
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
-from clouds.model.folder import has_model
-from clouds.pipeline import train
+from clouds.model.folder_config import has_model
 from clouds.sweep.outcomes import read_job, write_job
 from clouds.sweep.plan import FOLDER, Job
 from clouds.sweep.table import last_line
@@ -85,6 +84,8 @@ def _run(job: Job, out: Path, share: bool) -> None:
     open_run(job.recipe, run)
     before = read_job(run).seconds
     write_job(out, job, state)
+    from clouds.pipeline import train  # torch: a sweep that cannot be is refused before
+
     try:
         domains = unseen_domains(job.recipe)
         if share:
@@ -216,6 +217,8 @@ def share_warmup(recipe: Recipe, run: Path, out: Path) -> None:
     with FileLock(out / f".{folder.name}.lock"):  # stays: who waits for a lock must not get one that was deleted
         if not has_model(folder / MODELS["warmup"]):
             say(f"{folder}: the warm-up that jobs of these settings share")
+            from clouds.pipeline import train
+
             train(shared, folder)
     for name in (METRICS, CLASS_PIXELS):
         if (folder / name).exists():
