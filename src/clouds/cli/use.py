@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from clouds.base.progress import loading
-from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, tell
+from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, shown, tell
 from clouds.errors import DataError
 
 
@@ -77,7 +77,7 @@ def predict(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
         sys.stdin.buffer if "-" in inputs else None, legend, **how,
     )  # fmt: skip
-    tell(done.as_record(out), as_json, text(done, out))
+    tell(done.as_record(out), as_json, text(done, out), "" if done.failed else f"open a picture in {shown(out)}")
     if done.failed:
         raise DataError(failure_text(done.failed, done.total))
 
