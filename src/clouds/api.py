@@ -102,8 +102,8 @@ def train(
 ) -> Run:
     """Warm-up, then joint training of a recipe, in the folder ``out`` (runs/NAME); goes on where it was stopped.
 
-    recipe: the name of a shipped one, a YAML file, or a ``Recipe``. start: a model to begin with, as of ``clouds.load``.
-    allow_change: go on though settings differ from the run's. Errors as of ``clouds.pipeline.train``.
+    recipe: the name of a shipped one, a YAML file, or a ``Recipe``. start: a model to begin with, as of
+    ``clouds.load``. allow_change: go on though settings differ from the run's. Errors as of ``clouds.pipeline.train``.
     """
     chosen = _recipe(recipe, [*words(settings), *([f"train.start={start}"] if start else [])])
     return _train(chosen, Path(out) if out else Path("runs") / chosen.name, allow_change)
@@ -192,8 +192,8 @@ def evaluate(
     """Score one model or compare several on ``domains``, ["town", "camvid-day"], or a recipe's name for all its own.
 
     models: runs, model folders or hub ids. out, csv, latex: also write the results there. -> RESULTS of one model
-    ({"domains": [{"name", "miou", "ci95", "iou"}], "mean_miou", ...}), of several {"domains", "mean", "models"}; None in
-    all processes of torchrun but the first. Raises UsageError, DataError and BackendError before anything is scored.
+    ({"domains": [{"name", "miou", "ci95", "iou"}], "mean_miou", ...}), of several {"domains", "mean", "models"}; None
+    in all processes of torchrun but the first. Raises UsageError, DataError and BackendError before anything is scored.
     """
     from clouds.evaluate.compare_models import evaluate_models
 

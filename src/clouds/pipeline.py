@@ -44,8 +44,8 @@ def train(
     """Train the stages the recipe asks for in the run folder ``out``: models in ``warmup`` and ``model``.
 
     What is done already is kept; ``allow_change`` goes on though settings differ from the run's. With ``domains`` both
-    models are then scored on them and the report is written: returns {"warmup": RESULTS, "joint": RESULTS}. ``todo``: what
-    ``check_training`` found, if it was called already.
+    models are then scored on them and the report is written: returns {"warmup": RESULTS, "joint": RESULTS}. ``todo``:
+    what ``check_training`` found, if it was called already.
 
     Raises UsageError for what cannot be, and BackendError or DataError for what is not here, before any work; Stopped
     when a signal ended it with all saved; CloudsError where self-training changed nothing.

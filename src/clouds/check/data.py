@@ -94,7 +94,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     histogram, warnings = _taught(sources, recipe)
     looked = sum(found.decoded for found in sources)
     if looked and all(found.opened for found in sources) and not any(histogram.values()):
-        problems.append({"path": "data.source", "what": no_class(looked, recipe.model.classes)})
+        problems.append({"path": "data.source", "what": no_class(looked, recipe.model.label_set.classes)})
         warnings = []
     for found, each in zip(sources, chosen, strict=True):
         if each.own_car == "keep":

@@ -35,7 +35,7 @@ def check_useful(sets: Sequence[Segmentation | None], recipe: Recipe) -> list[st
         counts, looked = counts + mine, looked + count
         lines += mostly_ignored(data.name, mine)
     if looked and not counts[:IGNORE].any():
-        raise DataError(f"data.source: {no_class(looked, recipe.model.classes)}")
+        raise DataError(f"data.source: {no_class(looked, recipe.model.label_set.classes)}")
     return lines
 
 

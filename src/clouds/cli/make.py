@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clouds import api
+from clouds.base.text import counted
 from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument, option, out_option, shown, tell
 
 
@@ -57,9 +58,13 @@ def check(
     result = api.check(what, overrides, root, full, out)
     from clouds.check.data import check_table
 
-    then = ("mend what is listed, then run this check again" if result["problems"]
-            else f"clouds train {shlex.join([what, *(overrides or [])])} --dry-run" if "recipe" in result
-            else f"clouds train demo data.source={what} data.root={shown((root or Path()).absolute().parent)} --dry-run")
+    if result["problems"]:
+        then = "mend what is listed, then run this check again"
+    elif "recipe" in result:
+        then = f"clouds train {shlex.join([what, *(overrides or [])])} --dry-run"
+    else:
+        place = result["root"]
+        then = f"clouds train demo {shown(f'data.source=[{{dataset: {what}, root: {place}}}]')} --dry-run"
     tell(result, as_json, check_table(result), then)
     raise typer.Exit(1 if result["problems"] else 0)
 
@@ -123,7 +128,7 @@ def generate(
     """
     result = api.draw(recipe, overrides, out, shard, adopt, prompts, source)
     then = f"clouds audit {shown(out or adopt or 'generated')}"
-    tell(result, as_json, f"{result['images']} images in {result['folder']}", "" if source else then)
+    tell(result, as_json, f"{counted(result['images'], 'image')} in {result['folder']}", "" if source else then)
 
 
 @app.command()
@@ -147,7 +152,7 @@ def regions(
     from clouds.selftrain.find_regions import find_set_regions
 
     result = find_set_regions(what, overrides or [], shard, out)
-    text = f"{result['images']} images in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
+    text = f"{counted(result['images'], 'image')} in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
     then = f"clouds train RECIPE selftrain.refinement=regions selftrain.regions_folder={shown(out)}"
     tell(result, as_json, text, then)
 

@@ -16,6 +16,7 @@ from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write
 from clouds.base.machine import usable_device
 from clouds.base.progress import loading, track
 from clouds.base.signals import noted_signals
+from clouds.base.text import counted
 from clouds.errors import DataError, UsageError
 from clouds.model.inference import Inference
 from clouds.model.place import check_place, model_folder
@@ -136,9 +137,11 @@ def _settings(folder: Path, predictor: "Predictor", classes: str | None, weights
 def result_text(result: Predicted, out: Path) -> str:
     """The result for a person."""
     old = len(result.done) - result.made
-    parts = [f"{len(result.done)} images segmented in {out}"] if result.done or not result.videos else []
+    parts = [f"{counted(len(result.done), 'image')} segmented in {out}"] if result.done or not result.videos else []
     parts += [f"{old} of them by an earlier call"] if old else []
-    parts += [f"{result.frames} frames of {result.videos} videos segmented in {out}"] if result.videos else []
+    parts += [f"{counted(result.frames, 'frame')} of {counted(result.videos, 'video')} segmented in {out}"] * bool(
+        result.videos
+    )
     return ", ".join(parts)
 
 
@@ -292,7 +295,7 @@ def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> t
     count = 0
     try:
         total = frame_count(item.source, pick) if isinstance(item.source, Path) else pick.limit
-        for _ in track(segment(), f"segmenting {item.shown}", total, unit="images"):
+        for _ in track(segment(), f"segmenting {item.shown}", total, unit="frames"):
             count += 1
     except (DataError, *UNWRITTEN) as error:
         work.fail(item, error)
