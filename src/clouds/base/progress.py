@@ -51,7 +51,8 @@ def _bar(items: Iterable[T], what: str, total: int | None, done: int, unit: str,
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description:<28}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-               TextColumn("{task.fields[rate]:>12}  {task.fields[note]}"), TimeRemainingColumn(compact=True))  # fmt: skip
+               TextColumn("{task.fields[rate]:>12}  {task.fields[note]}"),
+               TimeRemainingColumn(compact=True))  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=total, completed=done, rate="", note="")
         began = time.monotonic()

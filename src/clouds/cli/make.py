@@ -152,7 +152,8 @@ def regions(
     from clouds.selftrain.find_regions import find_set_regions
 
     result = find_set_regions(what, overrides or [], shard, out)
-    text = f"{counted(result['images'], 'image')} in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
+    text = f"{counted(result['images'], 'image')} in {out}, {result['made']} of them done now, "
+    text += f"{result['regions']:g} regions each"
     then = f"clouds train RECIPE selftrain.refinement=regions selftrain.regions_folder={shown(out)}"
     tell(result, as_json, text, then)
 
