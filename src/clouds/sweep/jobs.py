@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from clouds.base.files import make_folder
-from clouds.base.locks import BusyError, locked
+from clouds.base.locks import BusyError, HeldError, locked
 from clouds.base.progress import clock, say
 from clouds.base.signals import noted_signals
 from clouds.config.kinds import Mark
@@ -68,7 +68,7 @@ def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> N
         try:
             with locked(out / f".{job.name}.lock", blocking=False):
                 _run(job, out, share)
-        except Timeout:
+        except HeldError:
             say(f"{job.name}: another process is at work on it, and it is left to that one")
             continue
         finally:
