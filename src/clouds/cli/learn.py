@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from clouds import api
+import clouds
 from clouds.cli.options import Debug, Json, Overrides, app, argument, option, out_option, shown, tell
 from clouds.errors import CloudsError, UsageError
 
@@ -28,7 +28,7 @@ def demo(
       clouds demo data.root=../shared/data
       clouds demo data.unlabelled=photos/ generate.count=0
     """
-    result = api.demo(overrides, out, minutes)
+    result = clouds.api.demo(overrides, out, minutes)
     from clouds.evaluate.run import comparison_table
 
     tell(result, as_json, comparison_table(result), f"clouds predict {shown(out)} street.jpg --out predictions")
@@ -68,7 +68,7 @@ def train(
         return
     if resume and (overrides or out):
         raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
-    run = (api.resume(recipe) if resume else api.train(recipe, overrides, out, None, allow_change)).folder
+    run = (clouds.api.resume(recipe) if resume else clouds.api.train(recipe, overrides, out, None, allow_change)).folder
     then = f"clouds evaluate {shown(run)} town night, or clouds predict {shown(run)} street.jpg --out predictions"
     tell({"run": str(run.resolve())}, as_json, f"trained: {run}", then)
 
@@ -76,7 +76,7 @@ def train(
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
     if more:
         raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
-    result = api.dry_run(recipe, overrides)
+    result = clouds.api.dry_run(recipe, overrides)
     from clouds.check.dry_run import dry_run_text
 
     tell(result, as_json, dry_run_text(result), f"clouds train {shlex.join([recipe, *(overrides or [])])}")
@@ -111,7 +111,7 @@ def sweep(
       clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
       clouds sweep --list --out runs/rates
     """
-    result = api.sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
+    result = clouds.api.sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
     from clouds.sweep import failure_text, sweep_table
 
     folder = out or Path("runs") / f"{Path(recipe).stem}-sweep"
@@ -149,7 +149,7 @@ def evaluate(
       clouds evaluate runs/demo town night camvid-day data.root=../shared/data
       clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
     """
-    result = api.evaluate(words, (), None, out, csv, latex)
+    result = clouds.api.evaluate(words, (), None, out, csv, latex)
     from clouds.evaluate.tables import evaluation_text
 
     if result:  # the main process alone has it
@@ -174,5 +174,5 @@ def report(
       clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
       clouds report sweeps/rate
     """
-    page = api.report(run, others or (), out)
+    page = clouds.api.report(run, others or (), out)
     tell({"report": str(page.resolve())}, as_json, str(page), "open that page in a browser; it needs no other file")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clouds import api
+import clouds
 from clouds.base.text import counted
 from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument, option, out_option, shown, tell
 
@@ -55,7 +55,7 @@ def check(
       clouds check camvid --root data/camvid
       clouds check demo data.root=data --full
     """
-    result = api.check(what, overrides, root, full, out)
+    result = clouds.api.check(what, overrides, root, full, out)
     from clouds.check.data import check_table
 
     if result["problems"]:
@@ -91,7 +91,7 @@ def prompts(
       clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
       clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
     """
-    result = api.prompts(recipe, overrides, out, fill)
+    result = clouds.api.prompts(recipe, overrides, out, fill)
     if result["file"] is None:
         tell(result, as_json, f"{fill}: asks for nothing, nothing is under-covered")
         return
@@ -126,7 +126,7 @@ def generate(
       clouds generate --adopt their_images --prompts their_prompts.txt
       clouds generate demo data.restyle.backend=colour-statistics --restyle-source --out restyled
     """
-    result = api.draw(recipe, overrides, out, shard, adopt, prompts, source)
+    result = clouds.api.draw(recipe, overrides, out, shard, adopt, prompts, source)
     then = f"clouds audit {shown(out or adopt or 'generated')}"
     tell(result, as_json, f"{counted(result['images'], 'image')} in {result['folder']}", "" if source else then)
 
