@@ -20,8 +20,9 @@ from clouds.data.source import make_source, open_sets
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.model import vocabulary
-from clouds.model.build import build_model, start_from
+from clouds.model.build import build_model
 from clouds.model.folder import save_model
+from clouds.model.start import start_from
 from clouds.report import write_report
 from conftest import small_model
 

@@ -22,19 +22,21 @@ from PIL import Image
 
 import fabricate
 import tiny
-from clouds import cli, pipeline
+from clouds import api, cli, pipeline
 from clouds.base import machine
 from clouds.base.files import read_json, read_jsonl
 from clouds.config.load import load_recipe
 from clouds.config.records import WorkSummary
 from clouds.config.runs import add_seconds, load_run, open_run, spent_seconds, timed
+from clouds.config.sizing import scaled
 from clouds.data.images import write_png
 from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains
 from clouds.model import vocabulary
-from clouds.model.folder import has_model, save_model
+from clouds.model.folder import save_model
+from clouds.model.folder_config import has_model
 from clouds.selftrain.work import Work
 from report.test_report import Page
 
@@ -81,7 +83,7 @@ def finished(tmp_path_factory) -> tuple[Path, dict]:
     """A whole run, never changed by a test, and what ``demo`` returned."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("runs") / "finished"
-    return run, pipeline.demo(SMALL, run, 10)
+    return run, api.demo(SMALL, run, 10)
 
 
 @pytest.fixture
@@ -221,7 +223,7 @@ def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
     for name in ("example.json", "joint.png"):
         (folder / name).unlink()
     before = ages(run)
-    pipeline.demo(SMALL, run, 10)
+    api.demo(SMALL, run, 10)
     assert {path.parent.name for path in map(Path, {k for k, age in ages(run).items() if before.get(k) != age})} == {
         "typical-0", "report",
     }  # fmt: skip
@@ -233,7 +235,7 @@ def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
 def test_new_scores_choose_examples_anew(run):
     (run / "evaluation" / "examples" / "fog" / "worst-7").mkdir()
     (run / "results.json").unlink()
-    pipeline.demo(SMALL, run, 10)
+    api.demo(SMALL, run, 10)
     assert [path.name for path in (run / "evaluation" / "examples" / "fog").iterdir()] == ["typical-0"]
 
 
@@ -269,7 +271,7 @@ def test_the_table_shows_each_domain_before_and_after(finished):
 
 def test_a_finished_run_is_only_reported_again(run, finished):
     before = ages(run)
-    result = pipeline.demo(SMALL, run, 10)
+    result = api.demo(SMALL, run, 10)
     after = ages(run)
     assert {name for name in after if after[name] != before.get(name)} <= {"report/index.html"}
     assert result["joint"] == finished[1]["joint"]
@@ -292,7 +294,7 @@ def test_demo_prints_one_json_object_alone(run, capsys):
 def test_changed_settings_are_refused_naming_key_and_values(run, override, said):
     before = ages(run)
     with pytest.raises(UsageError, match="holds a run of other settings") as caught:
-        pipeline.demo([*SMALL, override], run, 10)
+        api.demo([*SMALL, override], run, 10)
     assert said in str(caught.value)
     assert "evaluate" not in str(caught.value)
     assert ages(run) == before
@@ -301,7 +303,7 @@ def test_changed_settings_are_refused_naming_key_and_values(run, override, said)
 def test_changed_scoring_settings_only_score_again(run):
     before = ages(run)
     changes = ["evaluate.rendered_count=2", "evaluate.shorter_side=96"]
-    result = pipeline.demo([*SMALL, *changes], run, 10)
+    result = api.demo([*SMALL, *changes], run, 10)
     touched = {name for name, age in ages(run).items() if before.get(name) != age}
     assert {name.split("/")[0] for name in touched} == {
         "recipe.yaml", "results.json", "results-warmup.json", "evaluation", "seconds.json", "report",
@@ -329,7 +331,7 @@ def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
 
 def test_lost_scores_are_made_again_and_equal(run, finished):
     (run / "results.json").unlink()
-    result = pipeline.demo(SMALL, run, 10)
+    result = api.demo(SMALL, run, 10)
     assert timeless(result["joint"]) == timeless(finished[1]["joint"])
 
 
@@ -484,7 +486,7 @@ def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, stree
     open_run(recipe(*words), run)
     for name in ("warmup", "source"):
         shutil.copytree(finished[0] / name, run / name)
-    result = pipeline.demo([*SMALL, *words], run, 10)
+    result = api.demo([*SMALL, *words], run, 10)
     assert not (run / "prompts.jsonl").exists()
     assert not (run / "generated").exists()
     assert list(result["backends"]) == ["vision", "text", "segmenter"]
@@ -525,13 +527,13 @@ def test_photographs_beside_drawings_are_counted_apart(finished, streets, tmp_pa
 
 def test_photographs_that_are_not_there_are_missed_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"data\.unlabelled\.0: .*none: not there"):
-        pipeline.demo([*SMALL, f"data.unlabelled={tmp_path / 'none'}"], tmp_path / "run", 10)
+        api.demo([*SMALL, f"data.unlabelled={tmp_path / 'none'}"], tmp_path / "run", 10)
     assert not (tmp_path / "run").exists()
 
 
 def test_other_photographs_on_resume_are_other_settings(run, streets):
     with pytest.raises(UsageError, match=r"data\.unlabelled\.0\.folder \(None there, /"):
-        pipeline.demo([*SMALL, f"data.unlabelled={streets}"], run, 10)
+        api.demo([*SMALL, f"data.unlabelled={streets}"], run, 10)
 
 
 def test_an_adopted_set_of_other_sizes_trains(finished, streets, tmp_path):
@@ -585,7 +587,7 @@ def test_joint_without_a_warmup_is_refused_before_any_work(tmp_path):
 
 def test_a_demo_of_warmup_alone_is_refused_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"train\.stage=warmup: the demo .* use `clouds train demo"):
-        pipeline.demo([*SMALL, "train.stage=warmup"], tmp_path / "run", 10)
+        api.demo([*SMALL, "train.stage=warmup"], tmp_path / "run", 10)
     assert not (tmp_path / "run").exists()
 
 
@@ -646,23 +648,23 @@ def test_a_run_without_work_is_not_scored_as_if_it_were_whole(tmp_path):
 
 def test_ten_minutes_are_the_recipe_itself():
     settings = load_recipe("demo")
-    assert pipeline.scaled(settings, 10, []) == settings
+    assert scaled(settings, 10, []) == settings
 
 
 def test_the_budget_scales_the_work_but_not_what_the_user_set():
     overrides = ["prompts.count=3", "evaluate.max_images=9"]
     settings = load_recipe("demo", overrides)
-    half = pipeline.scaled(settings, 5, overrides)
+    half = scaled(settings, 5, overrides)
     assert half.train.steps == round(settings.train.steps / 2)
     assert half.generate.count == round(settings.generate.count / 2)
     assert (half.prompts.count, half.evaluate.max_images) == (3, 9)
-    double = pipeline.scaled(settings, 20, overrides)
+    double = scaled(settings, 20, overrides)
     assert double.train.steps == 2 * settings.train.steps
     assert double.evaluate.rendered_count == settings.evaluate.rendered_count
 
 
 def test_the_smallest_budget_still_does_each_kind_of_work():
-    least = pipeline.scaled(load_recipe("demo"), 0.2, [])
+    least = scaled(load_recipe("demo"), 0.2, [])
     assert (least.train.steps, least.train.warmup_steps) == (80, 60)
     assert min(least.generate.count, least.prompts.count, least.evaluate.rendered_count) >= 4
 
@@ -670,12 +672,12 @@ def test_the_smallest_budget_still_does_each_kind_of_work():
 @pytest.mark.parametrize("minutes", [0, -1, 0.1, 1e5, float("nan"), float("inf")])
 def test_an_impossible_budget_is_refused(minutes):
     with pytest.raises(UsageError, match="--minutes: got"):
-        pipeline.scaled(load_recipe("demo"), minutes, [])
+        scaled(load_recipe("demo"), minutes, [])
 
 
 def test_the_demo_looks_for_the_photos_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"data\.root: .* holds none of"):
-        pipeline.demo([*SMALL, f"data.root={tmp_path}"], tmp_path / "run", 10)
+        api.demo([*SMALL, f"data.root={tmp_path}"], tmp_path / "run", 10)
     assert not (tmp_path / "run").exists()
     assert len(unseen_domains(recipe())) == 5
 

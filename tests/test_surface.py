@@ -45,10 +45,16 @@ def python() -> list[str]:
     lines = []
     for name in sorted(clouds.__all__):
         found = getattr(clouds, name)
-        if not inspect.isclass(found):
-            lines.append(f"clouds.{name}{_signature(found)}")
-            continue
-        lines.append(f"clouds.{name}{_signature(found)}")
+        if name == "api":
+            lines += [line for part in sorted(found.__all__) for line in _lines(f"api.{part}", getattr(found, part))]
+        elif name != "data":  # which has a list of its own, of datasets
+            lines += _lines(name, found)
+    return lines
+
+
+def _lines(name: str, found) -> list[str]:
+    lines = [f"clouds.{name}{_signature(found)}"]
+    if inspect.isclass(found):
         for part, value in sorted(vars(found).items()):
             if part.startswith("_") and part != "_repr_png_":
                 continue

@@ -3,7 +3,6 @@
 Each step looks for what it needs in the run folder and makes what is missing, so a run that was stopped goes on.
 """
 
-import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,22 +11,18 @@ from typing import Any
 import torch
 
 from clouds.base.locks import one_writer
-from clouds.check.training import check_training
-from clouds.config.load import load_recipe
+from clouds.check.training import ToDo, check_training
 from clouds.config.recipe import Recipe
 from clouds.config.records import write_record
-from clouds.config.runs import CLASS_PIXELS, MODELS, PROMPTS, REPORT, RESTYLED, SOURCE, WORK, open_run, timed
-from clouds.config.sizing import MINUTES, scaled
+from clouds.config.runs import CLASS_PIXELS, MODELS, PROMPTS, RESTYLED, SOURCE, WORK, open_run, timed
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.rare import rare_classes
 from clouds.data.batches.unlabelled import Unlabelled, unlabelled_images
 from clouds.data.photographs import read_photographs
 from clouds.data.source import make_source
-from clouds.errors import UsageError
-from clouds.evaluate.domains import Domain, unseen_domains
+from clouds.evaluate.domains import Domain
 from clouds.evaluate.run import score_run
 from clouds.foundation.embeddings import build_segmenter
-from clouds.foundation.registry import backends
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
 from clouds.generate.sets import set_images, set_prompts
@@ -44,17 +39,18 @@ from clouds.train.validate import Validation, keep_model
 
 
 def train(
-    recipe: Recipe, out: Path, allow_change: bool = False, domains: list[Domain] | None = None
+    recipe: Recipe, out: Path, allow_change: bool = False, domains: list[Domain] | None = None, todo: ToDo | None = None
 ) -> dict[str, Any] | None:
     """Train the stages the recipe asks for in the run folder ``out``: models in ``warmup`` and ``model``.
 
     What is done already is kept; ``allow_change`` goes on though settings differ from the run's. With ``domains`` both
-    models are then scored on them and the report is written: returns {"warmup": RESULTS, "joint": RESULTS}.
+    models are then scored on them and the report is written: returns {"warmup": RESULTS, "joint": RESULTS}. ``todo``:
+    what ``check_training`` found, if it was called already.
 
     Raises UsageError for what cannot be, and BackendError or DataError for what is not here, before any work; Stopped
     when a signal ended it with all saved; CloudsError where self-training changed nothing.
     """
-    todo = check_training(recipe, out)
+    todo = todo or check_training(recipe, out)
     engine = Engine(recipe.train, out)
     validation = Validation(recipe) if recipe.train.validate_every else None
 
@@ -107,26 +103,3 @@ def train(
         if scores:
             write_report(out)
         return scores
-
-
-def demo(overrides: list[str], out: Path, minutes: float = MINUTES) -> dict[str, Any]:
-    """The embedded default of every role, end to end in the run folder ``out``; the object that ``clouds demo --json``
-    prints.
-
-    overrides: key=value settings. minutes: as in ``scaled``. Raises what ``train`` raises.
-    """
-    began = time.monotonic()
-    recipe = scaled(load_recipe("demo", overrides), minutes, overrides)
-    if recipe.train.stage == "warmup":
-        raise UsageError(
-            "train.stage=warmup: the demo compares warm-up with joint training and needs both; "
-            "for warm-up alone use `clouds train demo train.stage=warmup`"
-        )
-    scores = train(recipe, out, domains=unseen_domains(recipe))  # a wrong data.root is found before anything is made
-    return {
-        "run": str(out.resolve()),
-        "report": str((out / REPORT / "index.html").resolve()),
-        "seconds": round(time.monotonic() - began, 1),
-        "backends": backends(recipe),
-        **(scores or {}),
-    }

@@ -1,5 +1,6 @@
 """One writer a folder, whoever starts it; the second learns who the first is."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -8,7 +9,10 @@ import time
 import pytest
 
 from clouds import cli
-from clouds.base.locks import BusyError, one_writer
+from clouds.base.files import whole_file, whole_folder
+from clouds.base.locks import BusyError, locked, one_writer
+
+MOMENTS = 600
 
 HOLD = """
 import sys, time
@@ -68,3 +72,62 @@ def test_a_report_of_a_run_that_is_not_there_leaves_nothing(tmp_path, capsys, mo
     assert cli.run(words) == 1
     assert "no such run folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+# -- Ctrl-C at any moment
+
+
+class AfterMicroseconds:
+    """KeyboardInterrupt after so many microseconds of the process's own time, as Ctrl-C raises it."""
+
+    def __init__(self, moment: float) -> None:
+        self.moment = moment
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, self.moment / 1e6)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def file(path):
+    with whole_file(path) as temporary:
+        temporary.write_bytes(b"x" * 1000)
+
+
+def folder(path):
+    with whole_folder(path) as temporary:
+        (temporary / "a").write_bytes(b"x" * 1000)
+
+
+def lock(path):
+    with locked(path, blocking=False):
+        pass
+
+
+def writer(path):
+    with one_writer(path.parent, "testing"):
+        pass
+
+
+@pytest.mark.parametrize(("work", "left"), [(file, {"a"}), (folder, {"a"}), (lock, set()), (writer, set())])
+def test_ctrl_c_at_any_moment_leaves_nothing_hidden(tmp_path, monkeypatch, work, left):
+    monkeypatch.setattr("os.fsync", lambda _: None)  # would take most of the time, and nothing can go wrong in it
+    work(tmp_path / "a")
+    began = time.perf_counter()
+    for _ in range(20):
+        work(tmp_path / "a")
+    whole = (time.perf_counter() - began) / 20 * 1e6
+    interrupted = 0
+    for k in range(MOMENTS):
+        try:
+            with AfterMicroseconds(1 + 1.2 * whole * k / MOMENTS):
+                work(tmp_path / "a")
+        except KeyboardInterrupt:
+            interrupted += 1
+        gc.collect(0)
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found <= left, f"after {k} of {MOMENTS}: {found}"
+    assert interrupted > MOMENTS // 4

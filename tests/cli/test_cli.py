@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -54,7 +53,8 @@ def test_json_is_one_object_alone_on_stdout(capsys, tmp_path):
 
 def test_without_json_a_line_for_a_person_is_printed(capsys, tmp_path):
     code, out, err = outcome(capsys, "prompts", "demo", "prompts.count=4", "--out", tmp_path / "p.jsonl")
-    assert (code, err) == (0, "")
+    then = f"next: clouds generate demo --prompts {tmp_path / 'p.jsonl'}\n"
+    assert (code, err) == (0, then)
     assert out.startswith(f"4 prompts in {tmp_path / 'p.jsonl'}\ncoverage / evenness\n")
     assert all(word in out for word in ("place", "classes", "distinct words", "Vendi score"))
     assert len(read_jsonl(tmp_path / "p.jsonl")) == 4
@@ -276,13 +276,17 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_written(capsys, tmp_path, m
 
 
 def test_an_unwritable_folder_is_one_line(capsys, tmp_path, monkeypatch):
-    def refuse(*_, **how):
-        raise PermissionError(errno.EACCES, "Permission denied", str(how["dir"]))
+    make = os.open
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    def refuse(path, *how, **more):
+        if Path(path).parent == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return make(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
     code, out, err = outcome(capsys, "prompts", "demo", "--out", tmp_path / "p.jsonl")
     assert (code, out) == (1, "")
-    assert f"{tmp_path}: Permission denied" in one_message(err)
+    assert f"{tmp_path / 'p.jsonl'}: Permission denied" in one_message(err)
 
 
 def test_a_full_disk_while_saving_weights_is_one_line(capsys, tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_the_shorter_side_asked_for_is_the_one_used_and_reported(model_folder, m
         sides.append(predictor.inference.shorter_side)
         return real(predictor, domains, what, **more)
 
-    monkeypatch.setattr("clouds.evaluate.compare_models.evaluate", spy)
+    monkeypatch.setattr("clouds.evaluate.scores.evaluate", spy)
     row = evaluate_models([str(model_folder), "town", "evaluate.rendered_count=1", "evaluate.shorter_side=96"])
     assert sides == [96]
     assert row["protocol"]["shorter_side"] == 96
@@ -76,7 +76,7 @@ def test_windows_scales_and_flip_are_used_and_written_down(model_folder, monkeyp
         used.append(predictor.inference)
         return real(predictor, domains, what, **more)
 
-    monkeypatch.setattr("clouds.evaluate.compare_models.evaluate", spy)
+    monkeypatch.setattr("clouds.evaluate.scores.evaluate", spy)
     words = ["evaluate.window=48", "evaluate.scales=[1, 1.5]", "evaluate.flip=true"]
     row = evaluate_models([str(model_folder), "town", "evaluate.rendered_count=1", *words])
     assert used == [Inference(64, window=48, scales=(1, 1.5), flip=True)]
@@ -294,7 +294,7 @@ def test_a_folder_in_a_files_place_is_refused(model_folder, tmp_path):
 
 
 def test_an_empty_domain_is_refused_before_any_scoring(model_folder, root, monkeypatch):
-    monkeypatch.setattr("clouds.evaluate.compare_models.load", None)
+    monkeypatch.setattr("clouds.predict.predictor.load", None)
     shutil.rmtree(root / "camvid")
     (root / "camvid").mkdir()
     with pytest.raises(DataError, match=r"camvid: holds no camvid-day; expected test/.* there is nothing"):
@@ -313,7 +313,7 @@ def test_a_second_model_of_another_label_set_is_refused_before_the_first_is_scor
 ):
     three = {"classes": ["lane", "kerb"], "synonyms": [["lane"], ["kerb"]], "colors": [[0, 0, 0]] * 2}
     save_model(small_model(**three), tmp_path / "three")
-    monkeypatch.setattr("clouds.evaluate.compare_models.evaluate", None)
+    monkeypatch.setattr("clouds.evaluate.scores.evaluate", None)
     with pytest.raises(UsageError, match=r"town: no class of cityscapes19 .* of this model's 2 \(lane, kerb\)"):
         evaluate_models([str(model_folder), str(tmp_path / "three"), "town", FEW])
 

@@ -32,7 +32,7 @@ from clouds.generate.draw import draw
 from clouds.generate.restyle import PUBLIC_PHOTOS, look_of
 from clouds.generate.restyled_source import restyle_source, restyled_source
 from clouds.model import vocabulary
-from clouds.model.folder import has_model
+from clouds.model.folder_config import has_model
 from test_pipeline import SMALL as RUN
 from tiny_diffusion import save_pipeline
 

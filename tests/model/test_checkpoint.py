@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 import tiny
 from clouds.errors import DataError
 from clouds.foundation import registry
-from clouds.model.folder import has_model, load_model, save_model
+from clouds.model.folder import load_model, save_model
+from clouds.model.folder_config import has_model
 from clouds.train import state as checkpoint
 from clouds.train.state import Checkpoint, latest_checkpoint, save_checkpoint
 

@@ -447,7 +447,7 @@ def test_the_packages_names_are_there_on_first_use():
     assert clouds.load is predict.load
     assert clouds.push is publish.push
     assert clouds.refine is refine
-    assert set(clouds.__all__) == {"Predictor", "Result", "load", "push", "refine"}
+    assert set(clouds.__all__) == {"Predictor", "Result", "api", "data", "load", "push", "refine"} < set(dir(clouds))
     assert clouds.__version__.count(".") == 2
     with pytest.raises(AttributeError, match="module 'clouds' has no attribute 'nope'"):
         _ = clouds.nope

@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from clouds.base.signals import Uninterrupted
 from clouds.errors import CloudsError, DataError, UsageError
 
 T = TypeVar("T")
@@ -75,19 +76,21 @@ def whole_file(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     if path.is_dir():
         raise UsageError(f"{path}: is a folder where a file is to be written; choose another place")
-    with writing(path):
-        # no file object: Ctrl-C inside the finaliser of one would be swallowed by the interpreter, and the work go on
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=beside(path), suffix=path.suffix[:16])
-    os.close(descriptor)
-    temporary = Path(name)
+    # its name is known before it is made: Ctrl-C between the two must not leave it behind
+    temporary = path.with_name(f"{beside(path)}{secrets.token_hex(4)}{path.suffix[:16]}")
     try:
         with writing(path, temporary):
+            # no file object: Ctrl-C inside the finaliser of one would be swallowed by the interpreter
+            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             yield temporary
             temporary.chmod(0o644)
             _sync(temporary)
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            temporary.unlink(missing_ok=True)
+        finally:  # again: Ctrl-C may have come before the first one did it
+            temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -119,23 +122,30 @@ def sweep_temporaries(folder: Path, older: float = 0.0) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Fill a temporary folder beside ``folder``, then put it in its place: a reader sees the old or the new one."""
     make_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=beside(folder), dir=folder.parent))
+    temporary = folder.with_name(f"{beside(folder)}{secrets.token_hex(4)}")
+    old = temporary.with_name(temporary.name + "-old")
     try:
+        temporary.mkdir(mode=0o700)
         yield temporary
         temporary.chmod(0o755)
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors writes files only their owner can read
             if file.is_file():
                 _sync(file)
-        if folder.exists():
-            old = temporary.with_name(temporary.name + "-old")
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
+        with Uninterrupted():  # between the two there is no folder
+            if folder.exists():
+                folder.rename(old)
             temporary.rename(folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            _remove(temporary, old)
+        finally:  # again: Ctrl-C may have come before the first one did it
+            _remove(temporary, old)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from clouds.base.files import make_folder, read_json, write_json
+from clouds.base.signals import Uninterrupted
 from clouds.errors import DataError, UsageError
 
+SECONDS_BETWEEN_LOOKS = 0.05  # of one that waits for a lock
 WRITER = ".writer.json"  # beside the lock: who holds it
 
 
 class BusyError(UsageError):
     """Another process writes into the folder."""
+
+
+class HeldError(Exception):
+    """Another process, or another thread, has the lock."""
 
 
 @contextmanager
@@ -28,34 +32,36 @@ def one_writer(folder: Path, doing: str) -> Iterator[None]:
     that ends, and leaves no file behind.
     """
     make_folder(folder)
-    path, record = folder / ".writer.lock", folder / WRITER
-    descriptor = _acquired(path)
-    if descriptor is None:
+    record = folder / WRITER
+    try:
+        with locked(folder / ".writer.lock", blocking=False):
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            try:
+                write_json(record, {"doing": doing, "pid": os.getpid(), "host": socket.gethostname(), "since": since})
+                yield
+            finally:
+                try:
+                    record.unlink(missing_ok=True)
+                finally:  # again: Ctrl-C may have come before the first one did it
+                    record.unlink(missing_ok=True)
+    except HeldError:
         raise BusyError(
             f"{folder}: another process is at work on it ({_who(record)}); wait for it, stop it, or choose another "
             "folder"
-        )
-    try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        write_json(record, {"doing": doing, "pid": os.getpid(), "host": socket.gethostname(), "since": since})
-        yield
-    finally:
-        record.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        ) from None
 
 
-def _acquired(path: Path) -> int | None:
-    """The open lock file, locked; None where another process holds it."""
+def _acquired(path: Path) -> list[int]:
+    """The open lock file, locked; [] where another holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
-                return descriptor
+                return [descriptor]
         except BlockingIOError:
             os.close(descriptor)
-            return None
+            return []
         except FileNotFoundError:
             pass
         os.close(descriptor)  # its holder deleted it meanwhile: this is nobody's lock any more
@@ -71,13 +77,29 @@ def _who(record: Path) -> str:
 
 @contextmanager
 def locked(path: Path, blocking: bool = True) -> Iterator[None]:
-    """A lock that leaves no file behind; Timeout where it is held and ``blocking`` is off.
+    """A lock that leaves no file behind; HeldError where another holds it and ``blocking`` is off.
 
-    Two could hold it where one waits while another lets go, so take it only where that does no harm: where whole files
-    of equal content replace each other.
+    It ends with its process, however that ends.
     """
-    with FileLock(path, blocking=blocking):
+    held: list[int] = []
+    try:
+        while not held:
+            with Uninterrupted():
+                held += _acquired(path)
+            if not held:
+                if not blocking:
+                    raise HeldError(str(path))
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        yield
+    finally:
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            _let_go(path, held)
+        finally:  # again: Ctrl-C may have come before the first one did it
+            _let_go(path, held)
+
+
+def _let_go(path: Path, held: list[int]) -> None:
+    with Uninterrupted():
+        if held:
+            path.unlink(missing_ok=True)  # while it is still ours
+            os.close(held.pop())

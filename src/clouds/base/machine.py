@@ -14,6 +14,8 @@ from clouds.errors import UsageError, cause
 
 def usable_device(name: str, key: str = "train.device") -> str:
     """The device of this ``key``, if this machine has it; raises UsageError otherwise."""
+    if name == "cpu":  # is everywhere, and torch takes seconds to import
+        return name
     import torch
 
     try:

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
+Note = Callable[[], str]
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -17,6 +18,12 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
 
 
+def loading(what: str) -> None:
+    """Say that ``what`` is being loaded, where it takes seconds until anything else is seen; once is enough."""
+    if "torch" not in sys.modules:
+        say(f"loading {what} ...")
+
+
 def clock(seconds: float) -> str:
     """75 -> '1:15', 4000 -> '1:06:40'."""
     minutes, rest = divmod(round(seconds), 60)
@@ -24,40 +31,47 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def track(items: Iterable[T], what: str, total: int | None, done: int = 0, unit: str = "it") -> Iterator[T]:
-    """Yield ``items`` while showing progress of ``what``: ``done`` of ``total`` (None: unknown) are behind already."""
+def track(
+    items: Iterable[T], what: str, total: int | None, done: int = 0, unit: str = "it", note: Note = lambda: ""
+) -> Iterator[T]:
+    """Yield ``items`` while showing progress of ``what``: ``done`` of ``total`` (None: unknown) are behind already.
+
+    note: what else to show beside the rate, as "loss 1.234", asked for whenever something is shown.
+    """
     if total is not None and done >= total:
         yield from items
     elif sys.stderr.isatty():
-        yield from _bar(items, what, total, done, unit)
+        yield from _bar(items, what, total, done, unit, note)
     else:
-        yield from _lines(items, what, total, done, unit)
+        yield from _lines(items, what, total, done, unit, note)
 
 
-def _bar(items: Iterable[T], what: str, total: int | None, done: int, unit: str) -> Iterator[T]:
+def _bar(items: Iterable[T], what: str, total: int | None, done: int, unit: str, note: Note) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description:<28}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-               TextColumn("{task.fields[rate]:>12}"), TimeRemainingColumn(compact=True))  # fmt: skip
+               TextColumn("{task.fields[rate]:>12}  {task.fields[note]}"),
+               TimeRemainingColumn(compact=True))  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total, completed=done, rate="")
+        task = progress.add_task(what, total=total, completed=done, rate="", note="")
         began = time.monotonic()
         for made, item in enumerate(items, start=1):
             yield item
-            progress.update(task, advance=1, rate=f"{made / (time.monotonic() - began):.1f} {unit}/s")
+            rate = f"{made / (time.monotonic() - began):.1f} {unit}/s"
+            progress.update(task, advance=1, rate=rate, note=note())
 
 
-def _lines(items: Iterable[T], what: str, total: int | None, done: int, unit: str) -> Iterator[T]:
+def _lines(items: Iterable[T], what: str, total: int | None, done: int, unit: str, note: Note) -> Iterator[T]:
     began = last = time.monotonic()
     for made, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
-            rate = made / max(now - began, 1e-9)
+            rate, more = made / max(now - began, 1e-9), f", {note()}" if note() else ""
             if total is None:
-                say(f"{what}: {done + made}, {rate:.1f} {unit}/s")
+                say(f"{what}: {done + made}, {rate:.1f} {unit}/s{more}")
             else:
                 left = max(total - done - made, 0) / rate  # a total may be an estimate
-                say(f"{what}: {done + made}/{total}, {rate:.1f} {unit}/s, {clock(left)} left")
+                say(f"{what}: {done + made}/{total}, {rate:.1f} {unit}/s{more}, {clock(left)} left")
             last = now

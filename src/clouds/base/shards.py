@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from clouds.base.files import make_folder
-from clouds.base.locks import BusyError, locked
+from clouds.base.locks import BusyError, HeldError, locked
 from clouds.errors import UsageError
 
 MANIFEST = "metadata.jsonl"
@@ -70,7 +68,7 @@ def held(folder: Path, shard: Shard) -> Iterator[None]:
     try:
         with locked(folder / f".{shard.manifest}.lock", blocking=False):
             yield
-    except Timeout:
+    except HeldError:
         raise BusyError(
             f"{folder}: another process is drawing {'this set' if shard == WHOLE else shard} there; wait for it, or "
             "split the set with --shard i/n"

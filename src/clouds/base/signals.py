@@ -1,6 +1,7 @@
 """Signals that ask work to stop: noted, so that it ends after a whole step."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -39,3 +40,24 @@ def noted_signals(
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+class Uninterrupted:
+    """Ctrl-C that comes in here raises KeyboardInterrupt at the end: what is made and noted inside belongs together.
+
+    Only for work of microseconds. Outside the main thread no signal comes, and where somebody else sees to SIGINT, as
+    ``noted_signals`` does, it stays with that one.
+    """
+
+    def __enter__(self) -> None:
+        self.came: list[int] = []
+        main = threading.current_thread() is threading.main_thread()
+        self.held = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self.held:
+            signal.signal(signal.SIGINT, lambda number, _: self.came.append(number))
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.came:
+            raise KeyboardInterrupt

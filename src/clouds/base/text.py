@@ -16,6 +16,11 @@ def some(names: Sequence[str], most: int, comma: str = ", ") -> str:
     return comma.join(names[:most]) + more
 
 
+def counted(number: int, thing: str) -> str:
+    """1 -> "1 image", 2 -> "2 images"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def columns(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2) -> list[str]:
     """A line a row, each column as wide as its longest cell; all but the first ``left`` are set to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

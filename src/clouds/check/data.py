@@ -12,15 +12,17 @@ from clouds.base.files import make_folder
 from clouds.base.pick import evenly
 from clouds.base.text import did_you_mean
 from clouds.check.contact import contact_sheet
+from clouds.check.doubts import doubts, not_decoded, not_opened, own_car, unscored
 from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk, unopened
 from clouds.check.photographs import NAME, inspect_photographs
-from clouds.config.label_sets import CITYSCAPES, IGNORE, LabelSet
+from clouds.check.useless import no_class, too_short
+from clouds.config.label_sets import CITYSCAPES, IGNORE
 from clouds.config.load import dataset_recipe, is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import DomainSet, Labelled, Recipe
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, is_dataset
 from clouds.data.formats.table import FORMATS
 from clouds.data.images import write_png
-from clouds.data.labels import narrowed, train_ids
+from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
 from clouds.data.source import draw_source, learned_from, set_root, spec_of, unmatched
 from clouds.errors import DataError, UsageError
@@ -60,8 +62,13 @@ def _check_dataset(name: str, words: list[str], root: Path | None, full: bool, o
     found = _inspect(chosen, recipe, row, chosen.split, full)
     (record,) = _records([found], out)
     never = [c for c, share in record["histogram"].items() if share == 0]
-    warnings = [f"{c} never occurs in the {found.decoded} labels looked at" for c in never]
-    return record | {"warnings": warnings + _doubts([found], recipe.data.exif)}
+    warnings = [f"never occurs in the {found.decoded} labels looked at: {', '.join(never)}"] if never else []
+    if found.labelled and found.decoded and not found.counts[:IGNORE].any():
+        record["problems"].append({"path": found.root, "what": no_class(found.decoded, found.label_set.classes)})
+        warnings = []
+    bonnet = own_car(found, f"data.source=[{{dataset: {name}, own_car: ignore}}]")
+    warnings += [*bonnet, *doubts([found], recipe.data.exif)]
+    return record | {"warnings": warnings, "not_looked_at": not_decoded([found])}
 
 
 def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
@@ -85,6 +92,14 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
         folders = ", ".join(sorted({FOLDERS[name] for name in PHOTOS}))
         problems.append({"path": str(root), "what": f"holds none of {folders}; expected a folder per dataset"})
     histogram, warnings = _taught(sources, recipe)
+    looked = sum(found.decoded for found in sources)
+    if looked and all(found.opened for found in sources) and not any(histogram.values()):
+        problems.append({"path": "data.source", "what": no_class(looked, recipe.model.label_set.classes)})
+        warnings = []
+    for found, each in zip(sources, chosen, strict=True):
+        if each.own_car == "keep":
+            warnings += own_car(found, "own_car: ignore in its entry of data.source")
+    warnings += too_short(recipe)
     crop = recipe.augment.crop
     small = [
         f"{found.name}: images of {found.smallest[1]}x{found.smallest[0]} are smaller than the crop of "
@@ -99,7 +114,8 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
         # once each: a file may be in a source and a target
         "problems": list({(problem["path"], problem["what"]): problem for problem in problems}.values()),
         "histogram": histogram,
-        "warnings": warnings + small + _unscored(photos, recipe) + more + _doubts([*sources, *photos], exif),
+        "warnings": warnings + small + unscored(photos, recipe) + more + doubts([*sources, *photos], exif),
+        "not_looked_at": [*not_decoded([*sources, *photos, *unlabelled]), *not_opened(recipe, targets)],
         "datasets": sets,
     }
 
@@ -145,28 +161,6 @@ def _inspect_domain(chosen: DomainSet, recipe: Recipe, full: bool) -> Inspection
     return found
 
 
-def _unscored(domains: Sequence[Inspection], recipe: Recipe) -> list[str]:
-    """Warnings of domains that show fewer than two of the model's classes, and of classes that no domain shows."""
-    model, warnings = recipe.model.label_set, []
-    for found in (each for each in domains if each.opened):
-        if found.fold:
-            shown = {model.classes[k] for k in train_ids(found.label_set, model, found.fold).tolist() if k != IGNORE}
-        else:
-            shown = set(_held(found.label_set, model))
-        if len(shown) < 2:
-            warnings.append(f"{found.name}: shows {' and '.join(shown) or 'none'} of the model's classes; a score of "
-                            "fewer than two says nothing")  # fmt: skip
-    return warnings
-
-
-def _held(label_set: LabelSet, model: LabelSet) -> tuple[str, ...]:
-    """The classes of a label set that hold one of the model's."""
-    try:
-        return narrowed(label_set, model).classes
-    except UsageError:
-        return ()
-
-
 def _taught(sources: Sequence[Inspection], recipe: Recipe) -> tuple[dict[str, float | None], list[str]]:
     """Shares of the model's classes in the labels of the sources, null where none can teach a class; what to warn of.
     """
@@ -186,31 +180,14 @@ def _taught(sources: Sequence[Inspection], recipe: Recipe) -> tuple[dict[str, fl
     histogram = {n: s if k in possible else None for k, (n, s) in enumerate(_shares(counts, classes.classes).items())}
     looked = sum(found.decoded for found in sources)
     warnings = ignored
-    for k, (name, share) in enumerate(histogram.items()):
-        if k not in possible:
-            warnings.append(f"{name} is no class of the source's label set; the model cannot learn it")
-        elif share == 0:
-            warnings.append(f"{name} never occurs in the {looked} source labels looked at; the model cannot learn it")
+    absent = [name for k, name in enumerate(histogram) if k not in possible]
+    never = [name for k, (name, share) in enumerate(histogram.items()) if k in possible and share == 0]
+    if absent:
+        warnings.append(f"not in the source's label set, so the model cannot learn: {', '.join(absent)}")
+    if never:
+        warnings.append(f"never occurs in the {looked} source labels looked at, so the model cannot learn: "
+                        f"{', '.join(never)}")  # fmt: skip
     return histogram, warnings
-
-
-def _doubts(sets: Sequence[Inspection], exif: str) -> list[str]:
-    """Warnings of labels that say little, and of images that ask to be turned, which labels may follow or not."""
-    shares = [(found.name, found.counts[IGNORE] / max(found.counts.sum(), 1)) for found in sets if found.labelled]
-    ignored = [f"{n}: {100 * share:.0f} % of the pixels looked at are ignored" for n, share in shares if share > 0.5]
-    done = {
-        "refuse": "training and scoring refuse them until data.exif=ignore (labels are drawn on the stored pixels) or "
-        "data.exif=apply (on the turned picture) says how their labels lie",
-        "ignore": "their labels are taken for drawn on the stored pixels (data.exif=ignore)",
-        "apply": "their labels are taken for drawn on the turned picture (data.exif=apply)",
-    }
-    notes = [f"{found.name}: {note}" for found in sets for note in found.notes]
-    return notes + ignored + [
-        f"{found.name}: {len(found.turned)} of the {found.decoded} images looked at have an EXIF orientation, such as "
-        f"{found.turned[0][0]} ({found.turned[0][1]}); {done[exif]}"
-        for found in sets
-        if found.turned
-    ]
 
 
 def _rendered(recipe: Recipe) -> Inspection:
@@ -272,6 +249,8 @@ def check_table(result: dict[str, Any]) -> str:
         lines += [*(f"  {each['path']}: {each['what']}" for each in problems), ""]
     if warnings := result["warnings"]:
         lines += [*(f"warning: {warning}" for warning in warnings), ""]
+    if unseen := result["not_looked_at"]:
+        lines += ["not looked at:", *(f"  {each}" for each in unseen), ""]
     if not problems:
         lines.append("no problem found")
     return "\n".join(lines).rstrip()

@@ -19,13 +19,14 @@ from clouds.base.files import read_jsonl
 from clouds.base.machine import peak_memory_gb, usable_device
 from clouds.base.pick import evenly
 from clouds.base.processes import several
+from clouds.check.useless import check_useful, too_short
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
 from clouds.data.photographs import find_photographs, look_at
-from clouds.data.source import Source
+from clouds.data.source import Source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import evaluate
@@ -57,6 +58,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         f"random weights in place of {recipe.model.vision}'s",
         f"images of noise at the crop's size in place of {', '.join(each.dataset for each in recipe.data.source)}",
     ]
+    warnings = _warnings(recipe)
     photographs = _photographs(recipe, stand_ins) if recipe.train.stage != "warmup" else []
     device = _device(recipe, stand_ins)
     with tempfile.TemporaryDirectory(prefix="clouds-dry-run-") as name:
@@ -103,6 +105,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "validation_seconds_per_image": round(seen, 2),
         "photographs": photographs,
         "stand_ins": stand_ins,
+        "warnings": warnings,
         "extrapolated": lines,
     }
 
@@ -123,7 +126,17 @@ def dry_run_text(result: dict[str, Any]) -> str:
           f"{each['smallest'][1]}x{each['smallest'][0]}" for each in r["photographs"] if each["smallest"]),
         *(f"  stand-in: {each}" for each in r["stand_ins"]),
         *(f"  extrapolated: {each}" for each in r["extrapolated"]),
+        *(f"  warning: {each}" for each in r["warnings"]),
     ])  # fmt: skip
+
+
+def _warnings(recipe: Recipe) -> list[str]:
+    """What to warn of before training; of the labels where the sets are at hand. DataError for no class to learn."""
+    try:
+        sets = open_sets(recipe)
+    except CloudsError:  # they need not be at hand yet
+        return too_short(recipe)
+    return check_useful(sets, recipe)
 
 
 def _photographs(recipe: Recipe, stand_ins: list[str]) -> list[dict[str, Any]]:

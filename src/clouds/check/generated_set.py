@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import sha256
@@ -21,18 +20,17 @@ from clouds.data.source import draw_source, open_sets
 from clouds.data.walk import find_images
 from clouds.errors import UsageError
 from clouds.foundation.embeddings import build_segmenter
-from clouds.foundation.image_vectors import Clip, Embedded
 from clouds.foundation.segmenter import PromptableSegmenter
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
 from clouds.generate.subject import subject_of, subject_of_set
 from clouds.model.place import model_folder
-from clouds.model.segmenter import Segmenter
-from clouds.predict.predictor import load
 from clouds.report.audit_page import write_audit_page
 from clouds.selftrain.refine import refine_map
-from clouds.selftrain.teacher import predictions
+
+if TYPE_CHECKING:
+    from clouds.model.segmenter import Segmenter
 
 
 def audit(
@@ -58,6 +56,8 @@ def audit(
     named = own or any(each.startswith("scene=") for each in overrides)
     subject = subject_of(recipe) if named else subject_of_set(folder)
     teacher = build_judge(model, recipe, subject.classes) if model else None
+    from clouds.foundation.image_vectors import Clip, Embedded  # torch: what is wrong is said before
+
     seen_by = Clip(clip, weights) if clip else None
     result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside, subject, photographs)
     write_audit(result, images, out or folder / AUDIT)
@@ -79,6 +79,8 @@ def photographs_in(folder: Path, out: Path) -> tuple[list[str], Path] | None:
 
 def build_judge(folder: str | Path, recipe: Recipe, classes: Sequence[str]) -> Judge:
     """A model folder, run or hub id as the teacher of an audit, with the recipe's segmenter and refinement."""
+    from clouds.predict.predictor import load
+
     inner, chosen = model_folder(folder), recipe.selftrain
     predictor = load(inner, recipe.train.device)
     refinement = chosen.model_dump(
@@ -119,10 +121,15 @@ def source_pictures(source: str, overrides: list[str]) -> tuple[str, int, Callab
 SEED = 0  # of the prompt points: an audit that is run again sees the same
 
 
-def judge(model: Segmenter, segmenter: PromptableSegmenter, settings: SelfTrain) -> Callable[[Pixels], dict[str, Any]]:
+def judge(
+    model: "Segmenter", segmenter: PromptableSegmenter, settings: SelfTrain
+) -> Callable[[Pixels], dict[str, Any]]:
     """-> see(image (H, W, 3) uint8): {"classes": share of the pixels of each of the model's classes,
     "confidence": mean over the pixels, "decided": share of pixels that refinement decided, "agreement": share of those
     that it gave the teacher's class, None where it decided none}."""
+    import torch
+
+    from clouds.selftrain.teacher import predictions
 
     def see(image: Pixels) -> dict[str, Any]:
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).to(model.mean.device)

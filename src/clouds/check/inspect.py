@@ -20,6 +20,7 @@ from clouds.data.formats.found import FormatError
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
 from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill
+from clouds.data.source import find_own_car, motor_vehicles
 from clouds.errors import DataError
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are
@@ -55,6 +56,8 @@ class Inspection:
     turned: list[tuple[str, int]] = field(default_factory=list)  # (path, EXIF orientation) of images with labels
     notes: list[str] = field(default_factory=list)  # what is lost or passed over, a line each
     opened: bool = True  # whether its classes are known
+    unseen: int = 0  # pairs that were not decoded, being more than a sample
+    own_car: float = 0.0  # the share of the picture that the car under the camera takes, where labels show one
 
     @property
     def pairs(self) -> int:
@@ -133,6 +136,8 @@ def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None
     """Decode the pairs, or evenly spaced ones of them, and add what they show."""
     chosen = evenly(len(data), len(data) if full else SAMPLE)
     kept = {chosen[k] for k in evenly(len(chosen), EXAMPLES)}
+    small: list[Labels] = []
+    found.unseen += len(data) - len(chosen)
     found.label_set, found.labelled, found.shown = data.label_set, data.labelled, data.shown
 
     def rows() -> Iterator[_Look]:
@@ -147,7 +152,11 @@ def _look(data: Segmentation, split: str, full: bool, found: Inspection) -> None
         if look.size and (found.smallest is None or min(look.size) < min(found.smallest)):
             found.smallest = look.size
         if look.example:
-            found.examples.append(look.example)
+            small.append(look.example.label)
+            if look.kept:
+                found.examples.append(look.example)
+    if data.labelled and (own := find_own_car(small, np.array(motor_vehicles(data.label_set)))) is not None:
+        found.own_car = max(found.own_car, float(own.mean()))
 
 
 @dataclass
@@ -156,6 +165,7 @@ class _Look:
     counts: NDArray[np.int64]
     size: tuple[int, int] | None = None
     example: Example | None = None
+    kept: bool = False  # on the contact sheet
     turned: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -183,8 +193,7 @@ def _decode(data: Segmentation, index: int, keep: bool) -> _Look:
     if label is None:
         label = np.full(image.shape[:2], IGNORE, np.uint8)
     look.counts = np.bincount(label.ravel(), minlength=256)
-    if keep:
-        look.example = shrunk(sample.name, image, label)
+    look.example, look.kept = shrunk(sample.name, image, label), keep
     return look
 
 

@@ -56,6 +56,7 @@ def _inspect(each: PhotoSet, full: bool) -> tuple[Inspection, list[Size]]:
         yield from map(_first_frame, each.videos)
 
     count = len(places) + len(each.videos)
+    found.unseen = len(each.places) - len(places)
     for look in track(looks(), f"checking {each.name}", count, unit="photographs"):
         if isinstance(look, DataProblem):
             found.problems.append(look)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from clouds.base.machine import usable_device
 from clouds.base.text import some
+from clouds.check.useless import check_useful
 from clouds.config.label_sets import CITYSCAPES, IGNORE
 from clouds.config.recipe import Recipe
 from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
 from clouds.data.labels import folding
+from clouds.data.pairing import say_once
 from clouds.data.photographs import PhotoSet, find_photographs
 from clouds.data.source import open_sets
 from clouds.errors import UsageError
@@ -20,9 +22,8 @@ from clouds.foundation.segmenter import check_segmenter
 from clouds.generate.prompts import check_prompts
 from clouds.generate.restyle import check_looks
 from clouds.generate.restyled_source import begun
-from clouds.model.build import check_start
-from clouds.model.ensemble import check_ensemble
-from clouds.model.folder import has_model
+from clouds.model.folder_config import has_model
+from clouds.model.start import check_start
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class ToDo:
 
 
 def check_training(recipe: Recipe, out: Path) -> ToDo:
-    """What is still to do in the run folder ``out``, once all of it can be done here. Loads no model.
+    """What is still to do in the run folder ``out``, once all of it can be done here. Loads no model; what needs torch
+    comes last, so that a file or package that is not there is said within a second.
 
     Raises UsageError for what cannot be, BackendError or DataError for what is not here.
     """
@@ -55,13 +57,10 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     stages = ("warmup",) * (not warm) + ("joint",) * joint
 
     model, chosen = recipe.model, recipe.selftrain
-    if recipe.evaluate.ensemble:
-        check_ensemble(model)
-    if not warm:  # a warm-up model holds every weight
-        if model.adapter:
-            check_adapter(model.vision, model.adapter, model.hidden)
-        check_backends(model.vision, model.text, model.weights, model.revision)
-        check_start(recipe)
+    sets, photographs = open_sets(recipe), find_photographs(recipe.data, out) if joint else []
+    if stages:
+        for line in check_useful(sets, recipe):
+            say_once(f"warning: {line}")
     if joint:
         check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=True)
         if chosen.cache:
@@ -76,8 +75,16 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_prompts(recipe)
-    photographs = find_photographs(recipe.data, out) if joint else []
-    return ToDo(stages, draws, joint and chosen.refinement != "points", restyled, open_sets(recipe), photographs)
+    if not warm:  # a warm-up model holds every weight
+        check_start(recipe)
+        check_backends(model.vision, model.text, model.weights, model.revision)
+        if model.adapter:
+            check_adapter(model.vision, model.adapter, model.hidden)
+    if recipe.evaluate.ensemble:
+        from clouds.model.ensemble import check_ensemble
+
+        check_ensemble(model)
+    return ToDo(stages, draws, joint and chosen.refinement != "points", restyled, sets, photographs)
 
 
 def _check_drawn(recipe: Recipe) -> None:

@@ -1,10 +1,11 @@
 """Verbs of the method: the demo, training, sweeps of it, scores, the report."""
 
-from contextlib import nullcontext
+import shlex
 from pathlib import Path
 from typing import Annotated
 
-from clouds.cli.options import Debug, Json, Overrides, app, argument, option, out_option, tell
+import clouds
+from clouds.cli.options import Debug, Json, Overrides, app, argument, option, out_option, shown, tell
 from clouds.errors import CloudsError, UsageError
 
 
@@ -27,11 +28,10 @@ def demo(
       clouds demo data.root=../shared/data
       clouds demo data.unlabelled=photos/ generate.count=0
     """
+    result = clouds.api.demo(overrides, out, minutes)
     from clouds.evaluate.run import comparison_table
-    from clouds.pipeline import demo as run_demo
 
-    result = run_demo(overrides or [], out, minutes)
-    tell(result, as_json, comparison_table(result))
+    tell(result, as_json, comparison_table(result), f"clouds predict {shown(out)} street.jpg --out predictions")
 
 
 @app.command()
@@ -66,33 +66,20 @@ def train(
     if dry_run:
         _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
         return
-    from clouds.config.load import load_recipe
-    from clouds.config.runs import load_run
-
-    if resume:
-        if overrides or out:
-            raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
-        run = Path(recipe)
-        settings = load_run(run)
-    else:
-        settings = load_recipe(recipe, overrides)
-        run = out or Path("runs") / settings.name
-    from clouds.pipeline import train as train_run  # after the recipe: what is wrong in it is said at once
-
-    train_run(settings, run, allow_change)
-    tell({"run": str(run.resolve())}, as_json, f"trained: {run}")
+    if resume and (overrides or out):
+        raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
+    run = (clouds.api.resume(recipe) if resume else clouds.api.train(recipe, overrides, out, None, allow_change)).folder
+    then = f"clouds evaluate {shown(run)} town night, or clouds predict {shown(run)} street.jpg --out predictions"
+    tell({"run": str(run.resolve())}, as_json, f"trained: {run}", then)
 
 
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
     if more:
         raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
-    from clouds.config.load import load_recipe
+    result = clouds.api.dry_run(recipe, overrides)
+    from clouds.check.dry_run import dry_run_text
 
-    settings = load_recipe(recipe, overrides)
-    from clouds.check.dry_run import dry_run, dry_run_text
-
-    result = dry_run(settings)
-    tell(result, as_json, dry_run_text(result))
+    tell(result, as_json, dry_run_text(result), f"clouds train {shlex.join([recipe, *(overrides or [])])}")
 
 
 @app.command()
@@ -124,11 +111,11 @@ def sweep(
       clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
       clouds sweep --list --out runs/rates
     """
+    result = clouds.api.sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
     from clouds.sweep import failure_text, sweep_table
-    from clouds.sweep import sweep as run_sweep
 
-    result = run_sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
-    tell(result, as_json, sweep_table(result))
+    folder = out or Path("runs") / f"{Path(recipe).stem}-sweep"
+    tell(result, as_json, sweep_table(result), f"clouds report {shown(folder)}")
     if not listing and (failed := failure_text(result)):
         raise CloudsError(failed)
 
@@ -162,12 +149,11 @@ def evaluate(
       clouds evaluate runs/demo town night camvid-day data.root=../shared/data
       clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
     """
-    from clouds.evaluate.compare_models import evaluate_models
+    result = clouds.api.evaluate(words, (), None, out, csv, latex)
     from clouds.evaluate.tables import evaluation_text
 
-    result = evaluate_models(words, out, csv, latex)
     if result:  # the main process alone has it
-        tell(result, as_json, evaluation_text(result))
+        tell(result, as_json, evaluation_text(result), f"clouds predict {shown(words[0])} street.jpg --out predictions")
 
 
 @app.command()
@@ -188,10 +174,5 @@ def report(
       clouds report runs/seed-0 runs/seed-1 runs/seed-2 --out comparison
       clouds report sweeps/rate
     """
-    from clouds.base.locks import one_writer
-    from clouds.report import write_report
-
-    folder = run if run.is_dir() else run.parent  # a sweep may be named by its file
-    with one_writer(folder, "writing a report") if out is None and run.exists() else nullcontext():
-        page = write_report(run, others or (), out)
-    tell({"report": str(page.resolve())}, as_json, str(page))
+    page = clouds.api.report(run, others or (), out)
+    tell({"report": str(page.resolve())}, as_json, str(page), "open that page in a browser; it needs no other file")

@@ -1,12 +1,15 @@
 """Verbs that look at data or make it: classes, check, prompts, generate, regions, audit."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument, option, out_option, tell
+import clouds
+from clouds.base.text import counted
+from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument, option, out_option, shown, tell
 
 
 @app.command()
@@ -52,11 +55,17 @@ def check(
       clouds check camvid --root data/camvid
       clouds check demo data.root=data --full
     """
-    from clouds.check.data import check as look
+    result = clouds.api.check(what, overrides, root, full, out)
     from clouds.check.data import check_table
 
-    result = look(what, overrides or [], root, full, out)
-    tell(result, as_json, check_table(result))
+    if result["problems"]:
+        then = "mend what is listed, then run this check again"
+    elif "recipe" in result:
+        then = f"clouds train {shlex.join([what, *(overrides or [])])} --dry-run"
+    else:
+        place = result["root"]
+        then = f"clouds train demo {shown(f'data.source=[{{dataset: {what}, root: {place}}}]')} --dry-run"
+    tell(result, as_json, check_table(result), then)
     raise typer.Exit(1 if result["problems"] else 0)
 
 
@@ -82,15 +91,13 @@ def prompts(
       clouds prompts demo prompts.writer=openai/llama3 prompts.base_url=http://localhost:11434/v1
       clouds prompts demo --fill generated/audit/audit.json --out more.jsonl
     """
-    from clouds.generate.prompts import prompts_result, result_text
-    from clouds.generate.requests import prompts_for
-
-    written = prompts_for(recipe, overrides or [], out, fill)
-    if written is None:
-        tell({"prompts": 0, "file": None}, as_json, f"{fill}: asks for nothing, nothing is under-covered")
+    result = clouds.api.prompts(recipe, overrides, out, fill)
+    if result["file"] is None:
+        tell(result, as_json, f"{fill}: asks for nothing, nothing is under-covered")
         return
-    result = prompts_result(written, out)
-    tell(result, as_json, result_text(result, out))
+    from clouds.generate.prompts import result_text
+
+    tell(result, as_json, result_text(result, out), f"clouds generate {shown(recipe)} --prompts {shown(out)}")
 
 
 @app.command()
@@ -119,10 +126,9 @@ def generate(
       clouds generate --adopt their_images --prompts their_prompts.txt
       clouds generate demo data.restyle.backend=colour-statistics --restyle-source --out restyled
     """
-    from clouds.generate.sets import generate as make
-
-    result = make(recipe, overrides or [], out, shard, adopt, prompts, source)
-    tell(result, as_json, f"{result['images']} images in {result['folder']}")
+    result = clouds.api.draw(recipe, overrides, out, shard, adopt, prompts, source)
+    then = f"clouds audit {shown(out or adopt or 'generated')}"
+    tell(result, as_json, f"{counted(result['images'], 'image')} in {result['folder']}", "" if source else then)
 
 
 @app.command()
@@ -146,8 +152,10 @@ def regions(
     from clouds.selftrain.find_regions import find_set_regions
 
     result = find_set_regions(what, overrides or [], shard, out)
-    text = f"{result['images']} images in {out}, {result['made']} of them done now, {result['regions']:g} regions each"
-    tell(result, as_json, text)
+    text = f"{counted(result['images'], 'image')} in {out}, {result['made']} of them done now, "
+    text += f"{result['regions']:g} regions each"
+    then = f"clouds train RECIPE selftrain.refinement=regions selftrain.regions_folder={shown(out)}"
+    tell(result, as_json, text, then)
 
 
 @app.command()
@@ -181,4 +189,4 @@ def audit(
     from clouds.generate.audit import audit_text
 
     result = look_through(folder, overrides or [], model, clip, weights, source, out)
-    tell(result, as_json, audit_text(result))
+    tell(result, as_json, audit_text(result), f"open {shown(result['page'])} in a browser")

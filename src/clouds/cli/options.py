@@ -1,9 +1,13 @@
 """The application and the options that verbs share."""
 
 import json
+import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from clouds.base.progress import say
 
 app = typer.Typer(
     name="clouds",
@@ -37,5 +41,13 @@ Json = Annotated[bool, option("--json", "Print the result as one JSON object, al
 Debug = Annotated[bool, option("--debug", "Show the traceback of an error.")]
 
 
-def tell(result: dict[str, Any], as_json: bool, text: str) -> None:
+def tell(result: dict[str, Any], as_json: bool, text: str, then: str = "") -> None:
+    """Print a verb's result on stdout; ``then``, the next sensible command, on stderr, where scripts do not read."""
     print(json.dumps(result) if as_json else text, flush=True)  # noqa: T201 - the verb's result goes to stdout
+    if then and not as_json:
+        say(f"next: {then}")
+
+
+def shown(path: Path | str) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))

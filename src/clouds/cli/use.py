@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, tell
+from clouds.base.progress import loading
+from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, shown, tell
 from clouds.errors import DataError
 
 
@@ -76,7 +77,7 @@ def predict(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
         sys.stdin.buffer if "-" in inputs else None, legend, **how,
     )  # fmt: skip
-    tell(done.as_record(out), as_json, text(done, out))
+    tell(done.as_record(out), as_json, text(done, out), "" if done.failed else f"open a picture in {shown(out)}")
     if done.failed:
         raise DataError(failure_text(done.failed, done.total))
 
@@ -152,8 +153,9 @@ def export(
 
     tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
     wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
-    from clouds.deploy.export import export as write
-    from clouds.deploy.export import result_text
+    loading("PyTorch and the model")
+    from clouds.deploy.export.export_file import export as write
+    from clouds.deploy.export.export_file import result_text
 
     result = write(model, wanted, photos, calibrate, score, settings)
     tell(result, as_json, "" if as_json else result_text(result))
@@ -181,6 +183,9 @@ def import_(
     Examples:
       clouds import clouds_convnext_large.pth --out models/convnext-l
     """
+    if not checkpoint.is_file():
+        raise DataError(f"{checkpoint}: no such file")
+    loading("PyTorch")
     from clouds.model.open_vocabulary import parse_names
     from clouds.model.published import import_checkpoint
 

@@ -1,4 +1,4 @@
-"""Driving datasets as torch datasets, straight from what their sites hand out: no conversion, no unpacking.
+"""Driving datasets as torch's data loaders take them, straight from what their sites hand out, without unpacking.
 
 ``open_dataset("cityscapes", "/data/cityscapes")[i]`` is an image and its label as indices of ``dataset.label_set``;
 ``clouds.data.labels`` folds those into other label sets. The classes work outside CLOUDS too.
@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
 from clouds.base.arrays import Labels, Pixels
 from clouds.base.progress import say
@@ -28,6 +26,9 @@ from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
 from clouds.data.pairing import Place, Sample, Scan, find_unlabelled, say_once, scan
 from clouds.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FOLDERS: dict[str, str] = {name: spec.folder for name, spec in DATASETS.items()} | {
     name: name for name in ("folder", *FORMATS)
@@ -69,7 +70,7 @@ def find_spec(name: str) -> Spec:
     return DATASETS[name]
 
 
-class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class Segmentation:
     """Images with labels.
 
     ``[i]``: (image uint8 (3, H, W) RGB, label uint8 (H, W) in the indices of ``label_set``, 255 ignored).
@@ -183,7 +184,9 @@ class Segmentation(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """What was lost in reading the labels so far, a line each."""
         return self._reader.notes() if self._reader else []
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> "tuple[Tensor, Tensor]":
+        import torch  # labels are looked through without it
+
         image = self.image(index)
         label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
         self.check_pair(index, image.shape, label.shape)

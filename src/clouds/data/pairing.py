@@ -22,7 +22,7 @@ from clouds.base.text import some
 from clouds.config.label_sets import IGNORE
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.encodings import stored_channel
-from clouds.data.layouts import BESIDE, Layout, Spec
+from clouds.data.layouts import BESIDE, DATASETS, Layout, Spec
 from clouds.errors import DataError, UsageError
 
 _IMAGE = r"(?i:png|jpe?g|tiff?|bmp|webp|avif)"
@@ -88,6 +88,8 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
     holders = _holders(name, spec, root)
     best = _best(spec, layouts, holders, split)
     parts_below = [] if best.samples else _parts_below(spec, layouts, root, split)
+    if len(parts_below) > 1 and root / spec.folder in parts_below and _holds_sets(root, spec):
+        raise explain(name, spec, root, split, [])
     if len(parts_below) > 1:
         holders = [Folder(part) for part in parts_below]
         best = _best(spec, layouts, holders, split)
@@ -376,7 +378,14 @@ def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]
 def _better_levels(spec: Spec, root: Path) -> list[Path]:
     """Folders up to two levels below ``root``, or else one up to four above, in which a layout's own folders start."""
     above = [folder for folder in list(root.absolute().parents)[:4] if root.is_dir() and _is_level(spec, folder)]
-    return _levels_below(spec, root)[:4] or above[:1]
+    below = _levels_below(spec, root)
+    outer = [folder for folder in below if not any(other in folder.parents for other in below)]
+    return [folder for folder in outer if folder.name == spec.folder] or outer[:4] or above[:1]
+
+
+def _holds_sets(root: Path, spec: Spec) -> bool:
+    """Whether ``root`` is a folder of several datasets: it has the own folder of another one."""
+    return any(each.folder != spec.folder and (root / each.folder).is_dir() for each in DATASETS.values())
 
 
 def _levels_below(spec: Spec, root: Path, depths: Sequence[str] = ("*", "*/*")) -> list[Path]:

@@ -61,7 +61,7 @@ class Source:
         self.sizes = [len(each) for each in self.sets]
         self._ends = list(accumulate(self.sizes))
         self._tables = [_unless_equal(table, each) for table, each in zip(tables, self.sets, strict=True)]
-        self._vehicles = [table[_motor_vehicles(each.label_set)] for table, each in zip(tables, self.sets, strict=True)]
+        self._vehicles = [table[motor_vehicles(each.label_set)] for table, each in zip(tables, self.sets, strict=True)]
         self.own_cars: list[NDArray[np.bool_] | None] = [None] * len(self.sets)
 
     def ignore_own_car(self, which: int) -> None:
@@ -152,7 +152,7 @@ def lacking(taught: Sequence[set[int]], classes: int) -> NDArray[np.bool_] | Non
     return found if found.any() else None
 
 
-def _motor_vehicles(label_set: LabelSet) -> list[int]:
+def motor_vehicles(label_set: LabelSet) -> list[int]:
     """The classes of a set that hold a motor vehicle."""
     return [k for k, row in enumerate(label_set.members) if {*MOTOR_VEHICLES} & {*row}]
 

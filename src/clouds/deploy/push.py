@@ -11,7 +11,6 @@ from clouds.base.text import columns
 from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
 from clouds.errors import BackendError, UsageError, cause
-from clouds.model.folder import load_model
 from clouds.model.folder_config import with_digest
 from clouds.model.place import CONFIG, HUB_ID, WEIGHTS
 from clouds.report.card import origin, without_places, write_card
@@ -40,6 +39,8 @@ def push(
     if not match or match["revision"]:
         raise UsageError(f"{repository!r}: no name of a hub repository; expected OWNER/NAME")
     found = origin(Path(model))
+    from clouds.model.folder import load_model
+
     load_model(found.folder)  # what cannot be loaded is not to be published
     config = with_digest(found.config, sha256(found.folder / WEIGHTS))
     small = {"README.md": write_card(found, repository, licence), CONFIG: json.dumps(config, indent=2) + "\n"}

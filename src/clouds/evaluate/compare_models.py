@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from clouds.base.files import make_folder, write_json
 from clouds.base.locks import one_writer
 from clouds.base.machine import usable_device
 from clouds.base.processes import meet, part
-from clouds.base.progress import say
+from clouds.base.progress import loading, say
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.config.records import as_json
@@ -20,14 +20,15 @@ from clouds.data.datasets import FOLDERS, PHOTOS, folder_of, is_dataset
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import RENDERED, FoundDomains, find_domains
 from clouds.evaluate.metrics import bootstrap_means
-from clouds.evaluate.scores import Score, class_tables, evaluate, results
 from clouds.evaluate.tables import write_csv, write_latex
-from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backend_name, default_weights
-from clouds.model.folder import read_config
+from clouds.model.folder_config import read_config
 from clouds.model.inference import Inference
 from clouds.model.place import is_hub_id, model_folder
-from clouds.predict.predictor import Predictor, load
+
+if TYPE_CHECKING:
+    from clouds.evaluate.scores import Score
+    from clouds.predict.predictor import Predictor
 
 
 class ScoringRequest(NamedTuple):
@@ -61,6 +62,11 @@ def evaluate_models(
     asked = Inference.of(request.recipe.evaluate)
     knows = [read_config(folder)["classes"] for folder in request.folders]
     domains = [domain.known_to(knows) for domain in domains]
+    loading("PyTorch and the model")
+    from clouds.evaluate.scores import class_tables, evaluate, results
+    from clouds.evaluate.trained_on import mark_trained_on
+    from clouds.predict.predictor import load
+
     if len(names) > 1:  # before hours are spent on the first
         for path in request.folders:
             class_tables(load(path).with_inference(ensemble=asked.ensemble).classes, domains)
@@ -84,7 +90,7 @@ def evaluate_models(
 
 
 def _written(
-    rows: dict[str, dict[str, Any]], scores: dict[str, list[Score]],
+    rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]",
     out: Path | None, csv: Path | None, latex: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     result = next(iter(rows.values())) if len(rows) == 1 else comparison(rows, scores)
@@ -177,7 +183,7 @@ def _run(path: Path) -> Recipe | None:
     return load_run(runs[0]) if runs else None
 
 
-def _backends(predictor: Predictor) -> dict[str, str]:
+def _backends(predictor: "Predictor") -> dict[str, str]:
     settings = predictor.model.settings
     source = (settings["weights"] or {}).get("source")
     vision, text = settings["vision"], settings["text"]
@@ -187,7 +193,7 @@ def _backends(predictor: Predictor) -> dict[str, str]:
     }
 
 
-def comparison(rows: dict[str, dict[str, Any]], scores: dict[str, list[Score]]) -> dict[str, Any]:
+def comparison(rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]") -> dict[str, Any]:
     """RESULTS by model; mean and standard deviation (of a sample) over the models; differences from the first.
 
     A difference's 95 % interval is a bootstrap of both models on the same drawn images.

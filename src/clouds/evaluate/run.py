@@ -17,7 +17,7 @@ from clouds.evaluate.scores import Score, evaluate, results
 from clouds.evaluate.tables import grid
 from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backends
-from clouds.model.folder import has_model
+from clouds.model.folder_config import has_model
 from clouds.model.inference import Inference
 from clouds.predict.predictor import load
 

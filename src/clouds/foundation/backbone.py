@@ -8,19 +8,17 @@ and recorded by their SHA-256.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from clouds.base.files import sha256
 from clouds.config.backends import find
 from clouds.config.plugins import is_plugged, make
 from clouds.errors import UsageError
-from clouds.foundation.backbones.adapters import adapt
-from clouds.foundation.backbones.timm_pyramid import STRIDES as STRIDES
 from clouds.foundation.registry import builder, check, default_weights, hook, place
 from clouds.foundation.weights import hub_file, revision_of
+
+if TYPE_CHECKING:  # names are checked before torch is imported
+    from torch import Tensor, nn
 
 
 class Vision(Protocol):
@@ -34,7 +32,7 @@ class Vision(Protocol):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def features(self, images: Tensor) -> dict[int, Tensor]:
+    def features(self, images: "Tensor") -> "dict[int, Tensor]":
         """Normalised images float (B, 3, H, W), H and W multiples of 32 -> {stride: (B, C, H/stride, W/stride)}."""
         ...
 
@@ -44,18 +42,20 @@ class Text(Protocol):
 
     dim: int
 
-    def embed(self, texts: Sequence[str]) -> Tensor:
+    def embed(self, texts: Sequence[str]) -> "Tensor":
         """N texts -> float32 (N, D), each row of unit length."""
         ...
 
 
-class OwnVision(nn.Module, Vision):
-    """A plugged backbone as type checkers see it."""
+if TYPE_CHECKING:
 
-    name: str
+    class OwnVision(nn.Module, Vision):
+        """A plugged backbone as type checkers see it."""
+
+        name: str
 
 
-def build_vision(name: str, pretrained: bool = True, weights: Mapping[str, Any] | None = None) -> OwnVision:
+def build_vision(name: str, pretrained: bool = True, weights: Mapping[str, Any] | None = None) -> "OwnVision":
     """The backbone ``name``; ``pretrained=False`` builds the bare network, to be filled from a model folder.
 
     weights: a record of ``weights_record``; None for the name's default. Raises UsageError for an unknown name,
@@ -67,7 +67,7 @@ def build_vision(name: str, pretrained: bool = True, weights: Mapping[str, Any] 
     else:
         check_vision(name)
         own = builder("vision", name)(name, weight_file(name, *_of(weights)) if pretrained else None)
-    return cast(OwnVision, own)
+    return cast("OwnVision", own)
 
 
 def check_adapter(vision: str, adapter: Mapping[str, Any], hidden: int) -> None:
@@ -75,6 +75,10 @@ def check_adapter(vision: str, adapter: Mapping[str, Any], hidden: int) -> None:
 
     Builds both, without memory for weights.
     """
+    import torch
+
+    from clouds.foundation.backbones.adapters import adapt
+
     with torch.device("meta"):
         adapt(build_vision(vision, pretrained=False), adapter, hidden)
 

@@ -8,35 +8,46 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
 
 from clouds.base.bounded import BoundedFolder, Codec
 from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, segmenter_identity
 
+if TYPE_CHECKING:  # a cache is opened before torch is imported, to see that it can be
+    from torch import Tensor
+
+    Tensors = dict[str, Tensor]
+
 _FORMAT = "1"
 ARRAY = "array"  # the name of an embedding that is one numpy array
 UNKNOWN_BYTES = 2**24  # what an embedding that does not tell its size is taken for
 
-Tensors = dict[str, Tensor]
+
+def _read(path: Path) -> "Tensors":
+    from safetensors.torch import load
+
+    return load(path.read_bytes())
 
 
-def _write(file: BinaryIO, value: Tensors) -> None:
-    file.write(save(value))
+def _bytes(value: "Tensors") -> bytes:
+    from safetensors.torch import save
+
+    return save(value)
 
 
-TENSORS: Codec[Tensors] = Codec(
-    ".safetensors", lambda path: load(path.read_bytes()), _write, lambda value: len(save(value)),
-    (SafetensorError, ValueError, KeyError),
-)  # fmt: skip
+def _write(file: BinaryIO, value: "Tensors") -> None:
+    file.write(_bytes(value))
+
+
+TENSORS: "Codec[Tensors]" = Codec(
+    ".safetensors", _read, _write, lambda value: len(_bytes(value)), (SafetensorError, ValueError, KeyError)
+)
 
 
 class Cached:
@@ -61,11 +72,13 @@ class Cached:
         """As the segmenter's own."""
         return self.segmenter.masks(embedding, points)
 
-    def _made(self, image: NDArray[np.uint8]) -> Tensors:
+    def _made(self, image: NDArray[np.uint8]) -> "Tensors":
+        import torch
+
         embedding = self.segmenter.encode(image)
         if isinstance(embedding, np.ndarray):
             embedding = {ARRAY: torch.tensor(embedding)}
-        if not isinstance(embedding, dict) or not all(isinstance(each, Tensor) for each in embedding.values()):
+        if not isinstance(embedding, dict) or not all(isinstance(each, torch.Tensor) for each in embedding.values()):
             raise UsageError(
                 f"selftrain.cache: embeddings of {self.name} are {type(embedding).__name__}, neither an array nor "
                 "tensors by name, and cannot be kept on disk; leave the setting out"
@@ -73,7 +86,7 @@ class Cached:
         return {name: _halved(each) for name, each in embedding.items()}
 
 
-def open_store(folder: Path, max_bytes: int) -> BoundedFolder[Tensors]:
+def open_store(folder: Path, max_bytes: int) -> "BoundedFolder[Tensors]":
     """The embeddings kept below ``folder``; raises UsageError where it cannot be written."""
     try:
         return BoundedFolder(folder / "embeddings", max_bytes, TENSORS)
@@ -89,13 +102,13 @@ def key_of(image: NDArray[np.uint8], identity: str) -> str:
     return digest.hexdigest()
 
 
-def _halved(tensor: Tensor) -> Tensor:
+def _halved(tensor: "Tensor") -> "Tensor":
     """float16 on the CPU, unless that cannot hold the values."""
     tensor = tensor.detach().cpu().contiguous()
     if not tensor.is_floating_point():
         return tensor
     half = tensor.half()
-    return half if bool(torch.isfinite(half).all()) else tensor
+    return half if bool(half.isfinite().all()) else tensor
 
 
 class Recent:

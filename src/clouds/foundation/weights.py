@@ -11,13 +11,14 @@ import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from clouds.base.files import as_written
 from clouds.base.text import did_you_mean, some
 from clouds.errors import BackendError, DataError, UsageError, cause
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 HUB = "hf-hub:"
 SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
@@ -181,7 +182,7 @@ def _is_program(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def tensors_in(value: Any, origin: str) -> dict[str, Tensor]:
+def tensors_in(value: Any, origin: str) -> "dict[str, Tensor]":
     """A dictionary of tensors by name, or DataError."""
     import torch
 
@@ -201,7 +202,7 @@ def listed(names: Sequence[str]) -> str:
     return some(names, 6)
 
 
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+def load_strictly(module: "nn.Module", tensors: "Mapping[str, Tensor]", origin: str) -> None:
     """Fill ``module``; every tensor must be there, of the right shape, none left over: else DataError lists them.
 
     Only the count of batches that a batch norm saw in training, which old files do not hold, may be absent.

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clouds.base.files import json_text, sha256, whole_folder
-from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.errors import BackendError, CloudsError, DataError
-from clouds.model.folder_config import DIGEST, checked_config, config_digest, with_digest
+from clouds.model.folder_config import DIGEST, damage, read_config, with_digest
 from clouds.model.place import CONFIG, WEIGHTS, check_place
 from clouds.model.segmenter import Segmenter
 
@@ -40,7 +39,7 @@ def load_model(folder: Path) -> Segmenter:
     """
     check_place(folder)
     config = read_config(folder)
-    if damaged := _damage(folder, config):
+    if damaged := damage(folder, config):
         raise DataError(damaged)
     settings = {key: value for key, value in config.items() if key != DIGEST} | {"pretrained": False}
     try:
@@ -64,28 +63,6 @@ def load_model(folder: Path) -> Segmenter:
     except RuntimeError as error:
         raise DataError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it. {error}") from error
     return model.eval()
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a model folder, checked; DataError where it is none."""
-    try:
-        return checked_config((folder / CONFIG).read_bytes())
-    except ValueError as error:
-        raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
-
-
-def _damage(folder: Path, config: dict[str, Any]) -> str | None:
-    """What is wrong with a folder that carries digests, None where they hold or there are none."""
-    if DIGEST not in config:
-        return None
-    digests = config[DIGEST] if isinstance(config[DIGEST], dict) else {}
-    if digests.get("config") != config_digest(config):
-        return (f"{folder / CONFIG}: its content is not what was written: damaged, or changed by hand. Restore it, or "
-                f"take the key {DIGEST!r} out of it if the change was meant")  # fmt: skip
-    if digests.get(WEIGHTS) != sha256(folder / WEIGHTS):
-        return (f"{folder / WEIGHTS}: its content is not what was written: damaged, or replaced. Restore it, or take "
-                f"the key {DIGEST!r} out of {CONFIG} if the change was meant")  # fmt: skip
-    return None
 
 
 def _shapes(settings: dict[str, Any]) -> dict[str, Tensor] | None:
@@ -116,16 +93,3 @@ def _said_plainly(folder: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise CloudsError(f"{folder}: cannot be written ({error}); finished work is kept, run again") from error
-
-
-def has_model(folder: Path) -> bool:
-    """Whether a model was saved there whole; of one whose digest does not hold any more a line says so."""
-    if not ((folder / CONFIG).exists() and (folder / WEIGHTS).exists()):
-        return False
-    try:
-        damaged = _damage(folder, read_config(folder))
-    except DataError as error:
-        damaged = str(error)
-    if damaged:
-        say(damaged)
-    return not damaged

@@ -1,13 +1,21 @@
-"""``config.json`` of a model folder: what it may say, checked before anything of that size is made, and its digest."""
+"""``config.json`` of a model folder: what it may say, checked before anything of that size is made, and its digest.
+
+Needs no torch.
+"""
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from clouds.base.files import sha256
+from clouds.base.progress import say
 from clouds.config.kinds import Width
+from clouds.errors import DataError
 from clouds.model.inference import LEAST_SIDE, LONGEST
+from clouds.model.place import CONFIG, WEIGHTS
 
 DIGEST = "sha256"  # the key of the digests: {"config": of all other keys, "model.safetensors": of that file}
 
@@ -87,3 +95,38 @@ def config_digest(config: dict[str, Any]) -> str:
     """Of all keys but the digests, whatever their order."""
     bare = {key: value for key, value in config.items() if key != DIGEST}
     return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model folder, checked; DataError where it is none."""
+    try:
+        return checked_config((folder / CONFIG).read_bytes())
+    except ValueError as error:
+        raise DataError(f"{folder / CONFIG}: not a CLOUDS model configuration ({error})") from error
+
+
+def damage(folder: Path, config: dict[str, Any]) -> str | None:
+    """What is wrong with a folder that carries digests, None where they hold or there are none."""
+    if DIGEST not in config:
+        return None
+    digests = config[DIGEST] if isinstance(config[DIGEST], dict) else {}
+    if digests.get("config") != config_digest(config):
+        return (f"{folder / CONFIG}: its content is not what was written: damaged, or changed by hand. Restore it, or "
+                f"take the key {DIGEST!r} out of it if the change was meant")  # fmt: skip
+    if digests.get(WEIGHTS) != sha256(folder / WEIGHTS):
+        return (f"{folder / WEIGHTS}: its content is not what was written: damaged, or replaced. Restore it, or take "
+                f"the key {DIGEST!r} out of {CONFIG} if the change was meant")  # fmt: skip
+    return None
+
+
+def has_model(folder: Path) -> bool:
+    """Whether a model was saved there whole; of one whose digest does not hold any more a line says so."""
+    if not ((folder / CONFIG).exists() and (folder / WEIGHTS).exists()):
+        return False
+    try:
+        damaged = damage(folder, read_config(folder))
+    except DataError as error:
+        damaged = str(error)
+    if damaged:
+        say(damaged)
+    return not damaged

@@ -6,16 +6,17 @@ augmentation does: a view that is unsure of a pixel scores it low and so says le
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from clouds.config.recipe import Evaluate
 from clouds.errors import UsageError
 
+if TYPE_CHECKING:  # a protocol is checked before torch is imported
+    from torch import Tensor
+
+    See = Callable[[Tensor], Tensor]  # images (B, 3, h, w) -> raw semantic maps (B, C, h, w)
+
 Size = tuple[int, int]  # height, width
-See = Callable[[Tensor], Tensor]  # images (B, 3, h, w) -> raw semantic maps (B, C, h, w)
 
 LONGEST = 8192  # pixels: a 10 x 10000 strip brought to a shorter side of 1024 would be a million pixels wide
 LEAST_SIDE = 32  # the network's coarsest stride
@@ -111,12 +112,14 @@ def resized(size: Size, side: int, limit: int | None = LONGEST) -> Size:
     return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
 
 
-def look(see: See, images: Tensor, how: Inference) -> Tensor:
+def look(see: "See", images: "Tensor", how: Inference) -> "Tensor":
     """Images at one scale (B, 3, H, W) -> raw semantic maps (B, C, H, W), by the window and flip of ``how``.
 
     Where windows overlap, a score is the mean over the windows that hold the pixel. In memory at a time are this map
     and what one window needs, however large the image.
     """
+    import torch
+
     height, width = images.shape[-2:]
     tiling = how.tiling()
     if not tiling or (tiling[0][0] >= height and tiling[0][1] >= width):
@@ -139,9 +142,9 @@ def places(length: int, window: int, stride: int) -> list[slice]:
     return [slice(start, min(start + window, length)) for start in [*range(0, last, stride), last]]
 
 
-def _seen(see: See, images: Tensor, flip: bool) -> Tensor:
+def _seen(see: "See", images: "Tensor", flip: bool) -> "Tensor":
     maps = see(images)
-    return torch.add(maps, see(images.flip(-1)).flip(-1)).div_(2) if flip else maps
+    return maps.add(see(images.flip(-1)).flip(-1)).div_(2) if flip else maps
 
 
 def _pair(size: int | Size | None) -> Size | None:

@@ -1,10 +1,9 @@
 """Whatever a picture comes as, made RGB pixels that stand upright."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -13,7 +12,10 @@ from clouds.data.exif import orientation, turned
 from clouds.data.images import decode_image, in_eight_bits
 from clouds.errors import DataError
 
-Picture = str | Path | bytes | Image.Image | NDArray[Any] | torch.Tensor
+if TYPE_CHECKING:
+    import torch
+
+Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[Any] | torch.Tensor"
 
 EXPECTED = (
     "expected a path, the bytes of an image file, a PIL image, or an array or tensor of (H, W, 3), (3, H, W) or (H, W) "
@@ -36,8 +38,8 @@ def as_rgb(image: Picture) -> Pixels:
         return upright_image(image, f"{len(image)} bytes")
     if isinstance(image, Image.Image):
         return _of_pil(image)
-    tensor = isinstance(image, torch.Tensor)
-    pixels = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    tensor = hasattr(image, "detach")  # files are looked for before torch is imported
+    pixels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if pixels.ndim == 4:
         raise DataError(f"{EXPECTED}, got {pixels.shape}: a batch; predict_batch and stream take several images")
     if pixels.ndim == 2:

@@ -7,25 +7,28 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write_json
 from clouds.base.machine import usable_device
-from clouds.base.progress import track
+from clouds.base.progress import loading, track
 from clouds.base.signals import noted_signals
+from clouds.base.text import counted
 from clouds.errors import DataError, UsageError
 from clouds.model.inference import Inference
-from clouds.model.place import model_folder
+from clouds.model.place import check_place, model_folder
 from clouds.predict.annotations import join_coco
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
-from clouds.predict.predictor import Predictor, load
 from clouds.predict.result import PICTURES, Result, check_kinds, legend_of
 from clouds.predict.tool_sets import SETS, Classes, Drawn, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
+
+if TYPE_CHECKING:
+    from clouds.predict.predictor import Predictor
 
 DEFAULT_KINDS = ("labels", "overlay")
 COCO = "coco.json"  # all images in one
@@ -98,6 +101,10 @@ def predict_files(
     if any(item.kind != "image" for item in items):
         pyav()
     folder = model_folder(model)
+    check_place(folder)
+    loading("PyTorch and the model")
+    from clouds.predict.predictor import load  # what is wrong with the request is said before
+
     predictor = load(folder, device).with_inference(**changes)
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
@@ -121,7 +128,7 @@ def predict_files(
     return Predicted(done, work.failed, made, frames, videos)
 
 
-def _settings(folder: Path, predictor: Predictor, classes: str | None, weights: str | None) -> str:
+def _settings(folder: Path, predictor: "Predictor", classes: str | None, weights: str | None) -> str:
     """All that a prediction follows from beside its image, as text."""
     own = [sha256(folder / name) for name in ("model.safetensors", "config.json")]
     return json.dumps([own, predictor.inference.as_record(), classes, weights])
@@ -130,9 +137,11 @@ def _settings(folder: Path, predictor: Predictor, classes: str | None, weights: 
 def result_text(result: Predicted, out: Path) -> str:
     """The result for a person."""
     old = len(result.done) - result.made
-    parts = [f"{len(result.done)} images segmented in {out}"] if result.done or not result.videos else []
+    parts = [f"{counted(len(result.done), 'image')} segmented in {out}"] if result.done or not result.videos else []
     parts += [f"{old} of them by an earlier call"] if old else []
-    parts += [f"{result.frames} frames of {result.videos} videos segmented in {out}"] if result.videos else []
+    parts += [f"{counted(result.frames, 'frame')} of {counted(result.videos, 'video')} segmented in {out}"] * bool(
+        result.videos
+    )
     return ", ".join(parts)
 
 
@@ -160,7 +169,7 @@ class PredictionRun:
     """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json, label files
     of the ``sets`` of other tools."""
 
-    predictor: Predictor
+    predictor: "Predictor"
     out: Path
     kinds: tuple[str, ...]
     batch_size: int
@@ -286,7 +295,7 @@ def segment_frames(work: PredictionRun, item: Item, pick: Pick, film: bool) -> t
     count = 0
     try:
         total = frame_count(item.source, pick) if isinstance(item.source, Path) else pick.limit
-        for _ in track(segment(), f"segmenting {item.shown}", total, unit="images"):
+        for _ in track(segment(), f"segmenting {item.shown}", total, unit="frames"):
             count += 1
     except (DataError, *UNWRITTEN) as error:
         work.fail(item, error)

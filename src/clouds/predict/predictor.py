@@ -3,7 +3,7 @@
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL.Image import Image
 from torch import Tensor
 
 from clouds.base.arrays import Pixels
+from clouds.base.machine import usable_device
+from clouds.base.text import did_you_mean, some
 from clouds.data.batches.augment import resized_window
 from clouds.errors import UsageError
 from clouds.model.ensemble import clip_of
@@ -44,6 +47,12 @@ class Predictor:
         self.colors = np.array(model.colors, np.uint8)
         self._renamed: dict[str | tuple[str, ...], Predictor] = {}
 
+    def __repr__(self) -> str:
+        vision, side = self.model.settings["vision"], self.inference.shorter_side
+        size = f"at a shorter side of {side}" if side else "at their own size"
+        return (f"<Predictor on {self.device}: {vision}, {len(self.classes)} classes ({some(self.classes, 4)}), "
+                f"looks at images {size}>")  # fmt: skip
+
     def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> "Predictor":
         """This model asked for other names, as ``"scooter,road|street"`` or a list; ``head: text`` only.
 
@@ -60,6 +69,10 @@ class Predictor:
         """This model looking otherwise, such as ``window=768, flip=True``: fields of ``Inference``; UsageError for
         values that cannot be, and for ``ensemble=True`` where the backbone has no dense CLIP features. The weights are
         shared."""
+        known = [field.name for field in fields(Inference)]
+        if unknown := next((name for name in changes if name not in known), None):
+            hint = did_you_mean(unknown, known)
+            raise UsageError(f"with_inference: unknown {unknown!r}; {hint}there are {', '.join(known)}")
         twin = copy.copy(self)
         twin.inference = replace(self.inference, **changes)
         if twin.inference.ensemble:
@@ -103,10 +116,13 @@ class Predictor:
         """Images as ``predict`` takes them, of any sizes -> their Results, in order.
 
         Those of equal resized sizes go through the network together, at most ``batch_size`` at a time. Raises
-        UsageError for a batch below 1, and DataError, before any is segmented, for an image that is none.
+        UsageError for a batch below 1 and for one image in place of several, and DataError, before any is segmented,
+        for an image that is none.
         """
         if batch_size < 1:
             raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
+        if isinstance(images, str | bytes | Path | Image) or getattr(images, "ndim", 4) < 4:
+            raise UsageError("predict_batch: got one image; expected a list of them, as [image], or use predict")
         pixels = [as_rgb(image) for image in images]
         alike: defaultdict[tuple[Size, ...], list[int]] = defaultdict(list)
         for i, each in enumerate(pixels):
@@ -206,6 +222,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Predictor:
     ``model.folder``): its files are downloaded once, and kept in the hub's cache. ``device`` is torch's, as "cuda".
 
     Raises DataError naming the file that is missing, damaged or does not fit, BackendError where the hub has no such
-    model or cannot be reached.
+    model or cannot be reached, UsageError for a device that this machine does not have.
     """
+    usable_device(str(device), "device")
     return Predictor(load_model(model_folder(path)), device)

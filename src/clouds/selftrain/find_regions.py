@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import Timeout
 from numpy.typing import NDArray
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder, whole_file
-from clouds.base.locks import locked
+from clouds.base.locks import HeldError, locked
 from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
@@ -106,7 +105,7 @@ def make_regions(
         for k, image in enumerate(mine):
             try:
                 files[k], done = _make(image, segmenter, identity, settings, folder, wait=False)
-            except Timeout:
+            except HeldError:
                 waiting.append(k)
                 continue
             made += done

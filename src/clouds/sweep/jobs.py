@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from clouds.base.files import make_folder
-from clouds.base.locks import BusyError, locked
+from clouds.base.locks import BusyError, HeldError, locked
 from clouds.base.progress import clock, say
 from clouds.base.signals import noted_signals
 from clouds.config.kinds import Mark
@@ -34,8 +34,7 @@ from clouds.config.runs import (
 )
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
-from clouds.model.folder import has_model
-from clouds.pipeline import train
+from clouds.model.folder_config import has_model
 from clouds.sweep.outcomes import read_job, write_job
 from clouds.sweep.plan import FOLDER, Job
 from clouds.sweep.table import last_line
@@ -69,7 +68,7 @@ def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> N
         try:
             with locked(out / f".{job.name}.lock", blocking=False):
                 _run(job, out, share)
-        except Timeout:
+        except HeldError:
             say(f"{job.name}: another process is at work on it, and it is left to that one")
             continue
         finally:
@@ -85,6 +84,8 @@ def _run(job: Job, out: Path, share: bool) -> None:
     open_run(job.recipe, run)
     before = read_job(run).seconds
     write_job(out, job, state)
+    from clouds.pipeline import train  # torch: a sweep that cannot be is refused before
+
     try:
         domains = unseen_domains(job.recipe)
         if share:
@@ -216,6 +217,8 @@ def share_warmup(recipe: Recipe, run: Path, out: Path) -> None:
     with FileLock(out / f".{folder.name}.lock"):  # stays: who waits for a lock must not get one that was deleted
         if not has_model(folder / MODELS["warmup"]):
             say(f"{folder}: the warm-up that jobs of these settings share")
+            from clouds.pipeline import train
+
             train(shared, folder)
     for name in (METRICS, CLASS_PIXELS):
         if (folder / name).exists():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from clouds.base.processes import meet, unlaunched
 from clouds.base.progress import say
 from clouds.base.signals import interrupt_again, noted_signals
+from clouds.base.text import counted
 from clouds.config.recipe import Recipe, Train
 from clouds.config.runs import flat
 from clouds.errors import UsageError
@@ -70,7 +71,9 @@ class Engine:
     def batch_text(self) -> str:
         """The batch's arithmetic, for a person."""
         whole, each = self.settings.batch_size, self.settings.batch_size // (self.world * self.parts)
-        return f"batch {whole} = {self.world} processes x {self.parts} parts x {each} images"
+        split = [f"{self.world} processes"] * (self.world > 1) + [f"{self.parts} parts"] * (self.parts > 1)
+        shares = f" ({' x '.join([*split, counted(each, 'image')])})" if split else ""
+        return f"{counted(whole, 'image')} a step{shares}"
 
     def wrap(self, model: Segmenter) -> nn.Module:
         """The model as the loop calls it: synchronised between processes, compiled where asked."""

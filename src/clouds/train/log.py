@@ -21,6 +21,8 @@ from clouds.selftrain.pseudo import Panel, panel_points
 
 SPIKE = 5.0  # a loss so many times the median of late is worth a warning
 LATE, LEAST = 50, 20  # steps that the median is of, and without as many of which it is nothing
+SHOWN = 10  # steps whose mean the progress line shows
+IDLE = 5  # steps in a row with loss 0 or gradients 0 that are worth a warning
 
 
 class MetricsLog:
@@ -39,6 +41,8 @@ class MetricsLog:
         self._began, self._untimed = time.monotonic(), len(self.unlogged)
         self._late: deque[float] = deque(maxlen=LATE)
         self._warned = start - LATE
+        self._idle = 0
+        self._shares = {key: deque[float](maxlen=SHOWN) for key in ("decided", "changed")}
         if writes and path.exists():
             rows = read_rows(path, Step, grows=True)
             write_jsonl(path, [as_json(row) for row in rows if row.stage != stage or row.step <= start])
@@ -49,6 +53,10 @@ class MetricsLog:
         self.unlogged.append(values)
         if "loss" in values:
             self._watch(step, values["loss"])
+            self._watch_idle(step, values)
+        for key, late in self._shares.items():
+            if key in values:
+                late.append(values[key])
         if (step + 1) % self.every:
             return None
         keys = {key for row in self.unlogged for key in row}
@@ -58,6 +66,13 @@ class MetricsLog:
         row = {**means, "seconds": round(seconds, 4)}
         self.note(step, row)
         return row
+
+    def latest(self) -> str:
+        """For a person, means over the steps of late: the loss; in joint training what refinement decided and changed
+        of the pseudo-labels."""
+        loss = f"loss {statistics.fmean([*self._late][-SHOWN:]):.3f}" if self._late else ""
+        parts = [f"{key} {100 * statistics.fmean(values):.0f} %" for key, values in self._shares.items() if values]
+        return ", ".join([loss, *parts]) if loss else ""
 
     def note(self, step: int, row: dict[str, float]) -> None:
         """A row of its own."""
@@ -77,6 +92,14 @@ class MetricsLog:
                 "train.learning_rate or look at the data of this step")  # fmt: skip
             self._warned = step
         self._late.append(loss)
+
+    def _watch_idle(self, step: int, values: dict[str, float]) -> None:
+        """Warn where nothing is learned for some steps: at the fifth, and not again before something was."""
+        nothing = values["loss"] == 0 or values.get("gradient_norm") == 0
+        self._idle = self._idle + 1 if nothing else 0
+        if self._idle == IDLE and self.writes:
+            say(f"{self.stage} step {step}: loss {values['loss']:g} and gradients {values.get('gradient_norm', 0.0):g} "
+                f"for {IDLE} steps: nothing is learned; look at the labels with `clouds check`")  # fmt: skip
 
 
 def save_panel(panel: Panel, folder: Path, colors: Sequence[Sequence[int]]) -> dict[str, NDArray[np.uint8]]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def train_stage(
         began = time.monotonic()
 
     with engine.signals(), out_of_memory(recipe, engine):
-        for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main):
+        for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main, log.latest):
             rate = learning_rate(recipe, base, step, data.steps, stage)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -218,10 +218,12 @@ def out_of_memory(recipe: Recipe, engine: Engine) -> Iterator[None]:
                           + "; ".join(hints)) from error  # fmt: skip
 
 
-def _steps(data: Batches, start: int, workers: int, stage: str, shown: bool) -> Iterator[tuple[int, Any]]:
+def _steps(
+    data: Batches, start: int, workers: int, stage: str, shown: bool, note: Callable[[], str]
+) -> Iterator[tuple[int, Any]]:
     """(step, batch) from ``start`` on, with progress."""
     steps = enumerate(batches(data, start, workers), start)
-    return track(steps, f"training: {stage}", data.steps, start, "steps") if shown else iter(steps)
+    return track(steps, f"training: {stage}", data.steps, start, "steps", note) if shown else iter(steps)
 
 
 def _float(prediction: Prediction) -> Prediction:

@@ -12,7 +12,8 @@ from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import evaluate
-from clouds.model.folder import has_model, load_model, save_model
+from clouds.model.folder import load_model, save_model
+from clouds.model.folder_config import has_model
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import Predictor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clouds.errors import UsageError
 from clouds.model.inference import LEAST_SIDE, LONGEST, Size
-from clouds.model.place import is_hub_id
+from clouds.model.place import check_place, is_hub_id, model_folder
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -60,6 +60,8 @@ def request(
         raise UsageError(f"--out: {blocking} is a file where a folder is needed; choose another place")
     if not is_hub_id(model) and not Path(model).is_dir():
         raise UsageError(f"{model}: no such folder; expected a model folder, a run folder or a hub id")
+    if not is_hub_id(model):
+        check_place(model_folder(model))
     if missing := [name for name in _NEEDS[format_] if importlib.util.find_spec(name) is None]:
         raise UsageError(f"--format {format_}: needs {', '.join(missing)}; pip install 'clouds[export]'")
     return ExportRequest(format_, file, wanted, half, int8)

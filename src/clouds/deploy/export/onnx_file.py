@@ -5,12 +5,12 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clouds import __version__
 from clouds.deploy.export.graph_ends import IR, OPSET, after, before
 from clouds.errors import BackendError, cause
 from clouds.model.inference import Inference, Size
@@ -47,7 +47,7 @@ def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None
     links = [("network/classes", "after/classes"), ("network/masks", "after/masks")]
     links += [(name, name.replace("before", "after")) for name in passed]
     whole = compose.merge_models(joined, last, links, name="clouds", producer_name="clouds")
-    whole.producer_version = __version__
+    whole.producer_version = version("clouds")
     helper.set_model_props(whole, properties(model))
     checker.check_model(whole)
     return whole
@@ -59,7 +59,7 @@ def properties(model: Segmenter) -> dict[str, str]:
     values = {
         "classes": model.classes, "colors": model.colors,
         "vision": model.settings["vision"], "head": model.settings["head"],
-        "clouds": __version__,
+        "clouds": version("clouds"),
         "protocol": Inference(model.settings["shorter_side"]).as_record(),
     }  # fmt: skip
     return {name: json.dumps(value) for name, value in values.items()}

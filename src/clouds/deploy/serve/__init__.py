@@ -9,8 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from clouds.base.progress import loading
 from clouds.deploy.serve.limits import Service
 from clouds.errors import BackendError
+from clouds.model.place import check_place, model_folder
 
 NEEDED = {
     "fastapi": "fastapi",
@@ -27,6 +29,9 @@ def start(models: Sequence[str | Path], service: Service, device: str, tell: Cal
     """
     if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
         raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
+    for model in models:
+        check_place(model_folder(model))
+    loading("PyTorch and the model")
     from clouds.deploy.serve.server import serve
 
     serve(models, service, device, tell)
