@@ -32,7 +32,7 @@ BACKBONES = (
 
 def built(vision: str, adapt: str) -> Segmenter:
     settings = Model(vision=vision, text=vision if vision.startswith("open_clip/") else "all-minilm-l6-v2", adapt=adapt)
-    plain = settings.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein"})
+    plain = settings.model_dump(exclude={"weights", "revision", "adapt", "lora", "soma", "rein"})
     with torch.device("meta"):
         return Segmenter(**plain, adapt=settings.adapter, text_dim=384, classes=list(NAMES),
                          synonyms=[list(group) for group in SYNONYMS], colors=[list(c) for c in COLORS])  # fmt: skip
@@ -45,11 +45,11 @@ def millions(vision: str, adapt: str) -> tuple[float, float]:
 
 
 def main(names: list[str]) -> None:
-    print(f"{'backbone':<40}{'parameters':>12}{'decoder':>10}{'lora':>9}{'rein':>9}   millions")
+    print(f"{'backbone':<40}{'parameters':>12}{'decoder':>10}{'lora':>9}{'soma':>9}{'rein':>9}   millions")
     for vision in names or BACKBONES:
         decoder = sum(p.numel() for p in built(vision, "none").head.parameters()) / 1e6
         cells = [f"{millions(vision, 'none')[0]:>12.2f}", f"{decoder:>10.2f}"]
-        for adapt in ("lora", "rein"):
+        for adapt in ("lora", "soma", "rein"):
             try:
                 cells.append(f"{millions(vision, adapt)[1]:>9.2f}")
             except UsageError:

@@ -1,7 +1,9 @@
-"""Adapters inside frozen backbones: what LoRA and Rein compute and train, how they are kept, what the teacher has."""
+"""Adapters inside frozen backbones: what LoRA, SoMA and Rein compute and train, how they are kept, what the
+teacher has."""
 
 import importlib.util
 import json
+import math
 
 import pytest
 import timm
@@ -16,7 +18,7 @@ from clouds.config.recipe import Model
 from clouds.data.batches.batches import Batches
 from clouds.errors import BackendError, DataError, UsageError
 from clouds.foundation.backbone import check_adapter
-from clouds.foundation.backbones.adapters import Rein, adapter_parameters
+from clouds.foundation.backbones.adapters import Rein, adapter_parameters, merge_adapters, start_adapter
 from clouds.foundation.segmenter import load_segmenter
 from clouds.model import vocabulary
 from clouds.model.build import build_model
@@ -31,7 +33,8 @@ from clouds.train.state import latest_checkpoint
 
 REIN = {"kind": "rein", "tokens": 6, "rank": 4, "link": True}
 LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.layers)}
-ADAPTERS = {"lora": LORA, "rein": REIN, "unlinked": {**REIN, "tokens": 9, "link": False}}
+SOMA = {"kind": "soma", "rank": 4, "frozen_share": 1 / 3, "layers": list(Model().soma.layers)}
+ADAPTERS = {"lora": LORA, "soma": SOMA, "rein": REIN, "unlinked": {**REIN, "tokens": 9, "link": False}}
 VITS = ["tiny_dinov2_reg4", "tiny_dinov3", "tiny_eva02", "tiny_siglip2", "tiny_mixed"]
 
 
@@ -46,7 +49,10 @@ def adapter(request):
 
 
 def segmenter(adapter, vision="timm/tiny_dinov2_reg4", **given):
-    return tiny.segmenter(vision=vision, adapt=adapter, **given)
+    model = tiny.segmenter(vision=vision, adapt=adapter, **given)
+    if adapter:
+        start_adapter(model.backbone, adapter)
+    return model
 
 
 def picture(seed=0):
@@ -121,6 +127,63 @@ def test_lora_starts_at_nothing_and_adds_a_product_of_low_rank():
         assert torch.allclose(a, b, atol=1e-4)
 
 
+def fused(tensors):
+    """A tuned backbone's own weights by their plain names: q, k and v in one again."""
+    found = {name.replace(".base_layer", ""): tensor for name, tensor in tensors.items() if ".lora_" not in name}
+    for name in [name for name in found if ".qkv.q." in name]:
+        parts = [found.pop(name.replace(".qkv.q.", f".qkv.{part}.")) for part in "qkv"]
+        found[name.replace(".qkv.q.", ".qkv.")] = torch.cat(parts)
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", [*VITS[:4], "test_convnext"])
+def test_soma_trains_the_smallest_singular_components_of_the_last_blocks(vision, tmp_path):
+    vision = f"timm/{vision}"
+    bare = tiny.segmenter(vision=vision, adapt=SOMA).backbone
+    weights = {name: tensor.clone() for name, tensor in fused(bare.state_dict()).items()}
+    plain = tiny.segmenter(vision=vision).backbone
+    plain.load_state_dict(weights)
+    start_adapter(bare, SOMA)
+    x = torch.randn(1, 3, 64, 64)
+    for a, b in zip(plain.features(x).values(), bare.features(x).values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)  # the network is unchanged at the start
+    modules = dict(bare.named_modules())
+    tuned = {name: module for name, module in modules.items() if hasattr(module, "lora_A")}
+    for name, module in tuned.items():
+        up, down = module.lora_B["default"].weight, module.lora_A["default"].weight
+        residual = module.base_layer.weight
+        whole = residual + up @ down
+        values = torch.linalg.svdvals(whole.double())
+        assert torch.allclose(torch.linalg.svdvals((up @ down).double())[:4], values[-4:], atol=1e-5), name
+        assert torch.allclose(torch.linalg.svdvals(residual.double())[:-4], values[:-4], atol=1e-5), name
+        assert (residual @ down.T).abs().max() < 1e-5  # the trained subspace is orthogonal to the major one
+        assert (up.T @ residual).abs().max() < 1e-5
+        assert torch.allclose(up.T @ up, down @ down.T, atol=1e-6)  # each takes the root of a singular value
+    parts = [name for name in tuned if ".qkv." in name]
+    assert len(parts) % 3 == 0
+    blocks = list(dict.fromkeys(name[: name.index(".", name.index("blocks.") + 7)] for name in modules
+                                if "blocks." in name and "." in name[name.index("blocks.") + 7 :]))  # fmt: skip
+    found = [block for block in blocks if any(name.startswith(f"{block}.") for name in tuned)]
+    assert found == blocks[round(len(blocks) / 3) :]
+    ours = {id(p) for p in adapter_parameters(bare)}
+    biases = {id(module.base_layer.bias) for module in tuned.values() if module.base_layer.bias is not None}
+    factors = {id(part["default"].weight) for module in tuned.values() for part in (module.lora_A, module.lora_B)}
+    assert ours == biases | factors
+    assert biases
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", VITS)
+def test_merged_it_is_the_plain_network_again(adapter, vision):
+    model = shake(segmenter(adapter, f"timm/{vision}"))
+    wanted, names = model.features(picture()), tiny.segmenter(vision=f"timm/{vision}").backbone.state_dict().keys()
+    merge_adapters(model.backbone)
+    for a, b in zip(model.features(picture()).values(), wanted.values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4 * float(b.abs().max()))
+    assert {name for name in model.backbone.state_dict() if not name.startswith("rein.")} == set(names)
+
+
 @pytest.mark.parametrize("vision", VITS)
 def test_every_adapter_is_reached_and_nothing_else_of_the_backbone_is(adapter, vision):
     model = shake(segmenter(adapter, f"timm/{vision}")).train()
@@ -169,8 +232,9 @@ def test_a_model_folder_holds_them(adapter, vision, tmp_path):
     assert torch.equal(again.semantic(picture()), model.semantic(picture()))
     assert torch.equal(again.features(picture())[4], model.features(picture())[4])
     tensors = load_file(tmp_path / "model" / "model.safetensors")
-    names = [name for name in tensors if ".lora_" in name or ".rein." in name]
-    assert len(names) == len(adapter_parameters(model.backbone))
+    own = {id(p) for p in adapter_parameters(model.backbone)}
+    names = [name for name, p in model.named_parameters() if id(p) in own]
+    assert set(names) <= tensors.keys()
     del tensors[names[0]]
     save_file(tensors, tmp_path / "model" / "model.safetensors")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -195,7 +259,7 @@ def test_the_teacher_shares_what_is_frozen_and_averages_the_adapters(adapter):
     theirs = dict(teacher.model.named_parameters())
     before = {name: p.detach().clone() for name, p in student.named_parameters()}
     shake(student)
-    assert not torch.equal(student.features(picture())[4], teacher.model.features(picture())[4])
+    assert not torch.equal(student.features(picture())[32], teacher.model.features(picture())[32])
     teacher.update()
     ids = {id(p) for p in adapter_parameters(student.backbone)}
     for name, p in student.named_parameters():
@@ -211,6 +275,28 @@ def test_reins_tokens_and_scale_are_not_decayed():
     names = {id(p): name for name, p in model.named_parameters()}
     free = {names[id(p)] for p in optimizer.param_groups[1]["params"] if "backbone" in names[id(p)]}
     assert free == {f"backbone.rein.{name}" for name in ("tokens_a", "tokens_b", "scale")}
+
+
+def test_a_backbone_has_a_rate_of_its_own_and_the_weight_decay_fades(tmp_path, sets):
+    model = segmenter(SOMA)
+    recipe = tiny.recipe("train.backbone_rate=0.5", "train.weight_decay=0.05", "train.weight_decay_end=0.01",
+                         "train.learning_rate=0.01", "train.schedule=constant", "train.ramp_steps=0")  # fmt: skip
+    ids = {id(p) for p in adapter_parameters(model.backbone)}
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def noted(self, *given):
+        seen.append([(g["lr"], g["weight_decay"], {id(p) in ids for p in g["params"]}) for g in self.param_groups])
+        return step(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", noted)
+        train_stage(model, "warmup", recipe, Batches(sets[0], [], recipe, 4, seed=1), tmp_path)
+    assert len(seen) == 4
+    for k, groups in enumerate(seen):
+        decay = 0.01 + 0.04 * (1 + math.cos(math.pi * k / 4)) / 2
+        found = {(round(rate, 9), round(weight, 9)): own for rate, weight, own in groups}
+        assert found == {(0.01, round(decay, 9)): {False}, (0.01, 0): {False}, (0.005, round(decay, 9)): {True}}
 
 
 # -- training
@@ -261,6 +347,7 @@ def test_frozen_weights_stay_to_the_bit_and_resumed_equals_uninterrupted(sets, a
 
 
 @pytest.mark.parametrize("words", [["model.adapt=lora", "model.lora.rank=2", "model.lora.layers=[qkv]"],
+                                   ["model.adapt=soma", "model.soma.rank=2", "model.soma.frozen_share=0.5"],
                                    ["model.adapt=rein", "model.rein.tokens=6", "model.rein.rank=2"]])  # fmt: skip
 def test_a_recipe_trains_an_adapter(words, tmp_path, monkeypatch):
     monkeypatch.setattr(vocabulary, "TEMPLATES", vocabulary.TEMPLATES[:1])
@@ -287,6 +374,7 @@ def test_a_recipe_trains_an_adapter(words, tmp_path, monkeypatch):
     (["model.adapt=lora", "model.freeze=false"], "lora adapts a frozen backbone"),
     (["model.adapt=rein", "model.rein.tokens=7"], "must equal model.queries 50 (or model.rein.link=false)"),
     (["model.lora.layers=[]"], "model.lora.layers: got []"),
+    (["model.adapt=soma", "model.soma.frozen_share=1"], "model.soma.frozen_share: got 1"),
     (["model.rein.rnk=3"], "model.rein.rnk: unknown key; did you mean model.rein.rank?"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_are_refused_when_read(words, said):
@@ -302,6 +390,10 @@ def test_settings_that_cannot_be_are_refused_when_read(words, said):
     ("open_clip/RN50-quickgelu", LORA, r"computes its features with no linear layer"),
     ("timm/tiny_eva02", {**LORA, "layers": ["qkv"]}, r"got \['qkv'\]; the linear layers of timm/tiny_eva02 are called "
                                                      r"q_proj, k_proj, v_proj, proj, fc1_g, fc1_x, fc2"),
+    ("timm/resnet10t", SOMA, r"computes its features with no linear layer"),
+    ("timm/tiny_dinov2", {**SOMA, "rank": 48}, r"model\.soma\.rank: got 48; .*blocks\.2\.attn\.qkv .* has 48 singular"),
+    ("timm/tiny_dinov2", {**SOMA, "frozen_share": 0.95}, r"frozen_share: got 0\.95, which freezes all 6 blocks"),
+    ("timm/tiny_dinov3_qkvb", SOMA, r"leave them out: model\.soma\.layers=\[proj, fc1, fc2"),
     ("timm/tiny_dinov3_qkvb", LORA, r"reads the weights of its layers qkv without calling them.*=\[proj, fc1, fc2"),
 ])  # fmt: skip
 def test_a_backbone_without_a_place_for_it_is_refused_before_any_work(vision, adapter, said, tmp_path):
@@ -309,7 +401,9 @@ def test_a_backbone_without_a_place_for_it_is_refused_before_any_work(vision, ad
         check_adapter(vision, adapter, 32)
     text = vision if vision.startswith("open_clip") else "all-minilm-l6-v2"
     words = [f"model.vision={vision}", f"model.text={text}", f"model.adapt={adapter['kind']}", "model.rein.link=false",
-             f"model.lora.layers=[{','.join(adapter.get('layers', ['qkv']))}]"]  # fmt: skip
+             f"model.lora.layers=[{','.join(adapter.get('layers', ['qkv']))}]",
+             *(f"model.soma.{key}={adapter[key]}" for key in ("rank", "frozen_share") if adapter["kind"] == "soma"),
+            ]  # fmt: skip
     with pytest.raises(UsageError, match=said):
         train(load_recipe("demo", words), tmp_path / "run")
     assert not (tmp_path / "run").exists()

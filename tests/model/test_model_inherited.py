@@ -11,9 +11,11 @@ from clouds.testing import BackboneContract, ModelContract, TextContract
 tiny_vit.register()
 LORA = {"kind": "lora", "rank": 2, "alpha": 2.0, "layers": ["qkv", "q_proj", "v_proj", "fc1"]}
 REIN = {"kind": "rein", "tokens": 6, "rank": 2, "link": True}
+SOMA = {"kind": "soma", "rank": 2, "frozen_share": 0.5, "layers": ["qkv", "proj", "fc1", "fc2"]}
 MODELS = {
     "text": {"head": "text"},
     "eva02-lora": {"head": "text", "vision": "timm/tiny_eva02", "adapt": LORA},
+    "dinov2-soma": {"head": "linear", "vision": "timm/tiny_dinov2", "adapt": SOMA},
     "siglip2-rein": {"head": "linear", "vision": "timm/tiny_siglip2", "adapt": REIN},
 }
 

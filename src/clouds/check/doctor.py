@@ -26,7 +26,7 @@ from clouds.foundation.weights import unreachable
 READY, FETCH, MISSING = "ready", "to be fetched", "missing"
 
 OPTIONAL = {  # module that no backend is made of: what it is for, how to have it
-    "peft": ("model.adapt=lora", "pip install 'clouds[adapt]'"),
+    "peft": ("model.adapt=lora or soma", "pip install 'clouds[adapt]'"),
     "av": ("videos in clouds predict", "pip install 'clouds[video]'"),
     "datasets": ("the format huggingface", "pip install 'clouds[datasets]'"),
     "onnx": ("clouds export", "pip install 'clouds[export]'"),

@@ -258,7 +258,7 @@ def random_model(recipe: Recipe) -> Segmenter:
     chosen, classes = recipe.model, recipe.model.label_set
     text_dim = clip_config(chosen.text)["embed_dim"] if chosen.text.startswith(CLIP) else MINILM
     model = Segmenter(
-        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein", "classes"}),
+        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "soma", "rein", "classes"}),
         adapt=chosen.adapter,
         text_dim=text_dim,
         classes=list(classes.classes),

@@ -101,12 +101,16 @@ class Train(Settings):
     """Images of an optimiser step; processes share them."""
     learning_rate: Positive = 1e-5
     """AdamW's learning rate."""
+    backbone_rate: Positive = 1.0
+    """The learning rate inside the backbone, of an adapter or of an unfrozen one, as a share of `learning_rate`."""
     schedule: Literal["constant", "poly", "poly-run"] = "constant"
     """How the rate fades: not at all, in each stage anew (power 0.9), or once over both."""
     ramp_steps: Whole = 0
     """Steps at the begin of a stage in which the rate rises to its own."""
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     """AdamW's weight decay; none on norms and embeddings."""
+    weight_decay_end: Annotated[Float, Field(ge=0)] | None = None
+    """What the weight decay falls to over each stage, along half a cosine; null keeps it as it is."""
     clip: Positive = 0.01
     """The largest norm of the gradient; a longer one is cut to it."""
     generated_repeat: Positive = 2.0

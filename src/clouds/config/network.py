@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from clouds.config.backends import names
-from clouds.config.kinds import Count, Depth, Int, Positive, Settings, Width, one_of
+from clouds.config.kinds import Count, Depth, Float, Int, Positive, Settings, Width, one_of
 from clouds.config.label_sets import LABEL_SETS, MOST, LabelSet, colors_of
 from clouds.config.plugins import OWN
 
@@ -32,6 +32,9 @@ def _rows(value: Any) -> Any:
     return {name: {"synonyms": row} if isinstance(row, list) else row for name, row in words.items()}
 
 
+LINEAR = ("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "fc2")  # of timm's blocks
+
+
 class Lora(Settings):
     """Low-rank updates of the backbone's linear layers; needs `pip install 'clouds[adapt]'`."""
 
@@ -39,11 +42,21 @@ class Lora(Settings):
     """Rank of an update."""
     alpha: Positive = 16.0
     """An update is scaled by alpha / rank."""
-    layers: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "fc2",
-    )  # fmt: skip
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = LINEAR
     """The last parts of the names of the layers that get one; the default has the attention's and the feed-forward's of
     timm's networks."""
+
+
+class Soma(Settings):
+    """Tuning of the minor singular components of the backbone's linear layers; needs `pip install 'clouds[adapt]'`. The
+    defaults are the publication's; `train.backbone_rate` and `train.weight_decay_end` belong to it too."""
+
+    rank: Count = 16
+    """How many of a layer's smallest singular components are trained."""
+    frozen_share: Annotated[Float, Field(ge=0, lt=1)] = 1 / 3
+    """The share of the blocks, counted from the first, that stay frozen; the publication's 8 of 24."""
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = LINEAR
+    """The last parts of the names of the layers that are tuned; a fused `qkv` is tuned as three layers."""
 
 
 class ReinSettings(Settings):
@@ -90,10 +103,12 @@ class Model(Settings):
     """Channels of a feed-forward network of the mask decoder."""
     freeze: bool = True
     """Whether the backbone stays as it is."""
-    adapt: Literal["none", "lora", "rein"] = "none"
+    adapt: Literal["none", "lora", "soma", "rein"] = "none"
     """What is trained inside the frozen backbone; `rein` needs a plain ViT."""
     lora: Lora = Lora()
     """The updates of `adapt: lora`."""
+    soma: Soma = Soma()
+    """The components of `adapt: soma`."""
     rein: ReinSettings = ReinSettings()
     """The tokens of `adapt: rein`."""
 
@@ -110,7 +125,7 @@ class Model(Settings):
     @property
     def adapter(self) -> dict[str, Any] | None:
         """``adapt`` and its settings as plain data, None for none."""
-        chosen = {"none": None, "lora": self.lora, "rein": self.rein}[self.adapt]
+        chosen = {"none": None, "lora": self.lora, "soma": self.soma, "rein": self.rein}[self.adapt]
         return {"kind": self.adapt, **chosen.model_dump(mode="json")} if chosen else None
 
     def faults(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from clouds.config.recipe import Recipe
 from clouds.foundation.backbone import build_text, weights_record
+from clouds.foundation.backbones.adapters import start_adapter
 from clouds.model.segmenter import Segmenter
 from clouds.model.start import start_from
 from clouds.model.vocabulary import text_classifier
@@ -14,7 +15,7 @@ def build_model(recipe: Recipe) -> Segmenter:
     record = weights_record(chosen.vision, chosen.weights, chosen.revision)
     text = build_text(chosen.text, record if chosen.text == chosen.vision else None)
     model = Segmenter(
-        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "rein", "classes"}),
+        **chosen.model_dump(exclude={"weights", "revision", "adapt", "lora", "soma", "rein", "classes"}),
         adapt=chosen.adapter,
         weights=record,
         text_dim=text.dim,
@@ -24,6 +25,8 @@ def build_model(recipe: Recipe) -> Segmenter:
         shorter_side=recipe.evaluate.shorter_side,
         pretrained=True,
     )
+    if chosen.adapter:
+        start_adapter(model.backbone, chosen.adapter)
     model.vocabulary.copy_(text_classifier(text, classes.synonyms))
     if recipe.train.start:
         start_from(model, recipe.train.start)

@@ -34,17 +34,32 @@ LOSSES = (*PARTS, "generated_loss")
 
 
 def build_optimizer(model: Segmenter, recipe: Recipe, learning_rate: float) -> torch.optim.AdamW:
-    """AdamW; no weight decay on norms and embeddings."""
+    """AdamW; no weight decay on norms and embeddings, and in the backbone its own share of the rate."""
     plain: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
+    inside = {id(p) for p in model.backbone.parameters()}
     for module in model.modules():
         bare = isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm | nn.Embedding)
         bare = bare or isinstance(module, Rein)  # its tokens and scale; its linear maps are modules of their own
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
                 (plain if bare or name in ("level_embed", "void", "logit_scale") else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = []
+    for parameters, bare in ((decayed, False), (plain, True)):
+        shares = {1.0: parameters}
+        if (share := recipe.train.backbone_rate) != 1:
+            shares = {1.0: [p for p in parameters if id(p) not in inside],
+                      share: [p for p in parameters if id(p) in inside]}  # fmt: skip
+        decay = 0.0 if bare else recipe.train.weight_decay
+        groups += [{"params": own, "weight_decay": decay, "bare": bare, "share": share}
+                   for share, own in shares.items() if own]  # fmt: skip
     return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS)
+
+
+def weight_decay(recipe: Recipe, step: int, steps: int) -> float:
+    """The weight decay of a stage's step: constant, or half a cosine down to ``train.weight_decay_end``."""
+    first, last = recipe.train.weight_decay, recipe.train.weight_decay_end
+    return first if last is None else last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str = "warmup") -> float:
@@ -94,8 +109,10 @@ def train_stage(
     with engine.signals(), out_of_memory(recipe, engine):
         for step, batch in _steps(data, progress.step, settings.workers, stage, engine.main, log.latest):
             rate = learning_rate(recipe, base, step, data.steps, stage)
+            decay = weight_decay(recipe, step, data.steps)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
+                group["weight_decay"] = 0.0 if group["bare"] else decay
             lesson = pseudo(batch, step) if pseudo else Lesson(batch["labels"], {}, None)
             optimizer.zero_grad(set_to_none=True)
             losses = forward_backward(student, batch, lesson, queries, recipe, step, engine, data.lacks(batch))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clouds.deploy.export.graph_ends import IR, OPSET, after, before
 from clouds.errors import BackendError, cause
+from clouds.foundation.backbones.adapters import merge_adapters
 from clouds.model.inference import Inference, Size
 from clouds.model.segmenter import Segmenter
 
@@ -87,6 +88,7 @@ class Core(nn.Module):
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        merge_adapters(self.model.backbone)  # a file needs no adapter beside its weights
         fix_padding(self.model.backbone)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

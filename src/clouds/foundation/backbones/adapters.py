@@ -1,6 +1,7 @@
 """Parameter-efficient adaptation of a frozen backbone: a few trained tensors inside it, its own weights untouched.
 
-LoRA (Hu et al., ICLR 2022, arXiv 2106.09685) through peft, and Rein (Wei et al., CVPR 2024, arXiv 2312.04265).
+LoRA (Hu et al., ICLR 2022, arXiv 2106.09685) through peft, SoMA (Yun et al., CVPR 2025, arXiv 2412.04077; ``soma.py``)
+on top of it, and Rein (Wei et al., CVPR 2024, arXiv 2312.04265).
 """
 
 import importlib.util
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clouds.errors import BackendError, UsageError
+from clouds.foundation.backbones.soma import behind, fuse, minor_components, split_fused
 
 
 class Rein(nn.Module):
@@ -58,10 +60,11 @@ class Rein(nn.Module):
 
 
 def adapt(backbone: Any, adapter: Mapping[str, Any], hidden: int) -> None:
-    """Put a fresh adapter into ``backbone``: {"kind": "lora", rank, alpha, layers} or {"kind": "rein", tokens, rank,
-    link}; ``hidden``: the decoder's width.
+    """Put a fresh adapter into ``backbone``: {"kind": "lora", rank, alpha, layers}, {"kind": "soma", rank,
+    frozen_share, layers} or {"kind": "rein", tokens, rank, link}; ``hidden``: the decoder's width.
 
-    Raises UsageError where the backbone has no place for it, BackendError where peft is needed and not installed.
+    What it computes is unchanged by LoRA and SoMA. Raises UsageError where the backbone has no place for the adapter,
+    BackendError where peft is needed and not installed.
     """
     if adapter["kind"] == "rein":
         if not hasattr(backbone, "rein"):
@@ -73,43 +76,65 @@ def adapt(backbone: Any, adapter: Mapping[str, Any], hidden: int) -> None:
         layers = len(backbone.network.blocks)
         backbone.rein = Rein(backbone.width, layers, adapter["tokens"], adapter["rank"], linked)
         return
-    _add_lora(backbone, adapter)
+    kind, rank = adapter["kind"], adapter["rank"]
+    chosen = _layers(backbone, kind, adapter["layers"])
+    if kind == "soma":
+        chosen = split_fused(backbone, behind(backbone, chosen, adapter["frozen_share"]), rank)
+        backbone.trains_biases = True  # of the layers that are adapted
+    from peft import LoraConfig, inject_adapter_in_model
+
+    alpha = rank if kind == "soma" else adapter["alpha"]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=chosen), backbone)
     backbone.adapted = True
+
+
+def start_adapter(backbone: nn.Module, adapter: Mapping[str, Any]) -> None:
+    """What an adapter takes from the pre-trained weights, once they are there: SoMA's minor components."""
+    if adapter["kind"] == "soma":
+        minor_components(backbone)
 
 
 def adapter_parameters(backbone: nn.Module) -> list[nn.Parameter]:
     """What an adapter trains in ``backbone``; nothing where it has none."""
-    return [p for name, p in backbone.named_parameters() if name.startswith("rein.") or ".lora_" in name]
+    biases = ".base_layer.bias" if getattr(backbone, "trains_biases", False) else "no such"
+    return [p for name, p in backbone.named_parameters()
+            if name.startswith("rein.") or ".lora_" in name or name.endswith(biases)]  # fmt: skip
 
 
-def _add_lora(backbone: Any, adapter: Mapping[str, Any]) -> None:
-    """Low-rank updates beside the linear layers whose name ends in one of ``layers``; they start at zero."""
+def merge_adapters(backbone: nn.Module) -> None:
+    """Add low-rank updates to the weights beside them: the plain network again, equal up to rounding. Rein stays, as no
+    weight can hold it."""
+    for name, module in list(backbone.named_modules()):
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
+            module.merge()
+            backbone.set_submodule(name, module.base_layer)
+    fuse(backbone)
+
+
+def _layers(backbone: Any, kind: str, layers: tuple[str, ...]) -> list[str]:
+    """The names of the linear layers whose last part is one of ``layers``; checked."""
     if importlib.util.find_spec("peft") is None:
-        raise BackendError("model.adapt=lora needs the package peft. Install it with: pip install 'clouds[adapt]'")
+        raise BackendError(f"model.adapt={kind} needs the package peft. Install it with: pip install 'clouds[adapt]'")
     linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)]
     # a module is called for its output; what a network computes from a layer's bare weight an adapter never sees
     called = _called(backbone, linear)
-    chosen = [name for name in called if _last([name]) in adapter["layers"]]
+    chosen = [name for name in called if _last([name]) in layers]
     if not called:
         raise UsageError(
-            f"model.adapt: got lora, but {backbone.name} computes its features with no linear layer; take a ViT or a "
+            f"model.adapt: got {kind}, but {backbone.name} computes its features with no linear layer; take a ViT or a "
             "ConvNeXt (docs/models.md), or model.adapt=none"
         )
     if not chosen:
         raise UsageError(
-            f"model.lora.layers: got {list(adapter['layers'])}; the linear layers of {backbone.name} are called "
-            f"{_last(called)}"
+            f"model.{kind}.layers: got {list(layers)}; the linear layers of {backbone.name} are called {_last(called)}"
         )
-    wanted = [name for name in linear if "blocks." in name and _last([name]) in adapter["layers"]]
+    wanted = [name for name in linear if "blocks." in name and _last([name]) in layers]
     if bare := [name for name in wanted if name not in called]:
         raise UsageError(
-            f"model.lora.layers: {backbone.name} reads the weights of its layers {_last(bare)} without calling them, "
-            f"so LoRA would not be seen there; leave them out: model.lora.layers=[{_last(chosen)}]"
+            f"model.{kind}.layers: {backbone.name} reads the weights of its layers {_last(bare)} without calling them, "
+            f"so an update would not be seen there; leave them out: model.{kind}.layers=[{_last(chosen)}]"
         )
-    from peft import LoraConfig, inject_adapter_in_model
-
-    config = LoraConfig(r=adapter["rank"], lora_alpha=adapter["alpha"], lora_dropout=0.0, target_modules=chosen)
-    inject_adapter_in_model(config, backbone)
+    return chosen
 
 
 def _last(names: list[str]) -> str:
