@@ -32,7 +32,7 @@ BACKBONES = (
 
 def built(vision: str, adapt: str) -> Segmenter:
     settings = Model(vision=vision, text=vision if vision.startswith("open_clip/") else "all-minilm-l6-v2", adapt=adapt)
-    plain = settings.model_dump(exclude={"weights", "revision", "adapt", "lora", "soma", "rein"})
+    plain = settings.model_dump(exclude={"weights", "revision", "adapt", "lora", "soma", "rein", "classes"})
     with torch.device("meta"):
         return Segmenter(**plain, adapt=settings.adapter, text_dim=384, classes=list(NAMES),
                          synonyms=[list(group) for group in SYNONYMS], colors=[list(c) for c in COLORS])  # fmt: skip

@@ -167,7 +167,12 @@ class Train(Settings):
 
 
 class Evaluate(Settings):
-    """The protocol of scoring: images are brought to one shorter side and scored at their label's own size."""
+    """The protocol of scoring: images are brought to one shorter side and scored at their label's own size, unless
+    `protocol` names a publication's."""
+
+    protocol: Literal["clouds", "rein", "rein-1024", "soma", "soma-1024", "cityscapes"] | None = None
+    """Score as a publication does: sizes, windows, label size, Mapillary's class table (docs/evaluation.md); the models
+    keep `shorter_side` for predictions. Null scores as the other keys say."""
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
     """The shorter side, in pixels, that images are seen at."""
@@ -197,8 +202,20 @@ class Evaluate(Settings):
         names = [each.name for each in self.domains or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             found.append(f"domains: {', '.join(twice)} is named twice; give each domain a name of its own")
+        given = {"window": self.window, "stride": self.stride, "scales": self.scales, "flip": self.flip}
+        for name, value in ({**given, "ensemble": self.ensemble} if self.protocol else {}).items():
+            if value != (default := type(self).model_fields[name].default):
+                found.append(
+                    f"{name}: got {value}; evaluate.protocol={self.protocol} sets how images are seen: leave it out "
+                    f"(evaluate.{name}={_written(default)}), or the protocol (evaluate.protocol=null)"
+                )
         if self.stride and (self.window is None or self.stride > self.window):
             found.append(f"stride: got {self.stride}; expected at most evaluate.window, which is {self.window}")
         if not self.scales:
             found.append("scales: got []; expected at least one, such as [1.0]")
         return found
+
+
+def _written(value: object) -> str:
+    """As a setting on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else "[1.0]"

@@ -83,7 +83,7 @@ def evaluate_models(
             mark_trained_on(scores[name], domains, path)
         rows[name] = as_json(results(
             scores[name], model=str(named), seed=_seed(path, words, request.recipe), inference=predictor.inference,
-            backends=_backends(predictor), missing=missing,
+            protocol=request.recipe.evaluate.protocol, backends=_backends(predictor), missing=missing,
         ))  # fmt: skip
     part()
     return _written(rows, scores, out, csv, latex) if processes.main else None
@@ -201,7 +201,9 @@ def comparison(rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]"
     first, *others = rows
     domains: list[dict[str, Any]] = []
     for d, domain in enumerate(rows[first]["domains"]):
-        draws = {name: bootstrap_means(each[d].parts) for name, each in scores.items()}
+        view = scores[first][d].view
+        absent = view is not None and view.absent_counts
+        draws = {name: bootstrap_means(each[d].parts, absent_counts=absent) for name, each in scores.items()}
         miou = {name: row["domains"][d]["miou"] for name, row in rows.items()}
         differences = {}
         for name in others:

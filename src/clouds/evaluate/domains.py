@@ -27,6 +27,7 @@ from clouds.data.labels import folding, narrowed, subset, train_ids
 from clouds.data.pairing import MissingSplitError
 from clouds.data.source import open_set, spec_of
 from clouds.errors import DataError, UsageError
+from clouds.evaluate.protocols import View, domain_of, view_of
 
 RENDERED = ("town", "fog", "night", "rain", "snow")
 TARGET_SEED = 2_000_003  # rendered targets come from seeds that neither training nor the choice of settings used
@@ -38,7 +39,8 @@ Sample = tuple[str, Pixels, Labels]
 class Domain:
     """A set of labelled images to score on: ``sample(i)`` -> (id, image (H, W, 3), label (H, W)) in ``label_set``.
 
-    Without ``data``, scenes are rendered from ``seed`` on.
+    Without ``data``, scenes are rendered from ``seed`` on. With a ``view``, of ``evaluate.protocol``, samples are as
+    that publication scores them.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Domain:
     indices: tuple[int, ...] = ()
     seed: int = TARGET_SEED
     table: Labels | None = None  # (256,): a stored index -> that in ``label_set``; None where they agree
+    view: View | None = None
 
     def sample(self, i: int) -> Sample:
         if self.data is None:
@@ -57,7 +60,12 @@ class Domain:
             k = self.indices[i]
             name, image, label = self.data.names[k], self.data.image(k), self.data.label(k)
             self.data.check_pair(k, image.shape, label.shape)
-        return name, image, label if self.table is None else self.table[label]
+        label = label if self.table is None else self.table[label]
+        return name, *(self.view.prepare(image, label) if self.view else (image, label))
+
+    @property
+    def absent_counts(self) -> bool:
+        return self.view is not None and self.view.absent_counts
 
     def scored_on(self, recipe: Recipe) -> "Domain":
         """The domain without what is not scored: classes that ``evaluate.label_set`` lacks and those of which the
@@ -134,12 +142,15 @@ def rendered_domain(name: str, count: int) -> Domain:
     return Domain(name, CITYSCAPES, count)
 
 
-def photo_domain(name: str, root: Path, max_images: int | None = None, exif: str = "refuse") -> Domain:
+def photo_domain(
+    name: str, root: Path, max_images: int | None = None, exif: str = "refuse", published: bool = False
+) -> Domain:
     """A dataset below ``root``; at most ``max_images`` of it, evenly spaced; ``exif`` as for ``Segmentation``.
+    ``published``: of the split that publications score.
 
     Raises DataError where it is not whole, holds no image, or has no labels.
     """
-    data = open_dataset(name, root / folder_of(name), PHOTOS.get(name), exif=exif)
+    data = open_dataset(name, root / folder_of(name), None if published else PHOTOS.get(name), exif=exif)
     if not data.labelled:
         raise DataError(f"{name}: split {data.split!r} has no labels, it cannot be scored on")
     indices = tuple(evenly(len(data), max_images or len(data)))
@@ -154,7 +165,8 @@ def find_domains(names: Sequence[str], recipe: Recipe) -> FoundDomains:
     """
     own = {each.name: each for each in recipe.evaluate.domains or () if not each.known}
     domains, missing = [], []
-    for name in names:
+    protocol = recipe.evaluate.protocol
+    for name in dict.fromkeys(name if name in own else domain_of(protocol, name) for name in names):
         if name in own:
             domains.append(own_domain(own[name], recipe))
         elif name in RENDERED:
@@ -171,6 +183,8 @@ def find_domains(names: Sequence[str], recipe: Recipe) -> FoundDomains:
                 domains.append(_photos(name, recipe))
             except (UsageError, MissingSplitError) as error:
                 missing.append({"name": name, "why": str(error).removeprefix(f"{name}: ")})
+    if protocol:
+        domains = [replace(domain, view=view_of(protocol, domain.name)) for domain in domains]
     return FoundDomains(domains, missing)
 
 
@@ -199,7 +213,8 @@ def _photos(name: str, recipe: Recipe) -> Domain:
         raise UsageError(f"{name}: needs data.root=PATH, the folder that holds {folder_of(name)}/")
     if not (root / folder_of(name)).exists():
         raise UsageError(f"{name}: data.root={root} holds no {folder_of(name)}/; it has one folder per dataset")
-    domain = photo_domain(name, root, recipe.evaluate.max_images, recipe.data.exif)
+    evaluate = recipe.evaluate
+    domain = photo_domain(name, root, evaluate.max_images, recipe.data.exif, published=evaluate.protocol is not None)
     return domain.scored_on(recipe)
 
 

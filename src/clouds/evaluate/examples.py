@@ -9,6 +9,7 @@ from clouds.config.runs import EVALUATION, EXAMPLE, EXAMPLES, MODELS
 from clouds.data.images import write_png
 from clouds.data.label_files import write_labels
 from clouds.evaluate.domains import Domain, class_table
+from clouds.evaluate.scores import seen_as
 from clouds.model.inference import Inference
 from clouds.predict.predictor import load
 
@@ -60,7 +61,7 @@ def write_examples(recipe: Recipe, out: Path, domains: list[Domain]) -> None:
         name, image, truth = domain.sample(i)
         table = class_table(tuple(predictor.classes), domain.name, domain.label_set)
         colors = domain.label_set.colors
-        write_labels(folder / f"{stage}.png", table[predictor.predict(image).labels], colors)
+        write_labels(folder / f"{stage}.png", table[seen_as(predictor, domain).predict(image).labels], colors)
         if stage == "joint":
             write_png(folder / "photo.png", image)
             write_labels(folder / "truth.png", truth, colors)

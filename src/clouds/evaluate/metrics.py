@@ -60,16 +60,18 @@ def parts(counts: NDArray[Any]) -> Counts:
     return np.stack([hit, counts.sum(-1), counts[..., :-1].sum(-2)], -2)
 
 
-def iou(counts: NDArray[Any]) -> Floats:
-    """(..., K, K + 1) counts -> IoU (..., K) in 0..1; NaN for a class that the truth never shows."""
-    return iou_of_parts(parts(counts))
+def iou(counts: NDArray[Any], absent_counts: bool = False) -> Floats:
+    """(..., K, K + 1) counts -> IoU (..., K) in 0..1; NaN for a class that the truth never shows, with
+    ``absent_counts`` 0 where it is predicted all the same."""
+    return iou_of_parts(parts(counts), absent_counts)
 
 
-def iou_of_parts(parts: NDArray[Any]) -> Floats:
+def iou_of_parts(parts: NDArray[Any], absent_counts: bool = False) -> Floats:
     """(..., 3, K) -> IoU (..., K), as ``iou``."""
     hit, truth, predicted = np.moveaxis(parts.astype(np.float64), -2, 0)
+    shown = truth + predicted if absent_counts else truth
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(truth > 0, hit / (truth + predicted - hit), np.nan)
+        return np.where(shown > 0, hit / (truth + predicted - hit), np.nan)
 
 
 def mean_present(values: Floats) -> Floats:
@@ -79,9 +81,9 @@ def mean_present(values: Floats) -> Floats:
     return mean
 
 
-def mean_iou(counts: NDArray[Any]) -> Floats:
-    """(..., K, K + 1) -> mean IoU (...) over the classes present."""
-    return mean_present(iou(counts))
+def mean_iou(counts: NDArray[Any], absent_counts: bool = False) -> Floats:
+    """(..., K, K + 1) -> mean IoU (...) over the classes that have one."""
+    return mean_present(iou(counts, absent_counts))
 
 
 def fwiou(counts: NDArray[Any]) -> float:
@@ -146,7 +148,9 @@ def _near_contour(labels: Labels, reach: int) -> NDArray[np.bool_]:
     return np.asarray(near > 0)
 
 
-def bootstrap_means(images: NDArray[Any], seed: int = 0, draws: int = DRAWS) -> Floats:
+def bootstrap_means(
+    images: NDArray[Any], seed: int = 0, draws: int = DRAWS, absent_counts: bool = False
+) -> Floats:
     """Mean IoU (draws,) of the N images, as ``parts`` (N, 3, K), drawn again with replacement.
 
     The draws follow from N and the seed alone, so two models' draws on the same images are pairs.
@@ -156,11 +160,12 @@ def bootstrap_means(images: NDArray[Any], seed: int = 0, draws: int = DRAWS) -> 
     for start in range(0, draws, BLOCK):  # so that 10 000 images take megabytes
         drawn = [rng.integers(n, size=n) for _ in range(min(BLOCK, draws - start))]
         picks = np.stack([np.bincount(each, minlength=n) for each in drawn]).astype(np.float64)
-        means.append(mean_present(iou_of_parts((picks @ flat).reshape(len(picks), *images.shape[1:]))))
+        drawn_parts = (picks @ flat).reshape(len(picks), *images.shape[1:])
+        means.append(mean_present(iou_of_parts(drawn_parts, absent_counts)))
     return np.concatenate(means)
 
 
-def bootstrap_interval(images: NDArray[Any], seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(images: NDArray[Any], seed: int = 0, absent_counts: bool = False) -> tuple[float, float]:
     """95 % interval of mean IoU over images, of their ``parts`` (N, 3, K)."""
-    low, high = np.percentile(bootstrap_means(images, seed), (2.5, 97.5))
+    low, high = np.percentile(bootstrap_means(images, seed, absent_counts=absent_counts), (2.5, 97.5))
     return float(low), float(high)

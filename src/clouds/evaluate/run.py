@@ -55,6 +55,7 @@ def _score(recipe: Recipe, out: Path, stage: str, domains: list[Domain], path: P
         model=MODELS[stage],
         seed=recipe.seed,
         inference=predictor.inference,
+        protocol=recipe.evaluate.protocol,
         backends=backends(recipe),
         missing=missing_photos(recipe, domains),
         work={key: value for key, value in as_json(work).items() if key != "classes"},

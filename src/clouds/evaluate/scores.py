@@ -1,7 +1,8 @@
 """Score a model on domains it never saw.
 
 Protocol: the image is brought to a shorter side, predicted whole (or as the recipe's ``evaluate.window``, ``scales``
-and ``flip`` say), its semantic map brought back to the label's own size, and scored there. A model's classes are
+and ``flip`` say), its semantic map brought back to the label's own size, and scored there; ``evaluate.protocol`` scores
+as a publication does (``protocols``). A model's classes are
 folded into the label set of the domain after the argmax. docs/evaluation.md says what is measured.
 """
 
@@ -34,7 +35,8 @@ from clouds.evaluate.metrics import (
     mean_present,
     parts,
 )
-from clouds.model.inference import Inference
+from clouds.evaluate.protocols import View
+from clouds.model.inference import OWN_SIZE, Inference
 from clouds.predict.predictor import Predictor
 
 
@@ -49,6 +51,7 @@ class Score:
     calibration: NDArray[np.float64]
     images: list[ImageScore]
     parts: NDArray[np.int64]
+    view: View | None = None  # of a publication's protocol
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Tally:
 def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int) -> tuple[NDArray[np.int64], Seen]:
     """Predict image i -> its confusion counts int64 (C, C + 1) in the domain's label set, and the rest."""
     name, image, truth = domain.sample(i)
-    result = predictor.predict(image)
+    result = seen_as(predictor, domain).predict(image)
     prediction, classes = table[result.labels], len(domain.label_set.classes)
     try:
         counts = confusion(truth, prediction, classes)
@@ -81,6 +84,11 @@ def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int
         raise DataError(f"{domain.name}: {name}: {error}") from None
     boundary = boundary_parts(truth, prediction, classes)
     return counts, Seen(name, parts(counts), boundary, calibration(truth, prediction, result.scores))
+
+
+def seen_as(predictor: Predictor, domain: Domain) -> Predictor:
+    """The model looking as the protocol of the domain says, or as it does."""
+    return predictor.with_inference(**vars(domain.view.inference())) if domain.view else predictor
 
 
 def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArray[np.uint8]]:
@@ -131,17 +139,17 @@ def summarise(domain: Domain, tally: Tally) -> Score:
         name=domain.name,
         images=domain.length,
         label_set=domain.label_set.name,
-        miou=float(mean_iou(tally.counts)),
-        ci95=bootstrap_interval(each),
+        miou=float(mean_iou(tally.counts, domain.absent_counts)),
+        ci95=bootstrap_interval(each, absent_counts=domain.absent_counts),
         fwiou=fwiou(tally.counts),
         accuracy=accuracy(tally.counts),
         boundary_iou=float(mean_present(iou_of_parts(np.sum([image.boundary for image in images], 0)))),
         ece=expected_calibration_error(bins),
         seconds=round(tally.seconds, 3),
         iou={name: None if np.isnan(value) else float(value)
-             for name, value in zip(domain.label_set.classes, iou(tally.counts), strict=True)},
+             for name, value in zip(domain.label_set.classes, iou(tally.counts, domain.absent_counts), strict=True)},
     )
-    return Score(row, tally.counts, bins, [_image_score(image) for image in images], each)
+    return Score(row, tally.counts, bins, [_image_score(image) for image in images], each, domain.view)
 
 
 def _image_score(image: Seen) -> ImageScore:
@@ -160,18 +168,23 @@ def results(
     inference: Inference,
     backends: dict[str, str],
     missing: list[dict[str, str]] | None = None,
+    protocol: str | None = None,
     **more: Any,
 ) -> Results:
     """The RESULTS object of ``results.json``; ``more``: fields that are a run's alone.
 
-    ``commit`` and the most memory that this process took are looked up here.
+    ``protocol``: the name of a publication's, ``inference`` what counts without one. ``commit`` and the most memory
+    that this process took are looked up here.
     """
     rows = [s.row for s in scores]
+    how: dict[str, Any] = {**inference.as_record(), "scored_at": OWN_SIZE}
+    if protocol:
+        how = {"name": protocol, "domains": {s.row.name: s.view.as_record() for s in scores if s.view}}
     return Results(
         model=model,
         commit=commit(),
         seed=seed,
-        protocol={**inference.as_record(), "scored_at": "the label's own size"},
+        protocol=how,
         backends=backends,
         domains=rows,
         missing=[Missing(**each) for each in missing or ()],

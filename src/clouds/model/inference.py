@@ -21,6 +21,7 @@ Size = tuple[int, int]  # height, width
 LONGEST = 8192  # pixels: a 10 x 10000 strip brought to a shorter side of 1024 would be a million pixels wide
 LEAST_SIDE = 32  # the network's coarsest stride
 SCALES = (0.1, 4.0)
+OWN_SIZE = "the label's own size"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Inference:
     scales: factors of the shorter side; their maps are averaged at the image's own size.
     flip: look at the mirror image of every view too.
     ensemble: weigh in frozen CLIP's own opinion of each mask, where the backbone is one.
+    within: longer and shorter side of a box that the image is made as large as fits into, in place of ``shorter_side``.
+    smooth: resize by Pillow's bilinear filter, which smooths as it shrinks; False is OpenCV's, which does not.
     """
 
     shorter_side: int = 1024
@@ -42,6 +45,8 @@ class Inference:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     ensemble: bool = False
+    within: Size | None = None
+    smooth: bool = True
 
     def __post_init__(self) -> None:
         window, stride = _pair(self.window), _pair(self.stride)
@@ -73,6 +78,9 @@ class Inference:
 
     def sizes(self, size: Size) -> list[Size]:
         """What an image of ``size`` (height, width) is resized to, scale by scale."""
+        if self.within:
+            factor = min(self.within[0] / max(size), self.within[1] / min(size))
+            return [(int(size[0] * factor * scale + 0.5), int(size[1] * factor * scale + 0.5)) for scale in self.scales]
         side, limit = self.shorter_side or min(size), LONGEST if self.shorter_side else None
         return [resized(size, round(side * scale), limit) for scale in self.scales]
 
@@ -87,13 +95,26 @@ class Inference:
             "scales": list(self.scales),
             "flip": self.flip,
             **({"ensemble": True} if self.ensemble else {}),
+            **({"within": list(self.within)} if self.within else {}),
+            **({} if self.smooth else {"filter": "OpenCV's bilinear"}),
         }
 
 
 def protocol_text(protocol: dict[str, Any]) -> str:
-    """The ``protocol`` of a RESULTS object in words; older runs name no scales and no flip."""
+    """The ``protocol`` of a RESULTS object in words; a publication's name, then each way of seeing with its domains."""
+    if "name" not in protocol:
+        return _text(protocol)
+    ways: dict[str, list[str]] = {}
+    for domain, view in protocol["domains"].items():
+        ways.setdefault(_text(view), []).append(domain)
+    return "; ".join([f"protocol {protocol['name']}", *(f"{', '.join(names)}: {way}" for way, names in ways.items())])
+
+
+def _text(protocol: dict[str, Any]) -> str:
+    """One way of seeing; older runs name no scales and no flip."""
     window, scales = protocol["window"], protocol.get("scales", [1.0])
-    words = [f"shorter side {protocol['shorter_side']}"]
+    side, box = protocol["shorter_side"], protocol.get("within")
+    words = [f"within {box[0]} x {box[1]}" if box else f"shorter side {side}" if side else "own size"]
     words.append(f"window {window}, stride {protocol['stride']}" if window else "whole image")
     if scales != [1.0]:
         words.append("scales " + " ".join(f"{scale:g}" for scale in scales))
@@ -101,7 +122,12 @@ def protocol_text(protocol: dict[str, Any]) -> str:
         words.append("mirrored too")
     if protocol.get("ensemble"):
         words.append("geometric ensemble with CLIP")
-    return ", ".join([*words, "scored at the label's own size"])
+    if "filter" in protocol:
+        words.append(f"{protocol['filter']} filter")
+    words.append(f"scored at {protocol.get('scored_at', OWN_SIZE)}")
+    if "absent_classes" in protocol:
+        words.append(f"absent classes {protocol['absent_classes']}")
+    return ", ".join(words)
 
 
 def resized(size: Size, side: int, limit: int | None = LONGEST) -> Size:

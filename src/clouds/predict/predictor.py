@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -160,7 +161,8 @@ class Predictor:
 
     def _look(self, pixels: list[Pixels], size: Size) -> Tensor:
         """Images at one scale -> raw semantic maps (B, C, h, w)."""
-        images = np.stack([resized_window(each, size, (0, 0), size) for each in pixels]).transpose(0, 3, 1, 2)
+        shrink = _resized if self.inference.smooth else _sampled
+        images = np.stack([shrink(each, size) for each in pixels]).transpose(0, 3, 1, 2)
         see = partial(self.semantic, ensemble=True) if self.inference.ensemble else self.semantic
         return look(see, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
 
@@ -208,6 +210,15 @@ def _mix(length: int, size: int, band: slice, like: Tensor) -> tuple[Tensor, Ten
     where = where.clamp(0, length - 1)
     first = where.floor().long()
     return first, (first + 1).clamp(max=length - 1), (where - first).to(like.dtype)
+
+
+def _resized(image: Pixels, size: Size) -> Pixels:
+    return resized_window(image, size, (0, 0), size)
+
+
+def _sampled(image: Pixels, size: Size) -> Pixels:
+    """OpenCV's bilinear resizing, which looks at four pixels however much it shrinks, as mmsegmentation has it."""
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
 
 
 def _size(image: Pixels) -> Size:

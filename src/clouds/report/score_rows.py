@@ -7,6 +7,7 @@ from typing import Any
 
 from clouds.config.records import DomainScore, Results
 from clouds.evaluate.domains import RENDERED
+from clouds.model.inference import protocol_text
 from clouds.report.domain import images, matrix, reliability
 from clouds.report.read import Run
 from clouds.report.templating import css, gain
@@ -128,9 +129,15 @@ def _group_means(rows: Sequence[dict[str, Any]], fair: bool) -> list[dict[str, A
 def _protocols(run: Run, alike: bool) -> list[tuple[str, list[tuple[str, str]]]]:
     """What decides the numbers: one protocol, or both where the two models were scored differently."""
     scored = [("", run.joint or run.warmup)] if alike else [("Warm-up", run.warmup), ("Joint", run.joint)]
-    return [(stage, [(key.replace("_", " "), _setting(key, value)) for key, value in results.protocol.items()
-                     if value is not None or key == "window"])
-            for stage, results in scored if results and results.protocol]
+    return [(stage, _protocol_rows(results.protocol)) for stage, results in scored if results and results.protocol]
+
+
+def _protocol_rows(protocol: dict[str, Any]) -> list[tuple[str, str]]:
+    if "name" in protocol:  # a publication's: a row a domain
+        ways = [(name, protocol_text(view)) for name, view in protocol["domains"].items()]
+        return [("protocol", protocol["name"]), *ways]
+    return [(key.replace("_", " "), _setting(key, value)) for key, value in protocol.items()
+            if value is not None or key == "window"]  # fmt: skip
 
 
 def _setting(key: str, value: object) -> str:
