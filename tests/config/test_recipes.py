@@ -25,7 +25,8 @@ STAND_INS = {
 }
 PAPERS = {f"{source}-{backbone}" for source in ("gta", "synthia", "cityscapes")
           for backbone in ("rn50", "rn101", "convnext-l")}  # fmt: skip
-BUILT = ("gta-dinov2-l-rein", "gta-eva02-l", "gta-rn50", "gta-rn101", "gta-convnext-l")  # one a backbone
+BUILT = ("gta-dinov2-l-rein", "gta-soma-dinov2-l", "gta-eva02-l", "gta-rn50", "gta-rn101",
+         "gta-convnext-l")  # one a backbone and adapter
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,45 @@ def test_the_published_rein_keeps_its_published_settings():
     assert (recipe.train.batch_size, recipe.train.learning_rate, recipe.train.weight_decay) == (4, 1e-4, 0.05)
     assert (recipe.model.rein.tokens, recipe.model.rein.rank, recipe.model.queries) == (100, 16, 100)
     assert [round(1052 * factor) for factor in recipe.augment.scale] == [256, 1024]
+
+
+@pytest.mark.parametrize(("name", "sources", "crop", "steps", "batch", "rate", "ramp", "protocol"), [
+    ("gta-soma-dinov2-l", ["gta5"], 512, 40000, 4, 1e-4, 0, "soma"),
+    ("gsu-soma-dinov2-l", ["gta5", "synthia", "urbansyn"], 1024, 40000, 4, 1e-4, 0, "soma-1024"),
+    ("cityscapes-soma-dinov2-l", ["cityscapes"], 512, 40000, 8, 1e-4, 1500, "soma"),
+    ("cityscapes-soma-dinov2-l-1024", ["cityscapes"], 1024, 40000, 8, 1e-4, 10000, "soma-1024"),
+    ("cityscapes16-soma-dinov2-l", ["cityscapes"], 1024, 4000, 8, 1e-5, 0, "soma-1024"),
+    ("gsu-rein-dinov2-l", ["gta5", "synthia", "urbansyn"], 1024, 40000, 4, 1e-4, 0, "rein-1024"),
+    ("cityscapes16-rein-dinov2-l", ["cityscapes"], 1024, 4000, 8, 1e-5, 0, "rein-1024"),
+])  # fmt: skip
+def test_somas_recipes_and_reins_have_their_settings(name, sources, crop, steps, batch, rate, ramp, protocol):
+    recipe = load_recipe(name)
+    train, model = recipe.train, recipe.model
+    assert [each.dataset for each in recipe.data.source] == sources
+    assert [each.every for each in recipe.data.source] == [16 if "16" in name else 1] * len(sources)
+    assert (train.warmup_steps, train.batch_size, train.learning_rate, train.ramp_steps) == (steps, batch, rate, ramp)
+    assert (train.stage, train.weight_decay, train.clip) == ("warmup", 0.05, 1e9)
+    assert train.schedule == ("poly-ramp" if ramp else "poly")
+    assert (recipe.augment.shorter_side, recipe.augment.scale) == (crop, (0.5, 2.0))
+    assert (recipe.augment.crop, recipe.generate.size) == ((crop, crop), (crop, crop))
+    assert (model.vision, model.head, model.queries) == ("timm/vit_large_patch14_dinov2.lvd142m", "linear", 100)
+    assert recipe.evaluate.protocol == protocol
+    if "soma" in name:
+        assert (model.adapt, model.soma.rank, round(24 * model.soma.frozen_share)) == ("soma", 16, 8)
+        assert (train.backbone_rate, train.weight_decay_end) == (0.5, 1e-5)
+    else:
+        assert (model.adapt, model.rein.tokens, train.backbone_rate, train.weight_decay_end) == ("rein", 100, 1, None)
+
+
+@pytest.mark.parametrize("name", ["gta-soma-dinov2-l", "gsu-soma-dinov2-l", "cityscapes-soma-dinov2-l"])
+def test_a_joint_recipe_is_its_control_with_more_images(name):
+    control, joint = load_recipe(name).model_dump(), load_recipe(f"{name}-joint").model_dump()
+    assert {group for group in control if control[group] != joint[group]} == {
+        "name", "prompts", "generate", "data", "selftrain", "train"
+    }  # fmt: skip
+    assert {key for key, value in joint["train"].items() if value != control["train"][key]} == {"stage", "device"}
+    assert {key for key, value in joint["data"].items() if value != control["data"][key]} == {"unlabelled"}
+    assert joint["data"]["unlabelled"][0]["dataset"] == "idd"  # no target
 
 
 def test_all_recipes_of_the_paper_are_there():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import clouds.data
+from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data import open_dataset
 from clouds.data.layouts import folder_spec
@@ -148,3 +149,16 @@ def test_any_folder_with_options_that_make_no_sense(options: dict[str, Any], com
 def test_keys_of_a_label_map_that_are_one_value_are_both_named(tmp_path: Path, label_map, encoding, keys) -> None:
     with pytest.raises(UsageError, match=f"label map: the keys {keys} are the same; keep one"):
         folder_spec(label_map=label_map, encoding=encoding)
+
+
+def test_a_sixteenth_of_a_set_is_one_image_in_sixteen(tmp_path: Path) -> None:
+    files = {f"{kind}/{k:03d}.png": png(pick(k, [0, 1]).astype(np.uint8) if kind == "labels" else picture(k))
+             for kind in ("images", "labels") for k in range(35)}  # fmt: skip
+    as_folder(files, tmp_path)
+    chosen = {"dataset": "folder", "root": tmp_path, "every": 16}
+    (data,) = open_sets(as_recipe({"data": {"source": chosen}}, "mine"))
+    assert data is not None
+    assert data.names == ["000", "016", "032"]
+    assert np.array_equal(data.label(1), pick(16, [0, 1]))
+    with pytest.raises(UsageError, match=r"every: got 16; streets are rendered: set data\.source_count"):
+        as_recipe({"data": {"source": {"dataset": "streets", "every": 16}}}, "mine")

@@ -224,6 +224,9 @@ def test_the_learning_rate_ramps_up_then_stays_or_fades():
     both = tiny.recipe("train.schedule=poly", "train.ramp_steps=1")
     assert math.isclose(learning_rate(both, 2.0, 0, 10), 1.0)
     assert math.isclose(learning_rate(both, 2.0, 1, 10), 2 * 0.9**0.9)
+    behind = tiny.recipe("train.schedule=poly-ramp", "train.ramp_steps=3")
+    assert [learning_rate(behind, 4.0, step, 10) for step in range(4)] == [1, 2, 3, 4]
+    assert math.isclose(learning_rate(behind, 4.0, 5, 10), 4 * (1 - 2 / 7) ** 0.9)
 
 
 def test_the_learning_rate_may_fade_over_both_stages_as_one():

@@ -103,8 +103,9 @@ class Train(Settings):
     """AdamW's learning rate."""
     backbone_rate: Positive = 1.0
     """The learning rate inside the backbone, of an adapter or of an unfrozen one, as a share of `learning_rate`."""
-    schedule: Literal["constant", "poly", "poly-run"] = "constant"
-    """How the rate fades: not at all, in each stage anew (power 0.9), or once over both."""
+    schedule: Literal["constant", "poly", "poly-ramp", "poly-run"] = "constant"
+    """How the rate fades: not at all, in each stage anew (power 0.9), the same from the ramp's end on, or once over
+    both stages."""
     ramp_steps: Whole = 0
     """Steps at the begin of a stage in which the rate rises to its own."""
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05

@@ -103,6 +103,13 @@ class LabelledSet(Labelled):
     """The set's share of the draws against the other sets'; null is 1 where another set has a weight, else its size."""
     own_car: Literal["keep", "ignore"] = "keep"
     """`ignore` takes the recording car's own bonnet, a vehicle at the bottom of every label map, out of the labels."""
+    every: Count = 1
+    """Learn from one image in this many, in the order of their names: 16 takes a sixteenth of the set."""
+
+    def faults(self) -> list[str]:
+        if self.every > 1 and self.dataset == "streets":
+            return [*super().faults(), f"every: got {self.every}; streets are rendered: set data.source_count"]
+        return super().faults()
 
 
 class DomainSet(Labelled):

@@ -164,6 +164,8 @@ def open_sets(recipe: Recipe) -> list[Segmentation | None]:
     """
     sets = [None if each.dataset == "streets" else open_set(each, recipe) for each in recipe.data.source]
     for chosen, data in zip(recipe.data.source, sets, strict=True):
+        if data:
+            data.samples = data.samples[:: chosen.every]
         label_set, model = data.label_set if data else CITYSCAPES, recipe.model.label_set
         if (train_ids(label_set, model, chosen.fold) == IGNORE).all():
             raise UsageError(

@@ -69,6 +69,8 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str
     if settings.schedule == "poly-run":  # joint training goes on where the warm-up's rate ended
         before = settings.warmup_steps if stage == "joint" else 0
         done: float = (before + step) / settings.steps
+    elif settings.schedule == "poly-ramp":
+        done = max(step - settings.ramp_steps, 0) / max(steps - settings.ramp_steps, 1)
     else:
         done = step / steps if settings.schedule == "poly" else 0.0
     return base * ramp * float((1 - done) ** 0.9)
