@@ -34,6 +34,7 @@ from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import make_teacher
 from clouds.selftrain.work import check_work, work_of
 from clouds.train.engine import Engine
+from clouds.train.harm import Watch
 from clouds.train.loop import train_stage
 from clouds.train.validate import Validation, keep_model
 
@@ -92,7 +93,8 @@ def train(
             model.thaw()
             segmenter = None if regions else build_segmenter(recipe)
             pseudo = PseudoLabeller(make_teacher(model, selftrain), segmenter, selftrain, recipe.seed, regions)
-            work = train_stage(model, "joint", recipe, joint, out, pseudo, engine, validation)
+            watch = Watch(model, joint) if engine.main else None
+            work = train_stage(model, "joint", recipe, joint, out, pseudo, engine, validation, watch)
             if engine.main:
                 write_record(out / WORK, work_of(work, model.classes, len(prompts), len(images), unlabelled))
             keep_model(model, out, "joint", recipe, engine)

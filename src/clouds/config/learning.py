@@ -138,8 +138,9 @@ class Train(Settings):
     """The domains of a validation; `source` is the source's own validation split."""
     validate_images: Count = 16
     """Images of each domain of a validation."""
-    choose: Literal["last", "best"] = "last"
-    """The model that a stage keeps: of its last step, or of its best source score."""
+    choose: Literal["last", "best", "safe"] = "last"
+    """The model that a stage keeps: of its last step, or of its best source score. `safe` keeps the last, but the
+    warm-up's if joint training seems to have harmed."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Mark.RESUMABLE] = ()
     """Who gets the log too."""
     checkpoint_every: Count = 1000

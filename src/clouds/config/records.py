@@ -203,6 +203,22 @@ class WorkSummary(Record):
     classes: dict[str, Fate] = {}
 
 
+class Drift(Record):
+    """`drift.json`: how far joint training has come from the warm-up's model after ``step`` steps.
+
+    agreement: share of the pixels of ``images`` images without labels that keep the warm-up's class; source: mean IoU
+    of some source crops, before and now; shares: of the unlabelled pixels, by class, before and now. ``harm``: whether
+    this looks like harm (`train/harm.py`).
+    """
+
+    step: Count
+    images: Count
+    agreement: Share
+    source: tuple[Share, Share]
+    shares: dict[str, tuple[Share, Share]]
+    harm: bool
+
+
 Points = list[tuple[int, list[tuple[Finite, Finite]]]]  # `pseudo/*/points.json`: (class, its points as x, y), by piece
 
 

@@ -35,6 +35,7 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"  # a model a stage, the best on the source's validation split
 PSEUDO = "pseudo"  # a folder a panel: image.png, teacher.png, refined.png, masks.png, points.json
 WORK = "work.json"  # WorkSummary
+DRIFT = "drift.json"  # Drift
 SECONDS = "seconds.json"  # Spent
 EVALUATION = "evaluation"  # warmup.json and joint.json, Evaluation
 EXAMPLES = "evaluation/examples"  # DOMAIN/KIND-RANK/: photo.png, truth.png, warmup.png, joint.png, example.json

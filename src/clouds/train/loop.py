@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from clouds.base.progress import say, track
 from clouds.config.recipe import Recipe
-from clouds.config.records import NotFinite, write_record
-from clouds.config.runs import BEST, CHECKPOINTS, METRICS, NOT_FINITE, PSEUDO, add_seconds
+from clouds.config.records import Drift, NotFinite, write_record
+from clouds.config.runs import BEST, CHECKPOINTS, DRIFT, METRICS, NOT_FINITE, PSEUDO, add_seconds
 from clouds.data.batches.batches import Batch, Batches, batches
 from clouds.errors import CloudsError, Stopped, cause
 from clouds.foundation.backbones.adapters import Rein
@@ -24,6 +24,7 @@ from clouds.model.segmenter import Segmenter
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.work import Work
 from clouds.train.engine import Engine
+from clouds.train.harm import Watch, summary
 from clouds.train.log import MetricsLog, save_panel
 from clouds.train.state import load_state, save_state, sum_work
 from clouds.train.validate import Validation
@@ -78,11 +79,12 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int, stage: str
 
 def train_stage(
     model: Segmenter, stage: str, recipe: Recipe, data: Batches, run: Path, pseudo: PseudoLabeller | None = None,
-    engine: Engine | None = None, validation: Validation | None = None
+    engine: Engine | None = None, validation: Validation | None = None, watch: Watch | None = None
 ) -> Work:
     """Train ``model`` in place for one stage, going on from the run's last checkpoint of this stage if there is one.
 
     ``pseudo`` makes the labels of generated images and holds the teacher, which follows the student each step.
+    ``watch`` looks for harm in the middle and at the end, and writes `drift.json`.
     Raises Stopped after saving when a signal asked for it, CloudsError for a loss that is not finite.
     """
     engine, settings = engine or Engine(recipe.train, run), recipe.train
@@ -141,6 +143,8 @@ def train_stage(
                 log.note(step, scores)
                 engine.log({f"{stage}/{key}": value for key, value in scores.items()}, step + 1)
             last = progress.step == data.steps
+            if watch and (last or progress.step == data.steps // 2):
+                note_drift(watch(model, progress.step), run, data.steps)
             if progress.step % settings.checkpoint_every == 0 or last or stop:
                 save()
             if stop and not last:
@@ -210,6 +214,14 @@ def not_finite(stage: str, step: int, loss: float, norm: float, names: list[str]
             f"{what}stopped before the optimiser step; its files stand in {path}. The last checkpoint is intact: lower "
             "train.learning_rate and start again, or go on with train.on_nonfinite=skip"
         )
+
+
+def note_drift(drift: Drift, run: Path, steps: int) -> None:
+    """Write it down; say so where it looks like harm."""
+    write_record(run / DRIFT, drift)
+    if drift.harm:
+        say(f"joint step {drift.step} of {steps}: joint training may harm this model: {summary(drift)}. Compare both "
+            "models before you use one; train.choose=safe keeps the warm-up's in such a case")  # fmt: skip
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from clouds.base.pick import evenly
+from clouds.base.progress import say
 from clouds.config.label_sets import CITYSCAPES
 from clouds.config.recipe import Recipe
-from clouds.config.runs import BEST, MODELS
+from clouds.config.records import Drift, read_record
+from clouds.config.runs import BEST, DRIFT, MODELS
 from clouds.data.source import learned_from, open_set
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
@@ -89,9 +91,15 @@ def _few(domains: list[Domain], most: int) -> list[Domain]:
 
 
 def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: Engine) -> None:
-    """Write a stage's model: as it ended, or the best on the source's validation split if the recipe chooses that."""
-    best = out / BEST / stage
-    chosen = load_model(best) if recipe.train.choose == "best" and has_model(best) else model
+    """Write a stage's model: as it ended; or, if the recipe chooses so, the best on the source's validation split, or
+    the warm-up's where joint training seems to have harmed."""
+    best, choose = out / BEST / stage, recipe.train.choose
+    drift = read_record(out / DRIFT, Drift) if stage == "joint" and choose == "safe" else None
+    chosen = load_model(best) if choose == "best" and has_model(best) else model
+    if drift and drift.harm:
+        chosen = load_model(out / MODELS["warmup"])
+        if engine.main:
+            say("train.choose=safe: the warm-up's model is kept as the run's model")
     if engine.main:
         save_model(chosen, out / MODELS[stage])
     engine.wait()
