@@ -86,9 +86,8 @@ def evaluate_models(
             protocol=request.recipe.evaluate.protocol, backends=_backends(predictor), missing=missing,
         ))  # fmt: skip
     part()
-    runs = [_run_folder(path) for path in request.folders]
-    own = [run for run in runs if run]
-    return _written(rows, scores, len(set(own)) == len(own), out, csv, latex) if processes.main else None
+    runs = [folder for folder in map(_run_folder, request.folders) if folder]
+    return _written(rows, scores, len(set(runs)) == len(runs), out, csv, latex) if processes.main else None
 
 
 def _written(
