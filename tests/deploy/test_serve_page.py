@@ -124,7 +124,7 @@ def test_zoom_confidence_and_theme(browser: Browser, server: Live, models: list[
     whole = browser.ask(place)
     for _ in range(3):
         browser.ask("document.getElementById('in').click()")
-    left, top, width, height, room, tall = browser.ask(place)
+    left, top, width, height, _, tall = browser.ask(place)
     assert width == pytest.approx(1.5**3 * whole[2])
     assert top <= 0.5  # no gap above or below
     assert top + height >= tall - 0.5
@@ -137,7 +137,8 @@ def test_zoom_confidence_and_theme(browser: Browser, server: Live, models: list[
     assert browser.ask(place)[1] == pytest.approx(top + 20, abs=1)
     browser.ask("document.getElementById('fit').click()")
     assert browser.ask(place) == whole
-    browser.ask("(e => { e.value = 'confidence'; e.dispatchEvent(new Event('input')); })(document.getElementById('what'))")
+    browser.ask("document.getElementById('what').value = 'confidence';"
+                " document.getElementById('what').dispatchEvent(new Event('input'))")
     scores = np.round(load(models[0]).predict(PHOTO).scores * 255)
     shown = drawn(browser, 0)[..., :3].astype(int)
     assert shown[np.unravel_index(scores.argmax(), scores.shape)].sum() > shown[
