@@ -7,6 +7,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,18 @@ def test_a_form_is_as_good_as_a_body(client):
     whole = client.post("/v1/segment?format=labels", content=encoded(), headers=PNG)
     form = {"image": ("../../etc/passwd", encoded(), "text/plain"), "note": ("x", b"of no use")}
     assert client.post("/v1/segment?format=labels", files=form).content == whole.content
+    assert client.post("/v1/segment?format=labels", files={"file": encoded()}).content == whole.content
+
+
+def test_the_example_is_a_street_for_models_that_know_streets(client, small):
+    example = client.get("/example.jpg")
+    assert example.headers["content-type"] == "image/jpeg"
+    assert client.post("/v1/segment", content=example.content, headers={"Content-Type": "image/jpeg"}).is_success
+    assert 'id="example"' in client.get("/").text
+    own = replace(sleeper(), classes=("soil", "crop"), colors=((120, 80, 40), (0, 160, 0)))
+    with opened([own]) as fields:
+        assert 'id="example"' not in fields.get("/").text
+        assert "one of 2 classes" in fields.get("/").text
 
 
 def test_a_large_overlay_is_mixed_in_blocks(client):
@@ -167,10 +180,15 @@ def test_the_document_and_the_page_fetch_nothing_from_elsewhere(client):
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for text in (page.text, client.get("/openapi.json").text):
+    api = client.get("/docs")
+    assert "default-src 'none'" in api.headers["content-security-policy"]
+    for path in ("/v1/segment", "/v1/classes", "/health", "/ready", "/metrics"):
+        assert f" {path}</code>" in api.text
+    assert "<script" not in api.text
+    assert "8-bit grey, 0..255 for 0..1." in api.text  # of a field of an answer
+    for text in (page.text, api.text, client.get("/openapi.json").text):
         assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
         assert "https://" not in text
-    assert client.get("/docs").status_code == 404
 
 
 # -- refusals
@@ -216,7 +234,8 @@ def test_a_body_without_length_is_held_to_the_limit(small):
 
 def test_a_form_needs_one_image(small):
     tiny = encoded(RGB[:9])
-    for files in ({"picture": tiny}, [("image", tiny), ("image", tiny)], [("x", b"")] * 17):
+    two = [("image", tiny), ("image", tiny)]
+    for files in ({"picture": tiny}, two, {"image": tiny, "file": tiny}, [("x", b"")] * 17):
         problem(small.post("/v1/segment", files=files), 400, "bad_form")
 
 

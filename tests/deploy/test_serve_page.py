@@ -116,6 +116,48 @@ def test_sliders_change_opacity_and_what_is_compared(browser: Browser, server: L
     assert abs(browser.ask_until("Number(document.getElementById('compare').value)") - 25) <= 1
 
 
+def test_zoom_confidence_and_theme(browser: Browser, server: Live, models: list[Path], photo: Path) -> None:  # noqa: F811
+    loaded(browser, server, photo)
+    place = ("(() => { const r = document.getElementById('photo').getBoundingClientRect(),"
+             " s = document.getElementById('stage').getBoundingClientRect();"
+             " return [r.left - s.left, r.top - s.top, r.width, r.height, s.width, s.height]; })()")
+    whole = browser.ask(place)
+    for _ in range(3):
+        browser.ask("document.getElementById('in').click()")
+    left, top, width, height, _, tall = browser.ask(place)
+    assert width == pytest.approx(1.5**3 * whole[2])
+    assert top <= 0.5  # no gap above or below
+    assert top + height >= tall - 0.5
+    middle = (whole[0] + whole[2] / 2 - left) / width, (whole[1] + whole[3] / 2 - top) / height
+    assert middle == pytest.approx((0.5, 0.5), abs=0.02)  # what was in the middle stays there
+    x, y = browser.ask("(() => { const s = document.getElementById('stage').getBoundingClientRect();"
+                       " return [s.left + s.width / 2, s.top + s.height / 2]; })()")
+    for kind, dy in (("mousePressed", 0), ("mouseMoved", 20), ("mouseReleased", 20)):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x + 60, y=y + dy, button="left", buttons=1, clickCount=1)
+    assert browser.ask(place)[1] == pytest.approx(top + 20, abs=1)
+    browser.ask("document.getElementById('fit').click()")
+    assert browser.ask(place) == whole
+    browser.ask("document.getElementById('what').value = 'confidence';"
+                " document.getElementById('what').dispatchEvent(new Event('input'))")
+    scores = np.round(load(models[0]).predict(PHOTO).scores * 255)
+    shown = drawn(browser, 0)[..., :3].astype(int)
+    assert shown[np.unravel_index(scores.argmax(), scores.shape)].sum() > shown[
+        np.unravel_index(scores.argmin(), scores.shape)].sum()  # yellow is brighter than violet
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 3
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = browser.ask(ground)
+    browser.ask("document.getElementById('theme').click()")
+    assert browser.ask(ground) != light
+
+
+def test_the_example_is_segmented(browser: Browser, server: Live) -> None:  # noqa: F811
+    browser.open(f"{server.url}/", 1280, "light")
+    browser.ask("document.getElementById('example').click()")
+    assert browser.ask_until(DONE + " === true", 60)
+    assert browser.ask("document.getElementById('photo').width") == 768
+    assert browser.trouble() == []
+
+
 def test_pointer_and_keyboard_read_class_and_confidence(browser: Browser, server: Live, models: list[Path],  # noqa: F811
                                                         photo: Path) -> None:
     loaded(browser, server, photo)

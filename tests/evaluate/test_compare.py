@@ -14,6 +14,8 @@ import pytest
 
 import fabricate
 from clouds.config.label_sets import NAMES
+from clouds.config.load import load_recipe
+from clouds.config.runs import open_run
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.compare_models import evaluate_models, short_names
 from clouds.evaluate.scores import evaluate
@@ -139,6 +141,18 @@ def test_a_model_compared_with_its_copy_differs_by_nothing(model_folder, tmp_pat
     assert row["std"] == 0
     first = result["models"]["small"]["domains"][0]
     assert first["ci95"][0] < first["ci95"][1]
+
+
+def test_a_run_and_its_own_warm_up_are_no_repeats(model_folder, other_folder, tmp_path):
+    run = tmp_path / "run"
+    open_run(load_recipe("demo", []), run)
+    for stage, folder in (("model", model_folder), ("warmup", other_folder)):
+        shutil.copytree(folder, run / stage)
+    result = evaluate_models([str(run), str(run / "warmup"), "town", "evaluate.rendered_count=1"], latex=tmp_path / "t")
+    assert (result["mean"]["mean"], result["domains"][0]["std"]) == (None, None)
+    assert "±" not in evaluation_text(result)
+    assert "[2] - [1]" in evaluation_text(result)
+    assert "std" not in (tmp_path / "t").read_text()
 
 
 def test_the_text_of_a_comparison_numbers_the_models(both):

@@ -1,8 +1,11 @@
-"""The report in a browser: it fits, it is quiet, pictures come late, numbers lead to images, a keyboard suffices."""
+"""The report in a browser: it fits, it is quiet, it prints, numbers lead to images, a keyboard suffices."""
 
+import base64
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from browser import Browser, browser  # noqa: F401 - browser is a fixture
 from clouds.report import write_report
@@ -21,11 +24,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fits_and_is_quiet(browser: Browser, page: Path, width: int, scheme: str) -> None:  # noqa: F811
     browser.open(page, width, scheme)
     browser.ask("document.querySelectorAll('details').forEach(each => each.open = true)")
-    browser.ask("dispatchEvent(new Event('beforeprint'))")  # draws every picture
     assert browser.ask("document.documentElement.scrollWidth") <= width
-    assert browser.ask("document.querySelectorAll('.lazy img').length") == 22
+    assert browser.ask("document.querySelectorAll('figure img').length") == 10
+    assert browser.ask("document.querySelectorAll('svg.layers').length") == 9
     assert browser.ask_until(
-        "[...document.querySelectorAll('.lazy img')].every(image => image.complete && image.naturalWidth > 0)")
+        "[...document.querySelectorAll('figure img')].every(image => image.complete && image.naturalWidth > 0)")
     assert browser.trouble() == []
     assert browser.loaded() <= {"file", "data"}
 
@@ -50,12 +53,56 @@ def test_text_stands_out_from_its_ground(browser: Browser, page: Path, scheme: s
     assert browser.ask(CONTRAST) == []
 
 
-def test_pictures_are_drawn_when_they_come_near(browser: Browser, page: Path) -> None:  # noqa: F811
+def test_nothing_is_blank_in_print_or_in_a_capture_of_the_whole_page(browser: Browser, page: Path) -> None:  # noqa: F811
+    """Far below the first screen, nothing was scrolled to: the last example has as many colours as on a screen."""
     browser.open(page, 1280, "light")
-    assert browser.ask("document.querySelectorAll('.example img').length") == 0
-    browser.ask("document.querySelector('#x0-0').scrollIntoView()")
-    assert browser.ask_until("document.querySelectorAll('#x0-0 img').length") == 4
-    assert browser.ask("document.querySelectorAll('#x0-0 noscript').length") == 0
+    browser.ask("document.querySelectorAll('details').forEach(each => each.open = true)")
+    box = browser.ask("(() => { const b = document.querySelector('#x1-0 svg').getBoundingClientRect();"
+                      " return [b.x, b.y + scrollY, b.width, b.height]; })()")
+    clip = {**dict(zip(("x", "y", "width", "height"), box, strict=True)), "scale": 1}
+    shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
+    with Image.open(io.BytesIO(base64.b64decode(shot))) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 1000
+    assert "exact" in browser.ask("getComputedStyle(document.documentElement).printColorAdjust")
+    assert not browser.ask("document.querySelector('[loading=lazy], noscript')")
+
+
+SET = ("(([id, value]) => { const e = document.getElementById(id); e.value = value;"
+       " e.dispatchEvent(new Event('input')); })(['%s', '%s'])")
+
+
+def test_one_slider_goes_from_photo_over_classes_to_mistakes(browser: Browser, page: Path) -> None:  # noqa: F811
+    browser.open(page, 1280, "light")
+    opacity = ("['.classes', '.wrong'].map(each => document.querySelector('#x0-0 ' + each))"
+               ".map(each => Number(getComputedStyle(each).opacity))")
+    assert browser.ask(opacity) == [0.6, 0]
+    for value, expected in ((0, [0, 0]), (50, [0.6, 0]), (75, [0.3, 0.5]), (100, [0, 1])):
+        browser.ask(SET % ("layer", value))
+        assert browser.ask(opacity) == expected
+        assert browser.ask("document.querySelector('#viewer-layer').value") == str(value)
+
+
+def test_images_are_chosen_by_domain_and_class_and_ordered_by_score(browser: Browser, page: Path) -> None:  # noqa: F811
+    browser.open(page, 1280, "light")
+    shown = ("[...document.querySelectorAll('.group:not([hidden]) .example')].filter(each => !each.hidden)"
+             ".map(each => each.id)")
+
+    def choose(what: str, value: str) -> None:
+        browser.ask(SET % (what, value))
+
+    assert browser.ask(shown) == ["x0-0", "x0-1", "x1-0"]
+    choose("by-score", "high")
+    assert browser.ask(shown) == ["x0-1", "x0-0", "x1-0"]  # 100 before 47.5
+    assert browser.ask("document.querySelector('.rest').open")
+    choose("by-domain", "x0")
+    assert browser.ask(shown) == ["x0-1", "x0-0"]
+    choose("by-domain", "")
+    choose("by-class", "sky")
+    assert browser.ask(shown) == ["x0-1", "x1-0"]  # the other shows road alone
+    assert browser.ask("document.querySelector('#x0-1 .picked').textContent") == "sky IoU 100.0 → 100.0"
+    choose("by-class", "")
+    choose("by-score", "")
+    assert browser.ask(shown) == ["x0-0", "x0-1", "x1-0"]
 
 
 def test_without_a_script_everything_is_there(browser: Browser, page: Path) -> None:  # noqa: F811
@@ -64,8 +111,9 @@ def test_without_a_script_everything_is_there(browser: Browser, page: Path) -> N
         browser.open(page, 1280, "light")
         found = browser.call("DOM.getDocument", depth=1)["root"]["nodeId"]
         count = {what: len(browser.call("DOM.querySelectorAll", nodeId=found, selector=what)["nodeIds"])
-                 for what in (".lazy img", "#theme:not([hidden])", ".filter:not([hidden])", "dialog[open]")}
-        assert count == {".lazy img": 22, "#theme:not([hidden])": 0, ".filter:not([hidden])": 0, "dialog[open]": 0}
+                 for what in ("figure img", "svg.layers", ".controls:not([hidden])", "#theme:not([hidden])",
+                              "dialog[open]")}
+        assert list(count.values()) == [10, 9, 0, 0, 0]
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
@@ -94,17 +142,17 @@ def test_the_viewer_listens_to_arrows(browser: Browser, page: Path) -> None:  # 
     browser.ask("document.querySelector('#x0-0 .open').focus()")
     browser.press("Enter")
     assert browser.ask_until("document.querySelector('#viewer').open")
-    title, alt = "document.querySelector('#viewer h2').textContent", "document.querySelector('#viewer img').alt"
+    title = "document.querySelector('#viewer h2').textContent"
+    alt = "document.querySelector('#viewer .stage > *').getAttribute('aria-label')"
     assert browser.ask(title) == "town-011 (1 of 3)"
     assert browser.ask("document.querySelector('#viewer .numbers').textContent") == (
         "mIoU warm-up 22.5, joint 47.5 +25.0")
-    assert browser.ask(alt) == "Joint label map of town-011"
+    assert browser.ask(alt) == "Joint label map over the scene town-011"
     browser.press("ArrowRight")
-    assert browser.ask(alt) == "Image town-011"
     browser.press("ArrowRight")
     browser.press("ArrowDown")
     assert browser.ask(title).endswith("(2 of 3)")
-    assert browser.ask(alt) == "Truth label map of town best-0"
+    assert browser.ask(alt) == "Truth label map over the scene town best-0"
     browser.press("ArrowUp")
     browser.press("ArrowUp")
     assert browser.ask(title).endswith("(3 of 3)")

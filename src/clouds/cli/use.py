@@ -163,11 +163,11 @@ def export(
 
 @app.command("import")
 def import_(
-    checkpoint: Annotated[Path, argument("CHECKPOINT", "A file of the published implementation.")],
+    checkpoint: Annotated[Path, argument("CHECKPOINT", "A file that CLOUDS, Rein or SoMA published.")],
     out: Annotated[Path, out_option("model")] = Path("model"),
     clip: Annotated[str | None, option("--clip MODEL", "open_clip's model, if the tensors do not tell.")] = None,
     weights: Annotated[
-        str | None, option("--weights FROM", "CLIP's (tag, hf-hub:org/name, path), if the file holds none.")
+        str | None, option("--weights FROM", "The backbone's (tag, hf-hub:org/name, path), if the file holds none.")
     ] = None,
     classes: Annotated[
         str | None, option("--classes NAMES", "Its classes, as road|railroad,sidewalk.  [default: the 19]")
@@ -177,11 +177,13 @@ def import_(
 ) -> None:
     """Make a model folder of a published checkpoint.
 
-    Of one that the paper's authors' implementation wrote.
+    Of one that the paper's authors' implementation wrote, or of an adapter and head that Rein or SoMA released on
+    DINOv2.
 
     \b
     Examples:
       clouds import clouds_convnext_large.pth --out models/convnext-l
+      clouds import soma_dinov2-L_g2cbm_best.pth --out models/soma
     """
     if not checkpoint.is_file():
         raise DataError(f"{checkpoint}: no such file")
@@ -191,7 +193,9 @@ def import_(
 
     named = {"synonyms": parse_names(classes)} if classes is not None else {}
     found = import_checkpoint(checkpoint, out, clip, weights, **named)
-    tell(found, as_json, f"{out}: {found['clip']}, {found['head']} head, {found['classes']} classes")
+    more = f"; {found['adapter']}, licence {found['licence']}" if "adapter" in found else ""
+    seen = found.get("clip") or found["vision"]
+    tell(found, as_json, f"{out}: {seen}, {found['head']} head, {found['classes']} classes{more}")
 
 
 @app.command()

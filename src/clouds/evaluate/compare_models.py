@@ -86,14 +86,16 @@ def evaluate_models(
             protocol=request.recipe.evaluate.protocol, backends=_backends(predictor), missing=missing,
         ))  # fmt: skip
     part()
-    return _written(rows, scores, out, csv, latex) if processes.main else None
+    runs = [folder for folder in map(_run_folder, request.folders) if folder]
+    return _written(rows, scores, len(set(runs)) == len(runs), out, csv, latex) if processes.main else None
 
 
 def _written(
     rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]",
-    out: Path | None, csv: Path | None, latex: Path | None,
+    repeats: bool, out: Path | None, csv: Path | None, latex: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
-    result = next(iter(rows.values())) if len(rows) == 1 else comparison(rows, scores)
+    """``repeats``: whether the models may be repeats of each other."""
+    result = next(iter(rows.values())) if len(rows) == 1 else comparison(rows, scores, repeats)
     if out:
         with one_writer(out, "writing scores"):
             for name, row in rows.items():
@@ -179,8 +181,13 @@ def _seed(path: Path, words: list[str], recipe: Recipe) -> int:
 
 def _run(path: Path) -> Recipe | None:
     """The recipe of the run that a model lies in."""
-    runs = [folder for folder in (path, path.resolve().parent) if (folder / RECIPE).is_file()]
-    return load_run(runs[0]) if runs else None
+    folder = _run_folder(path)
+    return load_run(folder) if folder else None
+
+
+def _run_folder(path: Path) -> Path | None:
+    """The run that a model lies in."""
+    return next((each for each in (path.resolve(), path.resolve().parent) if (each / RECIPE).is_file()), None)
 
 
 def _backends(predictor: "Predictor") -> dict[str, str]:
@@ -193,10 +200,13 @@ def _backends(predictor: "Predictor") -> dict[str, str]:
     }
 
 
-def comparison(rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]") -> dict[str, Any]:
+def comparison(
+    rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]", repeats: bool = True
+) -> dict[str, Any]:
     """RESULTS by model; mean and standard deviation (of a sample) over the models; differences from the first.
 
-    A difference's 95 % interval is a bootstrap of both models on the same drawn images.
+    Mean and deviation are null where the models are no ``repeats`` of each other, as a run and its own warm-up. A
+    difference's 95 % interval is a bootstrap of both models on the same drawn images.
     """
     first, *others = rows
     domains: list[dict[str, Any]] = []
@@ -210,12 +220,13 @@ def comparison(rows: dict[str, dict[str, Any]], scores: "dict[str, list[Score]]"
             low, high = np.percentile(draws[name] - draws[first], (2.5, 97.5))
             differences[name] = {"miou": miou[name] - miou[first], "ci95": [float(low), float(high)]}
         about = {key: domain[key] for key in ("name", "images", "label_set")}
-        domains.append({**about, **_spread(miou), "differences": differences})
+        domains.append({**about, **_spread(miou, repeats), "differences": differences})
     means = {name: row["mean_miou"] for name, row in rows.items()}
     apart = {name: {"miou": means[name] - means[first]} for name in others}
-    return {"domains": domains, "mean": {**_spread(means), "differences": apart}, "models": rows}
+    return {"domains": domains, "mean": {**_spread(means, repeats), "differences": apart}, "models": rows}
 
 
-def _spread(values: dict[str, float]) -> dict[str, Any]:
+def _spread(values: dict[str, float], repeats: bool) -> dict[str, Any]:
     numbers = list(values.values())
-    return {"miou": values, "mean": float(np.mean(numbers)), "std": float(np.std(numbers, ddof=1))}
+    mean, std = (float(np.mean(numbers)), float(np.std(numbers, ddof=1))) if repeats else (None, None)
+    return {"miou": values, "mean": mean, "std": std}

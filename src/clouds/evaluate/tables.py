@@ -57,13 +57,18 @@ def comparison_text(result: dict[str, Any]) -> str:
     numbers = {name: f"[{i}]" for i, name in enumerate(models, 1)}
     rows = [*result["domains"], {"name": "mean", **result["mean"]}]
     lines = [f"{number} {models[name]['model']}" for name, number in numbers.items()]
-    cells = {row["name"]: [*map(_percent, row["miou"].values()),
-                           f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}"] for row in rows}  # fmt: skip
-    lines += ["", *grid("mIoU", [*numbers.values(), "mean ± std"], cells)]
+    cells = {row["name"]: [*map(_percent, row["miou"].values()), *_mean_and_std(row, " ± ")] for row in rows}
+    heads = ["mean ± std"] if len(cells["mean"]) > len(numbers) else []
+    lines += ["", *grid("mIoU", [*numbers.values(), *heads], cells)]
     first, *others = numbers.values()
     cells = {row["name"]: [_difference(each) for each in row["differences"].values()] for row in rows}
     lines += ["", *grid("difference", [f"{number} - {first}  95 % interval" for number in others], cells)]
     return "\n".join(lines + _footer(next(iter(models.values()))))
+
+
+def _mean_and_std(row: dict[str, Any], sign: str) -> list[str]:
+    """Over the models, as one cell; none where they are no repeats of each other."""
+    return [] if row["mean"] is None else [f"{100 * row['mean']:.1f}{sign}{100 * row['std']:.1f}"]
 
 
 def _difference(value: dict[str, Any]) -> str:
@@ -123,8 +128,8 @@ def write_latex(path: Path, rows: dict[str, dict[str, Any]], result: dict[str, A
         body = {model: [*(_percent(domain["miou"]) for domain in row["domains"]), _percent(row["mean_miou"])]
                 for model, row in rows.items()}  # fmt: skip
         spreads = [*result["domains"], result["mean"]]
-        last = [f"{100 * each['mean']:.1f} $\\pm$ {100 * each['std']:.1f}" for each in spreads]
-        tables = [_tabular("model", list(map(escape, names)), body, {"mean $\\pm$ std.": last})]
+        last = [cell for each in spreads for cell in _mean_and_std(each, r" $\pm$ ")]
+        tables = [_tabular("model", list(map(escape, names)), body, {"mean $\\pm$ std.": last} if last else None)]
     else:
         body = {domain["name"]: [f"{_percent(domain['miou'])} [{_percent(domain['ci95'][0])}, "
                                  f"{_percent(domain['ci95'][1])}]", *(_percent(domain[key]) for key in METRICS[1:])]

@@ -1,4 +1,4 @@
-"""A checkpoint of the published implementation -> a model folder.
+"""A checkpoint of the published implementation -> a model folder; ``published_mmseg`` reads Rein's and SoMA's.
 
 Its file is ``torch.save({"model": state_dict})``. The names are translated by a table, sizes are read off the tensors'
 shapes, and the vocabulary is computed with the checkpoint's own CLIP text tower.
@@ -20,6 +20,7 @@ from clouds.foundation.backbones.openclip import NOT_WEIGHTS, REFERENCE, OpenCli
 from clouds.foundation.weights import listed, load_strictly, read_weights, tensors_in
 from clouds.model.folder import save_model
 from clouds.model.place import CONFIG
+from clouds.model.published_mmseg import mmseg_tensors, model_of
 from clouds.model.segmenter import Segmenter
 from clouds.model.vocabulary import text_classifier
 
@@ -73,13 +74,24 @@ def import_checkpoint(
 ) -> dict[str, Any]:
     """Write the model folder ``out`` from ``checkpoint``; returns what was found in it.
 
+    Adapters and heads that Rein and SoMA released are read too (``published_mmseg``).
+
     clip: open_clip's model name, where the tensors do not tell. weights: CLIP's, for a checkpoint without its frozen
-    backbone. synonyms: C groups of names, the first of each is the class's. Raises DataError for a file that is none or
-    does not fit, UsageError for a request that cannot be, BackendError where the hub is needed and does not answer.
+    backbone, or DINOv2's. synonyms: C groups of names, the first of each is the class's. Raises DataError for a file
+    that is none or does not fit, UsageError for a request that cannot be, BackendError where the hub is needed and does
+    not answer.
     """
     if out.exists() and not (out / CONFIG).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is there already and is no model folder; choose another --out")
-    theirs = _read(checkpoint)
+    stored = read_weights(checkpoint)
+    if (released := mmseg_tensors(stored, checkpoint)) is not None:
+        if clip:
+            raise UsageError(f"--clip: {checkpoint} is for DINOv2; leave the option out")
+        model, found = model_of(released, checkpoint, weights, synonyms)
+        save_model(model, out)
+        return {"model": str(out.resolve()), **found, "head": "linear", "classes": len(synonyms),
+                "queries": model.head.decoder.query_embed.num_embeddings, "sha256": sha256(checkpoint)}  # fmt: skip
+    theirs = _read(stored, checkpoint)
     name = CLIP + (clip.removeprefix(CLIP) if clip else _recognise(theirs, checkpoint))
     config = clip_config(name, "--clip")
     published(name)  # refuses RN50 for RN50-quickgelu: equal shapes, but other towers
@@ -120,9 +132,8 @@ def _clip(
     return clip_tensors(theirs, str(checkpoint)), record
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(stored: Any, path: Path) -> dict[str, Tensor]:
     """The tensors under "model", but for the loss's; DataError for any other file."""
-    stored = read_weights(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("model"), dict):
         keys = listed(list(map(str, stored))) if isinstance(stored, dict) else ""
         found = f"a dictionary of {keys}" if keys else f"a value of type {type(stored).__name__}"

@@ -53,7 +53,6 @@ def _values(run: Run, others: Sequence[Run]) -> dict[str, Any]:
     return {
         "run": run,
         "name": name,
-        "title": run.recipe.recipe if run.recipe and run.recipe.recipe else name,
         "results": run.joint or run.warmup,
         "roles": sections.roles(run),
         "prompts": sections.prompts(run),

@@ -11,7 +11,8 @@ from clouds.config.records import Results
 from clouds.config.removed import REMOVED
 from clouds.config.runs import flat
 from clouds.report.read import Run
-from clouds.report.templating import MODEL_NAMES, gain, setting
+from clouds.report.score_rows import inside
+from clouds.report.templating import MODEL_NAMES, gain, setting, tone
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any] | None:
@@ -71,13 +72,15 @@ def _table(title: str, results: Sequence[Results | None]) -> dict[str, Any] | No
             here = domains.get(name)
             fair = here is not None and base is not None and same and (
                 (here.images, here.label_set) == (base.images, base.label_set))
+            difference = gain(base.miou, here.miou) if fair and base and here else None
+            outside = base is not None and here is not None and inside(here.miou, base) is False
             cells.append({"miou": here.miou if here else None, "ci95": here.ci95 if here else None,
-                          "difference": gain(base.miou, here.miou) if fair and base and here else None})
+                          "difference": difference, "tone": tone(difference) if outside else "same"})
         rows.append({"name": name, "cells": cells})
     whole = [set(each) == set(scored[0]) and same for each, same in zip(scored, alike, strict=True)]
     means = [each.mean_miou if each else None for each in results]
     rows.append({"name": "", "cells": [
-        {"miou": mean, "ci95": None, "difference": gain(means[0], mean) if fair else None}
+        {"miou": mean, "ci95": None, "difference": gain(means[0], mean) if fair else None, "tone": "same"}
         for mean, fair in zip(means, whole, strict=True)]})
     return {"title": title, "rows": rows, "alike": all(alike)}
 

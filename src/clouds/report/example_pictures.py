@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from clouds.report import figures
 from clouds.report.read import Run
 from clouds.report.sections import legend, natural
 
-KINDS = ("worst", "typical", "best")  # the order on the page; what older versions numbered comes last
+KINDS = ("typical", "worst", "best")  # the order on the page; what older versions numbered comes last
 MANY, SMALL = 100, 320  # from so many examples on, pictures are at most so wide
 SHARE, LEAST = 0.05, 0.001  # a confusion counts from this share of the class's pixels, and of the image's
 NAMED = 3  # confusions named under an example
@@ -80,12 +81,15 @@ def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] 
     shown = counts.get(run.confused or "joint", next(reversed(counts.values()), None))
     mistakes = _mistakes(shown) if shown is not None else []
     number = f"{int(rank) + 1}" if rank.isdecimal() else rank
+    miou = _recorded({"warmup": record.warmup, "joint": record.joint}, counts)
     return {
         "name": record.name or f"{domain} {folder.name}",
         "kind": f"{kind} {number}" if kind in KINDS and rank else "",
         "photo": photo,
         "maps": {key: figures.draw(label, colors, width) for key, label in maps.items()},
-        "miou": _recorded({"warmup": record.warmup, "joint": record.joint}, counts),
+        "wrong": {key: figures.mistakes(maps["truth"], maps[key], width) for key in counts},
+        "scores": json.dumps({"": [miou.get("warmup"), miou.get("joint")], **_by_class(counts, names)}),
+        "miou": miou,
         "right": {key: figures.agreement(maps["truth"], maps[key]) for key in counts},
         "seen": set[int]().union(*(np.unique(label).tolist() for label in maps.values())),
         "classes": {int(k) for k in np.flatnonzero(shown.sum(1))} if shown is not None else set(),
@@ -99,6 +103,18 @@ def _recorded(scores: Mapping[str, float | None], counts: Mapping[str, Counts]) 
     """The recorded scores, and for examples of older versions those of the label maps in the folder."""
     return {key: scores[key] if scores[key] is not None else float(mean_iou(each)) if each.any() else None
             for key, each in counts.items()}
+
+
+def _by_class(counts: Mapping[str, Counts], names: Sequence[str]) -> dict[str, list[float | None]]:
+    """Classes of the truth -> the IoU of each model in this image, warm-up first."""
+    found: dict[str, list[float | None]] = {}
+    for stage, each in counts.items():
+        both = each.sum(1) + each[:, :-1].sum(0)  # truth and prediction
+        for k in np.flatnonzero(each.sum(1)).tolist():
+            hit = int(each[k, k])
+            pair = found.setdefault(names[k], [None, None])
+            pair[("warmup", "joint").index(stage)] = round(hit / (int(both[k]) - hit), 3)
+    return found
 
 
 def _counts(truth: figures.Labels, prediction: figures.Labels, classes: int) -> Counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clouds.base.pick import evenly
 from clouds.config.label_sets import IGNORE
 from clouds.config.records import Step
 from clouds.data.encodings import read_indices
@@ -25,6 +27,7 @@ from clouds.report.templating import apart
 Labels = NDArray[np.uint8]
 WIDTH = 480  # pixels of a thumbnail: sharp at its place on the page, a few kilobytes
 POINTS = 200  # a curve has no more corners than that
+BANDS = 60  # places of a chart that say their values
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ def change(before: Labels, after: Labels, colors: Sequence[Color]) -> tuple[Pict
     index = np.where(same, len(colors) + 1, np.where(decided, after, len(colors)))
     picture = _palette(index, [*((*color, 255) for color in colors), (128, 138, 150, 120), (0, 0, 0, 0)])
     return picture, float((decided & ~same).mean())
+
+
+def mistakes(truth: Labels, prediction: Labels, width: int = WIDTH) -> Picture:
+    """Where a prediction is wrong, in orange; what is right is darkened, what has no label is left as it is."""
+    full = (truth.shape[1], truth.shape[0])
+    small = _fit(full, width)
+    true, found = resize(truth, small), resize(prediction, small)
+    index = np.where(true == IGNORE, 0, np.where(true == found, 1, 2))
+    return _palette(index, [(0, 0, 0, 0), (8, 14, 22, 175), (255, 122, 0, 255)], full)
 
 
 def agreement(truth: Labels, prediction: Labels) -> float | None:
@@ -132,6 +144,7 @@ class Chart:
     lines: list[Line]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
+    hover: list[tuple[float, float, str]]  # bands from left to right: (x, width, what is read there)
     width: int = 360
     height: int = 190
     left: int = 44
@@ -150,7 +163,7 @@ def chart(title: str, steps: Sequence[Step], fields: Mapping[str, str], share: b
     x_low, x_high = min(ends), max(max(ends), min(ends) + 1)
     y_ticks = _ticks(min(0.0, *values), max(values))
     y_low, y_high = min(y_ticks[0], *values), max(y_ticks[-1], *values)
-    box = Chart(title, [], [], [])
+    box = Chart(title, [], [], [], [])
 
     def place(x: float, y: float) -> tuple[float, float]:
         across, up = (x - x_low) / (x_high - x_low), (y - y_low) / (y_high - y_low)
@@ -167,9 +180,18 @@ def chart(title: str, steps: Sequence[Step], fields: Mapping[str, str], share: b
     for name, points in series.items():
         smooth = _smooth(points)
         lines.append(Line(name, corners(points), corners(smooth), text(smooth[-1][1]), place(*smooth[-1])))
-    x_ticks = [x for x in _ticks(x_low, x_high, 3) if x_low <= x <= x_high and x == int(x)]
-    return Chart(title, lines, [(place(x, y_low)[0], f"{x:,.0f}") for x in x_ticks or [x_low]],
-                 [(place(x_low, y)[1], text(y)) for y in y_ticks])
+    read: dict[float, list[str]] = {}
+    for name, points in series.items():
+        for x, y in points:
+            read.setdefault(x, []).append(f"{name} {text(y)}")
+    steps_read = sorted(read)
+    shown = [steps_read[k] for k in evenly(len(steps_read), BANDS)]
+    middles = [place((a + b) / 2, y_low)[0] for a, b in itertools.pairwise(shown)]
+    bounds = itertools.pairwise([box.left, *middles, box.width - box.right])
+    return Chart(title, lines, [(place(x, y_low)[0], f"{x:,.0f}") for x in inner_ticks(x_low, x_high, whole=True)],
+                 [(place(x_low, y)[1], text(y)) for y in y_ticks],
+                 [(left, round(right - left, 1), f"step {x:,.0f}: {', '.join(read[x])}")
+                  for x, (left, right) in zip(shown, bounds, strict=True)])
 
 
 def _series(steps: Sequence[Step], field: str) -> list[tuple[float, float]]:
@@ -186,6 +208,16 @@ def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     reach = len(points) // 20
     windows = [points[max(0, here - reach) : here + reach + 1] for here in range(len(points))]
     return [(point[0], sum(y for _, y in window) / len(window)) for point, window in zip(points, windows, strict=True)]
+
+
+def inner_ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """Two to five round values between low and high, with both; ``whole`` numbers where they are to be, then perhaps
+    only one."""
+    for wanted in (4, 5, 6, 8):
+        found = [x for x in _ticks(low, high, wanted) if low <= x <= high and (not whole or x == int(x))]
+        if len(found) > 1:
+            return found
+    return [low, high] if high > low and (not whole or low == int(low)) else [low]
 
 
 def _ticks(low: float, high: float, wanted: int = 4) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from clouds.config.label_sets import CITYSCAPES, IGNORE, Color
 from clouds.report import figures
+from clouds.report.display_colors import display_colors
 from clouds.report.templating import apart, css, write_page
 
 PICTURED = 60  # pairs shown, so that the page stays a few megabytes; all are in its table
@@ -39,8 +40,8 @@ def write_refined_page(
 
 
 def color_of(class_: int) -> Color:
-    """Cityscapes' colours for its train ids, then some that differ."""
-    return CITYSCAPES.colors[class_] if class_ < len(CITYSCAPES.colors) else apart(class_)
+    """Cityscapes' colours, as pages show them, for its train ids, then some that differ."""
+    return display_colors(CITYSCAPES.colors)[class_] if class_ < len(CITYSCAPES.colors) else apart(class_)
 
 
 def _panel(row: Mapping[str, Any], image: Path, labels: Path, out: Path, seen: set[int]) -> dict[str, Any]:

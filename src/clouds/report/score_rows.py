@@ -9,8 +9,9 @@ from clouds.config.records import DomainScore, Results
 from clouds.evaluate.domains import RENDERED
 from clouds.model.inference import protocol_text
 from clouds.report.domain import images, matrix, reliability
+from clouds.report.figures import inner_ticks
 from clouds.report.read import Run
-from clouds.report.templating import css, gain
+from clouds.report.templating import css, gain, tone
 
 MEASURES = {  # of a domain's row of results: what the page calls it, whether more is better
     "miou": ("mean IoU", True), "fwiou": ("frequency-weighted IoU", True), "accuracy": ("pixel accuracy", True),
@@ -31,24 +32,30 @@ def scoreboard(run: Run, examples: Mapping[str, Mapping[str, Any]]) -> dict[str,
             for name in {**joint, **warmup}]
     for number, row in enumerate(rows):
         row["id"] = f"d{number}"
-    top = max((score.ci95[1] if score.ci95 else score.miou or 0
-               for row in rows for score in (row["warmup"], row["joint"]) if score), default=0) or 1
     both = [row for row in rows if row["difference"] is not None]
     fair = len(both) == len(rows) and bool(rows)
     means = [run.warmup.mean_miou if run.warmup else None, run.joint.mean_miou if run.joint else None]
     return {
         "rows": rows,
         "missing": [(each.name, each.why) for each in (run.joint or run.warmup or Results()).missing],
-        "top": min(1.0, top * 1.05),
+        "axis": axis([score for row in rows for score in (row["warmup"], row["joint"]) if score]),
         "means": [_mean("all domains", rows, means, fair), *_group_means(rows, fair)],
         "protocols": _protocols(run, alike),
         "fair": fair,
         "pair": run.warmup is not None and run.joint is not None,
-        "better": sum(round(row["difference"], 3) > 0 for row in both),
-        "worse": sum(round(row["difference"], 3) < 0 for row in both),
+        "better": sum(row["difference"] > 0 for row in both),
+        "worse": sum(row["difference"] < 0 for row in both),
         "overlaps": any(row["overlap"] for row in both),
         "compared": len(both),
     }
+
+
+def axis(scores: Sequence[DomainScore]) -> dict[str, Any]:
+    """The part of 0..1 that intervals lie in, a little wider: its ends, and the round values of it."""
+    known = [value for score in scores for value in (score.ci95 or (score.miou,)) if value is not None] or [0.0, 1.0]
+    margin = max(0.04 * (max(known) - min(known)), 0.005)
+    low, high = max(0.0, min(known) - margin), min(1.0, max(known) + margin)
+    return {"low": low, "high": high, "ticks": inner_ticks(low, high)}
 
 
 def _by_name(results: Results | None) -> dict[str, DomainScore]:
@@ -73,6 +80,8 @@ def _row(
          "difference": gain(before.get(each), after.get(each))}
         for each in {**after, **before}
     ]
+    overlap = warmup is not None and joint is not None and inside(joint.miou, warmup)
+    difference = gain(warmup.miou, joint.miou) if warmup and joint else None
     same = alike and warmup is not None and joint is not None and (
         (warmup.images, warmup.label_set) == (joint.images, joint.label_set))
     stages = {stage: each[name] for stage, each in run.evaluations.items() if name in each}
@@ -82,9 +91,10 @@ def _row(
         "trained_on": joint.trained_on_unlabelled if joint else 0,
         "present": sum(value is not None for value in domain.iou.values()), "classes": len(domain.iou),
         "warmup": warmup, "joint": joint, "bars": bars,
-        "difference": gain(warmup.miou, joint.miou) if warmup and joint and same else None,
-        "overlap": bool(same and warmup and joint and warmup.ci95 and joint.miou is not None
-                        and warmup.ci95[0] <= joint.miou <= warmup.ci95[1]),
+        "noun": "scene" if name in RENDERED else "photo",
+        "difference": difference if same else None,
+        "overlap": bool(same and overlap),
+        "tone": tone(difference) if same and overlap is False else "same",
         "measures": _measures(warmup, joint, bool(same)),
         "confusion": matrix(shown, stages.get("warmup") if run.confused == "joint" else None,
                             group["pairs"] if group else set()) if shown else None,
@@ -94,21 +104,32 @@ def _row(
     }
 
 
+def inside(value: float | None, score: DomainScore) -> bool | None:
+    """Whether a value lies in the 95 % interval of a score; None where one is not known."""
+    if value is None or score.ci95 is None:
+        return None
+    return score.ci95[0] <= value <= score.ci95[1]
+
+
 def _measures(warmup: DomainScore | None, joint: DomainScore | None, same: bool) -> list[dict[str, Any]]:
     """Every measure that a model was scored by; none for runs that know mean IoU alone."""
     rows = []
     for key, (name, rises) in MEASURES.items():
         pair = [getattr(score, key) if score else None for score in (warmup, joint)]
         if any(value is not None for value in pair):
-            change = gain(*pair) if same else None
-            good = None if change is None else change if rises else -change
-            rows.append({"name": name, "warmup": pair[0], "joint": pair[1], "difference": change, "good": good})
+            rows.append({"name": name if rises else f"{name}, less is better", "warmup": pair[0], "joint": pair[1],
+                         "difference": gain(*pair) if same else None})
     return rows if len(rows) > 1 else []
 
 
 def _mean(name: str, rows: Sequence[dict[str, Any]], pair: Sequence[float | None], fair: bool) -> dict[str, Any]:
-    return {"name": name, "domains": len(rows), "warmup": pair[0], "joint": pair[1],
-            "difference": gain(*pair) if fair else None}
+    """``within``: half of the 95 % interval of the warm-up's mean, of domains that vary independently."""
+    bounds = [row["warmup"].ci95 for row in rows if row["warmup"] and row["warmup"].ci95]
+    within = sum(((high - low) / 2) ** 2 for low, high in bounds) ** 0.5 / len(bounds) if bounds else None
+    difference = gain(*pair) if fair else None
+    outside = difference is not None and within is not None and len(bounds) == len(rows) and abs(difference) > within
+    return {"name": name, "domains": len(rows), "warmup": pair[0], "joint": pair[1], "difference": difference,
+            "within": within, "tone": tone(difference) if outside else "same"}
 
 
 def _group_means(rows: Sequence[dict[str, Any]], fair: bool) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from clouds.errors import DataError
 from clouds.foundation.registry import ROLES, Role, stand_in
 from clouds.generate.audit import kind
 from clouds.report import figures
+from clouds.report.display_colors import display_colors
 from clouds.report.read import Run
 from clouds.report.templating import css
 
@@ -128,7 +129,8 @@ def sources(run: Run) -> list[dict[str, Any]]:
     pairs = [(folder / "images" / label.name, label) for label in sorted((folder / "labels").glob("*.png"))]
     pairs += [(label.with_name(label.name.replace("_label", "")), label)  # as the first versions wrote them
               for label in sorted(folder.glob("*_label.png"))]
-    count, colors = len(CITYSCAPES.classes), CITYSCAPES.colors  # of the renderer, whatever the model learns
+    # of the renderer, whatever the model learns
+    count, colors = len(CITYSCAPES.classes), display_colors(CITYSCAPES.colors)
     return [
         {"photo": figures.photo(image), "label": figures.draw(figures.labels(label, count), colors)}
         for image, label in spread([pair for pair in pairs if pair[0].is_file()], SOURCES)
@@ -140,7 +142,7 @@ def pseudo(run: Run) -> dict[str, Any] | None:
     folders = [path for path in (run.folder / PSEUDO).glob("*") if (path / "image.png").is_file()]
     panels: list[dict[str, Any]] = []
     seen: set[int] = set()
-    names, colors = run.model.classes, run.model.colors
+    names, colors = run.model.classes, display_colors(run.model.colors)
     for folder in spread(sorted(folders, key=natural), PANELS):
         maps = {name: figures.labels(folder / f"{name}.png", len(names))
                 for name in ("teacher", "refined") if (folder / f"{name}.png").is_file()}

@@ -15,6 +15,7 @@ import yaml
 
 from clouds.base.files import whole_file
 from clouds.config.label_sets import CITYSCAPES, LABEL_SETS, Color, LabelSet
+from clouds.report.display_colors import display_colors
 
 MODEL_NAMES = {"joint": "Joint model", "warmup": "Warm-up model"}  # the order on the pages
 
@@ -29,6 +30,7 @@ def environment(package: str = "clouds.report") -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["gain"] = gain
     made.filters.update(percent=percent, signed=signed, tone=tone, count=count, duration=duration, yaml=_yaml)
     return made
 
@@ -52,8 +54,8 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def gain(before: float | None, after: float | None) -> float | None:
-    """The difference; None where one of the two is not known."""
-    return None if before is None or after is None else after - before
+    """The difference of two shares as a page prints them, so that its numbers subtract; None where one is not known."""
+    return None if before is None or after is None else (float(percent(after)) - float(percent(before))) / 100
 
 
 def signed(share: float | None) -> str:
@@ -108,9 +110,11 @@ def apart(k: int) -> Color:
 def palette(
     label_set: str, names: Sequence[str] = (), model: LabelSet = CITYSCAPES
 ) -> tuple[Sequence[str], Sequence[Color]]:
-    """Classes and colours of a label set; a user's own have the model's colours by name, or Cityscapes', or some that
-    differ."""
+    """Classes of a label set, and their colours on a page (``display_colors``).
+
+    A user's own have the model's colours by name, or Cityscapes', or some that differ.
+    """
     if label_set in LABEL_SETS:
-        return LABEL_SETS[label_set].classes, LABEL_SETS[label_set].colors
+        return LABEL_SETS[label_set].classes, display_colors(LABEL_SETS[label_set].colors)
     known = {name: color for each in (CITYSCAPES, model) for name, color in zip(each.classes, each.colors, strict=True)}
-    return names, [known.get(name, apart(k)) for k, name in enumerate(names)]
+    return names, display_colors([known.get(name, apart(k)) for k, name in enumerate(names)])

@@ -21,7 +21,7 @@ from clouds.deploy.serve.batching import Batcher, Done, Gone, Served, Warmth
 from clouds.deploy.serve.counters import Counters, Counting
 from clouds.deploy.serve.headers import HeadAsGet, preferred
 from clouds.deploy.serve.limits import Refused, Room, Service, check_type, decode, image_of, pixel_count, read_body
-from clouds.deploy.serve.page import page
+from clouds.deploy.serve.page import docs_page, example_image, page
 from clouds.deploy.serve.problems import answer_in_json, problems
 from clouds.report.templating import css
 
@@ -58,7 +58,7 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
         batcher.close(service.timeout)
         hands.shutdown(wait=False, cancel_futures=True)
 
-    # FastAPI's own pages of documentation fetch scripts from elsewhere
+    # FastAPI's own pages of documentation fetch scripts from elsewhere; /docs below is one that does not
     app = FastAPI(title="CLOUDS", version=version("clouds"), lifespan=lifespan, docs_url=None, redoc_url=None,
                   redirect_slashes=False)  # a redirect would name whatever Host the client sent  # fmt: skip
     app.add_middleware(HeadAsGet)
@@ -151,6 +151,15 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     async def index() -> HTMLResponse:
         return HTMLResponse(html, headers=policy)
 
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> HTMLResponse:
+        text, headers = docs_page(app.openapi())
+        return HTMLResponse(text, headers=headers)
+
+    @app.get("/example.jpg", include_in_schema=False)
+    async def example() -> Response:
+        return Response(await beside(example_image), media_type="image/jpeg")
+
     return app
 
 
@@ -219,11 +228,14 @@ class State(BaseModel):
 _FILE = {"type": "string", "format": "binary", "minLength": 1}
 BYTES = {"schema": _FILE}
 TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
-_FORM = {"type": "object", "required": ["image"], "properties": {"image": _FILE}}
+_FORM = {
+    "type": "object", "properties": {"image": _FILE, "file": _FILE},
+    "oneOf": [{"required": ["image"]}, {"required": ["file"]}],
+}  # fmt: skip
 BODY = {
     "requestBody": {
         "required": True,
-        "description": "An image file, such as PNG or JPEG, by itself or as the part `image` of a form.",
+        "description": "An image file, such as PNG or JPEG, by itself or as the part `image` (or `file`) of a form.",
         "content": {"image/png": BYTES, "image/jpeg": BYTES, "multipart/form-data": {"schema": _FORM}},
     }
 }

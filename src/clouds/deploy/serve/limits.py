@@ -90,7 +90,8 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
         self.status, self.error, self.detail, self.headers = status, error, detail, headers or {}
 
 
-PARTS = 16  # of a form; only the one named "image" is used
+PARTS = 16  # of a form; only one of these names is used
+NAMES = ("image", "file")
 
 
 class Room:
@@ -152,12 +153,12 @@ def check_type(content_type: str) -> None:
         raise Refused(
             415, "unsupported_type",
             f"Content-Type: got {kind or 'none'}; expected image/png, image/jpeg or another image, or "
-            "multipart/form-data with a part 'image'",
+            "multipart/form-data with a part 'image' or 'file'",
         )  # fmt: skip
 
 
 def image_of(body: bytes, content_type: str) -> bytes:
-    """The image's bytes: the body itself, or a form's part named ``image``; Refused 400 for a broken form."""
+    """The image's bytes: the body itself, or a form's part of one of ``NAMES``; Refused 400 for a broken form."""
     kind, options = parse_options_header(content_type)
     if kind.lower() != b"multipart/form-data":
         return body
@@ -168,7 +169,7 @@ def image_of(body: bytes, content_type: str) -> bytes:
         parts.append(part.field_name)
         if len(parts) > PARTS:
             raise FormParserError(f"more than {PARTS} parts")
-        if isinstance(part, File) and part.field_name == b"image":
+        if isinstance(part, File) and (part.field_name or b"").decode("latin-1") in NAMES:
             part.file_object.seek(0)
             images.append(part.file_object.read())
 
@@ -181,7 +182,7 @@ def image_of(body: bytes, content_type: str) -> bytes:
     except (FormParserError, ValueError, AssertionError) as error:
         raise Refused(400, "bad_form", f"the form cannot be read: {error}") from error
     if len(images) != 1:
-        raise Refused(400, "bad_form", f"the form has {len(images)} files named 'image'; expected one")
+        raise Refused(400, "bad_form", f"the form has {len(images)} files named 'image' or 'file'; expected one")
     return images[0]
 
 

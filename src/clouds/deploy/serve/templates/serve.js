@@ -112,6 +112,7 @@
     for (const canvas of [photo, ...layers]) [canvas.width, canvas.height] = [width, height];
     if (bitmap) photo.getContext("2d").drawImage(bitmap, 0, 0, width, height);
     byId("work").hidden = false;
+    zoomTo(1, 0, 0);
     document.body.classList.add("ready");
     const two = answers.length > 1;
     for (const id of ["map1", "name0", "name1", "divider", "comparing"]) byId(id).hidden = !two;
@@ -132,15 +133,23 @@
     return count / one.labels.length;
   };
 
+  // Confidence 0..255 -> a colour, from violet over green to yellow, as bytes of RGBA.
+  const SHADES = Uint32Array.from({ length: 256 }, (_, value) => {
+    const stops = [[68, 1, 84], [33, 145, 140], [253, 231, 37]], place = value / 127.5, k = Math.min(1, Math.floor(place));
+    const rgb = stops[k].map((low, c) => Math.round(low + (stops[k + 1][c] - low) * (place - k)));
+    return new Uint32Array(new Uint8Array([...rgb, 255]).buffer)[0];
+  });
+
   const paint = () => found.forEach((each, i) => {
     const context = layers[i].getContext("2d"), image = context.createImageData(each.width, each.height);
-    const table = new Uint32Array(256), pixels = new Uint32Array(image.data.buffer);
+    const table = new Uint32Array(256), visible = [], pixels = new Uint32Array(image.data.buffer);
     each.model.colors.forEach((color, k) => {
-      const value = parseInt(color.slice(1), 16);
-      const rgba = new Uint8Array([value >> 16, value >> 8 & 255, value & 255, hidden.has(each.model.classes[k]) ? 0 : 255]);
-      table[k] = new Uint32Array(rgba.buffer)[0];
+      const value = parseInt(color.slice(1), 16), shown = !hidden.has(each.model.classes[k]);
+      table[k] = new Uint32Array(new Uint8Array([value >> 16, value >> 8 & 255, value & 255, shown ? 255 : 0]).buffer)[0];
+      visible[k] = shown;
     });
-    for (let k = 0; k < pixels.length; k++) pixels[k] = table[each.labels[k]];
+    if (byId("what").value === "confidence") for (let k = 0; k < pixels.length; k++) pixels[k] = visible[each.labels[k]] ? SHADES[each.confidence_map[k]] : 0;
+    else for (let k = 0; k < pixels.length; k++) pixels[k] = table[each.labels[k]];
     context.putImageData(image, 0, 0);
   });
 
@@ -219,17 +228,62 @@
     return x >= 0 && y >= 0 && x < width && y < height ? [x, y] : null;
   };
 
-  let drawing = 0;
+  // Zoom: the canvases are scaled about a corner; `view` is where that corner lies, in pixels of the stage.
+  const MOST_ZOOM = 16;
+  let view = { scale: 1, x: 0, y: 0 };
+  const zoomTo = (scale, x, y) => {
+    const now = Math.min(Math.max(scale, 1), MOST_ZOOM), box = photo.getBoundingClientRect(), outer = stage.getBoundingClientRect();
+    const width = box.width / view.scale, height = box.height / view.scale;  // as it is without zoom
+    const left = box.left - view.x - outer.left, top = box.top - view.y - outer.top;
+    const inside = (value, start, size, room) => size <= room ? (room - size) / 2 - start : Math.min(Math.max(value, room - start - size), -start);
+    view = { scale: now, x: inside(x - (x - view.x) * now / view.scale, left, width * now, outer.width),
+      y: inside(y - (y - view.y) * now / view.scale, top, height * now, outer.height) };
+    if (now === 1) view = { scale: 1, x: 0, y: 0 };
+    for (const each of [photo, ...layers]) each.style.transform = now === 1 ? "" : `translate(${view.x}px, ${view.y}px) scale(${now})`;
+    stage.classList.toggle("zoomed", now > 1);
+    stage.classList.toggle("near", now * width > 2 * photo.width);
+    byId("zoom-is").textContent = `${Math.round(100 * now)} %`;
+    if (found.length) compare();
+  };
+  // The middle of the stage, or a place of the screen, as zoomTo takes it: from the corner without zoom.
+  const focus = event => {
+    const box = photo.getBoundingClientRect(), outer = stage.getBoundingClientRect();
+    const [x, y] = event ? [event.clientX, event.clientY] : [outer.left + outer.width / 2, outer.top + outer.height / 2];
+    return [x - (box.left - view.x), y - (box.top - view.y)];
+  };
+  byId("in").addEventListener("click", () => zoomTo(view.scale * 1.5, ...focus()));
+  byId("out").addEventListener("click", () => zoomTo(view.scale / 1.5, ...focus()));
+  byId("fit").addEventListener("click", () => zoomTo(1, 0, 0));
+  stage.addEventListener("wheel", event => {
+    if (!event.ctrlKey && view.scale === 1) return;  // a plain wheel scrolls the page
+    event.preventDefault();
+    zoomTo(view.scale * Math.exp(-event.deltaY / 300), ...focus(event));
+  }, { passive: false });
+
+  let drawing = 0, grip = null;
   stage.addEventListener("pointermove", event => {
+    if (grip) {
+      const [dx, dy] = [event.clientX - grip[0], event.clientY - grip[1]];
+      grip = [event.clientX, event.clientY];
+      view = { ...view, x: view.x + dx, y: view.y + dy };
+      for (const each of [photo, ...layers]) each.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+      zoomTo(view.scale, 0, 0);  // not beyond its edges
+    }
     cancelAnimationFrame(drawing);
     drawing = requestAnimationFrame(() => point(pixelAt(event)));
   });
-  stage.addEventListener("pointerdown", event => point(pixelAt(event), event.pointerType !== "mouse"));
+  for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { grip = null; });
+  stage.addEventListener("pointerdown", event => {
+    point(pixelAt(event), event.pointerType !== "mouse");
+    if (view.scale > 1) { grip = [event.clientX, event.clientY]; stage.setPointerCapture(event.pointerId); }
+  });
   stage.addEventListener("pointerleave", event => { if (event.pointerType === "mouse") { cancelAnimationFrame(drawing); point(null); } });
   stage.addEventListener("blur", () => point(null));
   stage.addEventListener("keydown", event => {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (event.key === "Escape") point(null);
+    if (event.key === "+" || event.key === "=") zoomTo(view.scale * 1.5, ...focus());
+    if (event.key === "-") zoomTo(view.scale / 1.5, ...focus());
     if (!way || !found.length) return;
     event.preventDefault();
     const { width, height } = found[0], step = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(width, height) / 50));
@@ -251,6 +305,7 @@
     byId("opacity-is").textContent = `${byId("opacity").value} %`;
     for (const layer of layers) layer.style.opacity = byId("opacity").value / 100;
   });
+  byId("what").addEventListener("input", () => { byId("scale").hidden = byId("what").value === "classes"; paint(); });
   byId("all").addEventListener("click", () => { hidden.clear(); press(); });
   byId("none").addEventListener("click", () => { found.forEach(each => each.model.classes.forEach(name => hidden.add(name))); press(); });
 
@@ -297,6 +352,18 @@
   });
   byId("access").hidden = !facts.token;
   byId("access").addEventListener("submit", event => { event.preventDefault(); complain(""); if (waiting) take(waiting); });
+
+  byId("example")?.addEventListener("click", async () => {
+    try { await take(await (await fetch("example.jpg")).blob()); } catch { complain("The server cannot be reached."); }
+  });
+
+  const root = document.documentElement, theme = byId("theme"), system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
+  const label = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
+  theme.hidden = false;
+  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); });
+  system.addEventListener("change", label);
+  label();
 
   const video = byId("video"), shooting = byId("shooting");
   byId("camera").hidden = !navigator.mediaDevices?.getUserMedia;
