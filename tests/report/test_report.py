@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from clouds.config.label_sets import LABEL_SETS
-from clouds.config.records import Step, as_json, write_record
+from clouds.config.records import Drift, Step, as_json, write_record
 from clouds.data.images import write_png
 from clouds.errors import DataError
 from clouds.report import write_report
@@ -167,6 +167,16 @@ def test_colours_of_a_page_differ_for_all_eyes() -> None:
         far = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1) + 1000 * np.eye(len(label_set.colors))
         assert far.min() > 10, label_set.name
     assert len(set(display_colors([(9, 9, 9)] * 5))) == 5  # also where a recipe gives one colour to all
+
+
+@pytest.mark.parametrize("harm", [False, True])
+def test_says_what_joint_training_looked_like_without_labels(run: Path, harm: bool) -> None:
+    drift = Drift(step=9, images=16, agreement=0.31, source=(0.5, 0.25), shares={"road": (0.5, 0.9)}, harm=harm)
+    write_record(run / "drift.json", drift)
+    page = Page(write_report(run).read_text())
+    assert "31.0 % of the pixels of 16 unlabelled images keep the class" in page.text
+    assert "mIoU was 50.0 after the warm-up and is 25.0" in page.text
+    assert ("may have harmed this model" in page.text) == harm
 
 
 def test_says_so_when_joint_is_worse(run: Path) -> None:

@@ -13,6 +13,7 @@ from clouds.config.records import (
     Confusion,
     DomainScore,
     Drawn,
+    Drift,
     Evaluation,
     Fate,
     Prompt,
@@ -25,7 +26,18 @@ from clouds.config.records import (
     read_record,
     read_rows,
 )  # fmt: skip
-from clouds.config.runs import EVALUATION, GENERATED, METRICS, MODELS, PHOTOGRAPHS, PROMPTS, RECIPE, RESULTS, WORK
+from clouds.config.runs import (
+    DRIFT,
+    EVALUATION,
+    GENERATED,
+    METRICS,
+    MODELS,
+    PHOTOGRAPHS,
+    PROMPTS,
+    RECIPE,
+    RESULTS,
+    WORK,
+)  # fmt: skip
 from clouds.errors import DataError
 from clouds.report.templating import palette
 
@@ -41,6 +53,7 @@ class Run:
     photographs: list[UnlabelledPhoto]  # that joint training learned from
     steps: list[Step]
     fates: dict[str, Fate]
+    drift: Drift | None  # of joint training, from the warm-up's model
     warmup: Results | None
     joint: Results | None
     evaluations: dict[str, dict[str, Confusion]]  # stage: domain: what it got right and wrong; no stage is empty
@@ -115,6 +128,7 @@ def read_run(folder: Path) -> Run:
         photographs=[row for row in read_rows(folder / PHOTOGRAPHS, UnlabelledPhoto) if row.problem is None],
         steps=steps,
         fates=work.classes if work else {},
+        drift=read_record(folder / DRIFT, Drift),
         warmup=warmup,
         joint=final,
         evaluations={stage: each.domains for stage, each in behind.items() if each and each.domains},
