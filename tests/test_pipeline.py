@@ -412,7 +412,7 @@ def test_other_threads_are_said_on_resume(run, capsys):
         pipeline.train(recipe(), run)
     finally:
         torch.set_num_threads(1)
-    assert "the run was on 1 threads a process and goes on with 2" in capsys.readouterr().err
+    assert "the run used 1 threads per process and now uses 2" in capsys.readouterr().err
 
 
 def test_a_stage_begins_with_the_same_random_state_in_a_process_of_its_own(finished, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def train(
         _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
         return
     if resume and (overrides or out):
-        raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
+        raise UsageError("--resume takes only a run folder: it uses the run's own settings and place")
     run = (clouds.api.resume(recipe) if resume else clouds.api.train(recipe, overrides, out, None, allow_change)).folder
     then = f"clouds evaluate {shown(run)} town night, or clouds predict {shown(run)} street.jpg --out predictions"
     tell({"run": str(run.resolve())}, as_json, f"trained: {run}", then)
@@ -75,7 +75,7 @@ def train(
 
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
     if more:
-        raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
+        raise UsageError("--dry-run takes only a recipe and settings: it writes nothing and resumes nothing")
     result = clouds.api.dry_run(recipe, overrides)
     from clouds.check.dry_run import dry_run_text
 

@@ -98,7 +98,7 @@ def prompts(
     """
     result = clouds.api.prompts(recipe, overrides, out, fill)
     if result["file"] is None:
-        tell(result, as_json, f"{fill}: asks for nothing, nothing is under-covered")
+        tell(result, as_json, f"{fill}: has no gaps to fill")
         return
     from clouds.generate.prompts import result_text
 
