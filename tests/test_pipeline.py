@@ -262,7 +262,7 @@ def test_the_table_shows_each_domain_before_and_after(finished):
         shown = rows[before["name"]]
         assert shown[1:4] == ["1", f"{100 * before['miou']:.1f}", f"{100 * after['miou']:.1f}"]
         assert shown[4][0] in "+-"
-    assert "4 prompts written, 4 images drawn" in text
+    assert "4 prompts written, 4 images generated" in text
     assert result["report"] in text
 
 
@@ -412,7 +412,7 @@ def test_other_threads_are_said_on_resume(run, capsys):
         pipeline.train(recipe(), run)
     finally:
         torch.set_num_threads(1)
-    assert "the run was on 1 threads a process and goes on with 2" in capsys.readouterr().err
+    assert "the run used 1 threads per process and now uses 2" in capsys.readouterr().err
 
 
 def test_a_stage_begins_with_the_same_random_state_in_a_process_of_its_own(finished, tmp_path, monkeypatch):
@@ -496,7 +496,7 @@ def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, stree
     assert 1 <= work["photographs_trained_on"] <= min(4, work["pseudo_labels_made"])
     assert work["pixels_seen"] == 64 * 64 * work["pseudo_labels_made"]
     text = scoring.comparison_table(result)
-    assert f"\n4 photographs, {work['photographs_trained_on']} of them trained on, " in text
+    assert f"\n4 photos, {work['photographs_trained_on']} of them used in training, " in text
     assert "drawn" not in text
     page = Page(Path(result["report"]).read_text("utf-8")).text
     assert "4 of 4 photographs, from " in page

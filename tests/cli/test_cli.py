@@ -172,8 +172,8 @@ def test_main_exits_with_the_code_of_run(monkeypatch, capsys):
     (["demo", "--minutes", "nan"], "--minutes: got nan"),
     (["demo", "data.root=/nowhere"], "data.root: /nowhere is no folder"),
     (["train", "/nowhere", "--resume"], "/nowhere: holds no CLOUDS run"),
-    (["train", "x", "seed=1", "--resume"], "--resume takes a run folder alone"),
-    (["train", "x", "--out", "y", "--resume"], "--resume takes a run folder alone"),
+    (["train", "x", "seed=1", "--resume"], "--resume takes only a run folder"),
+    (["train", "x", "--out", "y", "--resume"], "--resume takes only a run folder"),
     (["evaluate", "m", "mars"], "unknown domain 'mars'"),
     (["evaluate", "m", "camvid-day"], "camvid-day: needs data.root=PATH"),
     (["predict", "m", "/nowhere.png"], "/nowhere.png: no such image or folder"),
@@ -385,7 +385,7 @@ def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (1, "")
-    assert "interrupted; finished work is kept, the same command goes on from there" in err
+    assert "interrupted; finished work is kept. To resume, run the same command" in err
     assert "Traceback" not in err
     rows = read_jsonl(folder / "metadata.jsonl")
     images = sorted(path.name for path in folder.glob("*.png"))

@@ -119,7 +119,7 @@ BROKEN: dict[str, tuple[str, str, Callable[[Files], object], list[str]]] = {
     "a label map with two names of one colour": (
         "cvat", "masks of CVAT", lambda f: f.update({"labelmap.txt": b"background:0,0,0::\ncar:200,10,20::\n"
                                                      b"lorry:200,10,20::\ncar:1,2,3::\nbad\n"}),
-        ["labelmap.txt line 3: gives lorry the colour (200, 10, 20) of car; their pixels cannot be told apart",
+        ["labelmap.txt line 3: gives lorry the colour (200, 10, 20) of car; their pixels cannot be distinguished",
          "labelmap.txt line 4: has car a second time; keep one",
          "labelmap.txt line 5: is 'bad'; expected name:red,green,blue::"],
     ),
@@ -212,7 +212,7 @@ BROKEN: dict[str, tuple[str, str, Callable[[Files], object], list[str]]] = {
         "datumaro", "datumaro",
         lambda f: [f.pop(n) for n in [*f] if n.startswith("val/")] and f.update({"train/dataset_meta.json": json.dumps(
             {"label_map": {"0": "a", "1": "b"}, "segmentation_colors": [[1, 2, 3], [1, 2, 3]]}).encode()}),
-        ["train/dataset_meta.json: gives a and b one colour; their pixels cannot be told apart"],
+        ["train/dataset_meta.json: gives a and b one colour; their pixels cannot be distinguished"],
     ),
     "roboflow, other classes in a split": (
         "roboflow", "masks of Roboflow",

@@ -111,7 +111,7 @@ def test_a_datasets_images_are_found_with_or_without_their_labels(tmp_path):
 @pytest.mark.parametrize(("chosen", "said"), [
     ("{folder: none}", "data.unlabelled.0: none: not there; expected a folder, an archive"),
     ("{folder: cityscapes}", r"for the dataset write data.unlabelled=\[\{dataset: cityscapes\}\]"),
-    ("{folder: notes.txt}", "is none of those that photographs are read from"),
+    ("{folder: notes.txt}", "holds no photos that can be read"),
     ("{folder: empty}", "data.unlabelled.0: empty: holds no .png, .jpg, .jpeg"),
     ("{dataset: citiscapes}", "unknown dataset 'citiscapes'; did you mean cityscapes"),
     ("{dataset: cityscapes}", "cityscapes needs data.root=PATH"),

@@ -233,7 +233,7 @@ def test_the_examples_of_the_documentation_run(server, tmp_path, language):
     if language == "sh":
         assert '"classes"' in done.stdout
         assert Image.open(tmp_path / "overlay.png").mode == "RGB"
-        assert Image.open(tmp_path / "labels.png").mode == "L"
+        assert Image.open(tmp_path / "labels.png").mode == "P"
     else:
         assert "of the image, confidence" in done.stdout
 

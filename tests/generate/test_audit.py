@@ -411,7 +411,7 @@ def test_fill_tells_a_model_what_is_lacking(tmp_path):
 def test_fill_with_nothing_to_fill_writes_nothing(tmp_path, capsys):
     file = audit_json(tmp_path / "audit.json", tmp_path, count=0, wanted={})
     assert cli.run(["prompts", "demo", "--fill", str(file), "--out", str(tmp_path / "p.jsonl")]) == 0
-    assert "nothing is under-covered" in capsys.readouterr().out
+    assert "has no gaps to fill" in capsys.readouterr().out
     assert not (tmp_path / "p.jsonl").exists()
 
 

@@ -144,7 +144,7 @@ def test_other_settings_ask_anew(tmp_path, capsys, change):
         before = len(server.asked)
         prompts_of(recipe(server, change), path)
         assert len(server.asked) > before
-    assert "answers to other settings; asking anew" in capsys.readouterr().err
+    assert "answers for other settings; asking again" in capsys.readouterr().err
 
 
 def test_how_long_and_often_it_tries_is_no_other_setting(tmp_path):

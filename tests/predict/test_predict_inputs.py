@@ -492,7 +492,7 @@ def test_ctrl_c_leaves_only_whole_files_and_says_how_to_go_on(model_folder, tmp_
         saved(tmp_path / "in" / f"{k}.png", scene(k))
     calls(monkeypatch, stop_after=2)
     assert command(["predict", str(model_folder), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "To resume, run the same command" in capsys.readouterr().err
     assert listing(tmp_path / "out") == ["0.png", "0_overlay.png", "1.png", "1_overlay.png"]
 
 

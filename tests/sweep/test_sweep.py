@@ -303,7 +303,7 @@ def test_an_interrupted_sweep_ends_and_goes_on(pretend, tmp_path, capsys, end):
     pretend.fail = {second: end}
     code = cli.run(["sweep", "demo", RATES, "--out", str(tmp_path)])
     assert code == (143 if isinstance(end, Stopped) else 1)
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "To resume, run the same command" in capsys.readouterr().err
     assert states(read_json(tmp_path / "sweep.json")) == ["done", "waiting"]
     pretend.fail = {}
     sweeping.sweep("demo", [RATES], tmp_path, "1")

@@ -77,7 +77,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         seen = time.monotonic() - began
     lines = _extrapolated(small, whole := recipe.train.batch_size, labelled)
     if device == "cpu" and cores < IDLE * torch.get_num_threads():
-        lines.append(f"{torch.get_num_threads()} threads had {cores:.1f} cores: an idle machine is faster")
+        lines.append(f"{torch.get_num_threads()} threads got {cores:.1f} cores; other work is running here")
     images = small.train.batch_size
     joint = rows[-1]["seconds"]
     warmup = max(joint - asked, 0.0)  # without a teacher
@@ -207,7 +207,7 @@ def _labeller(
     model: Segmenter, recipe: Recipe, images: list[Path], folder: Path, stand_ins: list[str]
 ) -> "TimedLabeller":
     chosen, regions = recipe.selftrain, None
-    stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's, which is computed too")
+    stand_ins.append(f"a map of {SQUARES} x {SQUARES} squares in place of the teacher's (the teacher runs too)")
     segmenter = local_segmenter(recipe, stand_ins)
     if chosen.refinement != "points":
         files, _ = make_regions(images, segmenter, chosen, folder / "regions")
@@ -218,11 +218,11 @@ def _labeller(
 
 def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:
     """What was not measured but reckoned."""
-    lines = ["hours are the second step's seconds times the steps, without validation, checkpoints and decoding of the "
-            "real images where that is slower"]  # fmt: skip
+    lines = ["hours are the steps times the second step's seconds; validation, checkpoints and slow decoding of real "
+            "images come on top"]  # fmt: skip
     if labelled:
-        lines.append("half of the joint stage's images are taken to be generated ones; a warm-up step is a joint one "
-                    "without its pseudo-labels; a generated image is encoded for the segmenter in the first step only")
+        lines.append("half of the joint stage's images are generated ones; a warm-up step is a joint step without "
+                     "pseudo-labels; only the first step encodes generated images for the segmenter")
     if small.train.batch_size != whole:
         lines.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is "
                      "that of one image at a time")  # fmt: skip

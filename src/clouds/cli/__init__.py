@@ -78,7 +78,7 @@ def _failed(error: BaseException) -> int:
     elif isinstance(error, OSError):
         text = f"{reason(error)}; finished work is kept, run again when it is mended"
     else:
-        text = "interrupted; finished work is kept, the same command goes on from there"
+        text = "interrupted; finished work is kept. To resume, run the same command"
     say(f"clouds: {text}")
     if isinstance(error, Stopped):
         return 128 + error.signal

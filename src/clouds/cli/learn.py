@@ -17,9 +17,9 @@ def demo(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run the whole method on embedded defaults.
+    """Run the whole method with built-in defaults.
 
-    Trains, scores unseen domains, writes the report. Run again, it goes on.
+    Train, score unseen domains, write the report. If interrupted, run it again: it resumes.
 
     \b
     Examples:
@@ -40,19 +40,19 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, out_option("runs/RECIPE")] = None,
     start: Annotated[str | None, option("--from MODEL", "Start from a model: a run, a folder or a hub id.")] = None,
-    resume: Annotated[bool, option("--resume", "Go on with the run folder given.")] = False,
+    resume: Annotated[bool, option("--resume", "Resume the run in this folder.")] = False,
     allow_change: Annotated[
-        bool, option("--allow-change", "Go on in --out though settings differ; the run notes it.")
+        bool, option("--allow-change", "Resume in --out although settings differ; the run records it.")
     ] = False,
     dry_run: Annotated[
-        bool, option("--dry-run", "Two steps on noise: time and memory; writes and fetches nothing.")
+        bool, option("--dry-run", "Measure time and memory of two steps; write and download nothing.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Warm-up, then joint training of a recipe.
+    """Train a recipe: warm-up, then joint training.
 
-    Makes the prompts and images it does not find. Stopped, it saves and goes on from there.
+    Make missing prompts and images first. Ctrl-C saves; the same command resumes.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def train(
         _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
         return
     if resume and (overrides or out):
-        raise UsageError("--resume takes a run folder alone: its settings and place are the run's own")
+        raise UsageError("--resume takes only a run folder: it uses the run's own settings and place")
     run = (clouds.api.resume(recipe) if resume else clouds.api.train(recipe, overrides, out, None, allow_change)).folder
     then = f"clouds evaluate {shown(run)} town night, or clouds predict {shown(run)} street.jpg --out predictions"
     tell({"run": str(run.resolve())}, as_json, f"trained: {run}", then)
@@ -75,7 +75,7 @@ def train(
 
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
     if more:
-        raise UsageError("--dry-run takes a recipe and settings alone: it writes nothing and goes on with nothing")
+        raise UsageError("--dry-run takes only a recipe and settings: it writes nothing and resumes nothing")
     result = clouds.api.dry_run(recipe, overrides)
     from clouds.check.dry_run import dry_run_text
 
@@ -86,23 +86,23 @@ def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool
 def sweep(
     recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")] = "",
     values: Annotated[
-        list[str] | None, argument("KEY=A,B,C", "Values to try, every combination; one value is for all.")
+        list[str] | None, argument("KEY=A,B,C", "Values to try, in every combination; a single value is used for all.")
     ] = None,
-    seeds: Annotated[str, option("--seeds N|0,3,7", "How many, from 0, or which; 7, is one alone.")] = "1",
-    jobs: Annotated[int, option("--jobs K", "Processes at a time; 1: all in this one, in order.")] = 1,
+    seeds: Annotated[str, option("--seeds N|0,3,7", "How many seeds, or which ones; '7,' is seed 7 alone.")] = "1",
+    jobs: Annotated[int, option("--jobs K", "Jobs at a time; 1: one after the other, in this process.")] = 1,
     out: Annotated[Path | None, out_option("runs/RECIPE-sweep")] = None,
-    minutes: Annotated[float | None, option("--minutes M", "Scale the demo's work as `clouds demo` does.")] = None,
+    minutes: Annotated[float | None, option("--minutes M", "Scale the demo's work, as in `clouds demo`.")] = None,
     share_warmup: Annotated[
-        bool, option("--share-warmup", "Train a warm-up once for all jobs whose warm-up is the same.")
+        bool, option("--share-warmup", "Train one warm-up for all jobs with the same warm-up settings.")
     ] = False,
-    shard: Annotated[str | None, option("--shard I/N", "Every N-th job, from the I-th, counted from 0.")] = None,
-    listing: Annotated[bool, option("--list", "Do nothing, show what is done; RECIPE may be left out.")] = False,
+    shard: Annotated[str | None, option("--shard I/N", "Do every N-th job, starting at I, from 0.")] = None,
+    listing: Annotated[bool, option("--list", "Only show what is done; RECIPE is not needed.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train and score a recipe over values and seeds.
+    """Train and score a recipe with several values and seeds.
 
-    One run folder each, one table at the end. Run again, it goes on.
+    One run folder per combination and seed, one table at the end. If interrupted, run it again: it resumes.
 
     \b
     Examples:
@@ -126,23 +126,23 @@ def evaluate(
         list[str],
         argument(
             "MODEL|DOMAIN|RECIPE|KEY=VALUE",
-            "Models, as for predict; then domains, as town or camvid-day, or a recipe for all its unseen ones; "
-            "settings.",
+            "Models, as for predict; then domains, such as town or camvid-day, or a recipe for all its domains; "
+            "then settings.",
         ),
     ],
     out: Annotated[
         Path | None,
-        option("--out DIR", "Also write results.json there; of several models one each, and comparison.json."),
+        option("--out DIR", "Also write results.json there; for several models one each, and comparison.json."),
     ] = None,
     csv: Annotated[Path | None, option("--csv FILE", "Also write the scores as CSV.")] = None,
-    latex: Annotated[Path | None, option("--latex FILE", "Also as LaTeX tables.")] = None,
+    latex: Annotated[Path | None, option("--latex FILE", "Also write the scores as LaTeX tables.")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Score models on domains.
 
-    On each domain's own label set: IoU by class, its mean and 95 % interval, boundary IoU, calibration. Several
-    models are compared; under torchrun the images are shared by the processes.
+    For each domain: IoU per class, its mean with a 95 % interval, boundary IoU, calibration. Several models are
+    compared. Under torchrun the processes share the images.
 
     \b
     Examples:
@@ -158,15 +158,15 @@ def evaluate(
 
 @app.command()
 def report(
-    run: Annotated[Path, argument("RUN", "A run folder, or a sweep's.")],
-    others: Annotated[list[Path] | None, argument("OTHER", "Runs to compare it with.", show_default=False)] = None,
+    run: Annotated[Path, argument("RUN", "A run folder or a sweep folder.")],
+    others: Annotated[list[Path] | None, argument("OTHER", "Runs to compare with.", show_default=False)] = None,
     out: Annotated[Path | None, option("--out DIR", "Where to write.  [default: RUN/report]")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the page of a run or a sweep again.
+    """Write the report of a run or a sweep.
 
-    Beside other runs if some are named; of a sweep, the page of its table.
+    If you name other runs, the page compares them. For a sweep it shows the table.
 
     \b
     Examples:

@@ -14,15 +14,17 @@ from clouds.cli.options import Debug, Json, Overrides, RecipeName, app, argument
 
 @app.command()
 def classes(
-    name: Annotated[str | None, argument("LABEL_SET|DATASET|RECIPE", "As synthia16, camvid or demo.")] = None,
+    name: Annotated[
+        str | None, argument("LABEL_SET|DATASET|RECIPE", "A name such as synthia16, camvid or demo.")
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the label sets and datasets there are.
+    """List label sets and datasets.
 
-    With a name: how it folds the 19 Cityscapes classes. With a recipe: its model's classes, and how each source and
-    domain folds into them.
+    With a name: how it maps to the 19 Cityscapes classes. With a recipe: its model's classes, and how each source
+    and domain maps to them.
 
     \b
     Examples:
@@ -38,17 +40,20 @@ def classes(
 
 @app.command()
 def check(
-    what: Annotated[str, argument("RECIPE|DATASET", "A recipe, or a dataset as camvid.")],
+    what: Annotated[str, argument("RECIPE|DATASET", "A recipe, or a dataset such as camvid.")],
     overrides: Overrides = None,
-    root: Annotated[Path | None, option("--root PATH", "The dataset's own folder or archive.")] = None,
-    full: Annotated[bool, option("--full", "Decode every pair, not 100 of each split.")] = False,
+    root: Annotated[
+        Path | None,
+        option("--root PATH", "The dataset's own folder or archive; without it, its folder below data.root."),
+    ] = None,
+    full: Annotated[bool, option("--full", "Decode every pair, not only 100 of each split.")] = False,
     out: Annotated[Path, out_option("check")] = Path("check"),
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Look data through before anything is trained.
+    """Check data before training.
 
-    Finds, pairs, decodes and counts what a recipe or a dataset needs; lists every problem; draws a contact sheet.
+    Find, pair and decode the files of a recipe or a dataset, list every problem, draw a contact sheet.
 
     \b
     Examples:
@@ -75,14 +80,14 @@ def prompts(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("prompts.jsonl", "FILE")] = Path("prompts.jsonl"),
     fill: Annotated[
-        Path | None, option("--fill AUDIT.json", "Write prompts for what this audit of a set found too little of.")
+        Path | None, option("--fill AUDIT.json", "Write prompts for the gaps that this audit found.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write scene prompts as JSON lines.
 
-    Asks the recipe's prompt writer, checks what it says, shows coverage and diversity.
+    Ask the recipe's prompt writer, check its lines, show coverage and diversity.
 
     \b
     Examples:
@@ -93,7 +98,7 @@ def prompts(
     """
     result = clouds.api.prompts(recipe, overrides, out, fill)
     if result["file"] is None:
-        tell(result, as_json, f"{fill}: asks for nothing, nothing is under-covered")
+        tell(result, as_json, f"{fill}: has no gaps to fill")
         return
     from clouds.generate.prompts import result_text
 
@@ -104,21 +109,19 @@ def prompts(
 def generate(
     recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path; none with --adopt.")] = "",
     overrides: Overrides = None,
-    out: Annotated[Path | None, out_option("generated; with --adopt: there")] = None,
+    out: Annotated[Path | None, out_option("generated; with --adopt: DIR itself")] = None,
     shard: Annotated[str | None, option("--shard I/N", "Draw part I of N, from 0.  [default: the launcher's]")] = None,
-    adopt: Annotated[Path | None, option("--adopt DIR", "Take over images made elsewhere, draw none.")] = None,
-    prompts: Annotated[
-        Path | None, option("--prompts FILE", "Prompts to draw or adopt with: one a line, or .jsonl.")
-    ] = None,
+    adopt: Annotated[Path | None, option("--adopt DIR", "Use images made elsewhere; draw none.")] = None,
+    prompts: Annotated[Path | None, option("--prompts FILE", "The prompts: one per line, or .jsonl.")] = None,
     source: Annotated[
         bool, option("--restyle-source", "Make the variants of data.restyle instead of drawing prompts.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the recipe's images, with a manifest.
+    """Generate the recipe's images, with a manifest.
 
-    Images and metadata.jsonl, in parts by --shard if you like. Run again, it goes on.
+    Write images and metadata.jsonl. --shard splits the work. If interrupted, run it again: it resumes.
 
     \b
     Examples:
@@ -133,16 +136,16 @@ def generate(
 
 @app.command()
 def regions(
-    what: Annotated[str, argument("RECIPE|SET", "A set's folder, or a recipe that names one.")],
+    what: Annotated[str, argument("RECIPE|SET", "A folder of generated images, or a recipe that names one.")],
     overrides: Overrides = None,
     out: Annotated[Path, out_option("regions")] = Path("regions"),
     shard: Annotated[str | None, option("--shard I/N", "Do part I of N, from 0.  [default: the launcher's]")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find the regions of a set's images, once.
+    """Find the regions of a set's images before training.
 
-    For training with selftrain.refinement=regions. Run again, it goes on.
+    For training with selftrain.refinement=regions or smooth. If interrupted, run it again: it resumes.
 
     \b
     Examples:
@@ -160,23 +163,23 @@ def regions(
 
 @app.command()
 def audit(
-    folder: Annotated[Path, argument("DIR", "A generated set, a run that has one, or photographs.")],
+    folder: Annotated[Path, argument("DIR", "A generated set, a run with one, or a folder of photos.")],
     overrides: Annotated[
         list[str] | None, argument("RECIPE|KEY=VALUE", "A recipe, if the set is not of streets; settings.")
     ] = None,
     model: Annotated[
         str | None, option("--model MODEL", "Count what this model sees in the images; as for predict.")
     ] = None,
-    clip: Annotated[str | None, option("--clip open_clip/MODEL", "Score how images fit their prompts.")] = None,
+    clip: Annotated[str | None, option("--clip open_clip/MODEL", "Score how well images fit their prompts.")] = None,
     weights: Annotated[str | None, option("--weights FROM", "CLIP's weights: a tag, hf-hub:org/name, a path.")] = None,
-    source: Annotated[str | None, option("--source RECIPE|DIR", "Whose diversity to show beside the set's.")] = None,
+    source: Annotated[str | None, option("--source RECIPE|DIR", "Images whose diversity to compare with.")] = None,
     out: Annotated[Path | None, out_option("DIR/audit")] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find broken, blank and doubled images of a set.
+    """Find broken, blank and duplicate images.
 
-    Marks what to train on, shows what the set covers; of a folder of photographs it only lists them.
+    Mark the images to train on and show what the set covers. In a folder of photos, only list the bad ones.
 
     \b
     Examples:

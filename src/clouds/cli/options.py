@@ -11,7 +11,7 @@ from clouds.base.progress import say
 
 app = typer.Typer(
     name="clouds",
-    help="Label-free robustness for semantic segmentation: foundation models collaborate.",
+    help="Semantic segmentation for places that nobody has labelled.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -33,11 +33,11 @@ def out_option(default: str, metavar: str = "DIR") -> Any:
     return option(f"--out {metavar}", f"Where to write.  [default: {default}]", show_default=False)
 
 
-Overrides = Annotated[list[str] | None, argument("KEY=VALUE", "Settings, as train.steps=200.")]
+Overrides = Annotated[list[str] | None, argument("KEY=VALUE", "Settings, such as train.steps=200.")]
 RecipeName = Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")]
 ModelName = Annotated[str, argument("MODEL", "A model or run folder, or the hub's owner/name[@revision].")]
 Device = Annotated[str, option("--device NAME", "cpu, mps, cuda or cuda:N.")]
-Json = Annotated[bool, option("--json", "Print the result as one JSON object, alone, on stdout.")]
+Json = Annotated[bool, option("--json", "Print only one JSON object on stdout.")]
 Debug = Annotated[bool, option("--debug", "Show the traceback of an error.")]
 
 

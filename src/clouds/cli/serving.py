@@ -7,7 +7,7 @@ from clouds.cli.options import Debug, Device, Json, app, argument, option, tell
 
 @app.command()
 def serve(
-    models: Annotated[list[str], argument("MODEL", "One, or two that the page compares; as for predict.")],
+    models: Annotated[list[str], argument("MODEL", "One model, or two to compare on the page; as for predict.")],
     port: Annotated[int, option("--port N", "Port to listen on; 0: any free one.")] = 8000,
     host: Annotated[str, option("--host ADDRESS", "Address to listen on; 0.0.0.0: all.")] = "127.0.0.1",
     token: Annotated[
@@ -18,20 +18,18 @@ def serve(
     queue: Annotated[int, option("--queue N", "Images that may wait; more get 503.")] = 32,
     batch: Annotated[int, option("--batch N", "Images segmented at a time.")] = 4,
     timeout: Annotated[
-        float, option("--timeout S", "Seconds for an upload, for its answer, for the last answers at a stop.")
+        float, option("--timeout S", "Seconds for an upload, for its answer, and for the last answers when stopping.")
     ] = 30.0,
-    drain: Annotated[
-        float, option("--drain S", "Seconds from a stop's signal, when /ready turns 503, to the port's end.")
-    ] = 2.0,
+    drain: Annotated[float, option("--drain S", "Seconds to go on after a stop signal, while /ready is 503.")] = 2.0,
     device: Device = "cpu",
     threads: Annotated[int | None, option("--threads N", "CPU threads of the model.  [default: PyTorch's]")] = None,
     cors: Annotated[
-        list[str] | None, option("--cors ORIGIN", "Let this origin's pages ask, as https://example.org; *: all.")
+        list[str] | None, option("--cors ORIGIN", "Allow pages of this origin, such as https://example.org; *: all.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Answer images over HTTP, with a web page.
+    """Segment images over HTTP, with a web page.
 
     Both on the same port. Ctrl-C or SIGTERM stops it.
 

@@ -19,42 +19,43 @@ def predict(
     formats: Annotated[
         list[str] | None,
         option(
-            "--format KIND,...", "labels, color, overlay, ids, scores, coco, polygons; or a whole data set: voc, cvat, "
+            "--format KIND,...",
+            "labels, color, overlay, ids, scores, coco, polygons; or a whole dataset: voc, cvat, "
             "labelme, yolo, coco-panoptic.  [default: labels,overlay]",
         ),
     ] = None,
     shorter_side: Annotated[
-        int | None, option("--shorter-side N", "Bring images to it, in pixels; 0: own size.  [default: the model's]")
+        int | None, option("--shorter-side N", "Resize images to N pixels; 0: own size.  [default: the model's]")
     ] = None,
     window: Annotated[
-        int | None, option("--window N", "Slide a window of N x N pixels.  [default: images whole]")
+        int | None, option("--window N", "Slide a window of N x N pixels.  [default: the whole image]")
     ] = None,
     stride: Annotated[int | None, option("--stride N", "Step of the window, in pixels.  [default: 2/3 of it]")] = None,
     scales: Annotated[
-        str | None, option("--scales X,...", "Average over these sizes, as 0.75,1,1.25.  [default: 1]")
+        str | None, option("--scales X,...", "Average over these sizes, such as 0.75,1,1.25.  [default: 1]")
     ] = None,
     flip: Annotated[bool, option("--flip", "Average with the mirror image.")] = False,
-    ensemble: Annotated[bool, option("--ensemble", "Weigh frozen CLIP's opinion in.")] = False,
+    ensemble: Annotated[bool, option("--ensemble", "Add frozen CLIP's opinion.")] = False,
     batch_size: Annotated[int, option("--batch-size N", "Images segmented at a time.")] = 1,
     device: Device = "cpu",
     classes: Annotated[
         str | None,
-        option("--classes NAMES", "Other classes, as scooter,road|street: | joins synonyms (text head only)."),
+        option("--classes NAMES", "Other classes, such as scooter,road|street; | separates synonyms (text head)."),
     ] = None,
     weights: Annotated[
-        str | None, option("--weights FROM", "Text tower's weights for --classes, if not the recorded ones.")
+        str | None, option("--weights FROM", "The text tower's weights for --classes, if they have moved.")
     ] = None,
-    every: Annotated[int, option("--every N", "Of a video: every N-th frame.")] = 1,
-    fps: Annotated[float | None, option("--fps X", "Of a video: X frames a second.  [default: its own]")] = None,
-    limit: Annotated[int | None, option("--limit N", "Of a video or camera: at most N frames.  [default: all]")] = None,
-    as_frames: Annotated[bool, option("--frames", "Of a video: overlay and colours as files, not as a video.")] = False,
+    every: Annotated[int, option("--every N", "Videos: use every N-th frame.")] = 1,
+    fps: Annotated[float | None, option("--fps X", "Videos: use X frames per second.  [default: its own]")] = None,
+    limit: Annotated[int | None, option("--limit N", "Videos and cameras: at most N frames.  [default: all]")] = None,
+    as_frames: Annotated[bool, option("--frames", "Videos: overlays and colours as files, not as a video.")] = False,
     legend: Annotated[bool, option("--legend", "Name the classes below each overlay.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Segment images and videos.
 
-    Writes train-id PNGs and colour overlays, or the formats asked for. Run again, it goes on.
+    Write PNGs of class indices and overlays, or other formats. If interrupted, run it again: it resumes.
 
     \b
     Examples:
@@ -86,20 +87,20 @@ def predict(
 def push(
     model: Annotated[Path, argument("RUN_OR_MODEL", "A run folder or a model folder.")],
     repository: Annotated[str, argument("OWNER/NAME", "The repository on the hub.")],
-    private: Annotated[bool, option("--private", "A repository that is new is seen by its owner alone.")] = False,
+    private: Annotated[bool, option("--private", "Make a new repository private.")] = False,
     dry_run: Annotated[bool, option("--dry-run", "Write the card, list the files, send nothing.")] = False,
     out: Annotated[
         Path | None, option("--out DIR", "Also write card and settings there.  [default: none; with --dry-run: card]")
     ] = None,
     licence: Annotated[
-        str | None, option("--license ID", "The model's licence for its card, as cc-by-nc-4.0.  [default: none]")
+        str | None, option("--license ID", "The model's licence for its card, such as cc-by-nc-4.0.  [default: none]")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Publish a model on the hub.
 
-    With a card written from its run: data, recipe, results, licences, limits.
+    Its card is written from its run: data, recipe, results, licences, limits.
 
     \b
     Examples:
@@ -116,16 +117,16 @@ def push(
 @app.command()
 def export(
     model: ModelName,
-    settings: Annotated[list[str] | None, argument("KEY=VALUE", "Settings for --score, as data.root=PATH.")] = None,
+    settings: Annotated[list[str] | None, argument("KEY=VALUE", "Settings for --score: data.root=PATH.")] = None,
     format_: Annotated[str, option("--format KIND", "onnx, torch-export or openvino.")] = "onnx",
     out: Annotated[Path | None, option("--out FILE", "Where to write.  [default: model.onnx, .pt2, .xml]")] = None,
-    size: Annotated[str, option("--size HxW|dynamic", "Height x width of the images, in pixels, or any.")] = "dynamic",
-    half: Annotated[bool, option("--half", "Weights in 16 bits.")] = False,
-    int8: Annotated[bool, option("--int8", "Convolutions in 8 bits; shows what it costs in mIoU (onnx only).")] = False,
+    size: Annotated[str, option("--size HxW|dynamic", "Height x width of the images in pixels, or any.")] = "dynamic",
+    half: Annotated[bool, option("--half", "Store weights in 16 bits.")] = False,
+    int8: Annotated[bool, option("--int8", "Store convolutions in 8 bits; print the loss of mIoU (onnx).")] = False,
     calibrate: Annotated[
         Path | None, option("--calibrate DIR", "Images for --int8.  [default: rendered scenes]")
     ] = None,
-    score: Annotated[str | None, option("--score DOMAIN", "What --int8 is scored on.  [default: town]")] = None,
+    score: Annotated[str | None, option("--score DOMAIN", "The domain to score --int8 on.  [default: town]")] = None,
     photos: Annotated[
         list[Path] | None,
         option(
@@ -138,7 +139,7 @@ def export(
 ) -> None:
     """Write a model as one file for other runtimes.
 
-    The whole path from image bytes to labels as one graph, checked against PyTorch before it gets its name.
+    The file goes from image bytes to labels. It is compared with PyTorch before it gets its name.
 
     Input: image, uint8 (1, 3, H, W) RGB. Output: labels, uint8 (1, H, W).
 
@@ -165,17 +166,17 @@ def export(
 def import_(
     checkpoint: Annotated[Path, argument("CHECKPOINT", "A file that CLOUDS, Rein or SoMA published.")],
     out: Annotated[Path, out_option("model")] = Path("model"),
-    clip: Annotated[str | None, option("--clip MODEL", "open_clip's model, if the tensors do not tell.")] = None,
+    clip: Annotated[str | None, option("--clip MODEL", "The open_clip model, if it is not recognised.")] = None,
     weights: Annotated[
         str | None, option("--weights FROM", "The backbone's (tag, hf-hub:org/name, path), if the file holds none.")
     ] = None,
     classes: Annotated[
-        str | None, option("--classes NAMES", "Its classes, as road|railroad,sidewalk.  [default: the 19]")
+        str | None, option("--classes NAMES", "Its classes, such as road|railroad,sidewalk.  [default: the 19]")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make a model folder of a published checkpoint.
+    """Make a model folder from a published checkpoint.
 
     Of one that the paper's authors' implementation wrote, or of an adapter and head that Rein or SoMA released on
     DINOv2.
@@ -200,33 +201,33 @@ def import_(
 
 @app.command()
 def refine(
-    images: Annotated[Path, argument("IMAGES", "A folder of images, or one.")],
+    images: Annotated[Path, argument("IMAGES", "A folder of images, or one image.")],
     labels: Annotated[Path, argument("LABELS", "Their label PNGs: class ids, 255 = none.")],
     out: Annotated[Path, out_option("refined")] = Path("refined"),
-    segmenter: Annotated[str, option("--segmenter NAME", "Who refines, as sam/facebook/sam-vit-base.")] = "superpixels",
-    revision: Annotated[str | None, option("--revision ID", "Of the hub's weights.  [default: the newest]")] = None,
+    segmenter: Annotated[str, option("--segmenter NAME", "Such as sam/facebook/sam-vit-base.")] = "superpixels",
+    revision: Annotated[str | None, option("--revision ID", "The hub's revision.  [default: the newest]")] = None,
     device: Device = "cpu",
-    dtype: Annotated[str, option("--dtype TYPE", "Of the segmenter: float32, float16, bfloat16.")] = "float32",
-    second_pass: Annotated[bool, option("--second-pass", "Hand each best mask to the segmenter again.")] = False,
+    dtype: Annotated[str, option("--dtype TYPE", "Number format: float32, float16, bfloat16.")] = "float32",
+    second_pass: Annotated[bool, option("--second-pass", "Ask the segmenter again with its best mask.")] = False,
     strategy: Annotated[str, option("--strategy NAME", "Where points lie: random, central, eroded.")] = "random",
     points: Annotated[int, option("--points K", "Points in each component.")] = 5,
     floor: Annotated[
-        float | None, option("--floor SHARE", "Of the image: the least component to refine.  [default: 0.0085]")
+        float | None, option("--floor SHARE", "Smallest component, a share of the image.  [default: 0.0085]")
     ] = None,
     max_swallow: Annotated[
-        float, option("--max-swallow SHARE", "Reject masks with more of other classes than this; 1: none.")
+        float, option("--max-swallow SHARE", "Drop masks with a larger share of other classes; 1: keep all.")
     ] = 0.3,
     overlaps: Annotated[
-        str, option("--overlaps NAME", "Undecided where classes conflict (ignore) or components do (reference).")
+        str, option("--overlaps NAME", "Undecided where classes overlap (ignore), or any two masks (reference).")
     ] = "ignore",
-    seed: Annotated[int, option("--seed N", "Of the points' places.")] = 0,
-    exif: Annotated[str, option("--exif NAME", "Images that ask to be turned: refuse, ignore, apply.")] = "refuse",
+    seed: Annotated[int, option("--seed N", "Seed of the points' places.")] = 0,
+    exif: Annotated[str, option("--exif NAME", "Images with an EXIF rotation: refuse, ignore, apply.")] = "refuse",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Sharpen anybody's label maps with a segmenter.
+    """Improve label maps with a segmenter.
 
-    Undecided pixels become 255. Run again, it goes on.
+    Undecided pixels become 255. If interrupted, run it again: it resumes.
 
     \b
     Examples:
@@ -253,9 +254,9 @@ def doctor(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what is here and what a recipe would use.
+    """Show what this machine has and what a recipe needs.
 
-    Versions, devices, the hub and the disk, and which backend each role would use, with what is missing.
+    Versions, devices, disk, the model hub, and the backend of each role with what is missing.
 
     \b
     Examples:

@@ -27,65 +27,64 @@ class Prompts(Settings):
     """Role 2: who writes the scene prompts, and how many."""
 
     writer: Annotated[str, one_of(*names("writer"), OWN)] = "grammar"
-    """Who writes. `openai/MODEL` is a model of the server at `base_url`; its key comes from CLOUDS_API_KEY or
+    """The writer. `openai/MODEL` is a model of the server at `base_url`; its key comes from CLOUDS_API_KEY or
     OPENAI_API_KEY. `MODULE:NAME` is a class of your own (docs/howto.md)."""
     count: Count = 100
-    """How many different prompts."""
+    """Number of different prompts."""
     revision: str | None = None
     """The hub's revision of a `transformers/` model: a commit, tag or branch; null is the newest."""
     base_url: Annotated[str, AfterValidator(server)] = "http://localhost:8000/v1"
     """Address of an OpenAI-compatible server, without user or password."""
     temperature: Annotated[Float, Field(ge=0, le=2)] = 0.8
-    """How freely a model writes; 0 always takes the likeliest word."""
+    """How freely a model writes; 0: always the likeliest word."""
     max_tokens: Annotated[Int, Field(ge=16)] = 1024
     """The longest answer to one request, in tokens."""
     timeout: Annotated[Positive, Mark.RESUMABLE] = 120.0
-    """Seconds that one request to a server may last."""
+    """Longest time of one request to a server, in seconds."""
     retries: Annotated[Whole, Mark.RESUMABLE] = 5
     """How often a failed request to a server is tried again."""
     requests_per_minute: Annotated[Positive | None, Mark.RESUMABLE] = None
-    """The most requests that this process sends to a server, retries included; null sets no limit."""
+    """Largest number of requests per minute to a server, with retries; null: no limit."""
     rounds: Count = 4
-    """How often a model is asked for what is still missing; fewer save time where a model is slow."""
+    """How often a model is asked for what is still missing."""
     fill: bool = True
-    """Whether the grammar writes what is missing after all rounds; false makes that an error."""
+    """Whether the grammar writes what is still missing after all rounds; if false, that is an error."""
 
 
 class Diffusion(Settings):
-    """Of a diffusers pipeline. The defaults are the paper's."""
+    """Settings of a diffusers pipeline. The defaults are the paper's."""
 
     revision: str | None = None
     """The hub's revision: a commit, tag or branch; null is the newest."""
     steps: Count = 50
     """Steps of denoising."""
     guidance: Annotated[Float, Field(ge=0)] = 7.5
-    """How closely an image keeps to its prompt (classifier-free guidance)."""
+    """How closely an image follows its prompt (classifier-free guidance)."""
     negative_prompt: str = ""
     """What images should not show."""
     scheduler: str | None = "EulerDiscreteScheduler"
-    """A class name of diffusers; null keeps the pipeline's own, which few-step models need."""
+    """A scheduler of diffusers; null: the pipeline's own, which few-step models need."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Number format of the weights."""
     device: Annotated[Device, Mark.RESUMABLE] = "cpu"
     """Where the pipeline runs."""
     offload: Annotated[Literal["none", "model", "sequential"], Mark.RESUMABLE] = "none"
-    """Whether parts move to the device only as they are needed: less memory, more time."""
+    """Whether parts of the model move to the device only when needed: less memory, more time."""
 
 
 class Restyle(Diffusion):
-    """Images given another look while what they show stays where it is. The keys of a pipeline, `revision` to
-    `offload`, count for `diffusers/` alone."""
+    """Images in another style, with the same content. The keys `revision` to `offload` are only for `diffusers/`."""
 
     backend: Annotated[str, one_of(*names("restyler"))]
-    """Who restyles: Reinhard's colour statistics, Fourier amplitudes (FDA), a style transfer network, or an
+    """The method: Reinhard's colour statistics, Fourier amplitudes (FDA), a style transfer network, or an
     image-to-image pipeline."""
     strength: Share = 0.5
-    """0 changes nothing, 1 is all the backend can."""
+    """From 0, no change, to 1, all that the backend can do."""
     styles: Annotated[str, Field(min_length=1)] | None = None
-    """A folder of style images; `photos`: public photographs that come with scikit-image; null: streets that the
-    renderer draws, for the scene `streets` alone. A pipeline takes prompts instead."""
+    """A folder of style images; `photos`: the public photos of scikit-image; null: rendered streets, only for the scene
+    `streets`. A pipeline takes prompts instead."""
     max_side: Annotated[Int, Field(ge=32)] = 1024
-    """The longer side, in pixels, that a pipeline's images are brought down to."""
+    """Longest side, in pixels, of the images that a pipeline gets; larger ones are shrunk."""
 
     def faults(self) -> list[str]:
         if "prompt" not in takes(self.backend):
@@ -102,36 +101,36 @@ class Restyle(Diffusion):
 
 
 class RestyledSource(Restyle):
-    """Labelled images restyled once before training, their labels kept. `styles` may also be `generated`: the run's
-    generated set."""
+    """Labelled images restyled before training, with the same labels. `styles` may also be `generated`: the run's
+    generated images."""
 
     share: Share = 0.5
-    """Share of the source samples of training that show a variant instead of the image itself."""
+    """The share of source samples that show a variant instead of the image itself."""
     variants: Count = 1
-    """How many variants of each image are made."""
+    """Variants per image."""
     stage: Literal["both", "warmup", "joint"] = "both"
-    """The stages that draw variants."""
+    """The stages that use variants."""
     folder: Folder | None = None
-    """Where the variants are kept, to be made ahead by many machines or shared by runs; null is the run folder."""
+    """The folder of the variants, which runs can share; null: the run folder."""
 
 
 class Generate(Diffusion):
-    """Role 3: who draws the prompts. The keys of a pipeline, `revision` to `offload`, count for `diffusers/` alone."""
+    """Role 3: who draws the images. The keys `revision` to `offload` are only for `diffusers/`."""
 
     generator: str = "streets"
-    """Who draws: `streets`, `diffusers/` and a hub id or folder of a text-to-image pipeline, or `MODULE:NAME`."""
+    """The generator: `streets`; `diffusers/` and the hub id or folder of a text-to-image pipeline; or `MODULE:NAME`."""
     count: Whole = 1000
-    """How many images; 0 draws none, for photographs alone (`data.unlabelled`)."""
+    """Number of images; 0: none, to use only photos (`data.unlabelled`)."""
     size: tuple[Side, Side] = (768, 768)
-    """Height and width in pixels; equal to `augment.crop`."""
+    """Height and width in pixels; must equal `augment.crop`."""
     folder: Folder | None = None
-    """A set that is there already, drawn or adopted, to train on; null draws one into the run folder."""
+    """A generated set that exists already; null: generate one into the run folder."""
     batch_size: Count = 1
-    """How many images are drawn at a time."""
+    """Images drawn at a time."""
     restyle: Restyle | None = None
-    """Another look for each drawn image; null leaves it as it is."""
+    """Another style for each generated image; null: no change."""
     audit: bool = False
-    """Whether images that are broken, blank or nearly another one are left out before training, by the limits of
+    """Whether training leaves out images that are broken, blank or nearly the same as another, by the limits of
     `audit`."""
 
     def faults(self) -> list[str]:
@@ -147,12 +146,12 @@ class Audit(Settings):
     """What `clouds audit` drops (docs/generation.md says how the limits were chosen)."""
 
     blank: Annotated[Float, Field(ge=0)] = 2.0
-    """The least standard deviation of an image's grey values, 0 to 255."""
+    """Least standard deviation of an image's grey values, 0 to 255."""
     radius: Annotated[Int, Field(ge=0, le=16)] = 6
-    """Two images are nearly one when their 64-bit perceptual hashes differ in at most this many bits."""
+    """Two images are near-duplicates if their 64-bit perceptual hashes differ in at most this many bits."""
     clip: Annotated[Float, Field(ge=0, le=100)] | None = None
-    """The least CLIP score of image and prompt; null drops nothing for it."""
+    """Least CLIP score of image and prompt; null: not used."""
     confidence: Share | None = None
-    """The least mean confidence of the teacher; null drops nothing for it."""
+    """Least mean confidence of the teacher; null: not used."""
     agreement: Share | None = None
-    """The least share of refined pixels that agree with the teacher; null drops nothing for it."""
+    """Least share of refined pixels that agree with the teacher; null: not used."""

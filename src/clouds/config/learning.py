@@ -11,60 +11,61 @@ from clouds.config.sources import DomainSet, domains_of
 
 
 class SelfTrain(Settings):
-    """Role 4, the teacher, and what is done about noise (docs/selftraining.md). Numbers are the paper's; the
-    segmenter is the embedded one, and `teacher_every`, `teacher_ramp`, `overlaps`, `undecided` and `max_swallow` are
-    ours (docs/recipes.md)."""
+    """Role 4, the teacher, and noisy labels (docs/selftraining.md). The numbers are the paper's. The segmenter is the
+    built-in one; `teacher_every`, `teacher_ramp`, `overlaps`, `undecided` and `max_swallow` are ours
+    (docs/recipes.md)."""
 
     segmenter: Annotated[str, one_of(*names("segmenter"), OWN)] = "superpixels"
-    """Who refines (docs/segmenters.md). MODEL is `org/name` of the hub or a local path; `MODULE:NAME` is a class of
+    """The segmenter (docs/segmenters.md). MODEL is `org/name` on the hub or a local path; `MODULE:NAME` is a class of
     your own."""
     segmenter_revision: str | None = None
     """The hub's revision of the segmenter: a commit, tag or branch; null is the newest."""
     segmenter_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Number format of the segmenter's weights."""
     cache: Annotated[Folder | None, Mark.RESUMABLE] = None
-    """A folder that keeps image embeddings and may be shared by processes and runs; null keeps them in memory alone."""
+    """A folder for image embeddings; processes and runs can share it. null: keep them only in memory."""
     cache_gb: Annotated[Positive, Mark.RESUMABLE] = 50.0
-    """The most that `cache` takes, in GB of 2^30 bytes."""
+    """Largest size of `cache`, in GB of 2^30 bytes."""
     memory_gb: Annotated[Positive, Mark.RESUMABLE] = 2.0
-    """The most that each process's embeddings take in memory, in GB of 2^30 bytes."""
+    """Largest size of a process's embeddings in memory, in GB of 2^30 bytes."""
     refinement: Literal["points", "regions", "smooth"] = "points"
-    """`points` asks the segmenter at every look; the others go by regions that it found once, ahead: `regions` lets the
-    teacher vote on each and leaves out what is doubtful, `smooth` weighs each pixel's label against its regions'."""
+    """`points` asks the segmenter each time an image is used. The others use regions found once, before training: in
+    `regions` the teacher votes on each region, and doubtful pixels get no label; in `smooth` each pixel's label is
+    weighed against the votes of its regions."""
     regions_grid: Annotated[Int, Field(ge=1, le=256)] = 32
-    """Points a side of the grid that regions are found from."""
+    """Points per side of the grid from which regions are found."""
     regions_quality: Float = 0.88
-    """The least quality, as the segmenter predicts it, of a region."""
+    """Least predicted quality of a region."""
     regions_stability: Share = 0.95
-    """The least stability of a region: what is left of it when its logits' threshold moves from -1 to 1."""
+    """Least stability of a region: the share of it that stays when the threshold of its logits moves from -1 to 1."""
     regions_folder: Annotated[Folder | None, Mark.RESUMABLE] = None
     """Where regions are kept; null is the run folder."""
     second_pass: bool = False
-    """Whether each best mask is handed to the segmenter again."""
+    """Whether the segmenter is asked again with its best mask."""
     points: Count = 5
-    """Points that ask for one component."""
+    """Points per component."""
     strategy: Literal["random", "central", "eroded"] = "random"
-    """Where in a component its points lie: anywhere, near its middle lines, or off its border."""
+    """Where the points lie in a component: anywhere, near its middle lines, or away from its border."""
     floor: Share = 5000 / 768**2
-    """The least size of a component, a share of the image; the paper's 5000 of 768 x 768 pixels."""
+    """Least size of a component, as a share of the image; the paper's is 5000 of 768 x 768 pixels."""
     decay: Share = 0.999
-    """How much of the teacher's weights a move keeps, once training is under way."""
+    """The share of the teacher's weights that a move keeps."""
     teacher_every: Count = 1
-    """Steps from one move of the teacher to the next; the reference implementation's is 100."""
+    """Steps between two moves of the teacher; the published code's is 100."""
     teacher_ramp: bool = True
-    """Whether the decay rises to its own over the first moves, so that a short run's teacher moves too; false, the
-    reference implementation's, has it from the start."""
+    """Whether the decay starts lower and rises, so that the teacher of a short run moves too. The published code's is
+    false."""
     overlaps: Literal["ignore", "reference"] = "ignore"
-    """Pixels without a label: those that masks of different classes claim, or (`reference`) those that two masks do."""
+    """Pixels that get no label: those in masks of different classes, or (`reference`) those in any two masks."""
     undecided: Literal["ignore", "teacher"] = "ignore"
-    """Pixels that no mask claims: left out of the loss, or with the teacher's label where that is trusted."""
+    """Pixels that no mask covers: no label, or the teacher's label where it is trusted."""
     panels: Whole = 6
-    """How many pictures of the process are kept for the report."""
+    """How many examples are kept for the report."""
     confidence: Share = 0.0
-    """The least confidence of the teacher in a pixel it labels; 0 trusts all."""
+    """Least confidence of the teacher in a pixel that it labels; 0 trusts all."""
     max_swallow: Share | None = 0.3
-    """A mask is rejected when more than this share of it was another class to the teacher; null, the paper's, rejects
-    none."""
+    """A mask is dropped if the teacher gave more than this share of it another class. null, the paper's, keeps every
+    mask."""
     mix: Share = 0.0
     """The chance that half of a source image's classes are pasted onto a generated image."""
 
@@ -85,20 +86,20 @@ class SelfTrain(Settings):
 
 
 class Train(Settings):
-    """The training loop. Sets with weights, `generated_weight` or a source's own, are drawn by weight (1 if not given)
-    instead of by their size and `generated_repeat`."""
+    """The training loop. If `generated_weight` or a set's `weight` is given, sets are mixed by weight (default 1) and
+    not by their size and `generated_repeat`."""
 
     steps: Annotated[Int, Field(ge=2, le=10_000_000)] = 80000
     """Optimiser steps of both stages together."""
     warmup_share: Annotated[Float, Field(gt=0, lt=1)] = 0.5
-    """The share of the steps that are warm-up."""
+    """The share of the steps that is warm-up."""
     stage: Annotated[Literal["both", "warmup", "joint"], Mark.RESUMABLE] = "both"
     """The stages to train."""
     start: Annotated[str, Field(min_length=1)] | None = None
-    """A model of the same network that the warm-up starts from, whatever its classes: a run, a model folder or a hub
-    id; null starts from the backbone's pre-trained weights."""
+    """A model that the warm-up starts from: a run, a model folder or a hub id. Its network must be the same; its
+    classes may differ. null: start from the backbone's pre-trained weights."""
     batch_size: Count = 8
-    """Images of an optimiser step; processes share them."""
+    """Images per optimiser step, over all processes."""
     learning_rate: Positive = 1e-5
     """AdamW's learning rate."""
     backbone_rate: Positive = 1.0
@@ -107,48 +108,48 @@ class Train(Settings):
     """How the rate fades: not at all, in each stage anew (power 0.9), the same from the ramp's end on, or once over
     both stages."""
     ramp_steps: Whole = 0
-    """Steps at the begin of a stage in which the rate rises to its own."""
+    """Steps at the start of a stage in which the learning rate rises."""
     weight_decay: Annotated[Float, Field(ge=0)] = 0.05
     """AdamW's weight decay; none on norms and embeddings."""
     weight_decay_end: Annotated[Float, Field(ge=0)] | None = None
     """What the weight decay falls to over each stage, along half a cosine; null keeps it as it is."""
     clip: Positive = 0.01
-    """The largest norm of the gradient; a longer one is cut to it."""
+    """Largest norm of the gradient; larger ones are clipped."""
     generated_repeat: Positive = 2.0
-    """How often each generated image comes for each time that a source image comes, as in the paper."""
+    """How often each generated image is used for each time that a source image is used."""
     generated_weight: Positive | None = None
-    """The generated set's share of the draws against the sources' weights; null draws by `generated_repeat`."""
+    """The weight of the generated images against those of the sources; null uses `generated_repeat`."""
     accumulate: Annotated[Count, Mark.RESUMABLE] = 1
-    """Parts that a process's share of a batch goes through in, to hold less at a time; the steps stay the same."""
+    """A process splits its share of a batch into so many parts, to save memory; the steps stay the same."""
     learning_rate_at: Count | None = None
-    """The batch that `learning_rate` is meant for: it is scaled by `batch_size` / this; null does not scale it."""
+    """The batch size that `learning_rate` is meant for: it is scaled by `batch_size` / this. null: no scaling."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """fp16 and bf16 are autocast."""
     tf32: bool = False
     """Whether an NVIDIA GPU may multiply in TF32: faster, less exact."""
     compile: Annotated[bool, Mark.RESUMABLE] = False
-    """Whether torch.compile compiles the network: a slow first step, faster ones after it."""
+    """Whether to use torch.compile: the first step is slow, later ones are faster."""
     checkpointing: Annotated[bool, Mark.RESUMABLE] = False
-    """Whether the decoder's layers are computed twice to hold less memory."""
+    """Whether the decoder's layers are computed twice to save memory."""
     on_nonfinite: Literal["abort", "skip"] = "abort"
-    """A loss or gradient that is not finite ends the run, or its step is skipped."""
+    """What happens if a loss or gradient is not finite: the run ends, or the step is skipped."""
     validate_every: Count | None = None
-    """Steps between two validations; null makes none."""
+    """Steps between two validations; null: no validation."""
     validate_on: tuple[str, ...] = ("source",)
-    """The domains of a validation; `source` is the source's own validation split."""
+    """The domains to validate on; `source` is the source's own validation split."""
     validate_images: Count = 16
-    """Images of each domain of a validation."""
+    """Images per domain of a validation."""
     choose: Literal["last", "best", "safe"] = "last"
-    """The model that a stage keeps: of its last step, or of its best source score. `safe` keeps the last, but the
-    warm-up's if joint training seems to have harmed."""
+    """The model that a stage keeps: the last one, or the one with the best score on the source. `safe` keeps the last
+    one, but the warm-up's model if joint training seems to have harmed it."""
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], Mark.RESUMABLE] = ()
-    """Who gets the log too."""
+    """Trackers that also get the log."""
     checkpoint_every: Count = 1000
-    """Steps between two checkpoints; the last two of a stage stay."""
+    """Steps between two checkpoints; the last two of a stage are kept."""
     log_every: Count = 20
-    """Steps whose means make a row of `metrics.jsonl`."""
+    """Steps per row of `metrics.jsonl`; a row holds their means."""
     workers: Annotated[Whole, Mark.RESUMABLE] = 2
-    """Threads that make batches ahead; 0 makes them in between."""
+    """Threads that prepare batches; 0: the main thread does."""
     device: Annotated[Device, Mark.RESUMABLE] = "cpu"
     """Where training runs."""
 
@@ -177,27 +178,27 @@ class Evaluate(Settings):
     keep `shorter_side` for predictions. Null scores as the other keys say."""
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
-    """The shorter side, in pixels, that images are seen at."""
+    """The shorter side, in pixels, to which images are resized."""
     window: Annotated[Int, Field(ge=32)] | None = None
-    """The side, in pixels, of a window that slides over the image; null sees the image whole."""
+    """The side, in pixels, of a sliding window; null: the whole image."""
     stride: Count | None = None
     """Pixels from one window to the next; null is 2/3 of the window."""
     scales: tuple[Annotated[Float, Field(ge=0.1, le=4)], ...] = (1.0,)
-    """Factors of the shorter side over which maps are averaged."""
+    """Average over these factors of the shorter side."""
     flip: bool = False
-    """Whether maps are averaged over mirror images too."""
+    """Whether to average with the mirror image."""
     ensemble: bool = False
-    """Whether frozen CLIP's own opinion of each mask is weighed in: the geometric ensemble (docs/models.md)."""
+    """Whether to add frozen CLIP's opinion of each mask: the geometric ensemble (docs/models.md)."""
     rendered_count: Count = 24
     """Images of each rendered domain."""
     max_images: Count | None = None
-    """The most photos of a domain, evenly spaced; null takes all."""
+    """At most so many photos per domain, evenly spaced; null: all."""
     domains: Annotated[list[DomainSet], BeforeValidator(domains_of), Field(min_length=1)] | None = None
-    """What is scored: names of domains, such as `town` or `camvid-day`, and sets of one's own, each with the keys of
-    `data.source` and a `name`; null: all rendered worlds and photos that are there and show the model's classes."""
+    """What is scored: names of domains, such as `town` or `camvid-day`, or sets with the keys of `data.source` and a
+    `name`. null: all rendered domains, and all photos below `data.root` that show the model's classes."""
     label_set: Literal["synthia16", "synthia13"] | None = None
-    """The classes that SYNTHIA can teach, 16 or the usual 13 of them: pixels of all others are ignored in every domain;
-    null scores all classes of each domain."""
+    """Score only the 16 classes that SYNTHIA has, or the usual 13 of them; pixels of all others are ignored. null: all
+    classes of each domain."""
 
     def faults(self) -> list[str]:
         found = []

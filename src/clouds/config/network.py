@@ -17,9 +17,9 @@ class ClassRow(Settings):
     """A class of a set of one's own."""
 
     synonyms: Annotated[list[Synonym], Field(min_length=1)]
-    """The words that a text classifier knows it by."""
+    """The words that mean the class, for the text head."""
     color: tuple[Shade, Shade, Shade] | None = None
-    """Red, green and blue; null chooses one that differs from the others'."""
+    """Red, green and blue; null: a colour that differs from the others."""
 
 
 def _rows(value: Any) -> Any:
@@ -41,10 +41,10 @@ class Lora(Settings):
     rank: Count = 16
     """Rank of an update."""
     alpha: Positive = 16.0
-    """An update is scaled by alpha / rank."""
+    """Updates are scaled by alpha / rank."""
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = LINEAR
-    """The last parts of the names of the layers that get one; the default has the attention's and the feed-forward's of
-    timm's networks."""
+    """The last parts of the names of the layers that get an update; the default has those of timm's attention and
+    feed-forward networks."""
 
 
 class Soma(Settings):
@@ -63,11 +63,11 @@ class ReinSettings(Settings):
     """Learned tokens behind each block of a plain ViT. The defaults are the publication's."""
 
     tokens: Annotated[Int, Field(ge=2)] = 100
-    """Tokens of a block."""
+    """Tokens per block."""
     rank: Count = 16
     """Rank of the tokens."""
     link: bool = True
-    """Whether the tokens are the decoder's object queries too, and as many."""
+    """Whether the tokens are also the decoder's object queries."""
 
 
 class Model(Settings):
@@ -76,33 +76,33 @@ class Model(Settings):
     vision: Annotated[str, one_of(*names("vision"), OWN)] = "efficientnet-lite0"
     """The backbone. `MODULE:NAME` is a class of your own (docs/howto.md), as in the other roles."""
     text: Annotated[str, one_of(*names("text"), OWN)] = "all-minilm-l6-v2"
-    """The text tower that class names go through; of an open_clip backbone its own."""
+    """The text tower for class names; with an open_clip backbone, its own."""
     weights: str | None = None
-    """Of an open_clip or timm backbone: a published tag, `hf-hub:org/name`, or a file; null is the default, if there is
-    one."""
+    """Weights of an open_clip or timm backbone: a published tag, `hf-hub:org/name`, or a file; null: the default, if
+    there is one."""
     revision: str | None = None
     """The hub's revision of the weights: a commit, tag or branch; null is the newest."""
     classes: Annotated[str | dict[str, ClassRow], BeforeValidator(_rows)] = "cityscapes19"
-    """The classes: the name of a set that `clouds classes` lists, or class -> its synonyms (`{synonyms, color}` sets a
-    colour too). Their order is the index in every map."""
+    """The classes: a set that `clouds classes` lists, or class -> its synonyms (`{synonyms, color}` sets a colour too).
+    Their order gives the index in label maps."""
     head: Literal["linear", "text"] = "linear"
-    """What names a mask: a linear layer, or the likeness to the text of class names."""
+    """What classifies a mask: a linear layer, or its similarity to the text of class names."""
     hidden: Annotated[Int, Field(ge=32, le=16_384, multiple_of=32)] = 256
     """Channels of the decoder."""
     queries: Width = 100
-    """Object queries: the most masks of an image."""
+    """Object queries: the largest number of masks per image."""
     heads: Width = 8
-    """Heads of an attention; they divide `hidden`."""
+    """Attention heads; must divide `hidden`."""
     pixel_layers: Depth = 6
     """Layers of the pixel decoder."""
     pixel_ffn: Width = 1024
-    """Channels of a feed-forward network of the pixel decoder."""
+    """Channels of the pixel decoder's feed-forward networks."""
     layers: Depth = 9
     """Layers of the mask decoder."""
     ffn: Width = 2048
-    """Channels of a feed-forward network of the mask decoder."""
+    """Channels of the mask decoder's feed-forward networks."""
     freeze: bool = True
-    """Whether the backbone stays as it is."""
+    """Whether the backbone is frozen."""
     adapt: Literal["none", "lora", "soma", "rein"] = "none"
     """What is trained inside the frozen backbone; `rein` needs a plain ViT."""
     lora: Lora = Lora()
@@ -180,6 +180,6 @@ class Loss(Settings):
     """Mask2Former's losses."""
 
     points: Count = 12544
-    """Points of a mask at which matching and losses look."""
+    """Points per mask for matching and losses."""
     ignore_is_negative: bool = False
-    """Whether unlabelled pixels count against every mask, as in the reference implementation."""
+    """Whether unlabelled pixels count against every mask, as in the published code."""

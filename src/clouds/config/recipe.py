@@ -30,19 +30,19 @@ class Recipe(Settings):
     """All settings of a run."""
 
     name: Annotated[str, AfterValidator(_plain_name)] = "unnamed"
-    """What the run folder and the report are called; a recipe file's own name unless it says one."""
+    """The name of the run folder and the report. Default: the recipe file's name."""
     seed: Seed = 0
-    """All random draws follow from it."""
+    """The random seed."""
     scene: Annotated[Shown, Mark.JOINT] = Field(default_factory=shipped_scene)
-    """What pictures show and prompts say."""
+    """What images show and prompts describe."""
     prompts: Annotated[Prompts, Mark.JOINT] = Prompts()
     """Who writes prompts."""
     generate: Annotated[Generate, Mark.JOINT] = Generate()
-    """Who draws them."""
+    """Who draws the images."""
     audit: Annotated[Audit, Mark.JOINT] = Audit()
-    """Which drawn images are left out."""
+    """Which generated images are left out."""
     data: Data = Data()
-    """What is learned from."""
+    """The training data."""
     model: Model = Model()
     """The network."""
     loss: Loss = Loss()

@@ -78,8 +78,8 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         if hard and not allow_change:
             text = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
             raise UsageError(
-                f"{out}: holds a run of other settings: {text}. Choose another --out, delete it, or go on with "
-                "the new ones by --allow-change"
+                f"{out}: holds a run of other settings: {text}. Choose another --out, delete it, or resume it with "
+                "the new settings by --allow-change"
             )
         if not changed:
             return

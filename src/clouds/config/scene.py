@@ -89,31 +89,28 @@ class Part(NamedTuple):
 
 
 class Scene(Settings):
-    """What pictures show and prompts say. `scene` is the name of a shipped scene, `streets` or `crops`, or has these
-    keys (docs/howto.md)."""
+    """What images show and prompts describe. `scene` is `streets` or `crops`, or has these keys (docs/howto.md)."""
 
     picture: Annotated[str, Field(min_length=1)]
-    """What one picture shows, as a chat model is asked for it: `an outdoor street, taken from a car`."""
+    """What a chat model is asked to describe, such as `an outdoor street, taken from a car`."""
     pictures: str | None = None
-    """The same of several pictures; null says `picture` again."""
+    """The same for several images; null: `picture`."""
     sentence: Annotated[str, Field(min_length=1)]
-    """The sentence that the grammar writes: `{place}` stands for a phrase of the attribute `place`, and what stands in
-    `[ ]` is left out of every second sentence, by chance."""
+    """The sentence that the grammar writes. `{place}` is a phrase of the attribute `place`. Parts in `[ ]` appear in
+    every second sentence, by chance."""
     several: tuple[str, ...] = ()
-    """Attributes of which the grammar takes one to three phrases, with "and" between them. One that begins with "no"
-    then stands alone."""
+    """Attributes with one to three phrases in a sentence, joined by "and". A phrase with "no" in front stands alone."""
     attributes: dict[str, Phrases]
-    """What varies from picture to picture: for each attribute a list of phrases, or phrase -> other wordings of it, as
-    a regular expression of whole words."""
+    """What varies between images: for each attribute a list of phrases, or phrase -> a regular expression of other
+    words that mean it."""
     on_subject: Annotated[Words, AfterValidator(_some_words)]
-    """Words of which each prompt has at least one; `-` stands for a space too, and a plural counts."""
+    """Each prompt must have one of these words; `-` also matches a space, and plurals count."""
     off_subject: Words = ()
-    """Words that no prompt has: with them it is about something else."""
+    """Words that no prompt may have."""
     spoken: Annotated[dict[str, str], AfterValidator(_spoken)] = {}  # noqa: RUF012 - pydantic copies it
-    """How prompts speak of a class of the model beyond its synonyms: its name -> a regular expression of whole
-    words."""
+    """More words for a class: its name -> a regular expression of whole words."""
     examples: dict[str, str] = {}  # noqa: RUF012
-    """What a chat model is shown first: phrases -> the sentence that shows them; none takes two of the grammar's."""
+    """Examples for a chat model: phrases -> the sentence that has them. Default: two of the grammar's."""
 
     _shipped: str | None = PrivateAttr(None)
 

@@ -22,31 +22,30 @@ class Labelled(Settings):
     """A labelled dataset. The keys from `images` on are the layout of the dataset `folder` (docs/datasets.md)."""
 
     dataset: str
-    """A name that `clouds classes` lists, `folder`, a class of your own as `MODULE:NAME`, or `streets`, rendered
-    here."""
+    """A name that `clouds classes` lists, `folder`, `streets` (rendered), or a class of your own as `MODULE:NAME`."""
     split: str | None = None
-    """The part that is used; null is the training split to learn from, and the one that benchmarks score."""
+    """The split to use; null: the training split, or for scoring the usual one."""
     root: Folder | None = None
     """The dataset's own folder or archive; null is its folder below `data.root`."""
     version: str = ""
     """The dataset's version where several exist (mapillary, carla)."""
     partial: bool = False
-    """Whether to use what pairs up of a set that is not whole, and pass over the rest."""
+    """Whether to use an incomplete set: complete pairs are used, the rest is skipped."""
     images: str | None = None
-    """Where images lie, with `{key}`, `{ext}` and `{split}`; null is `images/{key}.{ext}`."""
+    """Pattern of the images, with `{key}`, `{ext}` and `{split}`; null: `images/{key}.{ext}`."""
     labels: str | None = None
-    """Where label files lie; null is `labels/{key}.png`."""
+    """Pattern of the label files; null: `labels/{key}.png`."""
     label_map: LabelMap | None = None
-    """What a label file stores -> a class of `label_set`, null to ignore it; null: indices of `label_set`. Of a dataset
-    other than `folder`: its classes, by name -> the model's, null to ignore one; those left out keep their names."""
+    """A stored value -> a class of `label_set`, or null to ignore it. null: values are indices of `label_set`. For
+    datasets other than `folder`: a class of the dataset -> a class of the model, or null to ignore it."""
     label_set: str | dict[str, list[str]] | None = None
-    """The classes of the labels: a set's name, or class -> the model's classes it holds; null is `model.classes`."""
+    """The classes of the labels: a set's name, or class -> the model's classes that it holds; null: `model.classes`."""
     encoding: str | None = None
-    """How a label file stores classes, such as `index` or `colour`; null is `index`."""
+    """How a label file stores classes: `index`, `red`, `colour` or `polygons`; null: `index`."""
     annotations: str | None = None
-    """Of `coco`: which JSON files are read, as a pattern below the root (`annotations/stuff_*.json`); null looks."""
+    """For `coco`: the JSON files, as a pattern below the root (`annotations/stuff_*.json`); null: found by itself."""
     columns: list[str] | None = None
-    """Of `huggingface`: the columns of the image and of the label map; null goes by their names."""
+    """For `huggingface`: the columns of image and label map; null: found by their names."""
 
     def layout(self, classes: Any) -> dict[str, Any]:
         """What the dataset "folder" takes, as far as it is given; ``classes``: the model's label set."""
@@ -71,22 +70,20 @@ class Labelled(Settings):
 
 
 class UnlabelledSet(Settings):
-    """Photographs that nobody labelled, of any size: joint training learns from them as from drawn images
-    (docs/howto.md)."""
+    """Photos without labels, of any size: joint training learns from them as from generated images (docs/howto.md)."""
 
     folder: Folder | None = None
-    """A folder, an archive or a video; below a folder every picture and video counts."""
+    """A folder (with everything below it), an archive or a video."""
     dataset: str | None = None
-    """A dataset's name instead, as in `data.source`: its images, whose labels are not read."""
+    """Or a dataset's name, as in `data.source`; its labels are not read."""
     split: str | None = None
     """The part of the dataset; null is its training split."""
     root: Folder | None = None
     """The dataset's own folder or archive; null is its folder below `data.root`."""
     weight: Positive = 1.0
-    """The set's share of the draws against those of the other sets, labelled, drawn or not; those are 1 unless they
-    say so."""
+    """How often the set is used, against the other sets; theirs is 1 if not given."""
     every: Positive = 2.0
-    """Seconds from one frame to the next that is taken of a video."""
+    """Seconds between two frames that are taken from a video."""
 
     def faults(self) -> list[str]:
         if (self.folder is None) == (self.dataset is None):
@@ -100,9 +97,9 @@ class LabelledSet(Labelled):
     """A labelled dataset to learn from."""
 
     weight: Positive | None = None
-    """The set's share of the draws against the other sets'; null is 1 where another set has a weight, else its size."""
+    """How often the set is used, against the other sets; null: 1 if another set has a weight, else its size."""
     own_car: Literal["keep", "ignore"] = "keep"
-    """`ignore` takes the recording car's own bonnet, a vehicle at the bottom of every label map, out of the labels."""
+    """`ignore` removes the recording car's own bonnet, a vehicle at the bottom of every label map, from the labels."""
     every: Count = 1
     """Learn from one image in this many, in the order of their names: 16 takes a sixteenth of the set."""
 
@@ -149,54 +146,54 @@ def _unlabelled_sets(value: Any) -> Any:
 
 
 class Data(Settings):
-    """What is learned from: labelled sets, and photographs without labels."""
+    """The training data: labelled sets, and photos without labels."""
 
     root: Annotated[Folder | None, Mark.SCORING] = None
-    """The folder that holds one folder per dataset; null: there is none, and only rendered domains are scored."""
+    """The folder that holds one folder per dataset; null: none, only rendered domains are scored."""
     source: Annotated[list[LabelledSet], BeforeValidator(sets_of), Field(min_length=1)] = Field(
         default_factory=lambda: [LabelledSet(dataset="streets")]
     )
-    """What is learned from: one set or several."""
+    """The labelled sets: one or several."""
     unlabelled: Annotated[list[UnlabelledSet], BeforeValidator(_unlabelled_sets), Mark.JOINT] = Field(
         default_factory=list
     )
-    """Photographs without labels for joint training, beside the drawn images or, with `generate.count=0`, in their
-    place: a folder, an archive, a video, or a list of sets."""
+    """Photos without labels for joint training, beside the generated images or, with `generate.count=0`, instead of
+    them: a folder, an archive, a video, or a list of sets."""
     source_count: Count = 400
     """Images of the rendered source, `streets`."""
     source_size: tuple[Side, Side] = (256, 512)
     """Height and width, in pixels, of the rendered source's images."""
     rare_classes: Positive | None = None
-    """Rare-class sampling at this temperature (DAFormer's is 0.01): images of rare classes come more often, cropped
-    where those are; null draws evenly."""
+    """Rare-class sampling at this temperature (DAFormer's is 0.01): images with rare classes are used more often, and
+    cropped where those are. null: no."""
     cache: Annotated[Folder | None, Mark.RESUMABLE] = None
-    """A folder that keeps decoded images and may be shared by processes and runs; null decodes at every look."""
+    """A folder for decoded images, which processes and runs can share; null: decode each time."""
     cache_gb: Annotated[Positive, Mark.RESUMABLE] = 50.0
     """The most that `cache` takes, in GB of 2^30 bytes."""
     max_bad: Annotated[Share, Mark.RESUMABLE] = 0.01
-    """The share of the files that may turn out bad during training; they are skipped."""
+    """The share of files that may turn out to be bad during training; they are skipped."""
     exif: Literal["refuse", "ignore", "apply"] = "refuse"
-    """An image with a label whose EXIF orientation asks to turn it: `refuse` it, or its label is drawn on the stored
-    pixels (`ignore`) or on the turned picture (`apply`)."""
+    """Labelled images with an EXIF rotation: `refuse` them; or their labels belong to the stored pixels (`ignore`) or
+    to the upright image (`apply`)."""
     restyle: RestyledSource | None = None
-    """Source images in other looks too, with the same labels; null: none."""
+    """Source images in other styles, with the same labels; null: none."""
 
 
 class Augment(Settings):
-    """What training changes about an image; half of all images are mirrored."""
+    """Augmentation; half of all images are also mirrored."""
 
     scale: tuple[Positive, Positive] = (0.5, 2.0)
-    """The smallest and the largest factor by which a source image or a photograph is resized."""
+    """Smallest and largest factor by which a source image or a photo is resized."""
     shorter_side: Side | None = None
-    """The shorter side, in pixels, that source images and photographs are first brought to, so that sets of different
-    resolutions show things at one size; null leaves source images at their own, and brings photographs to that of the
-    first of them."""
+    """The shorter side, in pixels, to which source images and photos are resized first, so that sets of different
+    resolutions show things at the same size. null: source images keep their size, and photos take that of the first
+    source image."""
     crop: tuple[Side, Side] = (768, 768)
-    """Height and width, in pixels, of what is cut out of a source image or a photograph."""
+    """Height and width, in pixels, of the crop of a source image or a photo."""
     jitter: bool = True
-    """Whether colours are changed a little, as SSD does it."""
+    """Whether to change colours a little, as in SSD."""
     distort: Share = 0.0
-    """The share of samples, source and generated, whose look is changed strongly, beyond `jitter`."""
+    """The share of samples, source and generated, whose colours are changed strongly, beyond `jitter`."""
 
     def faults(self) -> list[str]:
         if self.scale[0] > self.scale[1]:

@@ -91,7 +91,7 @@ def _found(chosen: UnlabelledSet, data: Data, out: Path | None, what: str) -> Ph
         return PhotoSet(chosen, [], [path])
     expected = f"a folder, an archive ({', '.join(SUFFIXES)}) or a video ({', '.join(VIDEO_ENDINGS)})"
     if path.exists():
-        raise UsageError(f"{what}{path}: is none of those that photographs are read from: expected {expected}")
+        raise UsageError(f"{what}{path}: holds no photos that can be read; expected {expected}")
     hint = f"; for the dataset write data.unlabelled=[{{dataset: {path}}}]" if is_dataset(str(path)) else ""
     raise UsageError(f"{what}{path}: not there; expected {expected}{hint}")
 
@@ -240,4 +240,4 @@ def _check_same(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], out: 
             if files:
                 changes.append(f"{len(files)} {how} ({some(sorted(each[2] or each[1] for each in files), 2)})")
         raise UsageError(f"data.unlabelled: not the photographs that this run began with: {' and '.join(changes)}. "
-                         f"Restore them, or delete {out / PHOTOGRAPHS} to go on with those that are there")  # fmt: skip
+                         f"Restore them, or delete {out / PHOTOGRAPHS} to resume with those that remain")  # fmt: skip

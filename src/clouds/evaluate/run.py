@@ -98,10 +98,10 @@ def _learned_from(work: dict[str, Any]) -> str:
     """The images without labels that joint training learned from."""
     parts = []
     if work["images_drawn"] or not work.get("photographs"):
-        parts += [f"{work['prompts_written']} prompts written", f"{work['images_drawn']} images drawn",
-                  f"{work['images_trained_on']} of them trained on"]  # fmt: skip
+        parts += [f"{work['prompts_written']} prompts written", f"{work['images_drawn']} images generated",
+                  f"{work['images_trained_on']} of them used in training"]  # fmt: skip
     if work.get("photographs"):
-        parts += [f"{work['photographs']} photographs", f"{work['photographs_trained_on']} of them trained on"]
+        parts += [f"{work['photographs']} photos", f"{work['photographs_trained_on']} of them used in training"]
     return ", ".join(parts)
 
 

@@ -46,9 +46,9 @@ def _journal(path: Path, recipe: str) -> Journal:
         say(f"{path}: its last line was cut when the run was stopped; that call is asked again")
         journal.mend()
     if not all(isinstance(row, dict) and row.keys() >= KEYS and row["n"] > 0 for row in journal.rows):
-        raise DataError(f"{path}: holds lines that are no answers of a prompt writer; delete it to ask anew")
+        raise DataError(f"{path}: has lines that are not answers of a prompt writer; delete it to ask again")
     if any(row["recipe"] != recipe for row in journal.rows):
-        say(f"{path}: holds answers to other settings; asking anew")
+        say(f"{path}: has answers for other settings; asking again")
         path.unlink()
         return Journal(path)
     return journal

@@ -120,7 +120,7 @@ def audit_set(
         result |= {"photographs": True, "coverage": {}, "request": {"prompts": 0, "count": 0, "wanted": {}}}
     if found:
         say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {some(found, SHOWN)}. "
-            "The recipe's `clouds generate` draws the set's own anew; others can be adopted from a folder of their "
+            "The recipe's `clouds generate` draws the set's own again; others can be adopted from a folder of their "
             "own")  # fmt: skip
     return result, images
 

@@ -81,7 +81,7 @@ def make_set(wanted: list[Row], size: int, make: Maker, folder: Path, shard: Sha
     if failed and len(failed) == len(own):
         raise CloudsError(f"{folder}: no image could be drawn; the first one: {failed[0]['failed']}")
     if failed:
-        say(f"{len(failed)} of {len(own)} images failed and are recorded in {folder}; run again to try them anew")
+        say(f"{len(failed)} of {len(own)} images failed and are recorded in {folder}; run again to retry them")
     return [own[row["file_name"]] for batch in mine for row in batch]
 
 
@@ -107,7 +107,7 @@ def read_set(folder: Path) -> list[Row]:
     if unlike := [name for row in rows if not as_written(folder / (name := row["file_name"]), row.get("sha256"))]:
         raise DataError(f"{folder}: {len(unlike)} of {len(rows)} images are not those that {MANIFEST} speaks of "
                         f"(other sha256), such as {unlike[0]}: damaged or replaced. Fetch or draw them again, or "
-                        "adopt the set anew (--adopt)")  # fmt: skip
+                        "adopt the set again (--adopt)")  # fmt: skip
     return rows
 
 

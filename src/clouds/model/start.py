@@ -26,7 +26,9 @@ def check_start(recipe: Recipe) -> None:
     here = recipe.model.model_dump(mode="json") | {"adapt": recipe.model.adapter}
     if unlike := [key for key in SHAPING if there.get(key) != here[key]]:
         text = ", ".join(f"model.{key} ({there.get(key)} there, {here[key]} here)" for key in unlike)
-        raise UsageError(f"train.start: {word}: its network differs in {text}; set them as there, or start anew")
+        raise UsageError(
+            f"train.start: {word}: its network differs in {text}; use its settings, or leave out train.start"
+        )
 
 
 def start_from(model: "Segmenter", word: str) -> None:

@@ -94,7 +94,7 @@ def _run(job: Job, out: Path, share: bool) -> None:
         state = "done"
     except Stopped as stopped:
         raise Stopped(
-            stopped.signal, f"{job.name}: stopped by a signal; all is saved, the same command goes on"
+            stopped.signal, f"{job.name}: stopped by a signal; all is saved. To resume, run the same command"
         ) from stopped
     except BusyError as busy:  # trained by somebody who knows nothing of this sweep
         say(str(busy))
@@ -150,7 +150,7 @@ def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job],
             for process in running:
                 process.wait()
     if signals:
-        raise Stopped(signals[0], f"{out}: the sweep was stopped by a signal; all is saved, the same command goes on")
+        raise Stopped(signals[0], f"{out}: stopped by a signal; all is saved. To resume, run the same command")
 
 
 def threads_each(at_once: int) -> int:

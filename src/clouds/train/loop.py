@@ -149,7 +149,7 @@ def train_stage(
                 save()
             if stop and not last:
                 where = f"{stage} stopped by a signal after step {step + 1} of {data.steps}"
-                raise Stopped(engine.stopped, f"{where}; all is saved, `clouds train {run} --resume` goes on")
+                raise Stopped(engine.stopped, f"{where}; all is saved. To resume: clouds train {run} --resume")
     model.eval()
     return sum_work(engine.gather(pseudo.work if pseudo else Work()))
 
@@ -212,7 +212,7 @@ def not_finite(stage: str, step: int, loss: float, norm: float, names: list[str]
     if engine.settings.on_nonfinite == "abort":
         raise CloudsError(
             f"{what}stopped before the optimiser step; its files stand in {path}. The last checkpoint is intact: lower "
-            "train.learning_rate and start again, or go on with train.on_nonfinite=skip"
+            "train.learning_rate and start again, or skip such steps with train.on_nonfinite=skip"
         )
 
 

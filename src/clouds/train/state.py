@@ -91,8 +91,8 @@ def load_state(
         return Progress()
     if "processes" not in checkpoint.counts:
         raise DataError(
-            f"{folder}: its checkpoints are of an older CLOUDS and cannot be gone on with; delete that folder to begin "
-            "the stage again, or go on with the version that wrote them (recipe.yaml has its commit)"
+            f"{folder}: its checkpoints are of an older CLOUDS and cannot be resumed; delete that folder to begin "
+            "the stage again, or resume with the version that wrote them (recipe.yaml has its commit)"
         )
     parameters = dict(model.named_parameters())
     saved = checkpoint.tensors["student"]
@@ -122,12 +122,12 @@ def load_state(
     same = len(processes) == engine.world
     if not same and engine.main:
         say(
-            f"{folder}: the run was on {len(processes)} processes and goes on with {engine.world}: every sample is the "
+            f"{folder}: the run used {len(processes)} processes and now uses {engine.world}: every sample is the "
             "same, results are so up to rounding, not bit for bit"
         )
     threads, now = counts.get("threads"), torch.get_num_threads()  # older checkpoints do not say
     if engine.main and threads not in (None, now):
-        say(f"{folder}: the run was on {threads} threads a process and goes on with {now}: results are the same up to "
+        say(f"{folder}: the run used {threads} threads per process and now uses {now}: results are the same up to "
             f"rounding, not bit for bit (OMP_NUM_THREADS={threads} keeps them so)")  # fmt: skip
     mine = processes[engine.rank] if same else {"unlogged": []}
     own = checkpoint.tensors[f"process-{engine.rank if same else 0}"]

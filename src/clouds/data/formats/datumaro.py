@@ -48,7 +48,7 @@ def _classes(tree: Tree, name: str, found: Finding) -> tuple[LabelSet, Layout]:
     colors = colors or dict(zip(names, voc_colors(len(names)), strict=True))
     if len(set(colors.values())) < len(colors):
         twice = [own for own, color in colors.items() if [*colors.values()].count(color) > 1]
-        found.fault(where, f"gives {' and '.join(twice)} one colour; their pixels cannot be told apart")
+        found.fault(where, f"gives {' and '.join(twice)} one colour; their pixels cannot be distinguished")
     return painted(names, colors, where, found)
 
 

@@ -96,7 +96,7 @@ def _classes(tree: Tree, base: str, found: Finding) -> tuple[LabelSet, Layout]:
             found.fault(f"{where} line {number}", f"has {own} a second time; keep one")
         elif color in homes:
             found.fault(f"{where} line {number}", f"gives {own} the colour {color} of {homes[color]}; their pixels "
-                        "cannot be told apart")  # fmt: skip
+                        "cannot be distinguished")  # fmt: skip
         colors[own] = color
         homes.setdefault(color, own)
     return painted([*colors], colors, where, found)

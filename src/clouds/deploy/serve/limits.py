@@ -246,6 +246,6 @@ def _check_scans(data: bytes) -> None:
             return
         scans += kind == 0xDA
         if scans > MAX_SCANS:
-            raise Refused(400, "undecodable", f"a JPEG of more than {MAX_SCANS} scans; save it anew")
+            raise Refused(400, "undecodable", f"a JPEG of more than {MAX_SCANS} scans; save it again with fewer")
         at += max(int.from_bytes(data[at : at + 2], "big"), 2)
     raise Refused(400, "undecodable", "the end of the JPEG is missing; truncated, send a whole one")

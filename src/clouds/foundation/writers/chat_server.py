@@ -75,8 +75,8 @@ class Server:
                     raise BackendError(
                         f"prompts.base_url: {self.url} gave no answer in {tries}: {self._clean(str(trouble))}{hint}. "
                         "Check that the server runs there and is not overloaded (prompts.base_url, prompts.timeout, "
-                        f"prompts.retries){_proxy(self.url)}; answers so far are kept, the same command goes on from "
-                        "there"
+                        f"prompts.retries){_proxy(self.url)}; answers so far are kept. To resume, run "
+                        "the same command"
                     ) from None
                 say(f"prompt writer: {self._clean(str(trouble))}; trying again in {wait:.1f} s")
                 time.sleep(wait)
