@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-slow test-lowest lint docs dist bench advisories materials clean
+.PHONY: env demo test test-slow test-lowest check-gpu lint docs dist bench advisories materials clean
 
 env: $(STAMP)
 
@@ -39,6 +39,10 @@ test-lowest:
 	$(MAKE) env VENV=.venv-lowest CONSTRAINTS=build/lowest.txt
 	.venv-lowest/bin/python -m pytest -n 3 --dist loadfile -m "not slow"
 
+# on any machine with a CUDA GPU: what has to hold there, and how fast it is; about five minutes. Send back what it prints
+check-gpu: env
+	$(BIN)/python benchmarks/check_gpu.py --out gpu.json
+
 # sdist and, made from it, wheel; what an empty environment that got nothing else can do
 dist: env
 	rm -rf dist build/empty build/demo
@@ -63,11 +67,9 @@ docs: env
 	$(BIN)/python benchmarks/contact_sheet.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# every claim of speed with its goal, at most 30 minutes; alone on the machine
 bench: env
-	$(BIN)/python benchmarks/streets.py
-	$(BIN)/python benchmarks/loading.py
-	$(BIN)/python benchmarks/scoring.py
-	$(BIN)/python benchmarks/model.py --quick
+	$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf build .venv-lowest dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Work shared by the processes that torchrun or accelerate started: which this one is, and what all have found."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ def meet(backend: str | None = "gloo") -> Processes:
 
 def part() -> None:
     """The end of ``meet``."""
+    if "torch.distributed" not in sys.modules:
+        return
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

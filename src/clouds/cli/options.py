@@ -35,7 +35,10 @@ def out_option(default: str, metavar: str = "DIR") -> Any:
 
 Overrides = Annotated[list[str] | None, argument("KEY=VALUE", "Settings, such as train.steps=200.")]
 RecipeName = Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")]
-ModelName = Annotated[str, argument("MODEL", "A model or run folder, or the hub's owner/name[@revision].")]
+ModelName = Annotated[
+    str, argument("MODEL", "A model or run folder, an exported .onnx or .xml, or the hub's owner/name[@revision].")
+]
+ModelFolder = Annotated[str, argument("MODEL", "A model or run folder, or the hub's owner/name[@revision].")]
 Device = Annotated[str, option("--device NAME", "cpu, mps, cuda or cuda:N.")]
 Json = Annotated[bool, option("--json", "Print only one JSON object on stdout.")]
 Debug = Annotated[bool, option("--debug", "Show the traceback of an error.")]

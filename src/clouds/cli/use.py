@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from clouds.base.progress import loading
-from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, shown, tell
+from clouds.cli.options import (
+    Debug,
+    Device,
+    Json,
+    ModelFolder,
+    ModelName,
+    Overrides,
+    app,
+    argument,
+    option,
+    out_option,
+    shown,
+    tell,
+)
 from clouds.errors import DataError
 
 
@@ -63,6 +76,7 @@ def predict(
       clouds predict runs/demo 'photos/**/*.jpg' --format ids --window 768 --flip
       clouds predict owner/name drive.mp4 --format overlay --fps 5 --device cuda
       clouds predict runs/demo camera:0 --format overlay --limit 100
+      clouds predict clouds.onnx photos/
       find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
       clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
@@ -116,11 +130,12 @@ def push(
 
 @app.command()
 def export(
-    model: ModelName,
+    model: ModelFolder,
     settings: Annotated[list[str] | None, argument("KEY=VALUE", "Settings for --score: data.root=PATH.")] = None,
     format_: Annotated[str, option("--format KIND", "onnx, torch-export or openvino.")] = "onnx",
     out: Annotated[Path | None, option("--out FILE", "Where to write.  [default: model.onnx, .pt2, .xml]")] = None,
     size: Annotated[str, option("--size HxW|dynamic", "Height x width of the images in pixels, or any.")] = "dynamic",
+    batch: Annotated[str, option("--batch N|dynamic", "Images that the file takes at a time, or any number.")] = "1",
     half: Annotated[bool, option("--half", "Store weights in 16 bits.")] = False,
     int8: Annotated[bool, option("--int8", "Store convolutions in 8 bits; print the loss of mIoU (onnx).")] = False,
     calibrate: Annotated[
@@ -140,8 +155,9 @@ def export(
     """Write a model as one file for other runtimes.
 
     The file goes from image bytes to labels. It is compared with PyTorch before it gets its name.
+    predict, evaluate and serve take it in place of MODEL (onnx, openvino).
 
-    Input: image, uint8 (1, 3, H, W) RGB. Output: labels, uint8 (1, H, W).
+    Input: image, uint8 (N, 3, H, W) RGB. Outputs: labels, uint8 (N, H, W), and scores, float32 (N, H, W).
 
     \b
     Examples:
@@ -153,7 +169,7 @@ def export(
     from clouds.deploy.export.export_request import request
 
     tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
-    wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
+    wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given], batch)
     loading("PyTorch and the model")
     from clouds.deploy.export.export_file import export as write
     from clouds.deploy.export.export_file import result_text

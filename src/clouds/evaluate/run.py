@@ -19,7 +19,7 @@ from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backends
 from clouds.model.folder_config import has_model
 from clouds.model.inference import Inference
-from clouds.predict.predictor import load
+from clouds.predict.loading import load
 
 
 def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from clouds.base.arrays import Pixels
-from clouds.predict.predictor import Predictor
+from clouds.predict.image_predictor import ImagePredictor
 from clouds.predict.result import Result
 
 
@@ -28,14 +28,14 @@ class Served:
     alike: Callable[[Pixels], Hashable]
 
 
-def served(name: str, predictor: Predictor) -> Served:
-    """A predictor to be served: images of equal resized sizes go together."""
+def served(name: str, predictor: ImagePredictor) -> Served:
+    """A predictor to be served: images that are alike for it go together."""
     return Served(
         name,
         predictor.classes,
         tuple((int(r), int(g), int(b)) for r, g, b in predictor.colors),
         lambda images: predictor.predict_batch(images, len(images)),
-        lambda image: tuple(predictor.inference.sizes((image.shape[0], image.shape[1]))),
+        predictor.alike,
     )
 
 
