@@ -116,12 +116,11 @@ def after(size: Size | None, batch: int | None = 1) -> Any:
         whole = op.Slice(op.Reshape(stacked, op.Concat(number, height * 4, width * 4, count, axis=0)),
                          [0, 0], inner, [1, 2])  # fmt: skip
         full = op.Resize(whole, None, None, op.Concat(number, size, count, axis=0), mode="linear")
-        best = op.ArgMax(full, axis=3, keepdims=1)
+        won, best = op.TopK(full, [1], axis=-1)  # the winner and its score in one pass
         # the sum of resized maps is the resized sum, which is one map
         total = op.ReduceSum(whole, [3], keepdims=0)
         sums = op.Resize(total, None, None, op.Concat(number, size, axis=0), mode="linear")
-        won = op.Squeeze(op.GatherElements(full, best, axis=3), [3])
-        return op.Squeeze(op.Cast(best, to=2), [3]), won / op.Max(sums, 1e-6)
+        return op.Squeeze(op.Cast(best, to=2), [3]), op.Squeeze(won, [3]) / op.Max(sums, 1e-6)
 
     number, (height, width) = batch or "N", size or ("H", "W")
     inputs = [FLOAT[number, "Q", "C"], FLOAT[number, "Q", "MH", "MW"], INT64[2], INT64[2]]
