@@ -116,7 +116,7 @@ class Matched:
     class_: Tensor
 
     def to(self, device: torch.device) -> "Matched":
-        return Matched(*torch.stack((self.output, self.image, self.query, self.class_)).to(device))
+        return Matched(*torch.stack((self.output, self.image, self.query, self.class_)).to(device, non_blocking=True))
 
 
 class Totals(NamedTuple):
@@ -173,7 +173,7 @@ def match(
     tables: list[Tensor] = []
     labelled = torch.ones(embeddings.shape[:3], device=labels.device)
     for b, label in enumerate(labels):
-        classes = shown[b].to(label.device)
+        classes = shown[b].to(label.device, non_blocking=True)
         query_points = points[b].expand(max(len(classes), 1), -1, -1)
         asked = classes if len(classes) else classes.new_zeros(1)
         target, weight = read_labels(label, query_points, asked, settings.ignore_is_negative)
@@ -226,7 +226,8 @@ def criterion(
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
-    Labels may lie on the CPU while the prediction is on a GPU: then only the matching's costs are waited for.
+    Labels may lie on the CPU while the prediction is on a GPU: then only the matching's costs are waited for, as what
+    goes to the GPU from here goes without a wait.
     ``generators`` fix every random point, one an image: its points do not depend on the images beside it. ``whole``:
     the totals of the batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs;
     "loss" weighs them.
@@ -235,14 +236,15 @@ def criterion(
     are left out of each softmax: no query is taught that it is none of them.
     """
     if lacks is not None:
-        prediction = replace(prediction, logits=[without(each, lacks.to(each.device)) for each in prediction.logits])
+        lacks = lacks.to(prediction.logits[0].device, non_blocking=True)
+        prediction = replace(prediction, logits=[without(each, lacks) for each in prediction.logits])
     device, p = prediction.logits[0].device, settings.points
-    shown, labels = classes_in(labels), labels.to(device)
+    shown, labels = classes_in(labels), labels.to(device, non_blocking=True)
     whole = whole or totals([len(classes) for classes in shown], prediction.logits[0].shape[1])
 
     def random_points(counts: Sequence[int], n: int) -> Tensor:
         drawn = [torch.rand(m, n, 2, generator=g) for m, g in zip(counts, generators, strict=True)]
-        return torch.cat(drawn).to(device)
+        return torch.cat(drawn).to(device, non_blocking=True)
 
     found, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings, shown)
     pairs = torch.bincount(found.image, minlength=len(labels)).tolist()
@@ -260,7 +262,7 @@ def criterion(
     losses = {"loss": weighed(ce, mask, dice), "loss_ce": ce.detach(), "loss_mask": mask.detach(),
               "loss_dice": dice.detach()}  # fmt: skip
     if apart:
-        chosen = torch.isin(matched.image, apart.images.to(device))
+        chosen = torch.isin(matched.image, apart.images.to(device, non_blocking=True))
         own = [(each.detach() * chosen).sum() / max(apart.whole.targets, 1) for each in (masks, dices)]
         losses["loss_apart"] = weighed(classes.detach()[:, apart.images].sum() / apart.whole.classes, *own)
     return losses
@@ -283,7 +285,7 @@ def matched_losses(
     parts, order = [], []
     images = matched.image.cpu() if images is None else images
     for b in range(len(labels)):
-        rows = (images == b).nonzero()[:, 0].to(labels.device)
+        rows = (images == b).nonzero()[:, 0].to(labels.device, non_blocking=True)
         parts.append(torch.einsum("md,dhw->mhw", embeddings[rows], prediction.mask_features[b]))
         order.append(rows)
     rows = torch.cat(order)
