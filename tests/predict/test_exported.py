@@ -7,6 +7,7 @@ their red channel; real onnxruntime runs it. The tests of predict, evaluate and 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,26 @@ def test_another_size_than_the_files_is_named_and_the_others_are_done(tmp_path):
     assert [Path(each["path"]).name for each in done.failed] == ["b.png"]
     said = "an image of 40x64 pixels (height x width), but the exported model takes 48x64; bring images"
     assert done.failed[0]["what"].startswith(said)
+
+
+def test_a_server_of_one_size_refuses_others(tmp_path):
+    from starlette.testclient import TestClient
+
+    from clouds.deploy.serve.app import make_app
+    from clouds.deploy.serve.batching import served
+    from clouds.deploy.serve.limits import Service
+    from serving import encoded
+
+    model = served("one", clouds.load(red(tmp_path / "one.onnx", (1, 3, 48, 64))))
+    with TestClient(make_app([model], Service())) as client:
+        end = time.monotonic() + 20
+        while client.get("/ready").status_code != 200 and time.monotonic() < end:
+            time.sleep(0.01)
+        asked = {"url": "/v1/segment?format=labels", "headers": {"Content-Type": "image/png"}}
+        assert client.post(**asked, content=encoded(PHOTO)).status_code == 200
+        answer = client.post(**asked, content=encoded(PHOTO[:40]))
+    assert (answer.status_code, answer.json()["error"]) == (400, "wrong_size")
+    assert "takes 48x64" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("how", "said"), [

@@ -37,6 +37,8 @@ class ExportedPredictor(ImagePredictor):
                 f"{self.file}: does not say what its labels mean ({cause(error)}); expected a file that `clouds "
                 "export` wrote"
             ) from error
+        _, height, width = self.opened.shape
+        self.takes = (height, width) if height and width else None
         self._renamed = {}
 
     @property
@@ -64,11 +66,10 @@ class ExportedPredictor(ImagePredictor):
     def alike(self, image: Pixels) -> tuple[int, int]:
         """The image's own size; DataError where the file takes one other size."""
         size = (image.shape[0], image.shape[1])
-        _, height, width = self.opened.shape
-        if (height or size[0], width or size[1]) != size:
+        if self.takes and self.takes != size:
             raise DataError(
                 f"an image of {size[0]}x{size[1]} pixels (height x width), but the exported model takes "
-                f"{height}x{width}; bring images to that size, or export with --size dynamic"
+                f"{self.takes[0]}x{self.takes[1]}; bring images to that size, or export with --size dynamic"
             )
         return size
 

@@ -19,11 +19,13 @@ from clouds.predict.result import Result
 
 
 class ImagePredictor(ABC):
-    """classes, colors: names and RGB (C, 3) uint8 by label. inference: how an image is seen."""
+    """classes, colors: names and RGB (C, 3) uint8 by label. inference: how an image is seen. takes: the one size
+    (height, width) of images that are taken, None for any."""
 
     classes: tuple[str, ...]
     colors: NDArray[np.uint8]
     inference: Inference
+    takes: tuple[int, int] | None = None
     _renamed: dict[str | tuple[str, ...], "ImagePredictor"]
 
     @property
