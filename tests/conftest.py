@@ -103,9 +103,11 @@ FORMS = ["folder", pytest.param(".onnx", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="session", params=FORMS)
-def any_model(request, model_folder, exported) -> Path:
+def any_model(request, model_folder) -> Path:
     """What stands for the small model: its folder, and the file it is exported to."""
-    return model_folder if request.param == "folder" else exported(request.param)
+    if request.param == "folder":
+        return model_folder
+    return request.getfixturevalue("exported")(request.param)  # traced only where it is asked for
 
 
 @pytest.fixture(scope="session")
