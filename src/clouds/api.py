@@ -183,7 +183,7 @@ def sweep(
         values = [f"{key}={','.join(map(_text, each))}" for key, each in values.items()]
     place = Path(out) if out else None
     return run_sweep(
-        recipe, list(values), place, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, list(sbatch or ())
+        recipe, list(values), place, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, list(sbatch)
     )
 
 

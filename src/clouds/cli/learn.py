@@ -178,7 +178,7 @@ def sweep(
 
     needs = Needs(cpus, gpus, memory, hours)
     result = clouds.api.sweep(
-        recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, sbatch
+        recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, sbatch or ()
     )
     from clouds.sweep import failure_text, sweep_table
 
