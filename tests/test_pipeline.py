@@ -239,6 +239,16 @@ def test_new_scores_choose_examples_anew(run):
     assert [path.name for path in (run / "evaluation" / "examples" / "fog").iterdir()] == ["typical-0"]
 
 
+def test_a_run_alone_is_scored_as_the_demo_scores_it(run, finished, capsys):
+    for name in ("results.json", "results-warmup.json"):
+        (run / name).unlink()
+    assert cli.run(["evaluate", str(run), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert [timeless(scored[stage]) for stage in ("warmup", "joint")] == [
+        timeless(finished[1][stage]) for stage in ("warmup", "joint")
+    ]  # fmt: skip
+
+
 def test_what_lies_behind_the_scores_is_kept(finished):
     run, result = finished
     for stage in ("warmup", "joint"):

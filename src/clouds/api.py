@@ -27,6 +27,7 @@ from clouds.config.sizing import MINUTES, scaled
 from clouds.errors import UsageError
 
 if TYPE_CHECKING:
+    from clouds.launch.graph import Needs
     from clouds.predict.predictor import Predictor
 
 __all__ = ["Run", "check", "demo", "draw", "dry_run", "evaluate", "prompts", "report", "resume", "sweep", "train"]
@@ -167,6 +168,9 @@ def sweep(
     shard: str | None = None,
     listing: bool = False,
     share_warmup: bool = False,
+    on: str | None = None,
+    needs: "Needs | None" = None,
+    sbatch: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train and score a recipe over every combination of ``values``, {"train.learning_rate": [1e-3, 3e-4]}, and seeds.
 
@@ -178,7 +182,9 @@ def sweep(
     if isinstance(values, Mapping):
         values = [f"{key}={','.join(map(_text, each))}" for key, each in values.items()]
     place = Path(out) if out else None
-    return run_sweep(recipe, list(values), place, seeds, jobs, minutes, shard, listing, share_warmup)
+    return run_sweep(
+        recipe, list(values), place, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, list(sbatch)
+    )
 
 
 def evaluate(
@@ -193,12 +199,17 @@ def evaluate(
 
     models: runs, model folders or hub ids. out, csv, latex: also write the results there. -> RESULTS of one model
     ({"domains": [{"name", "miou", "ci95", "iou"}], "mean_miou", ...}), of several {"domains", "mean", "models"}; None
-    in all processes of torchrun but the first. Raises UsageError, DataError and BackendError before anything is scored.
+    in all processes of torchrun but the first. A run alone, without domains, is scored as ``demo`` does it, into its
+    folder: {"warmup": RESULTS, "joint": RESULTS}. Raises UsageError, DataError and BackendError before anything is
+    scored.
     """
     from clouds.evaluate.compare_models import evaluate_models
+    from clouds.evaluate.run import is_run, score_whole_run
 
     named = [models] if isinstance(models, str | Path) else [*models]
     asked = [domains] if isinstance(domains, str) else [*domains]
+    if len(named) == 1 and is_run(named[0]) and not (asked or settings or out or csv or latex):
+        return score_whole_run(Path(named[0]))
     places = [Path(each) if each is not None else None for each in (out, csv, latex)]
     return evaluate_models([*map(str, named), *asked, *words(settings)], *places)
 
