@@ -77,7 +77,7 @@ advisories: env
 	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	build/audit/bin/python -m pip_audit --no-deps --disable-pip -r constraints.txt
 
-# name, version and licence of every package in the environment
+# name, version, licence and megabytes of every package in the environment
 materials: env
 	@$(BIN)/python benchmarks/materials.py
 
