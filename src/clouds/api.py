@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clouds.base.files import read_json, write_json
+from clouds.base.locks import one_writer
 from clouds.base.machine import speed
 from clouds.base.progress import loading, say
 from clouds.config.load import load_recipe
@@ -172,7 +173,8 @@ def _minutes_here(minutes: float, out: Path) -> float:
         return minutes
     else:
         factor = round(speed(), 2)
-        write_json(path, {"speed": factor})
+        with one_writer(out, "sizing the demo"):
+            write_json(path, {"speed": factor})
         say(f"this machine has {factor:g} times the speed of two idle cores; sized for {minutes:g} minutes of it")
     return min(max(minutes * factor, LEAST_MINUTES), MOST_MINUTES)
 
@@ -227,7 +229,6 @@ def report(run: str | Path, others: Sequence[str | Path] = (), out: str | Path |
     """Write the page of a run or a sweep again, beside ``others``; -> the page. UsageError where there is no run."""
     from contextlib import nullcontext
 
-    from clouds.base.locks import one_writer
     from clouds.report import write_report
 
     place = Path(run)
