@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clouds.base.files import read_json
-from clouds.base.progress import loading
+from clouds.base.files import read_json, write_json
+from clouds.base.locks import one_writer
+from clouds.base.machine import speed
+from clouds.base.progress import loading, say
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
-from clouds.config.runs import MODELS, REPORT, RESULTS, load_run
-from clouds.config.sizing import MINUTES, scaled
+from clouds.config.runs import MODELS, RECIPE, REPORT, RESULTS, SPEED, load_run
+from clouds.config.sizing import LEAST_MINUTES, MINUTES, MOST_MINUTES, scaled
 from clouds.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,10 +128,11 @@ def _train(recipe: Recipe, out: Path, allow_change: bool) -> Run:
     return Run(out)
 
 
-def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: float = MINUTES) -> dict[str, Any]:
+def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: float | None = None) -> dict[str, Any]:
     """The whole method on the embedded default of every role, scored on unseen domains, with a report, in ``out``.
 
-    minutes: 0.2 or more; the work is scaled to it. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
+    minutes: 0.2 or more; the work is scaled to it by this machine's speed, which is measured once a run. None: its own
+    sizes, ten minutes on two idle cores. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
     "joint": RESULTS}. Raises what ``train`` raises.
     """
     from clouds.check.training import check_training
@@ -137,7 +140,7 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     from clouds.foundation.registry import backends
 
     began, out, given = time.monotonic(), Path(out), words(settings)
-    recipe = scaled(load_recipe("demo", given), minutes, given)
+    recipe = scaled(load_recipe("demo", given), MINUTES if minutes is None else minutes, given)
     if recipe.train.stage == "warmup":
         raise UsageError(
             "train.stage=warmup: the demo compares warm-up with joint training and needs both; "
@@ -146,6 +149,9 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     domains = unseen_domains(recipe)  # a wrong data.root is found before anything is made
     todo = check_training(recipe, out)
     loading("PyTorch")
+    if minutes is not None:
+        recipe = scaled(load_recipe("demo", given), _minutes_here(minutes, out), given)
+        domains = unseen_domains(recipe)
     from clouds.pipeline import train as train_run
 
     scores = train_run(recipe, out, domains=domains, todo=todo)
@@ -156,6 +162,22 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
         "backends": backends(recipe),
         **(scores or {}),
     }
+
+
+def _minutes_here(minutes: float, out: Path) -> float:
+    """So many minutes of this machine in those of the machine that the demo was sized on; a run that goes on keeps the
+    speed that it began with, and one from before speeds were measured has 1."""
+    path = out / SPEED
+    if path.is_file():
+        factor = float(read_json(path)["speed"])
+    elif (out / RECIPE).is_file():
+        return minutes
+    else:
+        factor = round(speed(), 2)
+        with one_writer(out, "sizing the demo"):
+            write_json(path, {"speed": factor})
+        say(f"this machine has {factor:g} times the speed of two idle cores; sized for {minutes:g} minutes of it")
+    return min(max(minutes * factor, LEAST_MINUTES), MOST_MINUTES)
 
 
 def sweep(
@@ -218,7 +240,6 @@ def report(run: str | Path, others: Sequence[str | Path] = (), out: str | Path |
     """Write the page of a run or a sweep again, beside ``others``; -> the page. UsageError where there is no run."""
     from contextlib import nullcontext
 
-    from clouds.base.locks import one_writer
     from clouds.report import write_report
 
     place = Path(run)

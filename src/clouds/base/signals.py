@@ -55,7 +55,7 @@ def noted_signals(
 class Uninterrupted:
     """Ctrl-C that comes in here raises KeyboardInterrupt at the end: what is made and noted inside belongs together.
 
-    Only for work of microseconds. Outside the main thread no signal comes, and where somebody else sees to SIGINT, as
+    Only for work of milliseconds. Outside the main thread no signal comes, and where somebody else sees to SIGINT, as
     ``noted_signals`` does, it stays with that one.
     """
 

@@ -28,7 +28,10 @@ from clouds.errors import CloudsError, UsageError
 def demo(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
-    minutes: Annotated[float, option("--minutes M", "Scale the work to M minutes, 0.2 or more.")] = 10,
+    minutes: Annotated[
+        float | None,
+        option("--minutes M", "Size the work for M minutes here, 0.2 or more.  [default: 10 of two idle cores]"),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """Verbs that take a model or its parts to where they are used: predict, push, export, import, refine."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,7 +126,8 @@ def push(
     from clouds.deploy.push import push_text
 
     result = send(model, repository, private, dry_run, out, licence)
-    tell(result, as_json, push_text(result))
+    ready = f"clouds push {shown(model)} {repository}" if dry_run else f"clouds predict {repository} street.jpg"
+    tell(result, as_json, push_text(result), ready)
 
 
 @app.command()
@@ -175,7 +177,7 @@ def export(
     from clouds.deploy.export.export_file import result_text
 
     result = write(model, wanted, photos, calibrate, score, settings)
-    tell(result, as_json, "" if as_json else result_text(result))
+    tell(result, as_json, "" if as_json else result_text(result), f"clouds serve {shown(model)}, to see it at work")
 
 
 @app.command("import")
@@ -212,7 +214,8 @@ def import_(
     found = import_checkpoint(checkpoint, out, clip, weights, **named)
     more = f"; {found['adapter']}, licence {found['licence']}" if "adapter" in found else ""
     seen = found.get("clip") or found["vision"]
-    tell(found, as_json, f"{out}: {seen}, {found['head']} head, {found['classes']} classes{more}")
+    tell(found, as_json, f"{out}: {seen}, {found['head']} head, {found['classes']} classes{more}",
+         f"clouds predict {shown(out)} street.jpg --out predictions")  # fmt: skip
 
 
 @app.command()
@@ -258,7 +261,8 @@ def refine(
         overlaps, seed, exif,
     )  # fmt: skip
     if result["images"] or as_json:
-        tell(result, as_json, result_text(result) if result["images"] else "")
+        then = f"open {shown(out / 'index.html')} in a browser"
+        tell(result, as_json, result_text(result) if result["images"] else "", "" if result["failed"] else then)
     if result["failed"]:
         raise DataError(failure_text(result["failed"], result["images"] + len(result["failed"])))
 
@@ -282,5 +286,6 @@ def doctor(
     from clouds.check.doctor import doctor_text, examine
 
     result = examine(recipe, overrides)
-    tell(result, as_json, doctor_text(result))
+    then = f"clouds train {shlex.join([recipe, *(overrides or [])])} --dry-run" if recipe != "demo" else "clouds demo"
+    tell(result, as_json, doctor_text(result), then if result["ok"] else "")
     raise typer.Exit(0 if result["ok"] else 1)
