@@ -4,22 +4,33 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+BASE = $(VENV)/.installed-base
+# a package with its extras into VENV, by uv where it is there
+INSTALL = $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-compile) --quiet
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-slow test-lowest lint docs dist bench advisories materials clean
+.PHONY: env demo test test-fast test-slow test-lowest test-latest check-gpu lint docs dist bench advisories materials clean
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "CLOUDS needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e ".[dev]"
+$(STAMP): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) -c $(CONSTRAINTS) -e ".[dev]"
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores, where pip takes one; a file that is not for this Python is no fault
+	@touch $@ $(BASE)
+
+# the package alone: what a user needs
+$(BASE): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) -c $(CONSTRAINTS) -e .
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
-demo: env
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "CLOUDS needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+demo: $(BASE)
 	$(BIN)/clouds demo
 
 lint: env
@@ -27,7 +38,9 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint test-fast
+
+test-fast: env
 	$(PYTEST) -m "not slow"
 
 test-slow: env
@@ -39,10 +52,20 @@ test-lowest:
 	$(MAKE) env VENV=.venv-lowest CONSTRAINTS=build/lowest.txt
 	.venv-lowest/bin/python -m pytest -n 3 --dist loadfile -m "not slow"
 
+# on any machine with a CUDA GPU: what has to hold there, and how fast it is; about five minutes. Send back what it prints
+check-gpu: env
+	$(BIN)/python benchmarks/check_gpu.py --out gpu.json
+
+# the newest versions there are, in an environment of their own
+test-latest:
+	mkdir -p build && touch build/latest.txt
+	$(MAKE) env VENV=.venv-latest CONSTRAINTS=build/latest.txt
+	.venv-latest/bin/python -m pytest -n 3 --dist loadfile -m "not slow"
+
 # sdist and, made from it, wheel; what an empty environment that got nothing else can do
 dist: env
 	rm -rf dist build/empty build/demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(INSTALL) build
 	$(BIN)/python -m build --outdir dist
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
@@ -54,20 +77,18 @@ advisories: env
 	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	build/audit/bin/python -m pip_audit --no-deps --disable-pip -r constraints.txt
 
-# name, version and licence of every package in the environment
+# name, version, licence and megabytes of every package in the environment
 materials: env
 	@$(BIN)/python benchmarks/materials.py
 
 docs: env
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(INSTALL) -c constraints.txt -e ".[docs]"
 	$(BIN)/python benchmarks/contact_sheet.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# every claim of speed with its goal, at most 30 minutes; alone on the machine
 bench: env
-	$(BIN)/python benchmarks/streets.py
-	$(BIN)/python benchmarks/loading.py
-	$(BIN)/python benchmarks/scoring.py
-	$(BIN)/python benchmarks/model.py --quick
+	$(BIN)/python benchmarks/all.py
 
 clean:
-	rm -rf build .venv-lowest dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build .venv-lowest .venv-latest dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The bill of materials: name, version and licence of every installed package, as JSON lines.
+"""The bill of materials: name, version, licence and megabytes of every installed package, as JSON lines.
 
     python benchmarks/materials.py > materials.jsonl
 
@@ -8,6 +8,7 @@ where it says nothing, which is for a person to look up.
 
 import json
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 
 
 def licence(package: Distribution) -> str | None:
@@ -18,10 +19,17 @@ def licence(package: Distribution) -> str | None:
     return record.get("License-Expression") or ", ".join(named) or (text[0][:100] if text else None)
 
 
+def megabytes(package: Distribution) -> float:
+    """What the files of a package take on the disk, without the bytecode that Python adds."""
+    places = [Path(str(package.locate_file(file))) for file in package.files or () if file.suffix != ".pyc"]
+    return round(sum(place.stat().st_size for place in places if place.is_file()) / 1e6, 1)
+
+
 def main() -> None:
     rows = {each.metadata["Name"].lower(): each for each in distributions()}
     for _, package in sorted(rows.items()):
-        row = {"name": package.metadata["Name"], "version": package.version, "licence": licence(package)}
+        row = {"name": package.metadata["Name"], "version": package.version, "licence": licence(package),
+               "megabytes": megabytes(package)}  # fmt: skip
         print(json.dumps(row, ensure_ascii=False))
 
 

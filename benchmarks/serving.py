@@ -1,13 +1,14 @@
 """What the server costs beside the bare model, and what overload does to its answers.
 
-    python benchmarks/serving.py [MODEL] [--seconds S] [--rounds N]
+    python benchmarks/serving.py [MODEL] [--exported [FILE]] [--seconds S] [--rounds N]
 
-One thread computes in both. Bare: `predict_batch` on decoded images, in this process. Served: `clouds serve` in another
-process, asked by 16 clients over loopback with a JPEG each (1280 x 720 of a rendered street) for label maps. The two
-take turns, so that other work on the machine slows both. Told are images a second by the clock and images a second of
-processor time, the server's with its decoding, encoding and HTTP: on a busy machine that is the steadier comparison.
-Then 64 clients at once against a queue of 8. Without MODEL, the demo's network with untrained heads: its time does not
-depend on them.
+One thread computes in both. Bare: `predict_batch` on decoded images, in this process. Served: `clouds serve` in
+another process, asked by 16 clients over loopback with a JPEG each (1280 x 720 of a rendered street) for label maps.
+The two take turns, so that other work on the machine slows both. Printed are images a second by the clock and images
+a second of processor time, the server's with its decoding, encoding and HTTP: on a busy machine that is the steadier
+comparison. With --exported, a server of an exported file takes turns with one of the folder; without FILE, of an ONNX
+file that is written now. Then 64 clients at once against a queue of 8. Without MODEL, the demo's network with
+untrained heads: its time does not depend on them.
 """
 
 import argparse
@@ -31,6 +32,8 @@ import torch
 
 from clouds import streets
 from clouds.config.load import load_recipe
+from clouds.deploy.export.export_file import write
+from clouds.deploy.export.export_request import ExportRequest
 from clouds.model.build import build_model
 from clouds.model.folder import save_model
 from clouds.predict.predictor import Predictor, load
@@ -100,9 +103,27 @@ def memory(process: subprocess.Popen) -> float:
     return int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1000
 
 
+def race(model: Path, exported: Path, data: bytes, seconds: float, rounds: int) -> None:
+    """Images a second of a server of an exported file against one of the folder, turn by turn."""
+    ratios = []
+    with server(model, 32) as folder, server(exported, 32) as file:
+        for url, _ in (folder, file):
+            ask(url, data, CLIENTS, 1, True)
+        for _ in range(rounds):
+            rates = []
+            for url, process in (folder, file):
+                before = processor(process)
+                codes, _, took = ask(url, data, CLIENTS, seconds, True)
+                rates.append((codes[200] / took, codes[200] / (processor(process) - before)))
+            ratios.append([two / one for one, two in zip(*rates, strict=True)])
+    clock, spent = (statistics.median(column) for column in zip(*ratios, strict=True))
+    print(f"{exported.suffix} served: {clock:.2f} times the folder's images/s, of processor time {spent:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--exported", nargs="?", const="", help="a file that clouds export wrote of MODEL")
     parser.add_argument("--seconds", type=float, default=20, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -132,6 +153,11 @@ def main() -> None:
                 print(f"  images/s {clock}; of processor time {spent}; statuses {dict(codes)}", flush=True)
             clock, spent = (statistics.median(column) for column in zip(*ratios, strict=True))
             print(f"median ratio {clock:.2f}, of processor time {spent:.2f}; peak memory {memory(process):.0f} MB")
+        if options.exported is not None:
+            file = Path(options.exported) if options.exported else Path(folder) / "model.onnx"
+            if not options.exported:
+                write(predictor, ExportRequest("onnx", file), file, [])
+            race(model, file, data, options.seconds, options.rounds)
         with server(model, QUEUE) as (url, process):
             codes, took, seconds = ask(url, data, CROWD, 2 * options.seconds, True)
             pace = codes[200] / seconds

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -64,3 +65,53 @@ def predictor(model_folder):
     import clouds
 
     return clouds.load(model_folder)
+
+
+@pytest.fixture(scope="session")
+def traced(model_folder) -> bytes:
+    """What one tracing of the small model gives, for any size and batch: the rest of an export takes a blink."""
+    from clouds.deploy.export.onnx_file import network
+    from clouds.model.folder import load_model
+
+    return network(load_model(model_folder), None, None).SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def exported(model_folder, traced, tmp_path_factory):
+    """exported(".onnx") or (".xml"): the small model as such a file of any size and batch, written once."""
+    import onnx
+
+    from clouds.deploy.export import onnx_file
+    from clouds.deploy.export.export_file import write
+    from clouds.deploy.export.export_request import ExportRequest
+    from clouds.predict.predictor import load
+
+    made = {}
+
+    def file(ending: str) -> Path:
+        if ending not in made:
+            made[ending] = tmp_path_factory.mktemp("exported") / f"small{ending}"
+            request = ExportRequest({".onnx": "onnx", ".xml": "openvino"}[ending], made[ending], batch=None)
+            with mock.patch.object(onnx_file, "network", return_value=onnx.load_from_string(traced)):
+                write(load(model_folder), request, made[ending], [])
+        return made[ending]
+
+    return file
+
+
+FORMS = ["folder", pytest.param(".onnx", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="session", params=FORMS)
+def any_model(request, model_folder) -> Path:
+    """What stands for the small model: its folder, and the file it is exported to."""
+    if request.param == "folder":
+        return model_folder
+    return request.getfixturevalue("exported")(request.param)  # traced only where it is asked for
+
+
+@pytest.fixture(scope="session")
+def any_predictor(any_model):
+    import clouds
+
+    return clouds.load(any_model)

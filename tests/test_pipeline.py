@@ -83,7 +83,7 @@ def finished(tmp_path_factory) -> tuple[Path, dict]:
     """A whole run, never changed by a test, and what ``demo`` returned."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("runs") / "finished"
-    return run, api.demo(SMALL, run, 10)
+    return run, api.demo(SMALL, run)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
     for name in ("example.json", "joint.png"):
         (folder / name).unlink()
     before = ages(run)
-    api.demo(SMALL, run, 10)
+    api.demo(SMALL, run)
     assert {path.parent.name for path in map(Path, {k for k, age in ages(run).items() if before.get(k) != age})} == {
         "typical-0", "report",
     }  # fmt: skip
@@ -235,8 +235,18 @@ def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
 def test_new_scores_choose_examples_anew(run):
     (run / "evaluation" / "examples" / "fog" / "worst-7").mkdir()
     (run / "results.json").unlink()
-    api.demo(SMALL, run, 10)
+    api.demo(SMALL, run)
     assert [path.name for path in (run / "evaluation" / "examples" / "fog").iterdir()] == ["typical-0"]
+
+
+def test_a_run_alone_is_scored_as_the_demo_scores_it(run, finished, capsys):
+    for name in ("results.json", "results-warmup.json"):
+        (run / name).unlink()
+    assert cli.run(["evaluate", str(run), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert [timeless(scored[stage]) for stage in ("warmup", "joint")] == [
+        timeless(finished[1][stage]) for stage in ("warmup", "joint")
+    ]  # fmt: skip
 
 
 def test_what_lies_behind_the_scores_is_kept(finished):
@@ -271,7 +281,7 @@ def test_the_table_shows_each_domain_before_and_after(finished):
 
 def test_a_finished_run_is_only_reported_again(run, finished):
     before = ages(run)
-    result = api.demo(SMALL, run, 10)
+    result = api.demo(SMALL, run)
     after = ages(run)
     assert {name for name in after if after[name] != before.get(name)} <= {"report/index.html"}
     assert result["joint"] == finished[1]["joint"]
@@ -294,7 +304,7 @@ def test_demo_prints_one_json_object_alone(run, capsys):
 def test_changed_settings_are_refused_naming_key_and_values(run, override, said):
     before = ages(run)
     with pytest.raises(UsageError, match="holds a run of other settings") as caught:
-        api.demo([*SMALL, override], run, 10)
+        api.demo([*SMALL, override], run)
     assert said in str(caught.value)
     assert "evaluate" not in str(caught.value)
     assert ages(run) == before
@@ -303,7 +313,7 @@ def test_changed_settings_are_refused_naming_key_and_values(run, override, said)
 def test_changed_scoring_settings_only_score_again(run):
     before = ages(run)
     changes = ["evaluate.rendered_count=2", "evaluate.shorter_side=96"]
-    result = api.demo([*SMALL, *changes], run, 10)
+    result = api.demo([*SMALL, *changes], run)
     touched = {name for name, age in ages(run).items() if before.get(name) != age}
     assert {name.split("/")[0] for name in touched} == {
         "recipe.yaml", "results.json", "results-warmup.json", "evaluation", "seconds.json", "report",
@@ -331,7 +341,7 @@ def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
 
 def test_lost_scores_are_made_again_and_equal(run, finished):
     (run / "results.json").unlink()
-    result = api.demo(SMALL, run, 10)
+    result = api.demo(SMALL, run)
     assert timeless(result["joint"]) == timeless(finished[1]["joint"])
 
 
@@ -486,7 +496,7 @@ def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, stree
     open_run(recipe(*words), run)
     for name in ("warmup", "source"):
         shutil.copytree(finished[0] / name, run / name)
-    result = api.demo([*SMALL, *words], run, 10)
+    result = api.demo([*SMALL, *words], run)
     assert not (run / "prompts.jsonl").exists()
     assert not (run / "generated").exists()
     assert list(result["backends"]) == ["vision", "text", "segmenter"]
@@ -527,13 +537,13 @@ def test_photographs_beside_drawings_are_counted_apart(finished, streets, tmp_pa
 
 def test_photographs_that_are_not_there_are_missed_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"data\.unlabelled\.0: .*none: not there"):
-        api.demo([*SMALL, f"data.unlabelled={tmp_path / 'none'}"], tmp_path / "run", 10)
+        api.demo([*SMALL, f"data.unlabelled={tmp_path / 'none'}"], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_other_photographs_on_resume_are_other_settings(run, streets):
     with pytest.raises(UsageError, match=r"data\.unlabelled\.0\.folder \(None there, /"):
-        api.demo([*SMALL, f"data.unlabelled={streets}"], run, 10)
+        api.demo([*SMALL, f"data.unlabelled={streets}"], run)
 
 
 def test_an_adopted_set_of_other_sizes_trains(finished, streets, tmp_path):
@@ -587,7 +597,7 @@ def test_joint_without_a_warmup_is_refused_before_any_work(tmp_path):
 
 def test_a_demo_of_warmup_alone_is_refused_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"train\.stage=warmup: the demo .* use `clouds train demo"):
-        api.demo([*SMALL, "train.stage=warmup"], tmp_path / "run", 10)
+        api.demo([*SMALL, "train.stage=warmup"], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -663,6 +673,16 @@ def test_the_budget_scales_the_work_but_not_what_the_user_set():
     assert double.evaluate.rendered_count == settings.evaluate.rendered_count
 
 
+def test_the_demo_is_sized_by_the_machines_speed_once_a_run(tmp_path, monkeypatch):
+    sizes, speeds = [], iter([0.5, 3.0])
+    monkeypatch.setattr("clouds.api.speed", lambda: next(speeds))
+    monkeypatch.setattr("clouds.pipeline.train", lambda recipe, *_, **__: sizes.append(recipe.train.steps))
+    for minutes in (None, 8, 8, 4):
+        api.demo([], tmp_path / "run", minutes)
+    api.demo([], tmp_path / "faster", 8)
+    assert sizes == [440, 176, 176, 88, 1056]
+
+
 def test_the_smallest_budget_still_does_each_kind_of_work():
     least = scaled(load_recipe("demo"), 0.2, [])
     assert (least.train.steps, least.train.warmup_steps) == (80, 60)
@@ -677,7 +697,7 @@ def test_an_impossible_budget_is_refused(minutes):
 
 def test_the_demo_looks_for_the_photos_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"data\.root: .* holds none of"):
-        api.demo([*SMALL, f"data.root={tmp_path}"], tmp_path / "run", 10)
+        api.demo([*SMALL, f"data.root={tmp_path}"], tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert len(unseen_domains(recipe())) == 5
 

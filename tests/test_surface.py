@@ -55,7 +55,8 @@ def python() -> list[str]:
 def _lines(name: str, found) -> list[str]:
     lines = [f"clouds.{name}{_signature(found)}"]
     if inspect.isclass(found):
-        for part, value in sorted(vars(found).items()):
+        parts = {name: value for each in reversed(found.__mro__[:-1]) for name, value in vars(each).items()}
+        for part, value in sorted(parts.items()):
             if part.startswith("_") and part != "_repr_png_":
                 continue
             is_call = inspect.isfunction(value) or isinstance(value, classmethod | staticmethod)

@@ -20,6 +20,8 @@ MODELS = {
     "tiny_siglip2": "vit_base_patch16_siglip_224",
     "tiny_vit32": "vit_base_patch32_clip_224",
     "tiny_mixed": "vit_small_patch16_rope_mixed_224",
+    "tiny_pe_core": "vit_pe_core_base_patch16_224",
+    "tiny_pe_spatial": "vit_pe_spatial_large_patch14_448",
 }
 PATCHES = {name: 14 if "patch14" in real else 32 if "patch32" in real else 16 for name, real in MODELS.items()}
 TEXT = {"width": 32, "heads": 2, "layers": 1}

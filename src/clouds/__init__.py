@@ -1,11 +1,10 @@
 """CLOUDS: label-free robustness for semantic segmentation.
 
-    model = clouds.load("runs/demo")        # a run, a model folder or a model of the hub
+    model = clouds.load("runs/demo")        # a run, a model folder, an exported file or a model of the hub
     result = model.predict("street.jpg")    # a notebook shows it; result.labels, result.mask("road"), result.save(...)
 
 ``clouds.api`` trains, scores, draws and checks; ``clouds.refine(image, labels, segmenter)`` sharpens a label map;
 ``clouds.push`` publishes a model; ``clouds.data`` reads datasets. Names load on first use, so that ``import clouds`` is
-quick. To read the code start with ``pipeline.py``, the method in its order.
 """
 
 from importlib import import_module
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from clouds import api as api
     from clouds import data as data
     from clouds.deploy.push import push as push
+    from clouds.predict.loading import load as load
     from clouds.predict.predictor import Predictor as Predictor
-    from clouds.predict.predictor import load as load
     from clouds.predict.result import Result as Result
     from clouds.selftrain.refine import refine as refine
 
@@ -30,7 +29,7 @@ __all__ = ["Predictor", "Result", "api", "data", "load", "push", "refine"]
 _HOME = {
     "Predictor": "predict.predictor",
     "Result": "predict.result",
-    "load": "predict.predictor",
+    "load": "predict.loading",
     "push": "deploy.push",
     "refine": "selftrain.refine",
 }

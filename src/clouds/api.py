@@ -18,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clouds.base.files import read_json
-from clouds.base.progress import loading
+from clouds.base.files import read_json, write_json
+from clouds.base.locks import one_writer
+from clouds.base.machine import speed
+from clouds.base.progress import loading, say
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
-from clouds.config.runs import MODELS, REPORT, RESULTS, load_run
-from clouds.config.sizing import MINUTES, scaled
+from clouds.config.runs import MODELS, RECIPE, REPORT, RESULTS, SPEED, load_run
+from clouds.config.sizing import LEAST_MINUTES, MINUTES, MOST_MINUTES, scaled
 from clouds.errors import UsageError
 
 if TYPE_CHECKING:
+    from clouds.launch.graph import Needs
     from clouds.predict.predictor import Predictor
 
 __all__ = ["Run", "check", "demo", "draw", "dry_run", "evaluate", "prompts", "report", "resume", "sweep", "train"]
@@ -125,10 +128,11 @@ def _train(recipe: Recipe, out: Path, allow_change: bool) -> Run:
     return Run(out)
 
 
-def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: float = MINUTES) -> dict[str, Any]:
+def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: float | None = None) -> dict[str, Any]:
     """The whole method on the embedded default of every role, scored on unseen domains, with a report, in ``out``.
 
-    minutes: 0.2 or more; the work is scaled to it. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
+    minutes: 0.2 or more; the work is scaled to it by this machine's speed, which is measured once a run. None: its own
+    sizes, ten minutes on two idle cores. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
     "joint": RESULTS}. Raises what ``train`` raises.
     """
     from clouds.check.training import check_training
@@ -136,7 +140,7 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     from clouds.foundation.registry import backends
 
     began, out, given = time.monotonic(), Path(out), words(settings)
-    recipe = scaled(load_recipe("demo", given), minutes, given)
+    recipe = scaled(load_recipe("demo", given), MINUTES if minutes is None else minutes, given)
     if recipe.train.stage == "warmup":
         raise UsageError(
             "train.stage=warmup: the demo compares warm-up with joint training and needs both; "
@@ -145,6 +149,9 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     domains = unseen_domains(recipe)  # a wrong data.root is found before anything is made
     todo = check_training(recipe, out)
     loading("PyTorch")
+    if minutes is not None:
+        recipe = scaled(load_recipe("demo", given), _minutes_here(minutes, out), given)
+        domains = unseen_domains(recipe)
     from clouds.pipeline import train as train_run
 
     scores = train_run(recipe, out, domains=domains, todo=todo)
@@ -157,6 +164,22 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     }
 
 
+def _minutes_here(minutes: float, out: Path) -> float:
+    """So many minutes of this machine in those of the machine that the demo was sized on; a run that goes on keeps the
+    speed that it began with, and one from before speeds were measured has 1."""
+    path = out / SPEED
+    if path.is_file():
+        factor = float(read_json(path)["speed"])
+    elif (out / RECIPE).is_file():
+        return minutes
+    else:
+        factor = round(speed(), 2)
+        with one_writer(out, "sizing the demo"):
+            write_json(path, {"speed": factor})
+        say(f"this machine has {factor:g} times the speed of two idle cores; sized for {minutes:g} minutes of it")
+    return min(max(minutes * factor, LEAST_MINUTES), MOST_MINUTES)
+
+
 def sweep(
     recipe: str,
     values: Mapping[str, Sequence[Any]] | Sequence[str] = (),
@@ -167,6 +190,9 @@ def sweep(
     shard: str | None = None,
     listing: bool = False,
     share_warmup: bool = False,
+    on: str | None = None,
+    needs: "Needs | None" = None,
+    sbatch: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train and score a recipe over every combination of ``values``, {"train.learning_rate": [1e-3, 3e-4]}, and seeds.
 
@@ -178,7 +204,9 @@ def sweep(
     if isinstance(values, Mapping):
         values = [f"{key}={','.join(map(_text, each))}" for key, each in values.items()]
     place = Path(out) if out else None
-    return run_sweep(recipe, list(values), place, seeds, jobs, minutes, shard, listing, share_warmup)
+    return run_sweep(
+        recipe, list(values), place, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, list(sbatch)
+    )
 
 
 def evaluate(
@@ -193,12 +221,17 @@ def evaluate(
 
     models: runs, model folders or hub ids. out, csv, latex: also write the results there. -> RESULTS of one model
     ({"domains": [{"name", "miou", "ci95", "iou"}], "mean_miou", ...}), of several {"domains", "mean", "models"}; None
-    in all processes of torchrun but the first. Raises UsageError, DataError and BackendError before anything is scored.
+    in all processes of torchrun but the first. A run alone, without domains, is scored as ``demo`` does it, into its
+    folder: {"warmup": RESULTS, "joint": RESULTS}. Raises UsageError, DataError and BackendError before anything is
+    scored.
     """
     from clouds.evaluate.compare_models import evaluate_models
+    from clouds.evaluate.run import is_run, score_whole_run
 
     named = [models] if isinstance(models, str | Path) else [*models]
     asked = [domains] if isinstance(domains, str) else [*domains]
+    if len(named) == 1 and is_run(named[0]) and not (asked or settings or out or csv or latex):
+        return score_whole_run(Path(named[0]))
     places = [Path(each) if each is not None else None for each in (out, csv, latex)]
     return evaluate_models([*map(str, named), *asked, *words(settings)], *places)
 
@@ -207,7 +240,6 @@ def report(run: str | Path, others: Sequence[str | Path] = (), out: str | Path |
     """Write the page of a run or a sweep again, beside ``others``; -> the page. UsageError where there is no run."""
     from contextlib import nullcontext
 
-    from clouds.base.locks import one_writer
     from clouds.report import write_report
 
     place = Path(run)

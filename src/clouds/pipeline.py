@@ -25,11 +25,11 @@ from clouds.evaluate.run import score_run
 from clouds.foundation.embeddings import build_segmenter
 from clouds.generate.prompts import prompts_of
 from clouds.generate.restyled_source import restyled_source
-from clouds.generate.sets import set_images, set_prompts
+from clouds.generate.sets import draw_shard, set_images, set_prompts
 from clouds.model.build import build_model
 from clouds.model.folder import load_model
 from clouds.report import write_report
-from clouds.selftrain.find_regions import regions_of_set
+from clouds.selftrain.find_regions import regions_of_set, regions_shard
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import make_teacher
 from clouds.selftrain.work import check_work, work_of
@@ -61,12 +61,15 @@ def train(
         shown = restyled if stage in todo.restyled else None
         return Batches(source, without, recipe, steps, seed, rare, shown, (engine.rank, engine.world))
 
-    with one_writer(out, "training") if engine.main else nullcontext():
+    with engine.together(), one_writer(out, "training") if engine.main else nullcontext():
         with engine.first():  # the main process makes what is missing, the others find it
             open_run(recipe, out, allow_change)
             with timed(out, "photographs"):
                 photographs = read_photographs(recipe, todo.photographs, out)
             prompts = set_prompts(recipe, out) if todo.draws else []
+        if todo.draws:
+            engine.share(partial(draw_shard, recipe, prompts, out))
+        with engine.first():
             images = set_images(recipe, prompts, out) if todo.draws else []
             with timed(out, "source"):
                 source = make_source(recipe, todo.sets, out / SOURCE)
@@ -77,8 +80,13 @@ def train(
                 with timed(out, "restyle"):
                     restyled = restyled_source(recipe, source, out / RESTYLED, ask, images)
             rare = rare_classes(recipe, source, out / CLASS_PIXELS)
-            joint = batches("joint", unlabelled, settings.steps - settings.warmup_steps, recipe.seed + 1)
-            regions = regions_of_set(recipe, unlabelled.look, joint.looks(), out) if todo.regions else None
+        joint = batches("joint", unlabelled, settings.steps - settings.warmup_steps, recipe.seed + 1)
+        regions = None
+        if todo.regions:
+            looks = joint.looks()
+            engine.share(partial(regions_shard, recipe, unlabelled.look, looks, out))
+            with engine.first():
+                regions = regions_of_set(recipe, unlabelled.look, looks, out)
 
         engine.track(recipe)
         torch.manual_seed(recipe.seed)

@@ -5,6 +5,7 @@ import tempfile
 
 import pytest
 
+import tiny_vit
 from clouds.check import dry_run as module
 from clouds.check.dry_run import dry_run
 from clouds.cli import run as cli
@@ -46,6 +47,16 @@ def test_the_papers_recipe_is_tried_out_on_a_bare_machine(here, capsys):
                  "mobile-sam/mobile_sam.pt, which is no local file", "in place of the teacher's"):  # fmt: skip
         assert any(what in each for each in record["stand_ins"]), what
     assert any("8/2 of the measured one" in each for each in record["extrapolated"])
+
+
+@pytest.mark.parametrize("name", ["gsu-soma-dinov2-l", "cityscapes16-rein-dinov2-l", "gta-soma-dinov2-l-joint"])
+def test_recipes_of_publications_are_tried_out_without_data_weights_or_hub(name, here):
+    tiny_vit.register()
+    words = [*SMALL, "model.vision=timm/tiny_dinov2", "train.batch_size=2", "train.device=cpu", "generate.device=cpu"]
+    record = dry_run(load_recipe(name, words))
+    assert record["steps"]["warmup"] == (4000 if "16" in name else 40000)
+    assert ("joint" in record["steps"]) == name.endswith("joint")
+    assert record["hours"] > 0
 
 
 def test_everything_that_stood_in_is_said_to_a_person_too(here, capsys):

@@ -76,6 +76,17 @@ def test_a_fixed_sizes_first_end_has_nodes_for_all_it_gives(side):
     assert padded.shape == ((1, 3, 32, 64) if side else (1, 3, 64, 64))
 
 
+@pytest.mark.parametrize("batch", [2, None])
+def test_the_first_end_sees_each_image_of_a_batch_alone(batch):
+    from clouds.deploy.export.graph_ends import before
+
+    images = np.stack([picture(97, 61, seed=k).transpose(2, 0, 1) for k in range(2)])
+    together = opened(before(64, MEAN, STD, None, batch)).run(["padded"], {"image": images})[0]
+    alone = opened(before(64, MEAN, STD, None))
+    for k in range(2):
+        assert np.array_equal(together[k : k + 1], alone.run(["padded"], {"image": images[k : k + 1]})[0])
+
+
 def test_the_first_end_leaves_images_alone_where_the_model_does():
     from clouds.deploy.export.graph_ends import before
 
@@ -87,34 +98,31 @@ def test_the_first_end_leaves_images_alone_where_the_model_does():
 
 
 @pytest.mark.parametrize(("inner", "size"), [((64, 96), (64, 96)), ((50, 70), (131, 180)), ((64, 33), (40, 20))])
-def test_the_last_end_is_predicts_merging(inner, size):
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_the_last_end_is_predicts_merging(inner, size, batch):
     from clouds.deploy.export.graph_ends import after
 
     torch.manual_seed(0)
-    logits = 3 * torch.randn(1, 7, 6)
-    masks = F.interpolate(5 * torch.randn(1, 7, 4, 4), size=[-(-side // 32) * 8 for side in inner], mode="bicubic")
-    expected = F.interpolate(merge(logits, masks, inner), size=size, mode="bilinear").argmax(1)
+    count = batch or 2
+    logits = 3 * torch.randn(count, 7, 6)
+    masks = F.interpolate(5 * torch.randn(count, 7, 4, 4), size=[-(-side // 32) * 8 for side in inner], mode="bicubic")
+    scores = F.interpolate(merge(logits, masks, inner), size=size, mode="bilinear")
+    best, expected = scores.max(1)
     given = {"classes": logits.softmax(-1)[..., :-1], "masks": masks}
     arrays = {name: tensor.numpy() for name, tensor in given.items()}
-    found = opened(after(None)).run(None, arrays | {"size": np.array(size), "inner": np.array(inner)})[0]
-    assert found.shape == (1, *size)
+    arrays |= {"size": np.array(size), "inner": np.array(inner)}
+    found, share = opened(after(None, batch)).run(["labels", "scores"], arrays)
+    assert found.shape == share.shape == (count, *size)
+    assert np.abs(share - (best / scores.sum(1)).numpy()).max() < 1e-5
     assert len(np.unique(found)) > 2
     assert (found == expected.numpy()).mean() > 0.999
-
-
-@pytest.fixture(scope="module")
-def traced(model_folder):
-    """What one tracing of the small model gives, as the rest takes a blink."""
-    from clouds.deploy.export.onnx_file import network
-
-    return network(load(model_folder).model, None).SerializeToString()
 
 
 @pytest.fixture
 def quick(traced, monkeypatch):
     from clouds.deploy.export import onnx_file
 
-    monkeypatch.setattr(onnx_file, "network", lambda model, padded: onnx.load_from_string(traced))
+    monkeypatch.setattr(onnx_file, "network", lambda model, padded, batch: onnx.load_from_string(traced))
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +302,9 @@ def test_agreement_is_of_pixels_and_names_the_worst(predictor):
     (["--format", "torch-export"], "one size of images"),
     (["--format", "openvino", "--out", "m.onnx"], "name the .xml"),
     (["--size", "720"], "expected HEIGHTxWIDTH"),
+    (["--batch", "0"], "--batch: got '0'; expected 1 to 1024 images, or dynamic"),
+    (["--batch", "some"], "expected 1 to 1024 images, or dynamic"),
+    (["--format", "torch-export", "--size", "64x96", "--batch", "dynamic"], "holds one number of images"),
     (["--size", "16x640"], "sides of 32 to"),
     (["--size", "axb"], "expected HEIGHTxWIDTH"),
     (["--out", "."], "is a folder"),

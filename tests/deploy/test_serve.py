@@ -42,8 +42,8 @@ def warm(client: TestClient) -> TestClient:
 
 
 @pytest.fixture(scope="module")
-def client(predictor):
-    with opened([served("small", predictor), sleeper()]) as found:
+def client(any_predictor):
+    with opened([served("small", any_predictor), sleeper()]) as found:
         yield warm(found)
 
 
@@ -73,8 +73,8 @@ def problem(answer, status: int, error: str) -> str:
 # -- right answers
 
 
-def test_labels_overlay_and_maps_are_those_of_predict(client, predictor):
-    expected = predictor.predict(RGB)
+def test_labels_overlay_and_maps_are_those_of_predict(client, any_predictor):
+    expected = any_predictor.predict(RGB)
     labels = client.post("/v1/segment?format=labels", content=encoded(), headers=PNG)
     assert labels.headers["content-type"] == "image/png"
     assert np.array_equal(pixels_of(labels.content), expected.labels)
@@ -87,8 +87,8 @@ def test_labels_overlay_and_maps_are_those_of_predict(client, predictor):
     assert np.array_equal(maps["confidence"], (expected.scores * 255).round())
 
 
-def test_json_tells_shares_and_confidence(client, predictor):
-    expected = predictor.predict(RGB)
+def test_json_tells_shares_and_confidence(client, any_predictor):
+    expected = any_predictor.predict(RGB)
     found = client.post("/v1/segment", content=encoded(), headers=PNG).json()
     assert "maps" not in found
     assert (found["model"], found["width"], found["height"], found["batch"]) == ("small", 80, 48, 1)

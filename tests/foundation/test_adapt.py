@@ -35,7 +35,7 @@ REIN = {"kind": "rein", "tokens": 6, "rank": 4, "link": True}
 LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.layers)}
 SOMA = {"kind": "soma", "rank": 4, "frozen_share": 1 / 3, "layers": list(Model().soma.layers)}
 ADAPTERS = {"lora": LORA, "soma": SOMA, "rein": REIN, "unlinked": {**REIN, "tokens": 9, "link": False}}
-VITS = ["tiny_dinov2_reg4", "tiny_dinov3", "tiny_eva02", "tiny_siglip2", "tiny_mixed"]
+VITS = ["tiny_dinov2_reg4", "tiny_dinov3", "tiny_eva02", "tiny_siglip2", "tiny_mixed", "tiny_pe_spatial"]
 
 
 @pytest.fixture(scope="module", autouse=True)

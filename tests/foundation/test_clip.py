@@ -21,8 +21,9 @@ from clouds.check.training import check_training
 from clouds.cli import run
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, CloudsError, DataError, UsageError
-from clouds.foundation.backbone import STRIDES, build_text, build_vision, check_backends, weights_record
+from clouds.foundation.backbone import build_text, build_vision, check_backends, weights_record
 from clouds.foundation.backbones.clip import FILES
+from clouds.foundation.backbones.timm_pyramid import STRIDES
 from clouds.foundation.registry import backend_name, backends
 from clouds.model import vocabulary
 from clouds.model.build import build_model

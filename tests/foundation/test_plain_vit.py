@@ -13,7 +13,8 @@ import tiny_vit
 from clouds.base.files import sha256
 from clouds.config.load import load_recipe
 from clouds.errors import BackendError, DataError, UsageError
-from clouds.foundation.backbone import STRIDES, build_text, build_vision, check_backends, check_vision
+from clouds.foundation.backbone import build_text, build_vision, check_backends, check_vision
+from clouds.foundation.backbones.timm_pyramid import STRIDES
 from clouds.foundation.backbones.timm_vit import PlainVit
 from clouds.foundation.registry import backend_name, backends, place
 from clouds.model import vocabulary

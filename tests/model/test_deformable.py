@@ -1,5 +1,10 @@
 """Both forms of deformable sampling equal each other, forwards and backwards."""
 
+import os
+import subprocess
+import sys
+import types
+
 import pytest
 import torch
 
@@ -88,3 +93,45 @@ def test_a_captured_graph_takes_the_grid(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     tensors = case([(2, 3)], 1, torch.float32)
     assert torch.equal(deformable_sample(*tensors, [(2, 3)]), sample_by_grid(*tensors, [(2, 3)]))
+
+
+def test_the_triton_kernels_equal_grid_sample_in_tritons_interpreter():
+    """In a process of its own, as the interpreter is chosen when a kernel is read."""
+    pytest.importorskip("triton")
+    code = (
+        "import torch\n"
+        "from clouds.model.deformable import sample_by_grid, small_case\n"
+        "from clouds.model.deformable_triton import sample_by_triton\n"
+        "for dtype in (torch.float32, torch.float16):\n"
+        "    found = [small_case(sample, 'cpu', dtype) for sample in (sample_by_triton, sample_by_grid)]\n"
+        "    assert all(b.abs().max() > 0.01 for b in found[1])\n"
+        "    print(max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True)))\n"
+    )
+    here = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=here)
+    assert done.returncode == 0, done.stderr
+    single, half = map(float, done.stdout.split())
+    assert single <= 1e-4
+    assert half <= 2e-3
+
+
+def test_a_kernel_that_does_not_work_leaves_the_grid(monkeypatch, capsys):
+    broken = types.ModuleType("clouds.model.deformable_triton")
+
+    def sample_by_triton(*_):
+        raise RuntimeError("no compiler")
+
+    broken.sample_by_triton = sample_by_triton
+    monkeypatch.setitem(sys.modules, "clouds.model.deformable_triton", broken)
+    monkeypatch.setattr(deformable.importlib.util, "find_spec", lambda name: name)
+    deformable.triton_works.cache_clear()
+    assert not deformable.triton_works("cpu", torch.float32)
+    assert "the Triton kernel does not work (RuntimeError: no compiler)" in capsys.readouterr().err
+    broken.sample_by_triton = lambda *given: 2 * sample_by_grid(*given)
+    deformable.triton_works.cache_clear()
+    assert not deformable.triton_works("cpu", torch.float32)
+    assert "its numbers are off" in capsys.readouterr().err
+    broken.sample_by_triton = lambda *given: sample_by_grid(*given) * 1
+    deformable.triton_works.cache_clear()
+    assert deformable.triton_works("cpu", torch.float32)
+    deformable.triton_works.cache_clear()

@@ -46,8 +46,8 @@ def listing(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [(40, 70), (64, 64), (200, 90), (33, 47), (1, 1), (7, 300), (5, 1)])
-def test_labels_have_the_pictures_own_size(predictor, size):
-    result = predictor.predict(np.resize(PHOTO, (*size, 3)))
+def test_labels_have_the_pictures_own_size(any_predictor, size):
+    result = any_predictor.predict(np.resize(PHOTO, (*size, 3)))
     assert result.labels.shape == size
     assert result.labels.dtype == np.uint8
     assert result.labels.max() < 19
@@ -57,9 +57,9 @@ def test_labels_have_the_pictures_own_size(predictor, size):
     assert result.classes == NAMES
 
 
-def test_a_path_a_pil_image_and_an_array_give_the_same_labels(predictor, tmp_path):
+def test_a_path_a_pil_image_and_an_array_give_the_same_labels(any_predictor, tmp_path):
     path = saved(tmp_path / "a.png")
-    results = [predictor.predict(given) for given in (path, str(path), Image.fromarray(PHOTO), PHOTO)]
+    results = [any_predictor.predict(given) for given in (path, str(path), Image.fromarray(PHOTO), PHOTO)]
     assert len(np.unique(results[0].labels)) > 1
     for result in results:
         assert np.array_equal(result.labels, results[0].labels)
@@ -347,7 +347,7 @@ def test_shares_leave_out_what_is_no_class():
 # -- many pictures
 
 
-def test_a_stream_is_lazy_bounded_and_in_order(predictor):
+def test_a_stream_is_lazy_bounded_and_in_order(any_predictor):
     taken = []
 
     def pictures():
@@ -355,7 +355,7 @@ def test_a_stream_is_lazy_bounded_and_in_order(predictor):
             taken.append(k)
             yield np.full((40 + 30 * (k % 2), 70, 3), 20 * k, np.uint8)
 
-    results = predictor.stream(pictures(), batch_size=4)
+    results = any_predictor.stream(pictures(), batch_size=4)
     assert taken == []
     first = next(results)
     assert taken == [0, 1, 2, 3]
@@ -363,7 +363,7 @@ def test_a_stream_is_lazy_bounded_and_in_order(predictor):
     rest = list(results)
     assert [r.image[0, 0, 0] for r in rest] == [20 * k for k in range(1, 11)]
     assert [r.labels.shape[0] for r in rest[:3]] == [70, 40, 70]
-    assert np.array_equal(rest[-1].labels, predictor.predict(np.full((40, 70, 3), 200, np.uint8)).labels)
+    assert np.array_equal(rest[-1].labels, any_predictor.predict(np.full((40, 70, 3), 200, np.uint8)).labels)
 
 
 def test_a_stream_may_be_endless_and_puts_equal_sizes_through_together(predictor, monkeypatch):
@@ -438,13 +438,13 @@ def test_what_is_no_model_is_refused_by_its_path(tmp_path, make):
 
 def test_the_packages_names_are_there_on_first_use():
     from clouds.deploy import push as publish
+    from clouds.predict import loading, result
     from clouds.predict import predictor as predict
-    from clouds.predict import result
     from clouds.selftrain.refine import refine
 
     assert clouds.Predictor is predict.Predictor
     assert clouds.Result is result.Result
-    assert clouds.load is predict.load
+    assert clouds.load is loading.load
     assert clouds.push is publish.push
     assert clouds.refine is refine
     assert set(clouds.__all__) == {"Predictor", "Result", "api", "data", "load", "push", "refine"} < set(dir(clouds))
@@ -462,14 +462,14 @@ def test_importing_the_package_imports_nothing_heavy():
 # -- files and folders
 
 
-def test_folders_keep_their_structure(model_folder, tmp_path):
+def test_folders_keep_their_structure(any_model, tmp_path):
     photos = tmp_path / "photos"
     for name in ("a.png", "day/a.jpg", "day/rain/b.JPEG"):
         saved(photos / name)
     (photos / "notes.txt").touch()
     (photos / "._a.png").write_bytes(b"a file manager's")
     single = saved(tmp_path / "single.png")
-    done, failed, *_ = predict_files(model_folder, [photos, single], tmp_path / "out")
+    done, failed, *_ = predict_files(any_model, [photos, single], tmp_path / "out")
     assert done == [*(photos / name for name in ("a.png", "day/a.jpg", "day/rain/b.JPEG")), single]
     assert failed == []
     assert listing(tmp_path / "out") == sorted(
@@ -477,7 +477,7 @@ def test_folders_keep_their_structure(model_folder, tmp_path):
         + [name + end for name in ("a", "day/a", "day/rain/b", "single") for end in (".png", "_overlay.png")]
     )
     labels = np.asarray(Image.open(tmp_path / "out" / "a.png"))
-    assert np.array_equal(labels, clouds.load(model_folder).predict(photos / "a.png").labels)
+    assert np.array_equal(labels, clouds.load(any_model).predict(photos / "a.png").labels)
 
 
 def test_a_second_run_into_the_photos_own_folder_leaves_its_predictions_alone(model_folder, tmp_path):
@@ -516,29 +516,29 @@ def test_no_image_is_refused_before_any_work(tmp_path, empty):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_corrupt_file_is_named_and_the_others_are_done(model_folder, tmp_path, batch_size):
+def test_a_corrupt_file_is_named_and_the_others_are_done(any_model, tmp_path, batch_size):
     a, b, c = (tmp_path / "in" / name for name in ("a.png", "b.png", "c.png"))
     saved(a)
     b.write_bytes(b"broken")
     saved(c, 255 - PHOTO)
-    done, failed, *_ = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size)
+    done, failed, *_ = predict_files(any_model, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size)
     assert done == [a, c]
     assert [failure["path"] for failure in failed] == [str(b)]
     assert failed[0]["what"].startswith("a file that starts with b'broken'; expected a PNG, JPEG, TIFF")
     assert listing(tmp_path / "out") == ["a.png", "a_overlay.png", "c.png", "c_overlay.png", "predictions.jsonl"]
-    loaded = clouds.load(model_folder)
+    loaded = clouds.load(any_model)
     for path in (a, c):
         assert np.mean(np.asarray(Image.open(tmp_path / "out" / path.name)) == loaded.predict(path).labels) > 0.999
 
 
-def test_each_format_has_its_own_file(model_folder, tmp_path):
+def test_each_format_has_its_own_file(any_model, tmp_path):
     photo = saved(tmp_path / "a.jpg")
-    predict_files(model_folder, [photo], tmp_path / "out", list(KINDS))
+    predict_files(any_model, [photo], tmp_path / "out", list(KINDS))
     assert listing(tmp_path / "out") == [
         "a.png", "a_coco.json", "a_color.png", "a_ids.png", "a_overlay.png", "a_polygons.json", "a_scores.png",
         "coco.json", "predictions.jsonl",
     ]  # fmt: skip
-    result = clouds.load(model_folder).predict(photo)
+    result = clouds.load(any_model).predict(photo)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a_ids.png")), result.ids())
 
 

@@ -135,12 +135,12 @@ def test_any_name_that_a_file_may_have(model_folder, tmp_path, capfd, name):
     assert command(words) == 0
 
 
-def test_an_output_that_cannot_be_written_is_named_and_the_others_are_done(model_folder, tmp_path, monkeypatch, capfd):
+def test_an_output_that_cannot_be_written_is_named_and_the_others_are_done(any_model, tmp_path, monkeypatch, capfd):
     for name in ("a.png", "b" * 247 + ".png", "sub/c.png", "z.png"):
         saved(tmp_path / "in" / name)
     (tmp_path / "out" / "a.png").mkdir(parents=True)
     (tmp_path / "out" / "sub").touch()
-    done = predict_files(model_folder, [tmp_path / "in"], tmp_path / "out", ["overlay", "labels"], batch_size=2)
+    done = predict_files(any_model, [tmp_path / "in"], tmp_path / "out", ["overlay", "labels"], batch_size=2)
     assert done.done == [tmp_path / "in" / "z.png"]
     whys = ("is a folder", "File name too long", "is a file where a folder")
     assert all(why in failure["what"] for failure, why in zip(done.failed, whys, strict=True))
@@ -149,7 +149,7 @@ def test_an_output_that_cannot_be_written_is_named_and_the_others_are_done(model
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    assert command(["predict", str(model_folder), str(tmp_path / "in/z.png"), "--out", str(tmp_path / "full")]) == 1
+    assert command(["predict", str(any_model), str(tmp_path / "in/z.png"), "--out", str(tmp_path / "full")]) == 1
     assert f"clouds: {tmp_path}/full/z.png: No space left on device" in capfd.readouterr().err
 
 
@@ -226,16 +226,16 @@ def test_a_videos_rotation_is_honoured(tmp_path, turn):
     assert np.abs(frame.pixels.astype(int) - np.rot90(left_bright, turn // 90)).mean() < 5
 
 
-def test_a_video_gives_an_overlay_video_and_label_frames(model_folder, tmp_path):
+def test_a_video_gives_an_overlay_video_and_label_frames(any_model, tmp_path):
     path = video(tmp_path / "drive.mp4", size=(46, 64))
-    done = predict_files(model_folder, [path], tmp_path / "out", batch_size=4, pick=Pick(every=2))
+    done = predict_files(any_model, [path], tmp_path / "out", batch_size=4, pick=Pick(every=2))
     assert (done.frames, done.videos, done.failed) == (5, 1, [])
     assert listing(tmp_path / "out") == [*(f"drive/{k:06d}.png" for k in range(0, 10, 2)), "drive_overlay.mp4"]
     shown = list(frames(tmp_path / "out" / "drive_overlay.mp4"))
     assert [round(frame.seconds, 3) for frame in shown] == [0, 0.2, 0.4, 0.6, 0.8]
-    predictor = clouds.load(model_folder)
+    any_predictor = clouds.load(any_model)
     for frame, source in zip(shown, frames(path, every=2), strict=True):
-        result = predictor.predict(source.pixels)
+        result = any_predictor.predict(source.pixels)
         labels = np.asarray(Image.open(tmp_path / "out" / "drive" / f"{source.number:06d}.png"))
         assert np.mean(labels == result.labels) > 0.999
         assert frame.pixels.shape == source.pixels.shape

@@ -19,10 +19,13 @@ from clouds.base.files import read_json, read_jsonl, write_json
 from clouds.base.locks import locked
 from clouds.config import runs
 from clouds.config.kinds import Mark, keys_of
+from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.records import DomainScore, Results, as_json
+from clouds.config.sizing import scaled
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED
+from clouds.launch.share import threads_each
 from clouds.model import vocabulary
 from clouds.sweep import jobs as shared
 from clouds.sweep import jobs as work
@@ -165,7 +168,7 @@ def test_a_wrong_sweep_exits_2_with_one_message_and_writes_nothing(capsys, tmp_p
 
 def test_minutes_scale_the_demo_as_the_demo_does():
     _, jobs = plan("demo", ["train.learning_rate=1e-3,2e-3"], [0], 5, [])
-    assert jobs[0].recipe.train.steps == pipeline.scaled(pipeline.load_recipe("demo"), 5, []).train.steps
+    assert jobs[0].recipe.train.steps == scaled(load_recipe("demo"), 5, []).train.steps
     with pytest.raises(UsageError, match="--minutes scales the demo"):
         plan("gta-rn50", [], [0], 5, [])
 
@@ -213,7 +216,7 @@ class Pretend:
 @pytest.fixture
 def pretend(monkeypatch):
     made = Pretend()
-    monkeypatch.setattr(work, "train", made.train)
+    monkeypatch.setattr(pipeline, "train", made.train)
     return made
 
 
@@ -362,7 +365,7 @@ CHILD = """
         def save(*_):
             (out / name / "saved").touch()
             sys.exit(130)
-        signal.signal(signal.SIGINT, save)
+        signal.signal(signal.SIGTERM, save)
         (out / name / "waits").touch()
         time.sleep(60)
     fog = {"name": "fog", "images": 1, "label_set": "cityscapes19", "miou": 0.5}
@@ -379,20 +382,19 @@ def children(tmp_path, monkeypatch):
     script = tmp_path / "child.py"
     script.write_text(textwrap.dedent(CHILD))
     monkeypatch.setattr(work, "CLOUDS", (sys.executable, str(script)))
-    monkeypatch.setattr(work, "SECONDS_BETWEEN_LOOKS", 0.02)
     return tmp_path / "sweep"
 
 
 def test_processes_share_the_cores_and_keep_logs(children, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
-    assert [work.threads_each(k) for k in (1, 2, 3, 7, 9)] == [7, 3, 2, 1, 1]
+    assert [threads_each(k) for k in (1, 2, 3, 7, 9)] == [7, 3, 2, 1, 1]
     result = sweeping.sweep("demo", [RATES], children, "2", at_once=3)
     assert states(result) == ["done"] * 4
     for job in result["jobs"]:
         assert (children / job["run"] / "log.txt").read_text() == "threads 2\n"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert work.threads_each(2) == 1
+    assert threads_each(2) == 1
 
 
 @pytest.mark.parametrize(("how", "said"), [
@@ -483,7 +485,7 @@ OTHER = [
 
 
 def test_only_settings_named_joint_only_are_forgotten_for_a_shared_warmup(tmp_path):
-    one, other = (pipeline.load_recipe("demo", [*SMALL, *more]) for more in ([], OTHER))
+    one, other = (load_recipe("demo", [*SMALL, *more]) for more in ([], OTHER))
     assert shared.warmup_folder(shared.warmup_recipe(one), tmp_path) == (
         shared.warmup_folder(shared.warmup_recipe(other), tmp_path)
     )
@@ -492,9 +494,9 @@ def test_only_settings_named_joint_only_are_forgotten_for_a_shared_warmup(tmp_pa
     assert changed - {"train.stage"} == changed & set(keys_of(Recipe, Mark.JOINT))
     for word in ("seed=1", "train.steps=50", "model.queries=10", "data.source_count=5", "train.generated_weight=1",
                  "loss.points=32", "augment.scale=[1,2]", "evaluate.flip=true", "train.warmup_share=0.5"):  # fmt: skip
-        unlike = shared.warmup_recipe(pipeline.load_recipe("demo", [*SMALL, word]))
+        unlike = shared.warmup_recipe(load_recipe("demo", [*SMALL, word]))
         assert shared.warmup_folder(unlike, tmp_path) != shared.warmup_folder(shared.warmup_recipe(one), tmp_path)
-    styled = pipeline.load_recipe("demo", [*SMALL, "data.restyle.backend=colour-statistics"])
+    styled = load_recipe("demo", [*SMALL, "data.restyle.backend=colour-statistics"])
     assert shared.warmup_recipe(styled) is None
 
 
@@ -515,10 +517,10 @@ def test_a_shared_warmup_gives_the_models_of_a_run_of_its_own(tmp_path, few_sent
     rows = [row["stage"] for row in read_jsonl(out / result["jobs"][1]["run"] / "metrics.jsonl")]
     assert {"warmup", "joint"} == set(rows)
     run = tmp_path / "run"
-    pipeline.train(pipeline.load_recipe("demo", [*SHORT, "selftrain.mix=0.5"]), run)
+    pipeline.train(load_recipe("demo", [*SHORT, "selftrain.mix=0.5"]), run)
     for stage in ("warmup", "model"):
         assert weights(run, stage) == weights(out / result["jobs"][1]["run"], stage)
-    other = pipeline.load_recipe("demo", [*SHORT, *OTHER, "train.stage=warmup"])
+    other = load_recipe("demo", [*SHORT, *OTHER, "train.stage=warmup"])
     pipeline.train(other, tmp_path / "other")
     assert weights(tmp_path / "other", "warmup") == weights(run, "warmup")
     listed = sweeping.sweep("demo", [*SHORT, "selftrain.mix=0,0.5"], out, listing=True, share=True)
@@ -534,7 +536,7 @@ def test_a_sweeps_jobs_equal_runs_of_their_own(tmp_path, capsys, few_sentences):
     result = json.loads(capsys.readouterr().out)
     assert states(result) == ["done", "done"]
     run, job = tmp_path / "run", result["jobs"][1]
-    recipe = pipeline.load_recipe("demo", [*settings, "train.learning_rate=2e-3"])
+    recipe = load_recipe("demo", [*settings, "train.learning_rate=2e-3"])
     pipeline.train(recipe, run)
     assert weights(run) == weights(out / job["run"]), "what came before in the process changed nothing"
     assert weights(run, "warmup") == weights(out / job["run"], "warmup")

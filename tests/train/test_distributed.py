@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,10 +136,11 @@ def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
 @pytest.mark.parametrize("photographs", [False, True])
 def test_two_processes_take_the_steps_of_one(tmp_path, photographs):
     words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5",
-             "train.checkpoint_every=100"]  # fmt: skip
+             "train.checkpoint_every=100", "train.validate_every=4", "train.validate_images=3",
+             "evaluate.shorter_side=64"]  # fmt: skip
     if photographs:
         tiny.source_set(tmp_path / "p")
-        words += [f"data.unlabelled={tmp_path / 'p' / 'images'}", "generate.count=0"]
+        words += [f"data.unlabelled={tmp_path / 'p' / 'images'}", "generate.count=0", "selftrain.refinement=regions"]
     for processes in (1, 2):
         done = subprocess.run(
             clouds(*words, "--out", str(tmp_path / str(processes)), processes=processes),
@@ -146,13 +148,18 @@ def test_two_processes_take_the_steps_of_one(tmp_path, photographs):
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         assert ("4 images a step (2 processes x 2 images)," if processes == 2 else "4 images a step,") in done.stderr
-    one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
+        shared = "regions of shard" if photographs else "drawing prompts, shard"
+        assert all((f"{shared} {k}/2" in done.stderr) == (processes == 2) for k in range(2)), "nobody waits meanwhile"
+    one, two = ([row for row in rows(tmp_path / name) if "loss" in row] for name in "12")
     assert [row["step"] for row in one] == [1, 2, 3, 4] * 2
     for mine, theirs in zip(two, one, strict=True):
         # once weights have moved by a rounding, it may tip a pixel of a pseudo-label: no small change any more
         near = 1e-5 if mine["stage"] == "warmup" or mine["step"] == 1 else 1e-2
         for key in ("loss", "loss_ce", "loss_mask", "loss_dice"):
             assert mine[key] == pytest.approx(theirs[key], rel=near), (mine["stage"], mine["step"], key)
+    scored, alone = ([row["val_miou"] for row in rows(tmp_path / name) if "val_miou" in row] for name in "21")
+    assert scored == pytest.approx(alone, abs=0.02)
+    assert len(scored) == 2
     work = [json.loads((tmp_path / name / "work.json").read_text()) for name in "12"]
     for key in ("pseudo_labels_made", "images_trained_on", "photographs_trained_on", "pixels_seen"):
         assert work[0].get(key) == work[1].get(key)
@@ -184,6 +191,28 @@ def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
     warm_step = int(checkpoint.removeprefix("warmup-"))
     assert 0 < warm_step < 200
     assert f"warmup stopped by a signal after step {warm_step} of 200" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_dies_ends_the_other_which_names_it(tmp_path, killed):
+    words = ["train", "demo", *SETTINGS, "train.steps=4000", "train.checkpoint_every=2", "--out", str(tmp_path / "run")]
+    port = socket.create_server(("127.0.0.1", 0)).getsockname()[1]
+    meeting = {**HERE, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        subprocess.Popen(clouds(*words), env={**meeting, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    while not newest(tmp_path / "run"):
+        assert all(each.poll() is None for each in both)
+        time.sleep(0.2)
+    both[killed].kill()
+    began = time.monotonic()
+    _, said = both[1 - killed].communicate(timeout=60)
+    assert (both[1 - killed].returncode, time.monotonic() - began < 60) == (1, True), said
+    name = ("the main one", f"pid {both[1].pid} on {socket.gethostname()}")[killed]
+    assert f"clouds: process {killed} of 2 ({name}) ended before the work was done, and so this one" in said
+    assert "Traceback" not in said
 
 
 PEERS = "import datetime; from clouds.base import processes; processes.MEETING = datetime.timedelta(seconds=2); " \

@@ -144,8 +144,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _remove(*folders: Path) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Uninterrupted():  # Ctrl-C inside rmtree may have it close a descriptor twice, and raise that instead
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,17 +1,22 @@
 """Work shared by the processes that torchrun or accelerate started: which this one is, and what all have found."""
 
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from clouds.base.watch import Watch
 from clouds.errors import UsageError, cause
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=2)  # of a process that waits for another at work
+# of a collective: gradients, or the others while the main one writes a checkpoint. Nothing longer is waited for there:
+# work of hours is shared, and its end is waited for by ``Processes.wait``, which has no limit
+PATIENCE = timedelta(minutes=30)
 MEETING = timedelta(seconds=45)  # in which processes that were started together find each other
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
 LEFT_OVER = ("LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # what else accelerate goes by
@@ -28,18 +33,31 @@ class Processes:
     def main(self) -> bool:
         return self.rank == 0
 
+    def wait(self) -> None:
+        """Until all have called it, however long that takes; no collective, which would have a limit."""
+        if self.world == 1:
+            return
+        _meeting["waits"] = _meeting.get("waits", 0) + 1
+        key, pause = f"clouds/wait/{_meeting['waits']}", 0.01
+        _meeting["store"].add(key, 1)
+        while _meeting["store"].add(key, 0) < self.world:
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
     def gather(self, value: T) -> list[T]:
         """Every process's, by rank; all have to call it."""
         if self.world == 1:
             return [value]
         import torch.distributed as dist
 
+        self.wait()
         found: list[T] = [value] * self.world
         dist.all_gather_object(found, value)
         return found
 
 
 ALONE = Processes()
+_meeting: dict[str, Any] = {}  # of this process: the store and the watch of those that met
 
 
 def several() -> bool:
@@ -83,11 +101,19 @@ def meet(backend: str | None = "gloo") -> Processes:
             ) from error
         store.set_timeout(PATIENCE)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        _meeting.update(store=store, watch=Watch(store, rank, world), waits=0)
     return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def watch() -> Watch | None:
+    """That of the processes that met; None for one alone."""
+    return _meeting.get("watch")
 
 
 def part() -> None:
     """The end of ``meet``."""
+    if "torch.distributed" not in sys.modules:
+        return
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():

@@ -2,11 +2,16 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last one where a terminal is closed
+# SIGHUP where a terminal is closed; the last two are what SLURM is asked to send before a job's time is over
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+ALWAYS = (signal.SIGTERM, signal.SIGINT)  # also where a process was started with them ignored
+ECHO = 2.0  # seconds in which a second signal is the first one again: schedulers and torchrun send it to a process and
+# to its launcher, which hands it on. Ctrl-C, which a person types, counts each time
 
 
 def interrupt_again(came: list[int]) -> None:
@@ -24,14 +29,19 @@ def noted_signals(
     Outside the main thread no signal comes: somebody else sees to them.
     """
     came: list[int] = []
+    last = 0.0
 
     def handler(number: int, _: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if came and number != signal.SIGINT and last - before < ECHO:
+            return
         came.append(number)
         note(came)
 
     try:
-        # `nohup` has the end of a terminal ignored
-        heard = [n for n in numbers if not (n == signal.SIGHUP and signal.getsignal(n) == signal.SIG_IGN)]
+        # `nohup` has the end of a terminal ignored, `clouds launch` the signals that are meant for its job
+        heard = [n for n in numbers if n in ALWAYS or signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, handler) for number in heard}
     except ValueError:  # not the main thread
         before = {}
@@ -45,7 +55,7 @@ def noted_signals(
 class Uninterrupted:
     """Ctrl-C that comes in here raises KeyboardInterrupt at the end: what is made and noted inside belongs together.
 
-    Only for work of microseconds. Outside the main thread no signal comes, and where somebody else sees to SIGINT, as
+    Only for work of milliseconds. Outside the main thread no signal comes, and where somebody else sees to SIGINT, as
     ``noted_signals`` does, it stays with that one.
     """
 

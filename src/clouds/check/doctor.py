@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.machine import usable_device, versions
+from clouds.base.progress import loading
 from clouds.config.backends import find, rows
 from clouds.config.load import load_recipe
 from clouds.config.plugins import is_plugged
@@ -38,6 +39,7 @@ OPTIONAL = {  # module that no backend is made of: what it is for, how to have i
 def examine(name: str = "demo", overrides: list[str] | None = None) -> dict[str, Any]:
     """The object that ``clouds doctor --json`` prints; ``ok`` says that every role's backend can be had here."""
     recipe = load_recipe(name, overrides or [])
+    loading("PyTorch, and asking the model hub")
     hub = hub_state()
     roles = []
     unused: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import numpy as np
 from clouds.base.arrays import Pixels
 from clouds.base.files import sha256
 from clouds.base.machine import usable_device
-from clouds.base.progress import say
+from clouds.base.progress import loading, say
 from clouds.base.shards import MANIFEST, PARTS
 from clouds.base.text import some
 from clouds.config.load import is_recipe, load_recipe
@@ -56,7 +56,8 @@ def audit(
     named = own or any(each.startswith("scene=") for each in overrides)
     subject = subject_of(recipe) if named else subject_of_set(folder)
     teacher = build_judge(model, recipe, subject.classes) if model else None
-    from clouds.foundation.image_vectors import Clip, Embedded  # torch: what is wrong is said before
+    loading("PyTorch")
+    from clouds.foundation.image_vectors import Clip, Embedded  # what is wrong is said before
 
     seen_by = Clip(clip, weights) if clip else None
     result, images = audit_set(folder, recipe.audit, Embedded(), seen_by, teacher, beside, subject, photographs)

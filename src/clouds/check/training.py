@@ -75,15 +75,15 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
     check_looks(recipe, drawn=draws, source=bool(restyled) and not begun(recipe, out / RESTYLED))
     if draws or restyled:
         check_prompts(recipe)
-    if not warm:  # a warm-up model holds every weight
-        check_start(recipe)
-        check_backends(model.vision, model.text, model.weights, model.revision)
-        if model.adapter:
-            check_adapter(model.vision, model.adapter, model.hidden)
-    if recipe.evaluate.ensemble:
+    if recipe.evaluate.ensemble:  # before weights are fetched that it could not use
         from clouds.model.ensemble import check_ensemble
 
         check_ensemble(model)
+    if not warm:  # a warm-up model holds every weight
+        check_start(recipe)
+        if model.adapter:
+            check_adapter(model.vision, model.adapter, model.hidden)
+        check_backends(model.vision, model.text, model.weights, model.revision)
     return ToDo(stages, draws, joint and chosen.refinement != "points", restyled, sets, photographs)
 
 

@@ -5,7 +5,22 @@ from pathlib import Path
 from typing import Annotated
 
 import clouds
-from clouds.cli.options import Debug, Json, Overrides, app, argument, option, out_option, shown, tell
+from clouds.cli.options import (
+    Cpus,
+    Debug,
+    Gpus,
+    Hours,
+    Json,
+    Memory,
+    Overrides,
+    Sbatch,
+    app,
+    argument,
+    option,
+    out_option,
+    shown,
+    tell,
+)
 from clouds.errors import CloudsError, UsageError
 
 
@@ -13,7 +28,10 @@ from clouds.errors import CloudsError, UsageError
 def demo(
     overrides: Overrides = None,
     out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
-    minutes: Annotated[float, option("--minutes M", "Scale the work to M minutes, 0.2 or more.")] = 10,
+    minutes: Annotated[
+        float | None,
+        option("--minutes M", "Size the work for M minutes here, 0.2 or more.  [default: 10 of two idle cores]"),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -83,6 +101,47 @@ def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool
 
 
 @app.command()
+def launch(
+    recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")],
+    overrides: Overrides = None,
+    on: Annotated[str, option("--on ENGINE", "local (processes here), slurm or ray.")] = "local",
+    shards: Annotated[int, option("--shards N", "Of drawing images and finding regions.")] = 1,
+    processes: Annotated[int, option("--processes M", "Of training, on one machine.")] = 1,
+    out: Annotated[Path | None, out_option("runs/RECIPE", "RUN")] = None,
+    cpus: Cpus = 0,
+    gpus: Gpus = None,
+    memory: Memory = 0,
+    hours: Hours = 24,
+    sbatch: Sbatch = None,
+    cancel: Annotated[
+        bool, option("--cancel-on-interrupt", "Ctrl-C has the jobs save and end; without it they go on.")
+    ] = False,
+    dry_run: Annotated[bool, option("--dry-run", "Show stages, needs and commands; do nothing.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run all stages of a recipe as jobs.
+
+    Prompts, images in shards, audit, regions in shards, training, scores, report. Run again, it finds its jobs and
+    goes on. A shard that fails is tried once more.
+
+    \b
+    Examples:
+      clouds launch demo --shards 2 --out runs/demo
+      clouds launch my.yaml --on slurm --shards 16 --processes 4 --hours 12 --sbatch partition=gpu
+      clouds launch my.yaml --on ray --shards 16 --out /shared/run
+      clouds launch gta-rn50 data.root=/data --dry-run
+    """
+    from clouds.launch.graph import Needs
+    from clouds.launch.launch import launch as run_launch
+    from clouds.launch.launch import launch_text
+
+    needs = Needs(cpus, gpus, memory, hours)
+    result = run_launch(recipe, overrides or [], on, shards, out, processes, needs, sbatch, cancel, dry_run)
+    tell(result, as_json, launch_text(result), "" if dry_run else f"clouds predict {shown(result['run'])} street.jpg")
+
+
+@app.command()
 def sweep(
     recipe: Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")] = "",
     values: Annotated[
@@ -96,6 +155,12 @@ def sweep(
         bool, option("--share-warmup", "Train one warm-up for all jobs with the same warm-up settings.")
     ] = False,
     shard: Annotated[str | None, option("--shard I/N", "Do every N-th job, starting at I, from 0.")] = None,
+    on: Annotated[str | None, option("--on ENGINE", "A job each on local, slurm or ray, as `clouds launch`.")] = None,
+    cpus: Cpus = 0,
+    gpus: Gpus = None,
+    memory: Memory = 0,
+    hours: Hours = 24,
+    sbatch: Sbatch = None,
     listing: Annotated[bool, option("--list", "Only show what is done; RECIPE is not needed.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -109,9 +174,15 @@ def sweep(
       clouds sweep demo train.learning_rate=1e-3,3e-4 --seeds 3 --out runs/rates
       clouds sweep demo selftrain.max_swallow=0.15,0.3,null --share-warmup --jobs 2
       clouds sweep my.yaml model.adapt=lora,rein --seeds 0,3,7 --shard 0/4 --out /shared/adapt
+      clouds sweep my.yaml model.adapt=lora,rein --seeds 3 --on slurm --hours 8 --sbatch partition=gpu
       clouds sweep --list --out runs/rates
     """
-    result = clouds.api.sweep(recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup)
+    from clouds.launch.graph import Needs
+
+    needs = Needs(cpus, gpus, memory, hours)
+    result = clouds.api.sweep(
+        recipe, values or [], out, seeds, jobs, minutes, shard, listing, share_warmup, on, needs, sbatch or ()
+    )
     from clouds.sweep import failure_text, sweep_table
 
     folder = out or Path("runs") / f"{Path(recipe).stem}-sweep"
@@ -150,10 +221,12 @@ def evaluate(
       clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
     """
     result = clouds.api.evaluate(words, (), None, out, csv, latex)
+    from clouds.evaluate.run import scores_table
     from clouds.evaluate.tables import evaluation_text
 
     if result:  # the main process alone has it
-        tell(result, as_json, evaluation_text(result), f"clouds predict {shown(words[0])} street.jpg --out predictions")
+        text = scores_table(result) if "joint" in result else evaluation_text(result)
+        tell(result, as_json, text, f"clouds predict {shown(words[0])} street.jpg --out predictions")
 
 
 @app.command()

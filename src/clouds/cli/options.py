@@ -35,8 +35,18 @@ def out_option(default: str, metavar: str = "DIR") -> Any:
 
 Overrides = Annotated[list[str] | None, argument("KEY=VALUE", "Settings, such as train.steps=200.")]
 RecipeName = Annotated[str, argument("RECIPE", "A shipped recipe's name or a YAML path.")]
-ModelName = Annotated[str, argument("MODEL", "A model or run folder, or the hub's owner/name[@revision].")]
+ModelName = Annotated[
+    str, argument("MODEL", "A model or run folder, an exported .onnx or .xml, or the hub's owner/name[@revision].")
+]
+ModelFolder = Annotated[str, argument("MODEL", "A model or run folder, or the hub's owner/name[@revision].")]
 Device = Annotated[str, option("--device NAME", "cpu, mps, cuda or cuda:N.")]
+Cpus = Annotated[int, option("--cpus K", "Cores of each job or process.  [default: a share of all here; 1]")]
+Gpus = Annotated[int | None, option("--gpus K", "GPUs of each job or process.  [default: 1 where the recipe uses one]")]
+Memory = Annotated[float, option("--memory GB", "Of each job or process.  [default: the engine's]")]
+Hours = Annotated[float, option("--hours H", "A job that takes longer saves and is queued again.")]
+Sbatch = Annotated[
+    list[str] | None, option("--sbatch NAME=VALUE", "An option of sbatch, as partition=gpu; may be repeated.")
+]
 Json = Annotated[bool, option("--json", "Print only one JSON object on stdout.")]
 Debug = Annotated[bool, option("--debug", "Show the traceback of an error.")]
 

@@ -1,5 +1,6 @@
 """Verbs that take a model or its parts to where they are used: predict, push, export, import, refine."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from clouds.base.progress import loading
-from clouds.cli.options import Debug, Device, Json, ModelName, Overrides, app, argument, option, out_option, shown, tell
+from clouds.cli.options import (
+    Debug,
+    Device,
+    Json,
+    ModelFolder,
+    ModelName,
+    Overrides,
+    app,
+    argument,
+    option,
+    out_option,
+    shown,
+    tell,
+)
 from clouds.errors import DataError
 
 
@@ -63,6 +77,7 @@ def predict(
       clouds predict runs/demo 'photos/**/*.jpg' --format ids --window 768 --flip
       clouds predict owner/name drive.mp4 --format overlay --fps 5 --device cuda
       clouds predict runs/demo camera:0 --format overlay --limit 100
+      clouds predict clouds.onnx photos/
       find photos -name '*_front.jpg' | clouds predict runs/demo - --format coco
       clouds predict runs/demo street.jpg --classes "scooter,road|street"
     """
@@ -111,16 +126,18 @@ def push(
     from clouds.deploy.push import push_text
 
     result = send(model, repository, private, dry_run, out, licence)
-    tell(result, as_json, push_text(result))
+    ready = f"clouds push {shown(model)} {repository}" if dry_run else f"clouds predict {repository} street.jpg"
+    tell(result, as_json, push_text(result), ready)
 
 
 @app.command()
 def export(
-    model: ModelName,
+    model: ModelFolder,
     settings: Annotated[list[str] | None, argument("KEY=VALUE", "Settings for --score: data.root=PATH.")] = None,
     format_: Annotated[str, option("--format KIND", "onnx, torch-export or openvino.")] = "onnx",
     out: Annotated[Path | None, option("--out FILE", "Where to write.  [default: model.onnx, .pt2, .xml]")] = None,
     size: Annotated[str, option("--size HxW|dynamic", "Height x width of the images in pixels, or any.")] = "dynamic",
+    batch: Annotated[str, option("--batch N|dynamic", "Images that the file takes at a time, or any number.")] = "1",
     half: Annotated[bool, option("--half", "Store weights in 16 bits.")] = False,
     int8: Annotated[bool, option("--int8", "Store convolutions in 8 bits; print the loss of mIoU (onnx).")] = False,
     calibrate: Annotated[
@@ -140,8 +157,9 @@ def export(
     """Write a model as one file for other runtimes.
 
     The file goes from image bytes to labels. It is compared with PyTorch before it gets its name.
+    predict, evaluate and serve take it in place of MODEL (onnx, openvino).
 
-    Input: image, uint8 (1, 3, H, W) RGB. Output: labels, uint8 (1, H, W).
+    Input: image, uint8 (N, 3, H, W) RGB. Outputs: labels, uint8 (N, H, W), and scores, float32 (N, H, W).
 
     \b
     Examples:
@@ -153,13 +171,13 @@ def export(
     from clouds.deploy.export.export_request import request
 
     tuning = {"--calibrate": calibrate, "--score": score, **{word: word for word in settings or []}}
-    wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given])
+    wanted = request(model, format_, out, size, half, int8, [name for name, given in tuning.items() if given], batch)
     loading("PyTorch and the model")
     from clouds.deploy.export.export_file import export as write
     from clouds.deploy.export.export_file import result_text
 
     result = write(model, wanted, photos, calibrate, score, settings)
-    tell(result, as_json, "" if as_json else result_text(result))
+    tell(result, as_json, "" if as_json else result_text(result), f"clouds serve {shown(model)}, to see it at work")
 
 
 @app.command("import")
@@ -196,7 +214,8 @@ def import_(
     found = import_checkpoint(checkpoint, out, clip, weights, **named)
     more = f"; {found['adapter']}, licence {found['licence']}" if "adapter" in found else ""
     seen = found.get("clip") or found["vision"]
-    tell(found, as_json, f"{out}: {seen}, {found['head']} head, {found['classes']} classes{more}")
+    tell(found, as_json, f"{out}: {seen}, {found['head']} head, {found['classes']} classes{more}",
+         f"clouds predict {shown(out)} street.jpg --out predictions")  # fmt: skip
 
 
 @app.command()
@@ -242,7 +261,8 @@ def refine(
         overlaps, seed, exif,
     )  # fmt: skip
     if result["images"] or as_json:
-        tell(result, as_json, result_text(result) if result["images"] else "")
+        then = f"open {shown(out / 'index.html')} in a browser"
+        tell(result, as_json, result_text(result) if result["images"] else "", "" if result["failed"] else then)
     if result["failed"]:
         raise DataError(failure_text(result["failed"], result["images"] + len(result["failed"])))
 
@@ -266,5 +286,6 @@ def doctor(
     from clouds.check.doctor import doctor_text, examine
 
     result = examine(recipe, overrides)
-    tell(result, as_json, doctor_text(result))
+    then = f"clouds train {shlex.join([recipe, *(overrides or [])])} --dry-run" if recipe != "demo" else "clouds demo"
+    tell(result, as_json, doctor_text(result), then if result["ok"] else "")
     raise typer.Exit(0 if result["ok"] else 1)

@@ -5,6 +5,7 @@ from clouds.config.recipe import Recipe
 from clouds.errors import UsageError
 
 MINUTES = 10  # that the demo's recipe takes on two cores
+LEAST_MINUTES, MOST_MINUTES = 0.2, 10_000
 LEAST_STEPS = 80  # of the shortest demo
 
 
@@ -14,8 +15,8 @@ def scaled(recipe: Recipe, minutes: float, overrides: list[str]) -> Recipe:
     Below about two minutes the steps stay at a least number, most of them warm-up: a teacher that has learned nothing
     gives refinement nothing to change, and such a run fails. Raises UsageError for other minutes.
     """
-    if not 0.2 <= minutes <= 10_000:
-        raise UsageError(f"--minutes: got {minutes:g}; expected 0.2 to 10000")
+    if not LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        raise UsageError(f"--minutes: got {minutes:g}; expected {LEAST_MINUTES:g} to {MOST_MINUTES}")
     share = minutes / MINUTES
     values = recipe.model_dump()
     steps = max(round(recipe.train.steps * share), LEAST_STEPS)

@@ -4,6 +4,8 @@
 ``clouds.data.labels`` folds those into other label sets. The classes work outside CLOUDS too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
 from inspect import signature
@@ -184,12 +186,13 @@ class Segmentation:
         """What was lost in reading the labels so far, a line each."""
         return self._reader.notes() if self._reader else []
 
-    def __getitem__(self, index: int) -> "tuple[Tensor, Tensor]":
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         import torch  # labels are looked through without it
 
         image = self.image(index)
         label = self.label(index) if self.labelled else np.full(image.shape[:2], IGNORE, np.uint8)
         self.check_pair(index, image.shape, label.shape)
+
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
 
 

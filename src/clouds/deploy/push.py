@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from clouds.base.files import sha256, write_text
+from clouds.base.progress import loading
 from clouds.base.text import columns
 from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
@@ -39,6 +40,7 @@ def push(
     if not match or match["revision"]:
         raise UsageError(f"{repository!r}: no name of a hub repository; expected OWNER/NAME")
     found = origin(Path(model))
+    loading("PyTorch and the model")
     from clouds.model.folder import load_model
 
     load_model(found.folder)  # what cannot be loaded is not to be published

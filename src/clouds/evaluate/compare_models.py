@@ -1,6 +1,7 @@
 """``clouds evaluate``: one model or several on the same domains, what they scored, and how they differ."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,14 +22,13 @@ from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import RENDERED, FoundDomains, find_domains
 from clouds.evaluate.metrics import bootstrap_means
 from clouds.evaluate.tables import write_csv, write_latex
-from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.folder_config import read_config
 from clouds.model.inference import Inference
-from clouds.model.place import is_hub_id, model_folder
+from clouds.model.place import is_exported, is_hub_id, model_folder
+from clouds.predict.loading import load
 
 if TYPE_CHECKING:
     from clouds.evaluate.scores import Score
-    from clouds.predict.predictor import Predictor
 
 
 class ScoringRequest(NamedTuple):
@@ -60,12 +60,12 @@ def evaluate_models(
         make_folder(path.parent)
     names = short_names(request.models)
     asked = Inference.of(request.recipe.evaluate)
-    knows = [read_config(folder)["classes"] for folder in request.folders]
+    knows = [_classes(folder) for folder in request.folders]
     domains = [domain.known_to(knows) for domain in domains]
-    loading("PyTorch and the model")
+    if not all(is_exported(folder) for folder in request.folders):
+        loading("PyTorch and the model")
     from clouds.evaluate.scores import class_tables, evaluate, results
     from clouds.evaluate.trained_on import mark_trained_on
-    from clouds.predict.predictor import load
 
     if len(names) > 1:  # before hours are spent on the first
         for path in request.folders:
@@ -77,13 +77,13 @@ def evaluate_models(
             own = run.evaluate.label_set
             say(f"{named}: its recipe scores on {own}, here more classes count; evaluate.label_set={own} sets it")
         side = asked.shorter_side if request.sized else predictor.inference.shorter_side
-        predictor.inference = replace(asked, shorter_side=side)
+        predictor = predictor.with_inference(**vars(replace(asked, shorter_side=side)))
         scores[name] = evaluate(predictor, domains, name, processes=processes)
         if processes.main:
             mark_trained_on(scores[name], domains, path)
         rows[name] = as_json(results(
             scores[name], model=str(named), seed=_seed(path, words, request.recipe), inference=predictor.inference,
-            protocol=request.recipe.evaluate.protocol, backends=_backends(predictor), missing=missing,
+            protocol=request.recipe.evaluate.protocol, backends=predictor.backends, missing=missing,
         ))  # fmt: skip
     part()
     runs = [folder for folder in map(_run_folder, request.folders) if folder]
@@ -158,6 +158,8 @@ def _is_model(word: str, hub: bool) -> bool:
 
 def _loadable(path: Path) -> bool:
     """Whether ``load`` would find a model there."""
+    if is_exported(path):
+        return path.is_file()
     return any((folder / "config.json").is_file() for folder in (path, path / MODELS["joint"]))
 
 
@@ -171,6 +173,14 @@ def short_names(paths: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
+
+
+def _classes(path: Path) -> Sequence[str]:
+    """A model's class names, read without its weights where it is a folder."""
+    if is_exported(path):
+        return load(path).classes
+    classes: list[str] = read_config(path)["classes"]
+    return classes
 
 
 def _seed(path: Path, words: list[str], recipe: Recipe) -> int:
@@ -188,16 +198,6 @@ def _run(path: Path) -> Recipe | None:
 def _run_folder(path: Path) -> Path | None:
     """The run that a model lies in."""
     return next((each for each in (path.resolve(), path.resolve().parent) if (each / RECIPE).is_file()), None)
-
-
-def _backends(predictor: "Predictor") -> dict[str, str]:
-    settings = predictor.model.settings
-    source = (settings["weights"] or {}).get("source")
-    vision, text = settings["vision"], settings["text"]
-    return {
-        "vision": backend_name(vision, source),
-        "text": backend_name(text, source if text == vision else default_weights(text)),
-    }
 
 
 def comparison(

@@ -11,7 +11,7 @@ from clouds.data.label_files import write_labels
 from clouds.evaluate.domains import Domain, class_table
 from clouds.evaluate.scores import seen_as
 from clouds.model.inference import Inference
-from clouds.predict.predictor import load
+from clouds.predict.loading import load
 
 EACH = 3  # of a kind and domain
 

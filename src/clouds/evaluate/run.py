@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import read_json
+from clouds.base.locks import one_writer
 from clouds.base.progress import clock
 from clouds.config.recipe import Recipe
 from clouds.config.records import Calibration, Confusion, Evaluation, WorkSummary, as_json, read_record, write_record
-from clouds.config.runs import EVALUATION, EXAMPLES, MODELS, RESULTS, WORK, add_seconds, spent_seconds
+from clouds.config.runs import EVALUATION, EXAMPLES, MODELS, RECIPE, RESULTS, WORK, add_seconds, load_run, spent_seconds
 from clouds.errors import DataError, UsageError
-from clouds.evaluate.domains import Domain, missing_photos
+from clouds.evaluate.domains import Domain, missing_photos, unseen_domains
 from clouds.evaluate.examples import write_examples
 from clouds.evaluate.scores import Score, evaluate, results
 from clouds.evaluate.tables import grid
@@ -19,7 +20,20 @@ from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backends
 from clouds.model.folder_config import has_model
 from clouds.model.inference import Inference
-from clouds.predict.predictor import load
+from clouds.predict.loading import load
+
+
+def is_run(word: str | Path) -> bool:
+    """Whether this names the folder of a run."""
+    return (Path(word) / RECIPE).is_file()
+
+
+def score_whole_run(out: Path) -> dict[str, Any]:
+    """``score_run`` on the unseen domains of the run's own recipe."""
+    recipe = load_run(out)
+    domains = unseen_domains(recipe)
+    with one_writer(out, "scoring"):
+        return score_run(recipe, out, domains)
 
 
 def score_run(recipe: Recipe, out: Path, domains: list[Domain]) -> dict[str, Any]:
@@ -79,7 +93,12 @@ def _evaluation(domains: list[Domain], scores: list[Score]) -> Evaluation:
 
 
 def comparison_table(result: dict[str, Any]) -> str:
-    """Domain x {warm-up, joint, difference} in mIoU %, for a terminal."""
+    """What ``clouds demo`` prints: the scores, what was learned from, and where the report is."""
+    return "\n".join([scores_table(result), f"{clock(result['seconds'])} in all; report: {result['report']}"])
+
+
+def scores_table(result: dict[str, Any]) -> str:
+    """Domain x {warm-up, joint, difference} in mIoU %, for a terminal, and what joint training learned from."""
     rows = {}
     for before, after in zip(result["warmup"]["domains"], result["joint"]["domains"], strict=True):
         rows[after["name"]] = [str(after["images"]), *_pair(before["miou"], after["miou"]), after["label_set"]]
@@ -90,7 +109,6 @@ def comparison_table(result: dict[str, Any]) -> str:
         "",
         f"{_learned_from(work)}, {work['components_refined']} components refined, "
         f"{100 * work['pixels_changed'] / max(work['pixels_seen'], 1):.1f} % of pixels changed by refinement",
-        f"{clock(result['seconds'])} in all; report: {result['report']}",
     ])  # fmt: skip
 
 

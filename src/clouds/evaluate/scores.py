@@ -37,7 +37,7 @@ from clouds.evaluate.metrics import (
 )
 from clouds.evaluate.protocols import View
 from clouds.model.inference import OWN_SIZE, Inference
-from clouds.predict.predictor import Predictor
+from clouds.predict.image_predictor import ImagePredictor
 
 
 @dataclass
@@ -73,7 +73,9 @@ class Tally:
     seconds: float = 0.0
 
 
-def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int) -> tuple[NDArray[np.int64], Seen]:
+def score(
+    predictor: ImagePredictor, domain: Domain, table: NDArray[np.uint8], i: int
+) -> tuple[NDArray[np.int64], Seen]:
     """Predict image i -> its confusion counts int64 (C, C + 1) in the domain's label set, and the rest."""
     name, image, truth = domain.sample(i)
     result = seen_as(predictor, domain).predict(image)
@@ -86,7 +88,7 @@ def score(predictor: Predictor, domain: Domain, table: NDArray[np.uint8], i: int
     return counts, Seen(name, parts(counts), boundary, calibration(truth, prediction, result.scores))
 
 
-def seen_as(predictor: Predictor, domain: Domain) -> Predictor:
+def seen_as(predictor: ImagePredictor, domain: Domain) -> ImagePredictor:
     """The model looking as the protocol of the domain says, or as it does."""
     return predictor.with_inference(**vars(domain.view.inference())) if domain.view else predictor
 
@@ -98,7 +100,7 @@ def class_tables(classes: tuple[str, ...], domains: list[Domain]) -> list[NDArra
     return [class_table(classes, domain.name, domain.label_set) for domain in domains]
 
 
-def evaluate(predictor: Predictor, domains: list[Domain], what: str, processes: Processes = ALONE) -> list[Score]:
+def evaluate(predictor: ImagePredictor, domains: list[Domain], what: str, processes: Processes = ALONE) -> list[Score]:
     """Score every domain.
 
     Of several processes each predicts every world-th image, and all return the same scores: those of one alone.

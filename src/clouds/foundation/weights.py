@@ -3,6 +3,8 @@
 Nothing here runs code that a file brings along: safetensors, or ``torch.load(weights_only=True)``.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import pickle
 import re
@@ -182,7 +184,7 @@ def _is_program(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def tensors_in(value: Any, origin: str) -> "dict[str, Tensor]":
+def tensors_in(value: Any, origin: str) -> dict[str, Tensor]:
     """A dictionary of tensors by name, or DataError."""
     import torch
 
@@ -202,7 +204,7 @@ def listed(names: Sequence[str]) -> str:
     return some(names, 6)
 
 
-def load_strictly(module: "nn.Module", tensors: "Mapping[str, Tensor]", origin: str) -> None:
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """Fill ``module``; every tensor must be there, of the right shape, none left over: else DataError lists them.
 
     Only the count of batches that a batch norm saw in training, which old files do not hold, may be absent.

@@ -117,6 +117,12 @@ def _known(folder: Path) -> list[Row]:
     return [checked(row, f"{file}, row {n}") for file in files for n, row in enumerate(Journal(file).rows, 1)]
 
 
+def _lines(folder: Path) -> int:
+    """At least as many as there are rows in all manifests."""
+    files = (*folder.glob(PARTS), folder / MANIFEST)
+    return sum(file.read_bytes().count(b"\n") for file in files if file.is_file())
+
+
 def is_whole(row: Mapping[str, Any], folder: Path) -> bool:
     """Drawn, there, not found broken by an audit, and what was written, where the row says what that was."""
     broken = any(str(why).startswith("broken") for why in row.get("why") or ())
@@ -161,6 +167,8 @@ def _make_batch(make: Maker, batch: list[Row], folder: Path) -> list[Row]:
 
 def _put_together(folder: Path, wanted: list[Row], own: dict[str, Row]) -> None:
     """Where every image of the set is there, one manifest in order instead of the parts."""
+    if _lines(folder) < len(wanted):  # quickly seen, while a thousand shards wait for the lock
+        return
     with locked(folder / ".metadata.lock"):
         known = {row["file_name"]: row for row in _known(folder)} | own
         if not all(_matches(row, known) for row in wanted):

@@ -1,5 +1,6 @@
 """The generated set as training and the command line ask for it: drawn, drawn in part, there already, or adopted."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def set_prompts(recipe: Recipe, out: Path) -> list[str]:
         with timed(out, "prompts"):
             return prompts_of(recipe, out / PROMPTS)
     return list(dict.fromkeys(row["prompt"] for row in read_set(recipe.generate.folder)))
+
+
+def draw_shard(recipe: Recipe, prompts: list[str], out: Path, shard: Shard) -> None:
+    """Draw what is missing of a shard of the run's own set, ahead of ``set_images``; of a set that is there, nothing.
+    """
+    if recipe.generate.folder is None:
+        with timed(out, "images") if shard.index == 0 else nullcontext():
+            draw(recipe, prompts, out / GENERATED, shard)
 
 
 def set_images(recipe: Recipe, prompts: list[str], out: Path) -> list[Path]:

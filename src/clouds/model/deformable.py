@@ -1,11 +1,15 @@
-"""Reading feature planes at learned places: the inner loop of multi-scale deformable attention, in two forms.
+"""Reading feature planes at learned places: the inner loop of multi-scale deformable attention, in three forms.
 
 A bilinear read is a weighted sum of four cells, so a token's whole read is a weighted sum of 4 L P rows of a table. On
-a CPU that is ``embedding_bag``, which stores no sampled value, forwards or backwards. Elsewhere, and in graphs that are
-compiled or exported, it is ``grid_sample``. Both are the same numbers up to rounding.
+a CPU that is ``embedding_bag``, which stores no sampled value, forwards or backwards. On an NVIDIA GPU it is a Triton
+kernel, where that works. Elsewhere, and in graphs that are compiled or exported, it is ``grid_sample``. All are the
+same numbers up to rounding.
 """
 
+import importlib.util
 import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import scipy.sparse
@@ -13,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from clouds.base.progress import say
+from clouds.errors import cause
 
 Shapes = list[tuple[int, int]]
 BORDER = 2  # zero cells around a plane: a place clamped to them reads zeros and has no gradient
@@ -25,11 +32,55 @@ def deformable_sample(value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shap
     (B, N, M, L, P): column and row of each read in cells of its level, where a cell's centre is a whole number
     -> (B, N, M, C).
     """
-    bags = value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64)
-    if bags and not (torch.compiler.is_compiling() or torch._C._get_tracing_state()):
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        return sample_by_grid(value, x, y, weights, shapes)
+    if value.device.type == "cpu" and value.dtype in (torch.float32, torch.float64):
         out: Tensor = _Bags.apply(value, x, y, weights, shapes)
         return out
+    if value.device.type == "cuda" and triton_works(str(value.device), value.dtype):
+        from clouds.model.deformable_triton import sample_by_triton
+
+        return sample_by_triton(value, x, y, weights, shapes)
     return sample_by_grid(value, x, y, weights, shapes)
+
+
+@cache
+def triton_works(device: str, dtype: torch.dtype) -> bool:
+    """Whether the Triton kernels can be built for this device and agree there with ``grid_sample`` on a small case,
+    forwards and backwards. Asked once; where they do not, a line says why."""
+    if importlib.util.find_spec("triton") is None or dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return False
+    try:
+        from clouds.model.deformable_triton import sample_by_triton
+
+        found = [small_case(sample, device, dtype) for sample in (sample_by_triton, sample_by_grid)]
+        tolerance = 1e-4 if dtype == torch.float32 else 2e-2
+        apart = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True))
+        if apart <= tolerance:
+            return True
+        why = f"its numbers are off by {apart:.1e}"
+    except Exception as error:  # a compiler's, a driver's or a library's: they have no common class
+        why = cause(error)
+    say(f"deformable attention on {device}: grid_sample is used, the Triton kernel does not work ({why})")
+    return False
+
+
+@torch.enable_grad()
+def small_case(sample: Callable[..., Tensor], device: str, dtype: torch.dtype) -> list[Tensor]:
+    """A few reads in and around two planes: what comes out, and all gradients, in float32."""
+    drawn = torch.Generator().manual_seed(0)
+    shapes = [(5, 7), (3, 4)]
+    value = torch.randn(2, 47, 2, 24, generator=drawn).to(device, dtype).requires_grad_()
+    form = (2, 9, 2, 2, 3)
+    places = [(torch.rand(form, generator=drawn) * 9 - 1).to(device).requires_grad_() for _ in range(2)]
+    weights = torch.rand(form, generator=drawn).to(device).requires_grad_()
+    with torch.autocast(torch.device(device).type, enabled=False):
+        given = (value, *places, weights)
+        used = [each.float() for each in given] if sample is sample_by_grid else given
+        out = sample(*used, shapes).float()
+        wave = torch.randn(out.shape, generator=drawn).to(device)
+        gradients = torch.autograd.grad((out * wave).sum(), given)
+    return [out.detach(), *(each.float() for each in gradients)]
 
 
 def sample_by_grid(value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:

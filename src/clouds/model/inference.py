@@ -4,6 +4,8 @@ Every view gives a *raw* semantic map, and raw maps are averaged with equal weig
 augmentation does: a view that is unsure of a pixel scores it low and so says less. One view is passed on untouched.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -67,7 +69,7 @@ class Inference:
             raise UsageError("\n  ".join(faults))
 
     @classmethod
-    def of(cls, settings: Evaluate) -> "Inference":
+    def of(cls, settings: Evaluate) -> Inference:
         """The protocol of a recipe's ``evaluate``."""
         return cls(**settings.model_dump(include={field.name for field in fields(cls)}))
 
@@ -138,7 +140,7 @@ def resized(size: Size, side: int, limit: int | None = LONGEST) -> Size:
     return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
 
 
-def look(see: "See", images: "Tensor", how: Inference) -> "Tensor":
+def look(see: See, images: Tensor, how: Inference) -> Tensor:
     """Images at one scale (B, 3, H, W) -> raw semantic maps (B, C, H, W), by the window and flip of ``how``.
 
     Where windows overlap, a score is the mean over the windows that hold the pixel. In memory at a time are this map
@@ -168,7 +170,7 @@ def places(length: int, window: int, stride: int) -> list[slice]:
     return [slice(start, min(start + window, length)) for start in [*range(0, last, stride), last]]
 
 
-def _seen(see: "See", images: "Tensor", flip: bool) -> "Tensor":
+def _seen(see: See, images: Tensor, flip: bool) -> Tensor:
     maps = see(images)
     return maps.add(see(images.flip(-1)).flip(-1)).div_(2) if flip else maps
 

@@ -115,6 +115,9 @@ class Matched:
     query: Tensor
     class_: Tensor
 
+    def to(self, device: torch.device) -> "Matched":
+        return Matched(*torch.stack((self.output, self.image, self.query, self.class_)).to(device, non_blocking=True))
+
 
 class Totals(NamedTuple):
     """What the losses of a batch are divided by: its number of targets, and the weights of its queries' classes."""
@@ -133,7 +136,13 @@ class Apart(NamedTuple):
 
 def targets_in(labels: Tensor) -> list[int]:
     """The number of classes that each of labels uint8 (B, H, W) shows."""
-    return [int((label.unique() != IGNORE).sum()) for label in labels]
+    return [len(classes) for classes in classes_in(labels)]
+
+
+def classes_in(labels: Tensor) -> list[Tensor]:
+    """The classes that each of labels uint8 (B, H, W) shows, long, on the CPU."""
+    found = [label.unique().long().cpu() for label in labels]
+    return [classes[classes != IGNORE] for classes in found]
 
 
 def totals(targets: Sequence[int], queries: int) -> Totals:
@@ -144,23 +153,27 @@ def totals(targets: Sequence[int], queries: int) -> Totals:
 
 
 @torch.no_grad()
-def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: LossSettings) -> tuple[Matched, Tensor]:
+def match(
+    prediction: Prediction, labels: Tensor, points: Tensor, settings: LossSettings,
+    shown: Sequence[Tensor] | None = None,
+) -> tuple[Matched, Tensor]:  # fmt: skip
     """Match every output of every image of a batch.
 
-    labels uint8 (B, H, W); points (B, P, 2) shared by the queries and outputs of an image
-    -> matched pairs, image by image; labelled share (L, B, Q) of each query's mask.
+    labels uint8 (B, H, W); points (B, P, 2) shared by the queries and outputs of an image; shown: the classes of each
+    label, on the CPU, if known -> matched pairs, image by image, on the CPU; labelled share (L, B, Q) of each query's
+    mask. Costs go to the CPU in one copy.
 
     The points are shared per image, so the *features* are read there once and the dot product with the queries
     follows (Q x P products instead of Q full-size masks).
     """
+    shown = classes_in(labels) if shown is None else shown
     embeddings = torch.stack(prediction.mask_embeddings)  # (L, B, Q, D)
     logits = torch.stack(prediction.logits)  # (L, B, Q, C + 1)
     features = sample(prediction.mask_features, points)  # (B, D, P)
-    rows: list[Tensor] = []
+    tables: list[Tensor] = []
     labelled = torch.ones(embeddings.shape[:3], device=labels.device)
     for b, label in enumerate(labels):
-        classes = label.unique().long()
-        classes = classes[classes != IGNORE]
+        classes = shown[b].to(label.device, non_blocking=True)
         query_points = points[b].expand(max(len(classes), 1), -1, -1)
         asked = classes if len(classes) else classes.new_zeros(1)
         target, weight = read_labels(label, query_points, asked, settings.ignore_is_negative)
@@ -170,13 +183,14 @@ def match(prediction: Prediction, labels: Tensor, points: Tensor, settings: Loss
             probability = masks.sigmoid()
             labelled[output, b] = (probability @ weight[0]) / probability.sum(-1).clamp(min=1e-6)
             every.append(matching_costs(masks, logits[output, b], classes, target, weight[0]))
-        if not len(classes):
-            continue
-        costs = torch.stack(every)  # (L, Q, K)
-        for output, (query, column) in enumerate(hungarian(costs)):
-            index = torch.stack((torch.full_like(query, output), torch.full_like(query, b), query)).to(label.device)
-            rows.append(torch.cat((index, classes[column.to(label.device)][None])))
-    pairs = torch.cat(rows, dim=1) if rows else labels.new_zeros((4, 0), dtype=torch.long)
+        tables.append(torch.stack(every))  # (L, Q, K)
+    numbers = torch.cat([table.flatten() for table in tables]).cpu().split([table.numel() for table in tables])
+    rows: list[Tensor] = []
+    for b, (table, costs) in enumerate(zip(tables, numbers, strict=True)):
+        for output, (query, column) in enumerate(hungarian(costs.view(table.shape)) if costs.numel() else ()):
+            index = torch.stack((torch.full_like(query, output), torch.full_like(query, b), query))
+            rows.append(torch.cat((index, shown[b][column][None])))
+    pairs = torch.cat(rows, dim=1) if rows else torch.zeros((4, 0), dtype=torch.long)
     return Matched(*pairs), labelled
 
 
@@ -212,6 +226,8 @@ def criterion(
 ) -> dict[str, Tensor]:
     """Losses of a batch: labels uint8 (B, H, W), 255 ignored -> {"loss", "loss_ce", "loss_mask", "loss_dice"}.
 
+    Labels may lie on the CPU while the prediction is on a GPU: then only the matching's costs are waited for, as what
+    goes to the GPU from here goes without a wait.
     ``generators`` fix every random point, one an image: its points do not depend on the images beside it. ``whole``:
     the totals of the batch that this one is a part of. The parts of the loss are unweighted sums over the L outputs;
     "loss" weighs them.
@@ -220,42 +236,46 @@ def criterion(
     are left out of each softmax: no query is taught that it is none of them.
     """
     if lacks is not None:
-        prediction = replace(prediction, logits=[without(each, lacks.to(each.device)) for each in prediction.logits])
-    device, p = labels.device, settings.points
-    whole = whole or totals(targets_in(labels), prediction.logits[0].shape[1])
+        lacks = lacks.to(prediction.logits[0].device, non_blocking=True)
+        prediction = replace(prediction, logits=[without(each, lacks) for each in prediction.logits])
+    device, p = prediction.logits[0].device, settings.points
+    shown, labels = classes_in(labels), labels.to(device, non_blocking=True)
+    whole = whole or totals([len(classes) for classes in shown], prediction.logits[0].shape[1])
 
     def random_points(counts: Sequence[int], n: int) -> Tensor:
         drawn = [torch.rand(m, n, 2, generator=g) for m, g in zip(counts, generators, strict=True)]
-        return torch.cat(drawn).to(device)
+        return torch.cat(drawn).to(device, non_blocking=True)
 
-    matched, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings)
-    pairs = torch.bincount(matched.image, minlength=len(labels)).tolist()
+    found, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings, shown)
+    pairs = torch.bincount(found.image, minlength=len(labels)).tolist()
+    matched = found.to(device)
     classes = class_losses(torch.stack(prediction.logits), matched, labelled)
     keep = int(IMPORTANCE * p)
     candidates, fill = random_points(pairs, OVERSAMPLE * p), random_points(pairs, p - keep)
     count = max(whole.targets, 1)
-    masks, dices = matched_losses(prediction, labels, matched, candidates, fill, keep, settings)
+    masks, dices = matched_losses(prediction, labels, matched, candidates, fill, keep, settings, found.image)
 
     def weighed(ce: Tensor, mask: Tensor, dice: Tensor) -> Tensor:
         return CLASS_WEIGHT * ce + MASK_WEIGHT * mask + DICE_WEIGHT * dice
 
     ce, mask, dice = classes.sum() / whole.classes, masks.sum() / count, dices.sum() / count
-    found = {"loss": weighed(ce, mask, dice), "loss_ce": ce.detach(), "loss_mask": mask.detach(),
-             "loss_dice": dice.detach()}  # fmt: skip
+    losses = {"loss": weighed(ce, mask, dice), "loss_ce": ce.detach(), "loss_mask": mask.detach(),
+              "loss_dice": dice.detach()}  # fmt: skip
     if apart:
-        chosen = torch.isin(matched.image, apart.images.to(device))
+        chosen = torch.isin(matched.image, apart.images.to(device, non_blocking=True))
         own = [(each.detach() * chosen).sum() / max(apart.whole.targets, 1) for each in (masks, dices)]
-        found["loss_apart"] = weighed(classes.detach()[:, apart.images].sum() / apart.whole.classes, *own)
-    return found
+        losses["loss_apart"] = weighed(classes.detach()[:, apart.images].sum() / apart.whole.classes, *own)
+    return losses
 
 
 def matched_losses(
     prediction: Prediction, labels: Tensor, matched: Matched, candidates: Tensor, fill: Tensor, keep: int,
-    settings: LossSettings,
+    settings: LossSettings, images: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mask and dice loss (M,) of the matched pairs; only their masks are ever made.
 
-    candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``.
+    candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``. images: ``matched.image``
+    on the CPU, which is then not waited for.
     """
     if not len(matched.query):
         # nothing to learn here, but every parameter gets its gradient, which other processes wait for
@@ -263,8 +283,9 @@ def matched_losses(
         return zero.expand(0), zero.expand(0)
     embeddings = torch.stack(prediction.mask_embeddings)[matched.output, matched.image, matched.query]  # (M, D)
     parts, order = [], []
+    images = matched.image.cpu() if images is None else images
     for b in range(len(labels)):
-        rows = (matched.image == b).nonzero()[:, 0]
+        rows = (images == b).nonzero()[:, 0].to(labels.device, non_blocking=True)
         parts.append(torch.einsum("md,dhw->mhw", embeddings[rows], prediction.mask_features[b]))
         order.append(rows)
     rows = torch.cat(order)

@@ -6,6 +6,7 @@ from pathlib import Path
 from clouds.errors import BackendError, DataError, cause
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+EXPORTED = (".onnx", ".xml")  # endings of files that ``clouds export`` wrote and ``clouds predict`` takes
 
 
 def check_place(folder: Path) -> None:
@@ -21,12 +22,24 @@ HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]*\w)(@(?P<revision>[\w./-]+
 
 def is_hub_id(word: str | Path) -> bool:
     """Whether a word names a repository on the hub: ``owner/name`` or ``owner/name@revision``, and nothing here."""
-    return isinstance(word, str) and bool(HUB_ID.fullmatch(word)) and not Path(word).exists()
+    return isinstance(word, str) and bool(HUB_ID.fullmatch(word)) and not is_exported(word) and not Path(word).exists()
+
+
+def is_exported(word: str | Path) -> bool:
+    """Whether a word names an exported file, by its ending."""
+    return Path(word).suffix.lower() in EXPORTED
+
+
+def files_of(place: Path) -> list[Path]:
+    """The files that a model's predictions follow from: of a folder, or an exported file (OpenVINO's are two)."""
+    if is_exported(place):
+        return [place, place.with_suffix(".bin")] if place.suffix.lower() == ".xml" else [place]
+    return [place / WEIGHTS, place / CONFIG]
 
 
 def model_folder(word: str | Path) -> Path:
     """The folder with the model that a word stands for: that folder, a run's final ``model/``, or the downloaded files
-    of a hub repository.
+    of a hub repository. An exported file stands for itself.
 
     ``Path`` objects are never hub ids. What is no model is given back as it is. Raises
     BackendError where the hub has no such model, or cannot be reached and the cache holds none.

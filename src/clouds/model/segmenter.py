@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clouds.foundation.backbone import build_vision
 from clouds.foundation.backbones.adapters import adapt as put_adapter
 from clouds.foundation.backbones.adapters import adapter_parameters
+from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.decoder import Prediction, TransformerDecoder
 from clouds.model.ensemble import clip_of, geometric_ensemble
 from clouds.model.pixel_decoder import PixelDecoder
@@ -136,6 +137,16 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         if clip:
             logits = geometric_ensemble(logits, masks, features, clip, self.vocabulary, self.synonym_columns, self.seen)
         return merge(logits, masks, (images.shape[-2], images.shape[-1]))
+
+
+def backends_of(settings: dict[str, Any]) -> dict[str, str]:
+    """What results call the backbone and the text tower of a model with these settings, {"vision", "text"}."""
+    source = (settings["weights"] or {}).get("source")
+    vision, text = settings["vision"], settings["text"]
+    return {
+        "vision": backend_name(vision, source),
+        "text": backend_name(text, source if text == vision else default_weights(text)),
+    }
 
 
 def merge(logits: Tensor, masks: Tensor, size: tuple[int, int], rows: int = 32) -> Tensor:

@@ -1,5 +1,6 @@
 """Whatever a picture comes as, made RGB pixels that stand upright."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -38,8 +39,10 @@ def as_rgb(image: Picture) -> Pixels:
         return upright_image(image, f"{len(image)} bytes")
     if isinstance(image, Image.Image):
         return _of_pil(image)
-    tensor = hasattr(image, "detach")  # files are looked for before torch is imported
-    pixels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    torch = sys.modules.get("torch")  # where it was never imported, there is no tensor of it
+    given: Any = image
+    tensor = torch is not None and isinstance(given, torch.Tensor)
+    pixels = given.detach().cpu().numpy() if tensor else np.asarray(given)
     if pixels.ndim == 4:
         raise DataError(f"{EXPECTED}, got {pixels.shape}: a batch; predict_batch and stream take several images")
     if pixels.ndim == 2:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,15 @@ from clouds.base.signals import noted_signals
 from clouds.base.text import counted
 from clouds.errors import DataError, UsageError
 from clouds.model.inference import Inference
-from clouds.model.place import check_place, model_folder
+from clouds.model.place import check_place, files_of, is_exported, model_folder
 from clouds.predict.annotations import join_coco
+from clouds.predict.image_predictor import ImagePredictor
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
+from clouds.predict.loading import load
 from clouds.predict.result import PICTURES, Result, check_kinds, legend_of
 from clouds.predict.tool_sets import SETS, Classes, Drawn, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
-
-if TYPE_CHECKING:
-    from clouds.predict.predictor import Predictor
 
 DEFAULT_KINDS = ("labels", "overlay")
 COCO = "coco.json"  # all images in one
@@ -73,7 +72,7 @@ def predict_files(
     legend: bool = False,
     **inference: Any,
 ) -> Predicted:
-    """Segment what ``inputs`` name (see ``predict.inputs.gather``) with a model folder, a run or a model of the hub.
+    """Segment what ``inputs`` name (see ``predict.inputs.gather``) with a model, as ``clouds.load`` takes it.
 
     Writes NAME.png for kind "labels", NAME_KIND.png or .json for the others of ``result.KINDS``, below ``out`` as they
     lie in the folder or glob given, and for "coco" also ``coco.json`` of all. Of a video, the frames of ``pick``:
@@ -95,16 +94,16 @@ def predict_files(
     Inference(**changes)  # what cannot be is refused before the model is read
     pick.check()
     check_kinds(kinds)
-    usable_device(device, "--device")
+    if not is_exported(model):
+        usable_device(device, "--device")
     items = gather(inputs, out, stdin)
     check_targets(items, out, kinds, film)
     if any(item.kind != "image" for item in items):
         pyav()
     folder = model_folder(model)
-    check_place(folder)
-    loading("PyTorch and the model")
-    from clouds.predict.predictor import load  # what is wrong with the request is said before
-
+    if not is_exported(folder):
+        check_place(folder)
+        loading("PyTorch and the model")
     predictor = load(folder, device).with_inference(**changes)
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)
@@ -128,9 +127,9 @@ def predict_files(
     return Predicted(done, work.failed, made, frames, videos)
 
 
-def _settings(folder: Path, predictor: "Predictor", classes: str | None, weights: str | None) -> str:
+def _settings(folder: Path, predictor: ImagePredictor, classes: str | None, weights: str | None) -> str:
     """All that a prediction follows from beside its image, as text."""
-    own = [sha256(folder / name) for name in ("model.safetensors", "config.json")]
+    own = [sha256(file) for file in files_of(folder)]
     return json.dumps([own, predictor.inference.as_record(), classes, weights])
 
 
@@ -169,7 +168,7 @@ class PredictionRun:
     """Who segments, what is written where, and what came of it: ``failed`` inputs, ``parts`` of coco.json, label files
     of the ``sets`` of other tools."""
 
-    predictor: "Predictor"
+    predictor: ImagePredictor
     out: Path
     kinds: tuple[str, ...]
     batch_size: int
@@ -238,7 +237,9 @@ def segment_images(work: PredictionRun, items: list[Item]) -> Iterator[tuple[Ite
             readable: list[tuple[Item, Pixels]] = []
             for item in batch:
                 try:
-                    readable.append((item, item.pixels()))
+                    pixels = item.pixels()
+                    work.predictor.alike(pixels)  # an exported file may take one size of images
+                    readable.append((item, pixels))
                 except DataError as error:
                     work.fail(item, error)
                     yield None

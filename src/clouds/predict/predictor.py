@@ -1,19 +1,16 @@
 """Images in, labels out: the predictor that ``clouds.load`` returns."""
 
 import copy
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL.Image import Image
 from torch import Tensor
 
 from clouds.base.arrays import Pixels
@@ -26,14 +23,14 @@ from clouds.model.folder import load_model
 from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.place import model_folder
-from clouds.model.segmenter import Segmenter
-from clouds.predict.pictures import Picture, as_rgb
+from clouds.model.segmenter import Segmenter, backends_of
+from clouds.predict.image_predictor import ImagePredictor
 from clouds.predict.result import Result
 
 BAND = 2**20  # pixels that are brought to an image's own size at a time
 
 
-class Predictor:
+class Predictor(ImagePredictor):
     """A model ready for images: ``predict`` for pictures of any size, ``semantic`` for raw maps.
 
     ``inference`` says how it looks at a picture: by default whole, at the model's own shorter side. Pictures are
@@ -46,7 +43,12 @@ class Predictor:
         self.inference = Inference(model.settings["shorter_side"])
         self.classes = tuple(model.classes)
         self.colors = np.array(model.colors, np.uint8)
-        self._renamed: dict[str | tuple[str, ...], Predictor] = {}
+        self._renamed = {}
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """What results call the backbone and the text tower, {"vision", "text"}."""
+        return backends_of(self.model.settings)
 
     def __repr__(self) -> str:
         vision, side = self.model.settings["vision"], self.inference.shorter_side
@@ -54,7 +56,7 @@ class Predictor:
         return (f"<Predictor on {self.device}: {vision}, {len(self.classes)} classes ({some(self.classes, 4)}), "
                 f"looks at images {size}>")  # fmt: skip
 
-    def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> "Predictor":
+    def with_classes(self, classes: str | Sequence[str], weights: str | None = None) -> Self:
         """This model asked for other names, as ``"scooter,road|street"`` or a list; ``head: text`` only.
 
         New names need the text tower: ``weights`` (a tag, hub id or path), by default those the model records. Raises
@@ -66,7 +68,7 @@ class Predictor:
         twin._renamed = {}
         return twin
 
-    def with_inference(self, **changes: Any) -> "Predictor":
+    def with_inference(self, **changes: Any) -> Self:
         """This model looking otherwise, such as ``window=768, flip=True``: fields of ``Inference``; UsageError for
         values that cannot be, and for ``ensemble=True`` where the backbone has no dense CLIP features. The weights are
         shared."""
@@ -95,63 +97,9 @@ class Predictor:
             )
         return self.model.semantic(images.to(self.device), ensemble)
 
-    def predict(self, image: Picture, classes: str | Sequence[str] | None = None) -> Result:
-        """A path, PIL image, or uint8 array or tensor (H, W, 3) or (3, H, W) -> Result at the image's own size.
-
-        A file's EXIF orientation is heeded: labels belong to the upright picture, ``Result.image``.
-
-        The image is brought to the model's shorter side, and the map back to the image's size before the argmax
-        (``with_inference`` for windows, scales and flip).
-        ``classes``: names to look for instead of the model's own (see ``with_classes``).
-
-        Raises DataError for a file that cannot be read and for an array that is no such image.
-        """
-        if classes is not None:
-            key = classes if isinstance(classes, str) else tuple(classes)
-            if key not in self._renamed:  # so that many images load the text tower once
-                self._renamed[key] = self.with_classes(key)
-            return self._renamed[key].predict(image)
-        return self._segment([as_rgb(image)])[0]
-
-    def predict_batch(self, images: Sequence[Picture], batch_size: int = 8) -> list[Result]:
-        """Images as ``predict`` takes them, of any sizes -> their Results, in order.
-
-        Those of equal resized sizes go through the network together, at most ``batch_size`` at a time. Raises
-        UsageError for a batch below 1 and for one image in place of several, and DataError, before any is segmented,
-        for an image that is none.
-        """
-        if batch_size < 1:
-            raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
-        if isinstance(images, str | bytes | Path | Image) or getattr(images, "ndim", 4) < 4:
-            raise UsageError("predict_batch: got one image; expected a list of them, as [image], or use predict")
-        pixels = [as_rgb(image) for image in images]
-        alike: defaultdict[tuple[Size, ...], list[int]] = defaultdict(list)
-        for i, each in enumerate(pixels):
-            alike[tuple(self.inference.sizes(_size(each)))].append(i)
-        results: dict[int, Result] = {}
-        for group in alike.values():
-            for start in range(0, len(group), batch_size):
-                batch = group[start : start + batch_size]
-                results |= zip(batch, self._segment([pixels[i] for i in batch]), strict=True)
-        return [results[i] for i in range(len(pixels))]
-
-    def stream(self, images: Iterable[Picture], batch_size: int = 8) -> Iterator[Result]:
-        """Images as ``predict`` takes them, as many as there are -> their Results, in order, one by one.
-
-        ``batch_size`` images are taken at a time (1 for a live source, whose next image is yet to come), and those of
-        equal resized sizes go through the network together; no more than these are held. Raises UsageError for a batch
-        below 1 at once, DataError for an image that is none when its turn comes.
-        """
-        if batch_size < 1:  # now, not when the first result is asked for
-            raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
-        return self._stream(iter(images), batch_size)
-
-    def _stream(self, images: Iterator[Picture], batch_size: int) -> Iterator[Result]:
-        while some := list(islice(images, batch_size)):
-            results = self.predict_batch(some, batch_size)
-            del some
-            while results:  # handed over one by one: what the caller is done with is freed
-                yield results.pop(0)
+    def alike(self, image: Pixels) -> tuple[Size, ...]:
+        """The sizes that the image is resized to, scale by scale."""
+        return tuple(self.inference.sizes(_size(image)))
 
     @torch.inference_mode()
     def _segment(self, pixels: list[Pixels]) -> list[Result]:

@@ -9,6 +9,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -157,6 +158,16 @@ def _whole(path: Path) -> bool:
     except DataError:
         return False
     return True
+
+
+def regions_shard(
+    recipe: Recipe, look: Callable[[int], Path | View], numbers: Sequence[int], out: Path, shard: Shard
+) -> None:
+    """Find what is missing of a shard of the regions of ``numbers``, ahead of ``regions_of_set``."""
+    chosen = recipe.selftrain
+    images = [look(number) for number in numbers]
+    with timed(out, "regions") if shard.index == 0 else nullcontext():
+        make_regions(images, plain_segmenter(recipe), chosen, chosen.regions_folder or out / REGIONS, shard)
 
 
 def regions_of_set(

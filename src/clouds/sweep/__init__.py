@@ -15,7 +15,9 @@ from clouds.base.progress import say
 from clouds.base.shards import parse_shard
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
-from clouds.sweep.jobs import is_done, run_apart, run_here
+from clouds.launch.engines import executor_of
+from clouds.launch.graph import Needs
+from clouds.sweep.jobs import LAUNCH, is_done, run_apart, run_here
 from clouds.sweep.outcomes import check_same, gather, read_sweep, write_sweep
 from clouds.sweep.plan import Job, check_fits, parse_seeds, plan
 from clouds.sweep.table import table as sweep_table
@@ -33,12 +35,16 @@ def sweep(
     shard: str | None = None,
     listing: bool = False,
     share: bool = False,
+    on: str | None = None,
+    needs: Needs | None = None,
+    sbatch: list[str] | None = None,
 ) -> dict[str, Any]:
     """Do what is not done yet of every combination of the words' values and every seed; -> the object of
     ``sweep.json``.
 
-    at_once: processes at a time; 1 is this one. minutes: as in ``demo``. shard: "i/n", every n-th job from the i-th.
-    share: one warm-up for all jobs that would train the same. listing: nothing is done, only gathered. Raises
+    at_once: processes at a time; 1 is this one. on: an engine of ``clouds launch`` that gets a job of its own for each,
+    which takes ``needs``; 1 at a time then means all. minutes: as in ``demo``. shard: "i/n", every n-th job from the
+    i-th. share: one warm-up for all jobs that would train the same. listing: nothing is done, only gathered. Raises
     UsageError before any work, Stopped when a signal asked for the end.
     """
     if listing and not recipe:
@@ -62,7 +68,7 @@ def sweep(
     mine = [(k, job) for k, job in enumerate(jobs) if k % part.count == part.index]
     todo = {job.name: k for k, job in mine if not is_done(job, out)}
     left = [job for _, job in mine if job.name in todo]
-    _check_work(left)
+    _check_work(left, here=on in (None, "local"))
     make_folder(out)
 
     def after() -> dict[str, Any]:
@@ -80,8 +86,9 @@ def sweep(
         shared = ["--share-warmup"] if share else []
         return ["sweep", recipe, *words, "--seeds", which, "--out", str(out), "--shard", place, *scale, *shared]
 
-    if at_once > 1 and left:
-        run_apart(left, out, at_once, command, after)
+    if left and (on or at_once > 1):
+        together = None if on and at_once == 1 else at_once
+        run_apart(left, out, together, command, after, executor_of(on or "local", out / LAUNCH, sbatch), needs)
     else:
         run_here(left, out, after, share)
     return after()
@@ -96,9 +103,9 @@ def _listed(out: Path | None) -> dict[str, Any]:
     return gather(out, known.recipe, known.keys, known.jobs)
 
 
-def _check_work(jobs: list[Job]) -> None:
+def _check_work(jobs: list[Job], here: bool) -> None:
     """What can be found before any work: the device, and the photos to score on. Raises UsageError or DataError."""
-    for device in {job.recipe.train.device for job in jobs}:
+    for device in {job.recipe.train.device for job in jobs if here}:
         usable_device(device)
     looked_at = set()
     for job in jobs:

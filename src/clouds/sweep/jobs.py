@@ -1,12 +1,8 @@
-"""Doing a sweep's jobs: one after the other here, or a process each, several at a time."""
+"""Doing a sweep's jobs: one after the other here, or each as a job of an engine."""
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,7 +13,6 @@ from filelock import FileLock
 from clouds.base.files import make_folder
 from clouds.base.locks import BusyError, HeldError, locked
 from clouds.base.progress import clock, say
-from clouds.base.signals import noted_signals
 from clouds.config.kinds import Mark
 from clouds.config.recipe import Generate, Recipe
 from clouds.config.runs import (
@@ -34,15 +29,18 @@ from clouds.config.runs import (
 )
 from clouds.errors import CloudsError, Stopped
 from clouds.evaluate.domains import unseen_domains
+from clouds.launch.graph import Needs
+from clouds.launch.run import Run, how
+from clouds.launch.share import environment_on
+from clouds.launch.stage import CLOUDS, Executor, Stage, Task, tail
 from clouds.model.folder_config import has_model
 from clouds.sweep.outcomes import read_job, write_job
 from clouds.sweep.plan import FOLDER, Job
 from clouds.sweep.table import last_line
 
-CLOUDS = (sys.executable, "-m", "clouds")
 LOG = "log.txt"
 ERROR_LINES = 5  # of a crash's traceback or of a log, kept as the job's error
-SECONDS_BETWEEN_LOOKS = 0.2
+LAUNCH = ".launch"  # in the sweep's folder: the jobs of `--jobs` and `--on`
 
 After = Callable[[], object]
 
@@ -113,71 +111,36 @@ def _tell(job: Job, out: Path) -> None:
     say(f"{job.name}: {'stopped' if row.state == 'waiting' else row.state} after {clock(row.seconds)}{error}")
 
 
-def run_apart(jobs: list[Job], out: Path, at_once: int, command: Callable[[Job], list[str]], after: After) -> None:
-    """A process a job, ``at_once`` at a time; what one prints goes into its run's ``log.txt``.
+def run_apart(jobs: list[Job], out: Path, at_once: int | None, command: Callable[[Job], list[str]], after: After,
+              on: Executor, needs: Needs | None = None) -> None:  # fmt: skip
+    """Each job by the engine ``on``, ``at_once`` at a time; what one prints goes into its run's ``log.txt``.
 
-    command: the words after ``clouds`` that do this job alone. Ctrl-C and SIGTERM are handed to the processes, which
-    save and end, and then Stopped is raised; again, they end at once.
+    command: the words after ``clouds`` that do this job alone. A signal has the jobs save and end, and then Stopped is
+    raised; again, they end at once.
     """
-    threads = threads_each(at_once)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    say(f"{len(jobs)} jobs, {at_once} at a time, {threads} {'thread' if threads == 1 else 'threads'} each")
-    waiting = list(jobs)
-    running: dict[subprocess.Popen[bytes], Job] = {}
-    handed_on = 0  # signals handed on
-    with noted_signals(note=lambda _: None) as signals:
-        try:
-            while running or (waiting and not signals):
-                while waiting and len(running) < at_once and not signals:
-                    job = waiting.pop(0)
-                    say(f"job {len(jobs) - len(waiting)}/{len(jobs)}: {job.name} begins")
-                    running[_start(job, out, command(job), environment)] = job
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-                for process in [process for process in running if process.poll() is not None]:
-                    job = running.pop(process)
-                    _settle(job, out, process.returncode, bool(signals))
-                    after()
-                    _tell(job, out)
-                if len(signals) > handed_on:
-                    handed_on = len(signals)
-                    how = "asked to save and end; again, to end them at once" if handed_on == 1 else "ended"
-                    say(f"{signal.Signals(signals[-1]).name}: {len(running)} jobs are {how}")
-                    for process in running:
-                        process.send_signal(signal.SIGINT if handed_on == 1 else signal.SIGTERM)
-        finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.wait()
-    if signals:
-        raise Stopped(signals[0], f"{out}: stopped by a signal; all is saved. To resume, run the same command")
+    needs = needs or Needs()
+    by_name = {job.name: job for job in jobs}
+    for job in jobs:
+        open_run(job.recipe, out / job.name)  # a folder with nothing but a log would be no run's
+    gpu = any(job.recipe.train.device != "cpu" for job in jobs)
+    gpus = needs.gpus if needs.gpus is not None else int(gpu and on.name != "local")
+    tasks = [Task(job.name, [*CLOUDS, *command(job)], out / job.name / LOG) for job in jobs]
+    stage = Stage("jobs", tasks, cpus=needs.cpus, threads=needs.cpus, gpus=gpus, memory_gb=needs.memory_gb,
+                  hours=needs.hours, retries=0)  # fmt: skip
 
+    def ended(task: Task, code: int | None) -> None:
+        job = by_name[task.name]
+        if code != 0 and read_job(out / job.name).state != "failed":  # it ended without a word about its job
+            write_job(out, job, "failed", "\n".join(filter(None, [tail(out / job.name / LOG, ERROR_LINES), how(code)])))
+        after()
+        _tell(job, out)
 
-def threads_each(at_once: int) -> int:
-    """Threads of each of so many processes, so that together they take no more than the cores there are."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = max(cores // at_once, 1)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
-
-
-def _start(job: Job, out: Path, words: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """In a session of its own: Ctrl-C at a terminal reaches all processes of one, and a second signal means at once."""
-    open_run(job.recipe, out / job.name)  # a folder with nothing but a log would be no run's
-    with (out / job.name / LOG).open("ab") as log:
-        return subprocess.Popen(
-            [*CLOUDS, *words],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-        )  # fmt: skip
-
-
-def _settle(job: Job, out: Path, code: int, stopping: bool) -> None:
-    """A process that ended without a word about its job, killed or refused, is recorded as failed."""
-    if code == 0 or stopping or read_job(out / job.name).state == "failed":
-        return
-    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    lines = (out / job.name / LOG).read_text("utf-8", errors="replace").strip().splitlines()[-ERROR_LINES:]
-    write_job(out, job, "failed", "\n".join([*lines, how]))
+    try:
+        Run([stage], on, out / LAUNCH, at_once, environment_on(on.name, at_once), ended, go_on=True, cancel=True)()
+    except Stopped as stopped:
+        raise Stopped(stopped.signal, f"{out}: the sweep was {stopped}") from stopped
+    finally:
+        after()
 
 
 def warmup_recipe(recipe: Recipe) -> Recipe | None:

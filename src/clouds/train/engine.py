@@ -7,7 +7,7 @@ divided by do not depend on the split, so one process and several take the same 
 
 import importlib.util
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from clouds.base.processes import meet, unlaunched
+from clouds.base.processes import meet, unlaunched, watch
 from clouds.base.progress import say
+from clouds.base.shards import Shard
 from clouds.base.signals import interrupt_again, noted_signals
 from clouds.base.text import counted
+from clouds.base.watch import watched
 from clouds.config.recipe import Recipe, Train
 from clouds.config.runs import flat
 from clouds.errors import UsageError
@@ -41,7 +43,7 @@ class Engine:
         from accelerate.state import AcceleratorState
 
         check_trackers(settings)
-        meet("gloo" if settings.device == "cpu" else None)
+        self.processes = meet("gloo" if settings.device == "cpu" else None)
         AcceleratorState._reset_state()  # the precision of a stage before, in this process, may have been another
         self.settings = settings
         with unlaunched():
@@ -134,10 +136,25 @@ class Engine:
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
 
-    def first(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def first(self) -> Iterator[None]:
         """What stands in here, the main process does first; the others find it done."""
-        context: AbstractContextManager[None] = self.accelerator.main_process_first()
-        return context
+        if not self.main:
+            self.processes.wait()
+        yield
+        if self.main:
+            self.processes.wait()
+
+    def share(self, work: Callable[[Shard], object]) -> None:
+        """Each process does its shard of a work that files hold, and then all go on. One alone does nothing here: who
+        looks for the files makes what is missing."""
+        if self.world > 1:
+            work(Shard(self.rank, self.world))
+            self.processes.wait()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Inside, a process that dies ends the others within a minute, and they name it."""
+        return watched(watch())
 
     def track(self, recipe: Recipe) -> None:
         """Begin the trackers that the recipe names."""

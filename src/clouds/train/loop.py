@@ -176,7 +176,7 @@ def forward_backward(
                 prediction = student(images[mine].to(engine.device))
             losses = criterion(
                 _float(prediction),
-                labels[mine].to(engine.device),
+                labels[mine],
                 recipe.loss,
                 generators(recipe.seed, step, batch["places"][mine].tolist()),
                 whole,
@@ -184,7 +184,7 @@ def forward_backward(
                 None if lacks is None else lacks[mine],
             )
             engine.backward(losses["loss"])
-        found[: len(PARTS)] += torch.stack([losses[name].detach().cpu() for name in PARTS])
+        found[: len(PARTS)] += torch.stack([losses[name].detach() for name in PARTS]).cpu()
         found[-1] += losses["loss_apart"].cpu() if "loss_apart" in losses else 0.0
     return [float(value) for value in found]
 

@@ -41,18 +41,20 @@ class Validation:
         self.sources = _few(source_domains(recipe), settings.validate_images) if SOURCE in settings.validate_on else []
 
     def __call__(self, model: Segmenter, progress: Progress, best: Path, engine: Engine) -> dict[str, float]:
-        """Score the model as it is; -> {"val/DOMAIN": mIoU, "val_miou": the source's}. ``progress`` notes the best."""
+        """Score the model as it is; -> {"val/DOMAIN": mIoU, "val_miou": the source's}. ``progress`` notes the best.
+
+        The images are shared by the processes, and all get the scores of one alone.
+        """
         scores: dict[str, float] = {}
-        if engine.main:
-            training = model.training
-            predictor = Predictor(model.eval())
-            predictor.inference = self.inference
-            for score in evaluate(predictor, [*self.sources, *self.targets], f"after step {progress.step}"):
-                scores[f"val/{score.row.name}"] = score.row.miou or 0.0
-            model.train(training)
-            if self.sources:
-                scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
-        scores = engine.gather(scores)[0]
+        training = model.training
+        predictor = Predictor(model.eval())
+        predictor.inference = self.inference
+        domains = [*self.sources, *self.targets]
+        for score in evaluate(predictor, domains, f"after step {progress.step}", engine.processes):
+            scores[f"val/{score.row.name}"] = score.row.miou or 0.0
+        model.train(training)
+        if self.sources:
+            scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
         if self.sources and (progress.best is None or scores["val_miou"] > progress.best):
             progress.best, progress.best_step = scores["val_miou"], progress.step
             if engine.main and self.settings.choose == "best":

@@ -56,11 +56,12 @@ def export(
     seen = variants(seen, wanted.size, predictor.inference.shorter_side)
     result: dict[str, Any] = {"file": str(wanted.out.resolve()), "format": wanted.format}
     result["size"] = list(wanted.size) if wanted.size else "dynamic"
+    result["batch"] = wanted.batch or "dynamic"
     result["numbers"] = "int8" if wanted.int8 else "half" if wanted.half else "full"
     with _files(wanted.out) as temporary:
         say(f"writing {wanted.out} as {wanted.format}; tracing the network takes a minute")
         write(predictor, wanted, temporary, learned)
-        label, runtime = open_file(wanted.format, temporary)
+        label, runtime = open_file(wanted.format, temporary, wanted.batch)
         found = compare(predictor, label, seen)
         demand(found, LEAST[result["numbers"]], runtime)
         result |= {"runtime": runtime, "photos": origin, **found}
@@ -76,12 +77,12 @@ def write(predictor: Predictor, wanted: ExportRequest, file: Path, learned: list
         from clouds.deploy.export.program import write_program
 
         assert wanted.size
-        return write_program(predictor.model, wanted.size, wanted.half, file)
+        return write_program(predictor.model, wanted.size, wanted.half, file, wanted.batch or 1)
     from clouds.deploy.export.precision import halved, quantised
 
     openvino = wanted.format == "openvino"
     change = quantised(learned) if wanted.int8 else halved if wanted.half and not openvino else None
-    whole = onnx_model(predictor.model, wanted.size, change)
+    whole = onnx_model(predictor.model, wanted.size, change, wanted.batch)
     if openvino:
         return _write_openvino(whole, wanted.half, file, properties(predictor.model))
     import onnx
@@ -142,6 +143,7 @@ def result_text(result: dict[str, Any]) -> str:
     size = result["size"] if result["size"] == "dynamic" else "x".join(map(str, result["size"]))
     lines = [
         f"{result['file']}: {result['format']}, {result['numbers']} precision, size {size}, "
+        f"batch {result['batch']}, "
         f"{result['bytes'] / 1e6:.1f} MB",
         f"labels equal PyTorch's on {100 * result['agreement']:.3f} % of the pixels of {len(result['images'])} images, "
         f"worst {100 * result['worst']:.3f} % ({result['photos']}; {result['runtime']})",

@@ -11,6 +11,7 @@ from clouds.model.inference import LEAST_SIDE, LONGEST, Size
 from clouds.model.place import check_place, is_hub_id, model_folder
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+MOST_IMAGES = 1024  # of a batch
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 _NEEDS = {"onnx": _ONNX, "torch-export": (), "openvino": (*_ONNX, "openvino")}
 
@@ -18,6 +19,7 @@ _NEEDS = {"onnx": _ONNX, "torch-export": (), "openvino": (*_ONNX, "openvino")}
 @dataclass(frozen=True)
 class ExportRequest:
     """format: a key of ``SUFFIX``. out: the file. size: the one size (height, width) of images, None for any.
+    batch: images at a time, None for any number.
     half: weights in 16 bits. int8: weights and activations of convolutions in 8."""
 
     format: str
@@ -25,10 +27,12 @@ class ExportRequest:
     size: Size | None = None
     half: bool = False
     int8: bool = False
+    batch: int | None = 1
 
 
 def request(
-    model: str | Path, format_: str, out: Path | None, size: str, half: bool, int8: bool, tuning: Sequence[str] = ()
+    model: str | Path, format_: str, out: Path | None, size: str, half: bool, int8: bool, tuning: Sequence[str] = (),
+    batch: str = "1",
 ) -> ExportRequest:
     """UsageError naming what cannot be: format, size, options that exclude each other, missing packages, paths.
 
@@ -37,7 +41,7 @@ def request(
     if format_ not in SUFFIX:
         raise UsageError(f"--format: got {format_!r}; expected {', '.join(SUFFIX)}")
     file = out or Path(f"model{SUFFIX[format_]}")
-    wanted = _size(size)
+    wanted, number = _size(size), _batch(batch)
     if half and int8:
         raise UsageError("--half and --int8: one number format at a time; leave one out")
     if int8 and format_ != "onnx":
@@ -51,6 +55,8 @@ def request(
             "--size: a torch-export program holds one size of images; add it, as --size 720x1280 (onnx and openvino "
             "take any size)"
         )
+    if format_ == "torch-export" and number is None:
+        raise UsageError("--batch: a torch-export program holds one number of images; name it, as --batch 8")
     if format_ == "openvino" and file.suffix != ".xml":
         raise UsageError(f"--out: {file}: OpenVINO's models are a .xml file and a .bin beside it; name the .xml")
     if file.is_dir():
@@ -64,7 +70,15 @@ def request(
         check_place(model_folder(model))
     if missing := [name for name in _NEEDS[format_] if importlib.util.find_spec(name) is None]:
         raise UsageError(f"--format {format_}: needs {', '.join(missing)}; pip install 'clouds[export]'")
-    return ExportRequest(format_, file, wanted, half, int8)
+    return ExportRequest(format_, file, wanted, half, int8, number)
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdigit() or not 1 <= int(text) <= MOST_IMAGES:
+        raise UsageError(f"--batch: got {text!r}; expected 1 to {MOST_IMAGES} images, or dynamic")
+    return int(text)
 
 
 def _size(text: str) -> Size | None:

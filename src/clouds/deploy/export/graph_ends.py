@@ -13,9 +13,13 @@ from clouds.model.inference import LONGEST, Size
 OPSET, IR = 20, 10
 
 
-def before(shorter_side: int, mean: list[float], std: list[float], size: Size | None) -> Any:
-    """ONNX model: ``image`` uint8 (1, 3, H, W) -> ``padded`` float32 (1, 3, 32 a, 32 b), resized to the shorter side,
-    normalised by ``mean`` and ``std`` (0..255 scale) and zero-padded; ``size`` (H, W); ``inner``, the resized size."""
+def before(
+    shorter_side: int, mean: list[float], std: list[float], size: Size | None, batch: int | None = 1
+) -> Any:
+    """ONNX model: ``image`` uint8 (N, 3, H, W) -> ``padded`` float32 (N, 3, 32 a, 32 b), resized to the shorter side,
+    normalised by ``mean`` and ``std`` (0..255 scale) and zero-padded; ``size`` (H, W); ``inner``, the resized size.
+
+    size: the one size that is taken; batch: the one N; None for any."""
     from onnxscript import FLOAT, INT64, UINT8, script
     from onnxscript import opset20 as op
     from onnxscript.values import Opset
@@ -40,7 +44,7 @@ def before(shorter_side: int, mean: list[float], std: list[float], size: Size | 
         high = op.Floor(share / 2048.0)
         halves = op.Concat(op.Unsqueeze(high, [1]), op.Unsqueeze(share - high * 2048.0, [1]), axis=1)
         index = op.Cast(op.Min(lines, length - 1.0), to=7)
-        gathered = op.Gather(op.Transpose(image, perm=[0, 1, 3, 2]), index, axis=2)  # (1, 3, wanted, taps, other side)
+        gathered = op.Gather(op.Transpose(image, perm=[0, 1, 3, 2]), index, axis=2)  # (N, 3, wanted, taps, other side)
         sums = op.Cast(op.MatMul(op.Cast(halves, to=1), op.Cast(gathered, to=1)), to=11)
         whole = op.Gather(sums, 0, axis=3) * 2048.0 + op.Gather(sums, 1, axis=3)
         return op.Cast(op.Min(op.Floor(whole / 4194304.0 + 0.5), op.CastLike(255.0, whole)), to=2)
@@ -60,7 +64,7 @@ def before(shorter_side: int, mean: list[float], std: list[float], size: Size | 
         factor = op.Where(strip, most, goal) / op.Where(strip, longest, shortest)
         inner = op.Max(op.Cast(op.Round(sizes * factor), to=7), [1, 1])
         inners = op.Cast(inner, to=11)
-        narrow = along(image, op.Gather(sizes, 1), op.Gather(inners, 1))  # (1, 3, W', H)
+        narrow = along(image, op.Gather(sizes, 1), op.Gather(inners, 1))  # (N, 3, W', H)
         return normalised(along(narrow, op.Gather(sizes, 0), op.Gather(inners, 0)), inner), size, inner
 
     @script()
@@ -68,18 +72,20 @@ def before(shorter_side: int, mean: list[float], std: list[float], size: Size | 
         size = op.Shape(image, start=2)
         return normalised(image, size), size, op.Identity(size)
 
-    height, width = size or ("H", "W")
-    types = {"input_types": [UINT8[1, 3, height, width]], "output_types": [FLOAT[1, 3, "PH", "PW"], INT64[2], INT64[2]]}
+    number, (height, width) = batch or "N", size or ("H", "W")
+    types = {"input_types": [UINT8[number, 3, height, width]],
+             "output_types": [FLOAT[number, 3, "PH", "PW"], INT64[2], INT64[2]]}  # fmt: skip
     model = (resized if shorter_side else as_it_is).to_model_proto(**types, ir_version=IR)
     return _finished(model, ["padded", "size", "inner"])
 
 
-def after(size: Size | None) -> Any:
-    """ONNX model: ``classes`` (1, Q, C) and ``masks`` (1, Q, 8 a, 8 b) of the network, ``size``, ``inner`` ->
-    ``labels`` uint8 (1, H, W).
+def after(size: Size | None, batch: int | None = 1) -> Any:
+    """ONNX model: ``classes`` (N, Q, C) and ``masks`` (N, Q, 8 a, 8 b) of the network, ``size``, ``inner`` ->
+    ``labels`` uint8 (N, H, W) and ``scores`` float32 (N, H, W), the winner's share of its pixel's sum.
 
-    ``merge`` in blocks of 32 rows, so that memory is a block's. Enlarging masks by 4 is a convolution that makes the 16
-    pixels of each cell; classes come last from there on, as enlarging the map and its argmax are then twice as fast.
+    ``merge`` in blocks of 32 rows of an image, so that memory is a block's. Enlarging masks by 4 is a convolution that
+    makes the 16 pixels of each cell; classes come last from there on, as enlarging the map and its argmax are then
+    twice as fast.
     """
     from onnxscript import BOOL, FLOAT, INT64, UINT8, graph, script
     from onnxscript import opset20 as op
@@ -90,29 +96,37 @@ def after(size: Size | None) -> Any:
 
     @script()
     def merged(classes, masks, size, inner):  # type: ignore[no-untyped-def]
-        kernel, weights = op.Constant(value=pixels), op.Squeeze(classes, [0])
-        by_query = op.Transpose(op.Pad(masks, [0, 0, 1, 1, 0, 0, 1, 1], mode="edge"), perm=[1, 0, 2, 3])
-        count, width = op.Shape(classes, start=2), op.Shape(masks, start=3)
+        kernel, edged = op.Constant(value=pixels), op.Pad(masks, [0, 0, 1, 1, 0, 0, 1, 1], mode="edge")
+        number, count = op.Shape(classes, end=1), op.Shape(classes, start=2)
+        height, width = op.Shape(masks, start=2, end=3), op.Shape(masks, start=3)
+        blocks = height / 8
         form = op.Concat([4, 4, 8], width, count, axis=0)
 
         @graph()  # type: ignore[untyped-decorator]
         def block(i: INT64, going: BOOL):  # type: ignore[no-untyped-def]
-            top = op.Unsqueeze(i * 8, [0])
-            inside = op.Sigmoid(op.Conv(op.Slice(by_query, top, top + 10, [2]), kernel))
+            each = op.Unsqueeze(i, [0])
+            image, top = each / blocks, op.Mod(each, blocks) * 8
+            part = op.Slice(edged, op.Concat(image, top, axis=0), op.Concat(image + 1, top + 10, axis=0), [0, 2])
+            inside = op.Sigmoid(op.Conv(op.Transpose(part, perm=[1, 0, 2, 3]), kernel))
+            weights = op.Squeeze(op.Slice(classes, image, image + 1, [0]), [0])
             sums = op.Gemm(op.Reshape(inside, [0, -1]), weights, transA=1)
             return op.Identity(going), op.Transpose(op.Reshape(sums, form), perm=[2, 0, 3, 1, 4])
 
-        stacked = op.Loop(op.Squeeze(op.Shape(masks, start=2, end=3) / 8), True, body=block)
-        whole = op.Reshape(stacked, op.Concat([1], [-1], width * 4, count, axis=0))
-        scores = op.Resize(
-            op.Slice(whole, [0, 0], inner, [1, 2]), None, None, op.Concat([1], size, count, axis=0), mode="linear"
-        )
-        return op.Cast(op.ArgMax(scores, axis=3, keepdims=0), to=2)
+        stacked = op.Loop(op.Squeeze(number * blocks), True, body=block)
+        whole = op.Slice(op.Reshape(stacked, op.Concat(number, height * 4, width * 4, count, axis=0)),
+                         [0, 0], inner, [1, 2])  # fmt: skip
+        full = op.Resize(whole, None, None, op.Concat(number, size, count, axis=0), mode="linear")
+        won, best = op.TopK(full, [1], axis=-1)  # the winner and its score in one pass
+        # the sum of resized maps is the resized sum, which is one map
+        total = op.ReduceSum(whole, [3], keepdims=0)
+        sums = op.Resize(total, None, None, op.Concat(number, size, axis=0), mode="linear")
+        return op.Squeeze(op.Cast(best, to=2), [3]), op.Squeeze(won, [3]) / op.Max(sums, 1e-6)
 
-    height, width = size or ("H", "W")
-    inputs = [FLOAT[1, "Q", "C"], FLOAT[1, "Q", "MH", "MW"], INT64[2], INT64[2]]
-    model = merged.to_model_proto(input_types=inputs, output_types=[UINT8[1, height, width]], ir_version=IR)
-    return _finished(model, ["labels"])
+    number, (height, width) = batch or "N", size or ("H", "W")
+    inputs = [FLOAT[number, "Q", "C"], FLOAT[number, "Q", "MH", "MW"], INT64[2], INT64[2]]
+    outputs = [UINT8[number, height, width], FLOAT[number, height, width]]
+    model = merged.to_model_proto(input_types=inputs, output_types=outputs, ir_version=IR)
+    return _finished(model, ["labels", "scores"])
 
 
 def _constant(values: Any, dtype: Any) -> Any:

@@ -11,19 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clouds.deploy.export.export_request import MOST_IMAGES
 from clouds.deploy.export.graph_ends import IR, OPSET, after, before
 from clouds.errors import BackendError, cause
 from clouds.foundation.backbones.adapters import merge_adapters
 from clouds.model.inference import Inference, Size
-from clouds.model.segmenter import Segmenter
+from clouds.model.segmenter import Segmenter, backends_of
 
 Change = Callable[[Any, Any], Any]  # the network's and the first end's ONNX models -> the network's in other numbers
 
 
-def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None) -> Any:
-    """ONNX model ``image`` uint8 (1, 3, H, W) RGB -> ``labels`` uint8 (1, H, W): the labels of ``predict``.
+def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None, batch: int | None = 1) -> Any:
+    """ONNX model ``image`` uint8 (N, 3, H, W) RGB -> ``labels`` uint8 (N, H, W), ``scores`` float32 (N, H, W): those of
+    ``predict``.
 
-    size: the one size of images it takes, None for any. Its metadata is ``properties``.
+    size: the one size of images it takes, batch: the one N; None for any. Its metadata is ``properties``.
     """
     from onnx import checker, compose, helper
 
@@ -32,12 +34,12 @@ def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None
     if size:
         height, width = Inference(side).sizes(size)[0]
         padded = (height + -height % 32, width + -width % 32)
-    first = before(side, model.mean.flatten().tolist(), model.std.flatten().tolist(), size)
-    last = after(size)
-    middle = network(model, padded)
+    first = before(side, model.mean.flatten().tolist(), model.std.flatten().tolist(), size, batch)
+    last = after(size, batch)
+    middle = network(model, padded, batch)
     middle = change(middle, first) if change else middle
     _rename(first.graph, lambda name: name if name == "image" else f"before/{name}")
-    _rename(last.graph, lambda name: name if name == "labels" else f"after/{name}")
+    _rename(last.graph, lambda name: name if name in ("labels", "scores") else f"after/{name}")
     middle = compose.add_prefix(middle, "network/")
     for part in (first, middle, last):
         part.ir_version = IR
@@ -55,11 +57,12 @@ def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None
 
 
 def properties(model: Segmenter) -> dict[str, str]:
-    """What a file says of its model, each value as JSON: class names, RGB colours, backbone, head, package version, and
+    """What a file says of its model, each value as JSON: class names, RGB colours, backbone, head, what results call
+    its backends, package version, and
     the protocol: how an image is seen."""
     values = {
         "classes": model.classes, "colors": model.colors,
-        "vision": model.settings["vision"], "head": model.settings["head"],
+        "vision": model.settings["vision"], "head": model.settings["head"], "backends": backends_of(model.settings),
         "clouds": version("clouds"),
         "protocol": Inference(model.settings["shorter_side"]).as_record(),
     }  # fmt: skip
@@ -83,7 +86,7 @@ MOST = 256  # blocks of 32 pixels a side: ``inference.LONGEST``
 
 
 class Core(nn.Module):
-    """Normalised images (1, 3, 32 a, 32 b) -> class shares without void (1, Q, C), mask logits (1, Q, 8 a, 8 b)."""
+    """Normalised images (N, 3, 32 a, 32 b) -> class shares without void (N, Q, C), mask logits (N, Q, 8 a, 8 b)."""
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
@@ -118,17 +121,18 @@ def fix_padding(module: nn.Module) -> None:
         setattr(module, name, nn.Sequential(border, plain))
 
 
-def network(model: Segmenter, padded: Size | None) -> Any:
-    """ONNX model ``images`` -> ``classes``, ``masks`` of ``Core``, for one padded size (H, W), or None for any.
+def network(model: Segmenter, padded: Size | None, batch: int | None = 1) -> Any:
+    """ONNX model ``images`` -> ``classes``, ``masks`` of ``Core``, for one padded size (H, W) and N; None for any.
 
     BackendError where the exporter cannot.
     """
     core = Core(model)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # what its optimiser leaves as it is
-    sample = torch.zeros(1, 3, *(padded or (256, 448)))
-    sides = None
+    sample = torch.zeros(batch or 2, 3, *(padded or (256, 448)))
+    free: dict[int, Any] = {} if batch else {0: torch.export.Dim("n", min=1, max=MOST_IMAGES)}
     if padded is None:
-        sides = ({2: 32 * torch.export.Dim("a", min=1, max=MOST), 3: 32 * torch.export.Dim("b", min=1, max=MOST)},)
+        free |= {2: 32 * torch.export.Dim("a", min=1, max=MOST), 3: 32 * torch.export.Dim("b", min=1, max=MOST)}
+    sides = (free,) if free else None
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own internals

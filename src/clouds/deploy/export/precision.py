@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clouds.base.arrays import Pixels
 from clouds.base.progress import track
-from clouds.deploy.export.runtimes import planes, session
+from clouds.predict.runtimes import planes, session
 
 # Places in an image and statistics of a whole map do not fit into 16 bits: 8 pixels of 2048, sums past 65504.
 EXACT = ("GridSample", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "ReduceSum", "ReduceL2",
@@ -36,7 +38,8 @@ def quantised(pictures: list[Pixels]) -> Callable[[Any, Any], Any]:
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        resize = session(first.SerializeToString())
+        resize = session(first.SerializeToString(), torch.get_num_threads())
+        batch = first.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -44,7 +47,9 @@ def quantised(pictures: list[Pixels]) -> Callable[[Any, Any], Any]:
 
             def get_next(self) -> dict[str, Any] | None:
                 picture = next(self.left, None)
-                return None if picture is None else {"images": resize.run(["padded"], {"image": planes(picture)})[0]}
+                if picture is None:
+                    return None
+                return {"images": resize.run(["padded"], {"image": planes([picture] * batch)})[0]}
 
         with tempfile.TemporaryDirectory() as folder:
             plain, prepared, done = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "prepared", "done"))

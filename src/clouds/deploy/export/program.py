@@ -17,7 +17,7 @@ from clouds.model.segmenter import Segmenter, merge
 
 
 class Whole(nn.Module):
-    """``image`` uint8 (1, 3, H, W) RGB of the one ``size`` -> labels uint8 (1, H, W): those of ``predict``."""
+    """``image`` uint8 (N, 3, H, W) RGB of the one ``size`` -> labels uint8 (N, H, W): those of ``predict``."""
 
     rows: Tensor
     columns: Tensor
@@ -53,15 +53,15 @@ def shares(length: int, wanted: int) -> NDArray[np.float32]:
     return np.array(each.resize((length, wanted), Pillow.Resampling.BILINEAR))  # torch wants it writable
 
 
-def write_program(model: Segmenter, size: Size, half: bool, file: Path) -> None:
-    """Save the program of ``torch.export`` for images of one size; BackendError where it cannot be traced."""
+def write_program(model: Segmenter, size: Size, half: bool, file: Path, batch: int = 1) -> None:
+    """Save the program of ``torch.export`` for ``batch`` images of one size; BackendError where it cannot be traced."""
     whole = Whole(model, size).eval()
     if half:
         whole.core.half()
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own internals
-            program = torch.export.export(whole, (torch.zeros(1, 3, *size, dtype=torch.uint8),), strict=False)
+            program = torch.export.export(whole, (torch.zeros(batch, 3, *size, dtype=torch.uint8),), strict=False)
             torch.export.save(program, file, extra_files=properties(model))
     except Exception as error:  # the exporter's errors have no common class
         raise BackendError(f"{model.settings['vision']}: cannot be exported ({cause(error)})") from error

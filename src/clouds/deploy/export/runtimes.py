@@ -13,57 +13,38 @@ from clouds.base.progress import track
 from clouds.errors import BackendError
 from clouds.evaluate.domains import Domain, class_table
 from clouds.evaluate.metrics import confusion, mean_iou
+from clouds.predict.exported import ExportedPredictor
 from clouds.predict.predictor import Predictor
+from clouds.predict.runtimes import planes
 
 Label = Callable[[Pixels], Labels]  # image (H, W, 3) RGB -> labels (H, W)
 
 
-def open_file(format_: str, file: Path) -> tuple[Label, str]:
-    """What labels an image, and the runtime's name and version; on this process's number of PyTorch threads."""
-    return {"onnx": _onnxruntime, "torch-export": _torch, "openvino": _openvino}[format_](file)
+def open_file(format_: str, file: Path, batch: int | None = 1) -> tuple[Label, str]:
+    """What labels an image, and the runtime's name and version; on this process's number of PyTorch threads.
+
+    batch: as the file was exported. An image is the last of its batch, after mirrored ones.
+    """
+    if format_ == "torch-export":
+        return _torch(file, batch or 1)
+    predictor = ExportedPredictor(file, threads=torch.get_num_threads())
+    count = batch or 2
+    return lambda image: predictor.predict_batch(_filled(image, count), count)[-1].labels, predictor.opened.runtime
 
 
-def session(model: Path | bytes) -> Any:
-    """onnxruntime's session of a file or a serialised model on the CPU, with as many threads as PyTorch."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # warnings are about its own optimiser
-    return onnxruntime.InferenceSession(
-        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-    )
+def _filled(image: Pixels, batch: int) -> list[Pixels]:
+    return [*[np.ascontiguousarray(image[:, ::-1])] * (batch - 1), image]
 
 
-def _onnxruntime(file: Path) -> tuple[Label, str]:
-    import onnxruntime
-
-    run = session(file).run
-    return lambda image: run(["labels"], {"image": planes(image)})[0][0], f"onnxruntime {onnxruntime.__version__}"
-
-
-def _torch(file: Path) -> tuple[Label, str]:
+def _torch(file: Path, batch: int) -> tuple[Label, str]:
     program = torch.export.load(file).module()
 
     @torch.inference_mode()
     def label(image: Pixels) -> Labels:
-        out: Labels = program(torch.from_numpy(planes(image)))[0].numpy()
+        out: Labels = program(torch.from_numpy(planes(_filled(image, batch))))[-1].numpy()
         return out
 
     return label, f"torch {torch.__version__}"
-
-
-def _openvino(file: Path) -> tuple[Label, str]:
-    import openvino
-
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
-    return lambda image: compiled(planes(image))[0][0], f"openvino {openvino.__version__.split('-')[0]}"
-
-
-def planes(image: Pixels) -> Pixels:
-    """(H, W, 3) -> (1, 3, H, W)."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
 
 LEAST = {"full": 0.999, "half": 0.99, "int8": 0.0}  # share of equal labels

@@ -2,13 +2,13 @@
 
 import asyncio
 import hmac
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
-import torch
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -23,6 +23,7 @@ from clouds.deploy.serve.headers import HeadAsGet, preferred
 from clouds.deploy.serve.limits import Refused, Room, Service, check_type, decode, image_of, pixel_count, read_body
 from clouds.deploy.serve.page import docs_page, example_image, page
 from clouds.deploy.serve.problems import answer_in_json, problems
+from clouds.errors import DataError
 from clouds.report.templating import css
 
 T = TypeVar("T")
@@ -39,8 +40,8 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     hands = ThreadPoolExecutor(HANDS, "hands")
 
     def prepare() -> None:
-        if service.threads is not None:
-            torch.set_num_threads(service.threads)  # counts for this thread alone
+        if service.threads is not None and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(service.threads)  # counts for this thread alone
         warmth.warm(models)
 
     def watch(model: str, images: int, seconds: float) -> None:
@@ -103,7 +104,11 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
             images = [await beside(image_of, uploads.pop(), content_type)]  # popped: no bytes stay while pixels wait
             with room.image(await beside(pixel_count, images[0], service.max_pixels)):
                 pixels = await beside(decode, images.pop(), service.max_pixels)
-                done: Done = await asyncio.wrap_future(batcher.submit(model, pixels))
+                try:
+                    waiting = batcher.submit(model, pixels)
+                except DataError as error:  # an exported file may take one size of images
+                    raise Refused(400, "wrong_size", str(error)) from None
+                done: Done = await asyncio.wrap_future(waiting)
                 liked = preferred(request.headers.get("accept", ""), ("application/json", "image/png"))
                 bare: Format = "labels" if liked == "image/png" else "json"
                 content, kind = await beside(answer, model, done, wish.format or bare, wish)

@@ -13,29 +13,32 @@ from time import perf_counter
 import numpy as np
 
 from clouds.base.arrays import Pixels
-from clouds.predict.predictor import Predictor
+from clouds.predict.image_predictor import ImagePredictor
 from clouds.predict.result import Result
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model behind two functions. ``segment``: images of equal ``alike`` -> their Results, in order."""
+    """A model behind two functions. ``segment``: images of equal ``alike`` -> their Results, in order. ``warm_up``: the
+    size of the picture that it sees first."""
 
     name: str
     classes: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     segment: Callable[[list[Pixels]], list[Result]]
     alike: Callable[[Pixels], Hashable]
+    warm_up: tuple[int, int] = (64, 64)
 
 
-def served(name: str, predictor: Predictor) -> Served:
-    """A predictor to be served: images of equal resized sizes go together."""
+def served(name: str, predictor: ImagePredictor) -> Served:
+    """A predictor to be served: images that are alike for it go together."""
     return Served(
         name,
         predictor.classes,
         tuple((int(r), int(g), int(b)) for r, g, b in predictor.colors),
         lambda images: predictor.predict_batch(images, len(images)),
-        lambda image: tuple(predictor.inference.sizes((image.shape[0], image.shape[1]))),
+        predictor.alike,
+        predictor.takes or Served.warm_up,
     )
 
 
@@ -154,9 +157,6 @@ class Batcher:
             job.future.set_result(Done(result, start - job.since, seconds, len(batch)))
 
 
-WARM_UP = (64, 64)  # height, width of the picture that every model sees first: a first call is slow
-
-
 class Warmth:
     """The state of one server, set by its own threads and read by ``/ready``."""
 
@@ -176,7 +176,7 @@ class Warmth:
     def warm(self, models: Sequence[Served]) -> None:
         try:
             for model in models:
-                model.segment([np.zeros((*WARM_UP, 3), np.uint8)])
+                model.segment([np.zeros((*model.warm_up, 3), np.uint8)])  # a first call is slow
         except Exception as error:  # reported by who runs the server: this is the model's thread
             self.fault = error
             return

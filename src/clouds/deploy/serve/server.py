@@ -21,7 +21,8 @@ from clouds.deploy.serve.app import make_app
 from clouds.deploy.serve.batching import Served, Warmth, served
 from clouds.deploy.serve.limits import Service
 from clouds.errors import BackendError, UsageError
-from clouds.predict.predictor import load
+from clouds.model.place import is_exported
+from clouds.predict.loading import load
 
 BACKLOG = 256
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -34,12 +35,13 @@ def serve(paths: Sequence[str | Path], service: Service, device: str, tell: Call
     """
     if not 1 <= len(paths) <= 2:
         raise UsageError(f"MODEL: got {len(paths)}; expected one, or two to be compared")
-    usable_device(device, "--device")
+    if not all(is_exported(path) for path in paths):
+        usable_device(device, "--device")
     if service.host not in LOOPBACK and service.token is None:
         say(f"{service.host} can be reached from other machines and no token is asked for: set CLOUDS_TOKEN")
     with listen(service) as taken:
         names = names_of(paths)
-        models = [served(name, load(path, device)) for name, path in zip(names, paths, strict=True)]
+        models = [served(name, load(path, device, service.threads)) for name, path in zip(names, paths, strict=True)]
         run(models, service, taken, lambda url: tell({"url": url, "models": names}))
 
 
@@ -86,7 +88,7 @@ def names_of(paths: Sequence[str | Path]) -> list[str]:
     """What models are called in requests: their folders' names; a run's joint model has the run's."""
     whole = [Path(path).resolve() for path in paths]
     folders = [path.parent if path.name == "model" else path for path in whole]
-    names = [folder.name for folder in folders]
+    names = [folder.stem if is_exported(folder) else folder.name for folder in folders]
     if len(set(names)) < len(names):
         names = [f"{folder.parent.name}-{folder.name}" for folder in folders]
     if len(set(names)) < len(names):
