@@ -10,7 +10,7 @@ INSTALL = $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BI
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-fast test-slow test-lowest test-latest check-gpu lint docs dist bench advisories materials clean
+.PHONY: env demo test test-fast test-slow test-clusters test-lowest test-latest check-gpu lint docs dist bench advisories materials clean
 
 env: $(STAMP)
 
@@ -44,7 +44,11 @@ test-fast: env
 	$(PYTEST) -m "not slow"
 
 test-slow: env
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not cluster"
+
+# on true schedulers: SLURM where it is installed and root may start it, Ray with `pip install 'clouds[ray]'`
+test-clusters: env
+	$(BIN)/python -m pytest -m cluster
 
 # the lowest versions that pyproject.toml allows, in an environment of their own
 test-lowest:

@@ -18,7 +18,7 @@ from clouds.config.load import load_recipe
 from clouds.evaluate.domains import unseen_domains
 from test_pipeline import SMALL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 HERE = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 WORDS = [word for word in SMALL if "checkpoint_every" not in word] + ["train.checkpoint_every=5"]
 SAME = ("prompts.jsonl", "work.json", "warmup/model.safetensors", "model/model.safetensors",
