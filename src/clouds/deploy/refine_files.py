@@ -14,7 +14,7 @@ import numpy as np
 from clouds.base.arrays import Labels
 from clouds.base.files import DISK, make_folder, reason
 from clouds.base.journal import Journal
-from clouds.base.locks import locked
+from clouds.base.locks import check_idle, locked
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
 from clouds.base.text import some
@@ -95,6 +95,7 @@ def refine_files(
         say(f"left out, without a partner of the same name: {some(unmatched, SHOWN)}")
     model = load_segmenter(segmenter, device, dtype, revision, second_pass)
     asked = {**options, "seed": seed, "exif": exif, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
+    check_idle(out)
     make_folder(out)
     with locked(out / f".{RECORD}.lock"):
         rows, failed, made = _refine_all(pairs, out, model, {**options, "seed": seed}, exif, json.dumps(asked))

