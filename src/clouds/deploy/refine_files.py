@@ -62,7 +62,7 @@ def refine_files(
     seed: int = 0,
     exif: str = "refuse",
 ) -> dict[str, Any]:
-    """Refine label PNGs (class ids 0..254, 255 = none; a palette's indices) of images; the object that ``clouds refine
+    """Refine label maps (class ids 0..254, 255 = none; a palette's indices) of images; the object that ``clouds refine
     --json`` prints.
 
     ``images`` and ``labels`` are two folders, matched by their files' paths without ending, or two files. Refined maps
@@ -128,7 +128,7 @@ def match(images: Path, labels: Path, out: Path | None = None) -> tuple[list[Pai
         raise UsageError(f"{images} and {labels}: expected two folders or two files, got one of each")
     if not images.is_dir():
         return [(labels.stem, images, labels)], []
-    pictures, maps = _named(images, ENDINGS, out), _named(labels, (".png",), out)
+    pictures, maps = _named(images, ENDINGS, out), _named(labels, (".png", ".tif", ".tiff"), out)
     names = sorted(pictures.keys() & maps.keys())
     if not names:
         here, there = (next(iter(found.values()), None) for found in (pictures, maps))
