@@ -64,7 +64,7 @@ class LabelReader:
 
 
 def read_indices(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Labels:
-    """Bytes of a label PNG or TIFF -> the class indices it stores, (H, W) uint8; a palette's indices, not its colours."""
+    """Bytes of a label file -> the class indices it stores, (H, W) uint8; a palette's indices, not its colours."""
     return one_channel(decode_label(data, where, max_pixels), where)
 
 
