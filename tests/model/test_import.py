@@ -1,7 +1,11 @@
 """Checkpoints in the published format: fabricated with its names, imported by the command, compared with the source."""
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -276,3 +280,26 @@ def test_an_older_import_is_replaced(tmp_path, capsys):
         words = ("--out", tmp_path / "model", "--clip", "tiny-resnet", "--classes", NAMED)
         assert command(capsys, tmp_path / "published.pth", *words)[0] == 0
         assert clouds.load(tmp_path / "model").model.settings["head"] == head
+
+
+@pytest.fixture
+def dead_hub(tmp_path):
+    """Addresses of a hub that takes connections and never answers, and of one that is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as gone:
+        address = gone.getsockname()
+        gone.close()
+        yield [f"http://127.0.0.1:{port}" for port in (silent.getsockname()[1], address[1])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1], ids=["silent", "not there"])
+def test_without_a_network_one_message_says_so_soon(tmp_path, dead_hub, which):
+    _, state = published("tiny-resnet", "text", backbone=False)
+    torch.save({"model": state}, tmp_path / "published.pth")
+    words = [sys.executable, "-m", "clouds", "import", tmp_path / "published.pth", "--clip", "RN50-quickgelu"]
+    how = {**os.environ, "HF_ENDPOINT": dead_hub[which], "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([*words, "--out", tmp_path / "model"], env=how, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"({dead_hub[which]} does not answer: " in line
+    assert "name it: model.weights=PATH (--weights PATH to import" in line

@@ -8,14 +8,13 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import re
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clouds.base.files import as_written
+from clouds.base.hub import hub_problem
 from clouds.base.text import did_you_mean, some
 from clouds.errors import BackendError, DataError, UsageError, cause
 
@@ -23,19 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HUB = "hf-hub:"
-SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
-
-
-def unreachable(address: str) -> str | None:
-    """Why an address does not answer, None where it does, whatever it says."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS):
-            return None
-    except urllib.error.HTTPError:
-        return None
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", None) or error)
-
 
 # SHA-256 of the weights that come in packages, by package: the files that this release was made and measured with
 DIGESTS: dict[str, dict[str, str]] = {
@@ -112,6 +98,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     at = f" at revision {revision}" if revision else ""
+    problem = hub_problem()
     for name in names:
         try:
             return Path(hf_hub_download(repository, name, revision=revision))
@@ -121,7 +108,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
                 break
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' or '.join(names)} of {repository}{at} "
-        f"({cause(reason)}). Try again with a network, or fetch the file elsewhere and name it: "
+        f"({problem or cause(reason)}). Try again with a network, or fetch the file elsewhere and name it: "
         "model.weights=PATH (--weights PATH to import and predict)"
     )
 
@@ -133,13 +120,14 @@ def hub_folder(repository: str, patterns: Sequence[str], revision: str | None, w
     """
     from huggingface_hub import snapshot_download
 
+    problem = hub_problem()
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
         if any(folder.glob("*.safetensors")) and (folder / "config.json").is_file():
             return folder
         said = "it holds no config.json and safetensors, or only a part of them was ever downloaded"
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
-        said = cause(error)
+        said = problem or cause(error)
     at = f" at revision {revision}" if revision else ""
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' and '.join(patterns[:2])} of {repository}{at} ({said}). "

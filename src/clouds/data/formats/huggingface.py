@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.base.hub import hub_problem
 from clouds.base.pick import evenly
+from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.config.label_sets import IGNORE
 from clouds.data.archives import Files
@@ -86,6 +88,8 @@ def _load(root: Path, count: int | None) -> dict[str, Any]:
                 raise DataError(f"{root}: huggingface: holds no dataset_info.json and no parquet; expected {FILES}")
             loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
         elif re.fullmatch(_HUB, root.as_posix()):
+            if problem := hub_problem():
+                say(f"{root}: {problem}; looking for what was downloaded before")
             loaded = datasets.load_dataset(root.as_posix(), streaming=count is not None)
         else:
             raise DataError(f"{root}: no such folder; expected {FILES}")
