@@ -147,7 +147,6 @@ def read_weights(path: Path) -> Any:
     Raises DataError with the reason: absent, cut short, a TorchScript program, a pickle that wants to run code.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -166,7 +165,9 @@ def read_weights(path: Path) -> Any:
         # torch's own message advises to load it all the same
         said = f"it wants to run {called[1]}" if called else "no PyTorch file, or a damaged one"
         raise DataError(f"{path}: refused: not a file of plain tensors ({said})") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of a damaged file, torch's and safetensors' readers raise whatever they stumble over
         said = cause(error)
         raise DataError(f"{path}: cannot be read: damaged, cut short, or no file of tensors ({said})") from error
 
@@ -180,11 +181,16 @@ def _is_program(path: Path) -> bool:
 
 
 def tensors_in(value: Any, origin: str) -> dict[str, Tensor]:
-    """A dictionary of tensors by name, or DataError."""
+    """A dictionary of plain tensors by name, real numbers in memory, or DataError."""
     import torch
 
     if not isinstance(value, dict) or not value or not all(isinstance(t, torch.Tensor) for t in value.values()):
         raise DataError(f"{origin}: expected tensors by name, found {_describe(value)}")
+    for name, tensor in value.items():
+        if not isinstance(name, str) or not name.isprintable():
+            raise DataError(f"{origin}: has a tensor whose name is {str(name)[:60]!r}; expected names in plain text")
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_meta:
+            raise DataError(f"{origin}: {name} is no plain tensor of real numbers; save the weights densely")
     return value
 
 
