@@ -1,6 +1,6 @@
 """What was broken on purpose and what held: kills, archives, model folders, checkpoints, manifests, recipes, requests.
 
-    python benchmarks/hardening.py [--seed 0] [--scale 1]      about five minutes on two cores
+    python benchmarks/hardening.py [--seed 0] [--scale 1]      about eight minutes on two cores that do nothing else
 
 Everything broken is drawn from the seed. It held where the answer is an error of the product or a right result;
 a traceback, another result or a server error is counted as lost and shown. Kills: a tiny run is killed by SIGKILL at

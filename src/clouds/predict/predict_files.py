@@ -1,7 +1,5 @@
 """Pictures and videos in, label files out: in batches, to be interrupted at any moment and to go on when run again."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Iterator, Sequence
@@ -118,7 +116,7 @@ def predict_files(
         return _predict(work, items, pick, film)
 
 
-def _predict(work: PredictionRun, items: list[Item], pick: Pick, film: bool) -> Predicted:
+def _predict(work: "PredictionRun", items: list[Item], pick: Pick, film: bool) -> Predicted:
     done: list[Path | str] = []
     made = frames = videos = 0
     work.ledger.begin()
