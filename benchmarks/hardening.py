@@ -1,10 +1,11 @@
-"""What was broken on purpose and what held: kills, archives, model folders, manifests, recipes, requests.
+"""What was broken on purpose and what held: kills, archives, model folders, checkpoints, manifests, recipes, requests.
 
-    python benchmarks/hardening.py [--seed 0] [--scale 1]      about five minutes on two cores
+    python benchmarks/hardening.py [--seed 0] [--scale 1]      about eight minutes on two cores that do nothing else
 
 Everything broken is drawn from the seed. It held where the answer is an error of the product or a right result;
 a traceback, another result or a server error is counted as lost and shown. Kills: a tiny run is killed by SIGKILL at
-random moments, then left to end, and its weights must be those of a run that was left alone.
+random moments, then left to end, and its weights must be those of a run that was left alone; likewise a finished run
+while it is scored and reported, and its scores.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from clouds.base.strict_yaml import parse_yaml
 from clouds.config.load import load_recipe
@@ -32,6 +35,7 @@ from clouds.config.records import Step, read_rows
 from clouds.data.archives import Archive
 from clouds.data.images import encode_image
 from clouds.errors import CloudsError
+from clouds.foundation.weights import read_weights, tensors_in
 from clouds.generate.manifest import read_manifest
 from clouds.model.folder import load_model, save_model
 from clouds.testing.model_contract import small_segmenter
@@ -46,6 +50,7 @@ model: {hidden: 32, queries: 20, heads: 4, pixel_layers: 1, layers: 2, pixel_ffn
 train: {steps: 40, warmup_share: 0.5, batch_size: 2, checkpoint_every: 2, log_every: 1}
 selftrain: {floor: 0.001, confidence: 0, max_swallow: null}
 """
+SMALL = ("augment.crop=[128,128]", "generate.size=[128,128]", "evaluate.shorter_side=128")
 HERE = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
@@ -153,6 +158,25 @@ def models(count: int, rng: random.Random, folder: Path) -> Count:
     return found
 
 
+def checkpoints(count: int, rng: random.Random, folder: Path) -> Count:
+    """Files of tensors from elsewhere, as ``clouds import`` and ``model.weights`` read them."""
+    found = Count("checkpoints")
+    tensors = {f"layer.{k}.weight": torch.randn(8, 9) for k in range(20)}
+    torch.save({"model": tensors, "iteration": 1}, folder / "whole.pth")
+    save_file(tensors, folder / "whole.safetensors")
+    wholes = {suffix: (folder / f"whole{suffix}").read_bytes() for suffix in (".pth", ".safetensors")}
+
+    def read(path: Path) -> None:
+        stored = read_weights(path)
+        tensors_in(stored.get("model", stored) if isinstance(stored, dict) else stored, str(path))
+
+    for k in range(count):
+        path = folder / f"checkpoint{rng.choice(sorted(wholes))}"
+        path.write_bytes(broken(wholes[path.suffix], rng))
+        found.attempt(f"{path.name} {k}", lambda path=path: read(path))
+    return found
+
+
 def texts(count: int, rng: random.Random, folder: Path) -> list[Count]:
     manifests, recipes = Count("manifests"), Count("recipes")
     row = {"file_name": "000000.png", "prompt": "a street", "seed": 1, "generator": "x", "sha256": "0" * 64}
@@ -236,6 +260,57 @@ def kills(count: int, rng: random.Random, folder: Path) -> Count:
     return found
 
 
+def scorings(count: int, rng: random.Random, folder: Path) -> Count:
+    """A finished run whose scores and report are made again, and killed meanwhile."""
+    found, run = Count("scorings"), folder / "scored"
+    command = [sys.executable, "-m", "clouds", "demo", "--out", str(run), "--minutes", "0.2", *SMALL]
+
+    def score(seconds: float | None) -> float:
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=HERE)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return time.monotonic() - began
+
+    def forget() -> None:
+        for name in ("results.json", "results-warmup.json"):
+            (run / name).unlink(missing_ok=True)
+        for name in ("evaluation", "report"):
+            shutil.rmtree(run / name, ignore_errors=True)
+
+    def scores() -> object:
+        rows = [json.loads((run / name).read_bytes())["domains"] for name in ("results-warmup.json", "results.json")]
+        return [[{**row, "seconds": None} for row in each] for each in rows], [
+            path.read_bytes() for path in sorted((run / "evaluation").rglob("*")) if path.is_file()
+        ]
+
+    def killed() -> None:
+        score(None)
+        if not (run / "results.json").is_file():
+            raise AssertionError("the demo did not end well")
+        wanted = scores()
+        forget()
+        alone = score(None)
+        for _ in range(count):
+            found.tried += 1
+            forget()
+            score(rng.uniform(0.3, 0.98) * alone)
+        score(None)
+        if scores() != wanted:
+            raise AssertionError("other scores than without the kills")
+        if not (run / "report" / "index.html").is_file():
+            raise AssertionError("no report")
+        if left := list(run.rglob(".*")):
+            raise AssertionError(f"left behind: {left[0]}")
+
+    found.attempt("the scores", killed)
+    found.tried -= 1
+    return found
+
+
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--seed", type=int, default=0)
@@ -254,6 +329,8 @@ def main() -> None:
             lambda rng: texts(times(2000), rng, folder),
             lambda rng: [requests(times(1000), rng, folder)],
             lambda rng: [kills(times(10), rng, folder)],
+            lambda rng: [checkpoints(times(4000), rng, folder)],
+            lambda rng: [scorings(times(10), rng, folder)],
         ]
         for k, job in enumerate(jobs):
             for found in job(random.Random(chosen.seed * 100 + k)):

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from clouds import cli
-from clouds.base.files import whole_file, whole_folder
-from clouds.base.locks import BusyError, locked, one_writer
+from clouds.base.files import whole_file, whole_folder, write_jsonl
+from clouds.base.locks import BusyError, check_idle, locked, one_writer
+from clouds.data.images import write_png
 
 MOMENTS = 600
 
@@ -44,12 +46,34 @@ def test_a_second_writer_is_told_who_the_first_is(holder, tmp_path):
     ["train", "demo", "train.steps=4", "--out", "RUN"],
     ["demo", "--minutes", "0.2", "--out", "RUN"],
     ["report", "RUN"],
+    ["generate", "demo", "generate.count=4", "--out", "RUN/generated"],
+    ["generate", "--adopt", "RUN/generated"],
+    ["prompts", "demo", "--out", "RUN/prompts.jsonl"],
+    ["audit", "RUN"],
+    ["regions", "SET", "--out", "RUN/regions"],
+    ["predict", "MODEL", "SET", "--out", "RUN"],
+    ["refine", "SET", "SET", "--out", "RUN/source"],
 ])  # fmt: skip
-def test_no_verb_writes_where_another_process_does(holder, tmp_path, capsys, words):
-    before = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert cli.run([word.replace("RUN", str(tmp_path / "run")) for word in words]) == 2
+def test_no_verb_writes_where_another_process_does(holder, tmp_path, capsys, model_folder, words):
+    for folder in ("run/generated", "set"):
+        write_png(tmp_path / folder / "0.png", np.zeros((64, 64, 3), np.uint8))
+        write_jsonl(tmp_path / folder / "metadata.jsonl", [{"file_name": "0.png", "prompt": "a street"}])
+    before = sorted((tmp_path / "run").rglob("*"))
+    places = {"RUN": tmp_path / "run", "SET": tmp_path / "set", "MODEL": model_folder}
+    for name, path in places.items():
+        words = [word.replace(name, str(path)) for word in words]
+    assert cli.run(words) == 2
     assert f"process {holder.pid} on" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+    assert sorted((tmp_path / "run").rglob("*")) == before
+
+
+def test_beside_a_run_at_work_and_in_one_that_was_killed_all_may_write(holder, tmp_path):
+    check_idle(tmp_path / "other")
+    with pytest.raises(BusyError):
+        check_idle(tmp_path / "run" / "a" / "file.jsonl")
+    holder.kill()
+    holder.wait()
+    check_idle(tmp_path / "run" / "a" / "file.jsonl")
 
 
 def test_a_killed_writer_leaves_the_folder_to_the_next(holder, tmp_path):

@@ -156,7 +156,7 @@ def test_sizes_must_agree(tmp_path: Path) -> None:
             "label values 40 are outside this dataset's label map .it defines 0-34, 255.",
         ),
         (png(picture(3)), "a colour image; expected one channel"),
-        (jpg(np.zeros(SIZE, np.uint8)), "a label as JPEG; expected PNG"),
+        (jpg(np.zeros(SIZE, np.uint8)), "a label as JPEG; expected PNG or TIFF"),
         (png16(np.full((*SIZE, 3), 26001, np.uint16)), "label values up to 26001.* instance map"),
     ],
 )

@@ -177,7 +177,7 @@ def test_polygons_beyond_the_image_are_counted(tmp_path: Path) -> None:
     found = inspect_set("yolo", root, dataset_spec("yolo", root=root), full=True)
     assert found.problems == []
     (note,) = found.notes
-    assert note.startswith("1 shape reaches beyond its image and is clipped, such as in ")
+    assert note.startswith("1 shape reaches beyond its image and is clipped, such as line 3 of ")
     assert "a 0.txt" in note
 
 

@@ -1,6 +1,7 @@
 """What is wrong in an export is named, a line each, with the record: before training, and by ``clouds check``."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,13 @@ BROKEN: dict[str, tuple[str, str, Callable[[Files], object], list[str]]] = {
     "datumaro, an image without a mask": (
         "datumaro", "datumaro", lambda f: f.update({"train/images/image_7.png": image(7)}),
         ["train/images/image_7.png: has no label; expected train/masks/7.png"],
+    ),
+    "datumaro, a label of another split": (
+        "datumaro", "datumaro",
+        lambda f: [f.update({re.sub("image_|mask_", "", name): f.pop(name)}) for name in [*f]]
+        and f.update({"train/images/7.png": image(7), "val/masks/7.png": f["val/masks/1.png"]}),
+        ["train/images/7.png: has no label; expected train/masks/7.png; there is val/masks/7.png, of another split",
+         "val/masks/7.png: is the label of no image; expected val/images/7.png"],
     ),
     "datumaro, one colour twice": (
         "datumaro", "datumaro",

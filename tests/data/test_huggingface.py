@@ -99,7 +99,7 @@ def test_a_set_of_the_hub(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     saved(hub, tmp_path / "fetched")
     asked: list[object] = []
     fetched = hub.load_from_disk(str(tmp_path / "fetched"))
-    monkeypatch.setattr(hub, "load_dataset", lambda name: (asked.append(name), fetched)[1])
+    monkeypatch.setattr(hub, "load_dataset", lambda name, streaming: (asked.append(name), fetched)[1])
     names_file = tmp_path / "id2label.json"
     names_file.write_text(json.dumps(dict(enumerate(ORDER))))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download",
@@ -110,6 +110,56 @@ def test_a_set_of_the_hub(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         assert np.array_equal(np.array(ORDER)[source[0][1]], names())
     assert source.name(0) == "someone/streets: validation row 0 column image"
+
+
+def streamed(hub: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The hub's set is a local one that the library streams; -> the rows that were read of it, as they are."""
+    from clouds.data.formats import huggingface
+
+    real, taken = hub.load_dataset, list[int]()
+    files = {split: str(next(folder.rglob(f"{split}-*"))) for split in ("train", "validation")}
+    monkeypatch.setattr(hub, "load_dataset",
+                        lambda name, streaming: real("parquet", data_files=files, streaming=streaming))  # fmt: skip
+    monkeypatch.setattr(huggingface, "_id2label", lambda root: None)
+    fetched = huggingface._fetched
+
+    def counted(rows: Any) -> Any:
+        for row in fetched(rows):
+            taken.append(1)
+            yield row
+
+    monkeypatch.setattr(huggingface, "_fetched", counted)
+    return taken
+
+
+def test_of_a_set_of_the_hub_the_first_rows_are_streamed(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    for split, count in (("train", 40), ("validation", 1)):
+        rows(hub, count=count).to_parquet(str(tmp_path / "set" / f"data/{split}-00000-of-00001.parquet"))
+    taken = streamed(hub, tmp_path / "set", monkeypatch)
+    data = open_dataset("huggingface", "someone/streets", "train", rows=3)
+    assert len(data) == 3
+    assert len(taken) == 4, "three of training, one of validation"
+    assert len(open_dataset("huggingface", "someone/streets", "val", rows=3)) == 1
+    picture, label = pickle.loads(pickle.dumps(data))[2]
+    assert np.array_equal(picture.numpy().transpose(1, 2, 0), np.asarray(Image.open(io.BytesIO(image(2)))))
+    assert np.array_equal(np.array(ORDER)[label], names())
+
+
+def test_pictures_in_files_beside_a_streamed_table_are_fetched(hub: Any, tmp_path: Path) -> None:
+    from clouds.data.formats.huggingface import _fetched
+
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    (row,) = _fetched([{"image": {"bytes": None, "path": f"file://{tmp_path}/a.png"}, "caption": "a"}])
+    assert row == {"image": {"bytes": b"a picture", "path": None}, "caption": "a"}
+
+
+def test_of_a_local_set_the_first_rows(hub: Any, tmp_path: Path) -> None:
+    saved(hub, tmp_path / "set")
+    assert len(open_dataset("huggingface", tmp_path / "set", "train", rows=1)) == 1
+    assert len(open_dataset("huggingface", tmp_path / "set", "train", rows=5)) == 2
 
 
 def test_what_is_no_set_is_named(hub: Any, tmp_path: Path) -> None:

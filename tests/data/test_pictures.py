@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from clouds.data.datasets import open_dataset
+from clouds.data.encodings import read_indices
 from clouds.data.exif import orientation
 from clouds.data.images import LazyImage, decode_image
 from clouds.data.walk import find_images
@@ -85,3 +87,43 @@ def test_orientation_is_read_of_webp_and_refused_of_tiff():
     assert orientation(encoded("WEBP")) == 1
     with pytest.raises(DataError, match="a: a TIFF whose orientation is not upright"):
         decode_image(encoded("TIFF", exif=turned), "a")
+
+
+LABEL = np.kron(RNG.integers(0, 19, (6, 9)), np.ones((8, 8))).astype(np.uint8)
+
+
+def in_palette() -> Image.Image:
+    made = Image.fromarray(LABEL, "P")
+    made.putpalette(list(range(256)) * 3)
+    return made
+
+
+@pytest.mark.parametrize("data", [
+    encoded("TIFF", LABEL), encoded("TIFF", LABEL, compression="tiff_lzw"), encoded("TIFF", LABEL.astype(np.uint16)),
+    encoded("TIFF", LABEL.astype(np.int32)), encoded("TIFF", in_palette()), encoded("TIFF", np.dstack([LABEL] * 3)),
+    cv2.imencode(".tif", LABEL.astype(np.uint16))[1].tobytes(),
+])  # fmt: skip
+def test_labels_may_be_tiff(data, tmp_path):
+    assert np.array_equal(read_indices(data, "a"), LABEL)
+    for name, content in (("images/b.jpg", encoded("JPEG")), ("labels/b.tif", data)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    found = open_dataset("folder", tmp_path, images="images/{key}.jpg", labels="labels/{key}.tif")
+    assert np.array_equal(found[0][1].numpy(), LABEL)
+
+
+def test_one_bit_labels_are_0_and_1():
+    assert np.array_equal(read_indices(encoded("TIFF", Image.fromarray(LABEL % 2 * 255).convert("1")), "a"), LABEL % 2)
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    (encoded("TIFF", LABEL, compression="jpeg"), "a label as TIFF with jpeg compression; expected PNG or TIFF"),
+    (encoded("WEBP"), "a label as WEBP; expected PNG or TIFF"),
+    (encoded("TIFF", LABEL.astype(np.float32)), "a label of floats; expected whole numbers"),
+    (encoded("TIFF", LABEL.astype(np.int32) - 1), "label values down to -1; expected 0..255, with 255 for no class"),
+    (encoded("TIFF", LABEL.astype(np.int32) + 300), "label values up to 318; expected 0..255, is this an instance map"),
+    (encoded("TIFF", LABEL, tiffinfo={262: 0}), "a TIFF in which white is zero: are its values turned"),
+])  # fmt: skip
+def test_label_files_whose_values_cannot_be_trusted_are_refused(data, said):
+    with pytest.raises(DataError, match=f"a: {said}"):
+        read_indices(data, "a")

@@ -240,7 +240,10 @@ def test_what_is_no_model_is_refused(tmp_path, run):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("file", "text"), [("recipe.yaml", "[1"), ("recipe.yaml", "- 1"), ("results.json", "[]")])
+@pytest.mark.parametrize(("file", "text"), [
+    ("recipe.yaml", "[1"), ("recipe.yaml", "- 1"), ("results.json", "[]"),
+    ("model/config.json", "[]"), ("model/config.json", '{"vision": 3}'), ("model/config.json", "[" * 100_000),
+])  # fmt: skip
 def test_damaged_records_are_named(run, file, text):
     (run / file).write_text(text)
     with pytest.raises(DataError, match=re.escape(str(run / file))):

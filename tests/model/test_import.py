@@ -1,7 +1,13 @@
 """Checkpoints in the published format: fabricated with its names, imported by the command, compared with the source."""
 
+import contextlib
 import json
+import os
+import random
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -12,7 +18,8 @@ import clouds
 import tiny_clip
 from clouds.cli import run
 from clouds.config.label_sets import COLORS, NAMES, SYNONYMS
-from clouds.errors import UsageError
+from clouds.errors import DataError, UsageError
+from clouds.foundation import weights
 from clouds.foundation.backbones.openclip import OpenClipText
 from clouds.model import published as imported
 from clouds.model import vocabulary
@@ -276,3 +283,58 @@ def test_an_older_import_is_replaced(tmp_path, capsys):
         words = ("--out", tmp_path / "model", "--clip", "tiny-resnet", "--classes", NAMED)
         assert command(capsys, tmp_path / "published.pth", *words)[0] == 0
         assert clouds.load(tmp_path / "model").model.settings["head"] == head
+
+
+@pytest.fixture
+def dead_hub(tmp_path):
+    """Addresses of a hub that takes connections and never answers, and of one that is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as gone:
+        address = gone.getsockname()
+        gone.close()
+        yield [f"http://127.0.0.1:{port}" for port in (silent.getsockname()[1], address[1])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1], ids=["silent", "not there"])
+def test_without_a_network_one_message_says_so_soon(tmp_path, dead_hub, which):
+    _, state = published("tiny-resnet", "text", backbone=False)
+    torch.save({"model": state}, tmp_path / "published.pth")
+    words = [sys.executable, "-m", "clouds", "import", tmp_path / "published.pth", "--clip", "RN50-quickgelu"]
+    how = {**os.environ, "HF_ENDPOINT": dead_hub[which], "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([*words, "--out", tmp_path / "model"], env=how, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"({dead_hub[which]} does not answer: " in line
+    assert "name it: model.weights=PATH (--weights PATH to import" in line
+
+
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda state, name: state.update({name: state[name].to_sparse()}), "is no plain tensor of real numbers"),
+    (lambda state, name: state.update({name: state[name].to(torch.complex64)}), "is no plain tensor of real numbers"),
+    (lambda state, name: state.update({name: state[name].to("meta")}), "is no plain tensor of real numbers"),
+    (lambda state, name: state.update({("a", 1): state[name]}), r"a tensor whose name is \"\('a', 1\)\""),
+    (lambda state, name: state.update({f"{name}\n": state[name]}), "a tensor whose name is 'sem_seg_head"),
+    (lambda state, name: state[name].fill_(float("nan")), r"holds weights that are no numbers \(NaN\) in sem_seg_head"),
+])  # fmt: skip
+def test_tensors_that_are_none_are_one_message(tmp_path, capsys, spoil, said):
+    _, state = published("tiny-resnet", "text", backbone=False)
+    spoil(state, "sem_seg_head.pixel_decoder.mask_features.weight")
+    torch.save({"model": state}, tmp_path / "published.pth")
+    code, _, err = command(capsys, tmp_path / "published.pth", "--classes", NAMED, "--out", tmp_path / "model")
+    assert code == 1
+    assert re.search(said, err)
+    assert len(err.splitlines()) == 1
+
+
+def test_damaged_files_are_one_message(tmp_path):
+    """Bytes that make torch's reader raise an error of its own kind each."""
+    torch.save({"model": {"a": torch.arange(2000)}}, tmp_path / "whole.pth")
+    data, rng = (tmp_path / "whole.pth").read_bytes(), random.Random(0)
+    for _ in range(300):
+        found = bytearray(data)
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(found))
+            found[at : at + rng.choice((1, 8, 64))] = rng.randbytes(rng.choice((0, 1, 8)))
+        (tmp_path / "a.pth").write_bytes(found)
+        with contextlib.suppress(DataError):
+            weights.read_weights(tmp_path / "a.pth")

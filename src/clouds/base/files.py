@@ -222,11 +222,11 @@ def as_written(path: Path, digest: str | None) -> bool:
     if not path.is_file():
         return False
     status = path.stat()
-    return digest is None or _known_sha256(path, status.st_mtime_ns, status.st_size) == digest
+    return digest is None or _known_sha256(path, status.st_ino, status.st_mtime_ns, status.st_size) == digest
 
 
 @lru_cache(maxsize=1 << 17)  # sets are looked through more than once a run
-def _known_sha256(path: Path, _time: int, _size: int) -> str:
+def _known_sha256(path: Path, _file: int, _time: int, _size: int) -> str:
     return sha256(path)
 
 

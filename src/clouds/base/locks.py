@@ -45,10 +45,29 @@ def one_writer(folder: Path, doing: str) -> Iterator[None]:
                 finally:  # again: Ctrl-C may have come before the first one did it
                     record.unlink(missing_ok=True)
     except HeldError:
-        raise BusyError(
-            f"{folder}: another process is at work on it ({_who(record)}); wait for it, stop it, or choose another "
-            "folder"
-        ) from None
+        raise _busy(folder) from None
+
+
+def check_idle(path: Path) -> None:
+    """BusyError where another process is the writer of ``path`` or of a folder above it, as of a run at work."""
+    for folder in (path.resolve(), *path.resolve().parents):
+        try:
+            descriptor = os.open(folder / ".writer.lock", os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(folder) from None
+        finally:
+            os.close(descriptor)
+
+
+def _busy(folder: Path) -> BusyError:
+    who = _who(folder / WRITER)
+    return BusyError(
+        f"{folder}: another process is at work on it ({who}); wait for it, stop it, or choose another folder"
+    )
 
 
 def _acquired(path: Path) -> list[int]:

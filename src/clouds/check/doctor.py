@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from clouds.base.hub import hub_problem
 from clouds.base.machine import usable_device, versions
 from clouds.base.progress import loading
 from clouds.config.backends import find, rows
@@ -22,7 +23,6 @@ from clouds.config.plugins import is_plugged
 from clouds.errors import CloudsError
 from clouds.foundation.generator import check_generator
 from clouds.foundation.registry import KEYS, Chosen, cast
-from clouds.foundation.weights import unreachable
 
 READY, FETCH, MISSING = "ready", "to be fetched", "missing"
 
@@ -105,11 +105,8 @@ def hub_state() -> dict[str, Any]:
     from huggingface_hub.errors import CacheNotFound
 
     state: dict[str, Any] = {"endpoint": constants.ENDPOINT, "cache": constants.HF_HUB_CACHE}
-    if constants.HF_HUB_OFFLINE:
-        state |= {"reachable": False, "note": "switched off by HF_HUB_OFFLINE"}
-    else:
-        problem = unreachable(constants.ENDPOINT)
-        state |= {"reachable": not problem, "note": problem}
+    problem = hub_problem()
+    state |= {"reachable": not problem, "note": problem}
     try:
         found = scan_cache_dir(constants.HF_HUB_CACHE)
         return {**state, "cached_gb": round(found.size_on_disk / 2**30, 2), "cached": {r.repo_id for r in found.repos}}

@@ -8,6 +8,7 @@ import numpy as np
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import sha256
+from clouds.base.locks import check_idle
 from clouds.base.machine import usable_device
 from clouds.base.progress import loading, say
 from clouds.base.shards import MANIFEST, PARTS
@@ -46,6 +47,7 @@ def audit(
     """
     photographs = photographs_in(folder, out or folder / AUDIT)
     folder = folder if photographs else set_folder(folder)
+    check_idle(out or folder / AUDIT if photographs else folder)
     own = bool(overrides) and is_recipe(overrides[0])
     name, *overrides = overrides if own else ("demo", *overrides)
     recipe = load_recipe(name, overrides)

@@ -221,7 +221,7 @@ def import_(
 @app.command()
 def refine(
     images: Annotated[Path, argument("IMAGES", "A folder of images, or one image.")],
-    labels: Annotated[Path, argument("LABELS", "Their label PNGs: class ids, 255 = none.")],
+    labels: Annotated[Path, argument("LABELS", "Their label maps, PNG or TIFF: class ids, 255 = none.")],
     out: Annotated[Path, out_option("refined")] = Path("refined"),
     segmenter: Annotated[str, option("--segmenter NAME", "Such as sam/facebook/sam-vit-base.")] = "superpixels",
     revision: Annotated[str | None, option("--revision ID", "The hub's revision.  [default: the newest]")] = None,

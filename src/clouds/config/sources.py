@@ -46,10 +46,12 @@ class Labelled(Settings):
     """For `coco`: the JSON files, as a pattern below the root (`annotations/stuff_*.json`); null: found by itself."""
     columns: list[str] | None = None
     """For `huggingface`: the columns of image and label map; null: found by their names."""
+    rows: Count | None = None
+    """For `huggingface`: the first so many rows of each split, streamed if the set is on the hub; null: all."""
 
     def layout(self, classes: Any) -> dict[str, Any]:
         """What the dataset "folder" takes, as far as it is given; ``classes``: the model's label set."""
-        keys = ["images", "labels", "label_set", "encoding", "annotations", "columns"]
+        keys = ["images", "labels", "label_set", "encoding", "annotations", "columns", "rows"]
         keys += ["label_map"] * (self.dataset == "folder")
         given = {"label_set": classes} if self.dataset == "folder" else {}
         return given | {key: getattr(self, key) for key in keys if getattr(self, key) is not None}

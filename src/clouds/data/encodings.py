@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from clouds.base.arrays import Labels
 from clouds.data.images import MAX_PIXELS, _header, _opencv, _pillow, check_checksums
@@ -14,7 +17,7 @@ from clouds.data.layouts import ENCODINGS, Layout
 from clouds.data.shapes import Drawing, Shape, paint
 from clouds.errors import DataError, UsageError
 
-Raw = Labels | NDArray[np.uint16]
+Raw = Labels | NDArray[np.uint16] | NDArray[np.int32]
 
 
 class LabelReader:
@@ -61,12 +64,12 @@ class LabelReader:
 
 
 def read_indices(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Labels:
-    """Bytes of a label PNG -> the class indices it stores, (H, W) uint8; a palette's indices, not its colours."""
+    """Bytes of a label file -> the class indices it stores, (H, W) uint8; a palette's indices, not its colours."""
     return one_channel(decode_label(data, where, max_pixels), where)
 
 
 def stored_channel(content: bytes, where: str, encoding: str) -> Labels:
-    """The values (H, W) that a label PNG of encoding "index" or "red" stores."""
+    """The values (H, W) that a label file of encoding "index" or "red" stores."""
     raw = decode_label(content, where, palette=encoding == "index")
     return _eight_bits(_first(raw), where)
 
@@ -87,28 +90,44 @@ def _is_grey(raw: Raw) -> bool:
 
 
 def _eight_bits(raw: Raw, where: str) -> Labels:
-    if raw.dtype != np.uint8 and raw.size and int(raw.max()) > 255:
-        raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
+    if raw.dtype != np.uint8 and raw.size:
+        if int(raw.max()) > 255:
+            raise DataError(f"{where}: label values up to {int(raw.max())}; expected 0..255, is this an instance map?")
+        if int(raw.min()) < 0:
+            raise DataError(f"{where}: label values down to {int(raw.min())}; expected 0..255, with 255 for no class")
     return raw.astype(np.uint8, copy=False)
 
 
 def decode_label(data: bytes, where: str, max_pixels: int = MAX_PIXELS, palette: bool = True) -> Raw:
-    """Bytes of a label PNG -> its stored values: (H, W), or (H, W, 3) where it has colour channels (R first).
+    """Bytes of a label PNG or TIFF -> its stored values: (H, W), or (H, W, 3) where it has colour channels (R first).
 
-    ``palette``: a palette image gives indices; else its colours. 16-bit files keep their 16 bits.
+    ``palette``: a palette image gives indices; else its colours. Files of 16 or 32 bits keep them.
     """
     opened = _header(data, where, max_pixels)
     check_checksums(data, where)
-    if opened.format != "PNG":
-        raise DataError(f"{where}: a label as {opened.format}; expected PNG, lossy compression changes class values")
-    if data[24] == 16:
+    bits = data[24] if opened.format == "PNG" else _tiff_bits(opened, where)
+    if bits == 16:
         stored = _opencv(data, where, cv2.IMREAD_UNCHANGED)
         return stored if stored.ndim == 2 else np.ascontiguousarray(stored[..., 2::-1])  # BGR(A) -> RGB
-    kept = {"P": "P" if palette else "RGB", "L": "L", "1": "L", "LA": "L"}
+    kept = {"P": "P" if palette else "RGB", "L": "L", "1": "L", "LA": "L", "I": "I"}
     values = _pillow(opened, where, kept.get(opened.mode, "RGB"))
-    if data[24] < 8 and opened.mode != "P":  # Pillow stretches grey of 1, 2 or 4 bits over 0..255: undo it
-        values //= np.uint8(255 // (2 ** data[24] - 1))
+    if bits < 8 and opened.mode != "P":  # Pillow stretches grey of 1, 2 or 4 bits over 0..255: undo it
+        values //= np.uint8(255 // (2**bits - 1))
     return values
+
+
+def _tiff_bits(opened: Image, where: str) -> int:
+    """Bits of a channel of a TIFF whose values can be trusted; DataError for any other file."""
+    packed = opened.info.get("compression", "")
+    if opened.format != "TIFF" or packed in ("jpeg", "tiff_jpeg", "webp"):
+        kind = f"{opened.format} with {packed} compression" if opened.format == "TIFF" else opened.format
+        raise DataError(f"{where}: a label as {kind}; expected PNG or TIFF, lossy compression changes class values")
+    tags: Any = opened.tag_v2  # type: ignore[attr-defined]
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
+        raise DataError(f"{where}: a TIFF in which white is zero: are its values turned? Save it with black as zero")
+    if opened.mode == "F":
+        raise DataError(f"{where}: a label of floats; expected whole numbers, save it with 8 or 16 bits")
+    return int(np.max(tags.get(BITSPERSAMPLE, 1)))
 
 
 def decode_polygons(data: bytes, where: str, names: Mapping[str, int], max_pixels: int = MAX_PIXELS) -> Labels:

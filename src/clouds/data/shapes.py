@@ -54,8 +54,10 @@ class Drawing:
     shapes: Sequence[Shape] = field(default=())
 
 
-def paint(drawing: Drawing, where: str, background: int = IGNORE, max_pixels: int = MAX_PIXELS) -> tuple[Labels, int]:
-    """The label map (H, W) uint8, later shapes over earlier ones, ``background`` under none of them; and how many
+def paint(
+    drawing: Drawing, where: str, background: int = IGNORE, max_pixels: int = MAX_PIXELS
+) -> tuple[Labels, list[str]]:
+    """The label map (H, W) uint8, later shapes over earlier ones, ``background`` under none of them; and which
     shapes reach beyond the image and are clipped.
 
     DataError, beginning with ``where``, for a size that is none or too large, a corner far away and run lengths that
@@ -65,7 +67,7 @@ def paint(drawing: Drawing, where: str, background: int = IGNORE, max_pixels: in
     if width < 1 or height < 1 or width * height > max_pixels:
         raise DataError(f"{where}: a size of {width}x{height} pixels; at most {max_pixels / 1e6:.0f} million are read")
     canvas = Image.new("L", (width, height), background)
-    draw, clipped = ImageDraw.Draw(canvas), 0
+    draw, clipped = ImageDraw.Draw(canvas), list[str]()
     for shape in drawing.shapes:
         corners = [*shape.rings, np.array(shape.ellipse).reshape(2, 2)] if shape.ellipse else [*shape.rings]
         for ring in corners:
@@ -86,10 +88,11 @@ def paint(drawing: Drawing, where: str, background: int = IGNORE, max_pixels: in
             h, w = mask.shape
             corners.append(np.array([[left, top], [left + w, top + h]], float))
             canvas.paste(shape.label, (left, top, left + w, top + h), Image.fromarray(mask.astype(np.uint8) * 255))
-        clipped += any(
+        if any(
             ring.size and (ring.min() < -OUTSIDE or (ring.max(0) > np.array([width, height]) + OUTSIDE).any())
             for ring in corners
-        )
+        ):
+            clipped.append(shape.what)
     return np.array(canvas), clipped
 
 

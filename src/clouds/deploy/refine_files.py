@@ -14,7 +14,7 @@ import numpy as np
 from clouds.base.arrays import Labels
 from clouds.base.files import DISK, make_folder, reason
 from clouds.base.journal import Journal
-from clouds.base.locks import locked
+from clouds.base.locks import check_idle, locked
 from clouds.base.machine import usable_device
 from clouds.base.progress import say, track
 from clouds.base.text import some
@@ -62,7 +62,7 @@ def refine_files(
     seed: int = 0,
     exif: str = "refuse",
 ) -> dict[str, Any]:
-    """Refine label PNGs (class ids 0..254, 255 = none; a palette's indices) of images; the object that ``clouds refine
+    """Refine label maps (class ids 0..254, 255 = none; a palette's indices) of images; the object that ``clouds refine
     --json`` prints.
 
     ``images`` and ``labels`` are two folders, matched by their files' paths without ending, or two files. Refined maps
@@ -95,6 +95,7 @@ def refine_files(
         say(f"left out, without a partner of the same name: {some(unmatched, SHOWN)}")
     model = load_segmenter(segmenter, device, dtype, revision, second_pass)
     asked = {**options, "seed": seed, "exif": exif, "second_pass": second_pass, "segmenter": segmenter_identity(model)}
+    check_idle(out)
     make_folder(out)
     with locked(out / f".{RECORD}.lock"):
         rows, failed, made = _refine_all(pairs, out, model, {**options, "seed": seed}, exif, json.dumps(asked))
@@ -127,7 +128,7 @@ def match(images: Path, labels: Path, out: Path | None = None) -> tuple[list[Pai
         raise UsageError(f"{images} and {labels}: expected two folders or two files, got one of each")
     if not images.is_dir():
         return [(labels.stem, images, labels)], []
-    pictures, maps = _named(images, ENDINGS, out), _named(labels, (".png",), out)
+    pictures, maps = _named(images, ENDINGS, out), _named(labels, (".png", ".tif", ".tiff"), out)
     names = sorted(pictures.keys() & maps.keys())
     if not names:
         here, there = (next(iter(found.values()), None) for found in (pictures, maps))

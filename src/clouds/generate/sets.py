@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import write_json, write_jsonl
+from clouds.base.locks import check_idle
 from clouds.base.shards import Shard, parse_shard
 from clouds.config.backends import takes
 from clouds.config.load import load_recipe
@@ -87,7 +88,8 @@ def generate(
     source: bool = False,
 ) -> dict[str, Any]:
     """Draw a recipe's set, or a shard of it, or adopt one, or restyle its ``source``; the object that
-    ``clouds generate --json`` prints."""
+    ``clouds generate --json`` prints. BusyError where that is a part of a run at work."""
+    check_idle(out or adopt or Path("generated"))
     if adopt:
         if shard or overrides or name or source:
             raise UsageError("--adopt: takes --prompts and --out only; no recipe is needed, and nothing is drawn")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from clouds.base.files import sha256
+from clouds.base.files import as_written
 from clouds.base.progress import say
 from clouds.config.kinds import Width
 from clouds.errors import DataError
@@ -113,7 +113,7 @@ def damage(folder: Path, config: dict[str, Any]) -> str | None:
     if digests.get("config") != config_digest(config):
         return (f"{folder / CONFIG}: its content is not what was written: damaged, or changed by hand. Restore it, or "
                 f"take the key {DIGEST!r} out of it if the change was meant")  # fmt: skip
-    if digests.get(WEIGHTS) != sha256(folder / WEIGHTS):
+    if not as_written(folder / WEIGHTS, str(digests.get(WEIGHTS))):  # of one file it is found once
         return (f"{folder / WEIGHTS}: its content is not what was written: damaged, or replaced. Restore it, or take "
                 f"the key {DIGEST!r} out of {CONFIG} if the change was meant")  # fmt: skip
     return None

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from clouds.base.hub import hub_problem
 from clouds.errors import BackendError, DataError, cause
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -51,11 +52,12 @@ def model_folder(word: str | Path) -> Path:
 
     repository, _, revision = str(word).partition("@")
     wanted = [CONFIG, WEIGHTS, "recipe.yaml"]
+    problem = hub_problem()
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
         raise BackendError(
-            f"{word}: no such folder here, and the hub gave no model of that name ({cause(error)}). "
+            f"{word}: no such folder here, and the hub gave no model of that name ({problem or cause(error)}). "
             "Check the path or the hub id; without a network only what was downloaded before can be used"
         ) from error
     if lacking := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:

@@ -144,7 +144,10 @@ def _read(stored: Any, path: Path) -> dict[str, Tensor]:
             f"{path}: no checkpoint of the published CLOUDS: expected tensors named sem_seg_head.*, found "
             f"{listed(list(tensors))}"
         )
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("criterion.")}
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("criterion.")}
+    if unreal := [name for name, tensor in kept.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+        raise DataError(f"{path}: holds weights that are no numbers (NaN) in {listed(unreal)}; take an earlier one")
+    return kept
 
 
 def _recognise(theirs: Mapping[str, Tensor], path: Path) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write_json
+from clouds.base.locks import check_idle, one_writer
 from clouds.base.machine import usable_device
 from clouds.base.progress import loading, track
 from clouds.base.signals import noted_signals
@@ -84,7 +85,7 @@ def predict_files(
 
     What cannot be read is named in ``failed`` and does not stop the others. What ``out`` holds already, of the same
     input, model and settings, is not made again. UsageError before any work for values that cannot be, for two inputs
-    of one output, and where an input would be overwritten.
+    of one output, and where an input would be overwritten; BusyError where another process writes there.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
@@ -98,6 +99,7 @@ def predict_files(
         usable_device(device, "--device")
     items = gather(inputs, out, stdin)
     check_targets(items, out, kinds, film)
+    check_idle(out)
     if any(item.kind != "image" for item in items):
         pyav()
     folder = model_folder(model)
@@ -109,7 +111,12 @@ def predict_files(
         predictor = predictor.with_classes(classes, weights)
     check_kinds(kinds, predictor.classes)
     settings = _settings(folder, predictor, classes, weights) + ("legend" if legend else "")
-    work = PredictionRun(predictor, out, tuple(kinds), batch_size, Ledger(out, settings), legend)
+    with one_writer(out, "predicting"):
+        work = PredictionRun(predictor, out, tuple(kinds), batch_size, Ledger(out, settings), legend)
+        return _predict(work, items, pick, film)
+
+
+def _predict(work: "PredictionRun", items: list[Item], pick: Pick, film: bool) -> Predicted:
     done: list[Path | str] = []
     made = frames = videos = 0
     work.ledger.begin()
@@ -120,9 +127,9 @@ def predict_files(
         if item.kind != "image":
             count, whole = segment_frames(work, item, pick, film)
             frames, videos = frames + count, videos + whole
-    finish_sets(out, work.sets, work.classes)
+    finish_sets(work.out, work.sets, work.classes)
     if work.parts:
-        with whole_file(out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with whole_file(work.out / COCO) as temporary, temporary.open("w", encoding="utf-8") as file:
             join_coco((read_json(part) for part in sorted(work.parts)), file, json.dumps)
     return Predicted(done, work.failed, made, frames, videos)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from clouds.base.files import read_json
 from clouds.config.records import Missing, Provenance, Results, read_record
 from clouds.config.runs import MODELS, RECIPE, RESULTS
 from clouds.data.layouts import DATASETS
 from clouds.errors import UsageError
 from clouds.foundation.registry import backend_name, default_weights
+from clouds.model.folder_config import read_config
 from clouds.model.inference import protocol_text
 from clouds.model.place import CONFIG, model_folder
 from clouds.report.templating import environment, percent
@@ -37,7 +37,8 @@ class Origin:
 
 
 def origin(path: Path) -> Origin:
-    """A run's final model, or a model folder (perhaps a run's); UsageError for anything else."""
+    """A run's final model, or a model folder (perhaps a run's); UsageError for anything else, DataError where what
+    it says of itself cannot be."""
     folder = model_folder(path)
     if not (folder / CONFIG).is_file():
         raise UsageError(f"{path}: holds no model (no {CONFIG}, and no model/ with one); name a run or a model folder")
@@ -48,7 +49,7 @@ def origin(path: Path) -> Origin:
     results = _results(run / RESULTS[stage or "joint"]) if stage or not inside else None
     before = _results(run / RESULTS["warmup"]) if stage == "joint" else None
     recipe = read_record(run / RECIPE, Provenance)
-    return Origin(folder, without_places(read_json(folder / CONFIG)), recipe, stage, results, before)
+    return Origin(folder, without_places(read_config(folder)), recipe, stage, results, before)
 
 
 def write_card(found: Origin, repository: str, licence: str | None = None) -> str:
@@ -181,7 +182,7 @@ def _limits(found: Origin) -> list[str]:
     count = len(found.config["classes"])
     rows = [row for row in (found.results.domains if found.results else ()) if row.miou is not None]
     lines = [f"It knows {count} classes, and gives every pixel one of them."]
-    if found.config["head"] == "linear":
+    if found.config.get("head") == "linear":
         lines.append("Its class head is linear: other classes need training.")
     if not rows or not found.results:
         return [*lines, "It was not scored: nothing is known here of how well it works."]

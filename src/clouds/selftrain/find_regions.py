@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import make_folder, whole_file
-from clouds.base.locks import HeldError, locked
+from clouds.base.locks import HeldError, check_idle, locked
 from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
@@ -217,6 +217,7 @@ def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Pa
             "as `clouds regions generated`, or generate.folder=DIR"
         )
     chosen, part = recipe.selftrain, parse_shard(shard)
+    check_idle(out)
     usable_device(recipe.train.device)
     check_segmenter(chosen.segmenter, chosen.segmenter_revision, fetch=True)
     images = [recipe.generate.folder / row["file_name"] for row in read_set(recipe.generate.folder)]

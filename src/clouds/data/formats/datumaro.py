@@ -4,6 +4,7 @@ import json
 import posixpath
 import re
 
+from clouds.base.text import some
 from clouds.config.label_sets import Color, LabelSet
 from clouds.data.formats.found import Finding, FoundSpec, split_in
 from clouds.data.formats.tree import NothingFoundError, Tree, stem
@@ -59,8 +60,10 @@ def _pair(tree: Tree, base: str, split: str, found: Finding) -> None:
         images, masks = _without_prefix(images), _without_prefix(masks)
     for key in sorted(images.keys() | masks.keys()):
         if key not in masks:
-            place = tree.files[images[key]]
-            found.without(split, place, str(place), f"has no label; expected {base}masks/{key}.png")
+            place, name = tree.files[images[key]], f"masks/{key}.png"
+            others = [each for each in tree.called(posixpath.basename(name)) if "masks/" in each]
+            hint = f"; there is {some(others, 2)}, of another split" if others else ""
+            found.without(split, place, str(place), f"has no label; expected {base}{name}{hint}")
         elif key not in images:
             found.problem(split, tree.where(masks[key]), f"is the label of no image; expected {base}images/{key}.png")
         else:

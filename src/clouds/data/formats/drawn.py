@@ -1,6 +1,5 @@
 """Reads labels that are drawn: the shapes of each sample, painted when they are asked for."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 from clouds.base.arrays import Labels
@@ -24,7 +23,7 @@ class DrawnLabels:
 
     def __init__(self, drawings: Mapping[str, Drawing], background: int, meaning: str) -> None:
         self.drawings, self.background, self.meaning = drawings, background, meaning
-        self.clipped: Counter[str] = Counter()  # shapes by their file's place
+        self.clipped: dict[str, list[str]] = {}  # shapes by their file's place
 
     def drawing(self, sample: Sample, max_pixels: int) -> Drawing:  # noqa: ARG002 - a reader that asks sizes needs it
         """What is drawn of a sample."""
@@ -40,6 +39,6 @@ class DrawnLabels:
     def notes(self) -> list[str]:
         if not self.clipped:
             return []
-        count, where = sum(self.clipped.values()), min(self.clipped)
+        count, where = sum(map(len, self.clipped.values())), min(self.clipped)
         reach = "shape reaches beyond its image and is" if count == 1 else "shapes reach beyond their image and are"
-        return [f"{count} {reach} clipped, such as in {where}"]
+        return [f"{count} {reach} clipped, such as {self.clipped[where][0]} of {where}"]

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.base.hub import hub_problem
 from clouds.base.pick import evenly
+from clouds.base.progress import say
 from clouds.base.text import some
 from clouds.config.label_sets import IGNORE
 from clouds.data.archives import Files
@@ -16,7 +18,7 @@ from clouds.data.encodings import stored_channel
 from clouds.data.formats.found import Finding, FoundSpec
 from clouds.data.layouts import Layout
 from clouds.data.pairing import Place
-from clouds.errors import DataError, UsageError
+from clouds.errors import DataError, UsageError, cause
 
 FILES = "a folder of save_to_disk, parquet files, or a hub id OWNER/NAME; id2label.json for the names of the classes"
 NEEDED = "datasets"
@@ -55,25 +57,26 @@ class Rows(Files):
         return f"{self.root}: {self.split} row {row} column {column}"
 
 
-def read(root: Path, columns: Sequence[str] = ()) -> FoundSpec:
+def read(root: Path, columns: Sequence[str] = (), rows: int | None = None) -> FoundSpec:
     """The set in a folder or on the hub; ``columns``: those of the image and of the label map, where names do not say
-    it. UsageError where ``datasets`` is not installed."""
+    it; ``rows``: no more than the first ones of each split, which are streamed where the set is the hub's. UsageError
+    where ``datasets`` is not installed."""
     if importlib.util.find_spec(NEEDED) is None:
         raise UsageError("huggingface: needs the package datasets: pip install 'clouds[datasets]'")
-    splits = _load(root)
+    splits = _load(root, rows)
     found = Finding("huggingface", root)
-    for split, rows in splits.items():
-        image, label = _columns(root, rows, columns)
-        holder = Rows(root, split, _undecoded(rows, image, label))
-        for k in range(len(rows)):
+    for split, held in splits.items():
+        image, label = _columns(root, held, columns)
+        holder = Rows(root, split, _undecoded(held, image, label))
+        for k in range(len(held)):
             found.add(split, f"{split}/{k:07d}", Place(holder, f"{k}/{image}"), Place(holder, f"{k}/{label}"))
     names = _names(root, next(iter(splits.values()))) or _values(found)
     label_set = found.classes([*names.values()], str(root))
     return found.done(label_set, Layout("{key}", "{key}", values=names))
 
 
-def _load(root: Path) -> dict[str, Any]:
-    """Split -> its rows."""
+def _load(root: Path, count: int | None) -> dict[str, Any]:
+    """Split -> its rows, the first ``count`` of them."""
     import datasets
 
     try:
@@ -85,13 +88,46 @@ def _load(root: Path) -> dict[str, Any]:
                 raise DataError(f"{root}: huggingface: holds no dataset_info.json and no parquet; expected {FILES}")
             loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
         elif re.fullmatch(_HUB, root.as_posix()):
-            loaded = datasets.load_dataset(root.as_posix())
+            if problem := hub_problem():
+                say(f"{root}: {problem}; looking for what was downloaded before")
+            loaded = datasets.load_dataset(root.as_posix(), streaming=count is not None)
         else:
             raise DataError(f"{root}: no such folder; expected {FILES}")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(f"{root}: huggingface: cannot be loaded ({why}); expected {FILES}") from error
-    return dict(loaded.items()) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+    splits = dict(loaded.items()) if isinstance(loaded, dict) else {"train": loaded}
+    return splits if count is None else {split: _first(root, rows, count) for split, rows in splits.items()}
+
+
+def _first(root: Path, rows: Any, count: int) -> Any:
+    """The first rows; of a stream they are fetched, and kept in the library's cache for the next process."""
+    import datasets
+
+    if isinstance(rows, datasets.Dataset):
+        return rows.select(range(min(count, len(rows))))
+    try:
+        for name, feature in (rows.features or {}).items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(name, datasets.Image(decode=False))
+        return datasets.Dataset.from_generator(
+            _fetched, features=rows.features, gen_kwargs={"rows": rows.take(count)}
+        )
+    except Exception as error:  # the library's kinds and those of its HTTP client
+        raise DataError(f"{root}: huggingface: its first {count} rows cannot be fetched ({cause(error)}); try again, "
+                        "or leave `rows` out to download the whole set") from error  # fmt: skip
+
+
+def _fetched(rows: Any) -> Iterator[dict[str, Any]]:
+    """Rows with the bytes of pictures that lie in files of their own beside the table."""
+    import fsspec
+
+    for row in rows:
+        for name, held in row.items():
+            if isinstance(held, dict) and held.keys() == {"bytes", "path"} and held["path"] and not held["bytes"]:
+                with fsspec.open(held["path"], "rb") as file:
+                    row[name] = {"bytes": file.read(), "path": None}
+        yield row
 
 
 def _by_split(files: Sequence[str]) -> dict[str, list[str]]:

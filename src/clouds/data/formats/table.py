@@ -31,7 +31,8 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(yolo.read, yolo.FILES, "names in data.yaml"),
     "datumaro": Format(datumaro.read, datumaro.FILES, "label_map in dataset_meta.json"),
     "huggingface": Format(
-        huggingface.read, huggingface.FILES, "id2label.json, else a column of lists of class labels", ("columns",), True
+        huggingface.read, huggingface.FILES, "id2label.json, else a column of lists of class labels",
+        ("columns", "rows"), True,
     ),
     "roboflow": Format(roboflow.read, roboflow.FILES, "those files, or _classes.csv"),
 }

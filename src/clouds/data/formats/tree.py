@@ -62,6 +62,17 @@ class Tree:
         found = [name for name in self.files if name.lower().endswith(ends) and name.count("/") <= deep]
         return sorted(found, key=lambda name: (name.count("/"), name))
 
+    def called(self, name: str) -> list[str]:
+        """The files of that name, wherever they lie."""
+        return self._called.get(name, [])
+
+    @cached_property
+    def _called(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.files:
+            found[posixpath.basename(name)].append(name)
+        return found
+
     def images(self, folder: str = "") -> list[str]:
         """Names of images in a folder and below it."""
         start = f"{folder}/" if folder else ""

@@ -163,8 +163,7 @@ def _label_of(tree: Tree, image: str, masks: str) -> str:
 
 def _missing(tree: Tree, expected: str) -> str:
     """What to say of an image without a label, and where one of its name lies."""
-    own = posixpath.basename(expected)
-    others = [name for name in tree.ending(own) if posixpath.basename(name) == own]
+    others = tree.called(posixpath.basename(expected))
     hint = f"there is {some(others, 2)}, of another split" if others else "an image without objects has an empty one"
     return f"has no label; expected {expected}; {hint}"
 

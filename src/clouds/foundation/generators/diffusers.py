@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.files import as_bytes
+from clouds.base.hub import hub_problem
 from clouds.config.backends import Backend
 from clouds.config.recipe import Diffusion, Generate
 from clouds.errors import BackendError, UsageError, cause
@@ -62,13 +63,14 @@ class Pipeline:
 
     def _fetched(self, fetch: Callable[..., str], **more: Any) -> str:
         """What ``fetch`` brings from the hub; BackendError where it does not answer."""
+        problem = hub_problem()
         try:
             return fetch(self.name, revision=self.options.revision, **more)
         except Exception as error:  # the client's own kinds and those of its HTTP library alike
             at = f" at revision {self.options.revision}" if self.options.revision else ""
             gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
             raise BackendError(
-                f"{self.key}: the pipeline {self.name}{at} cannot be had ({cause(error)}); "
+                f"{self.key}: the pipeline {self.name}{at} cannot be had ({problem or cause(error)}); "
                 f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
             ) from error
 

