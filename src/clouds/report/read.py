@@ -62,9 +62,9 @@ class Run:
     def learned_from(self) -> str:
         """What kind of images without labels joint training learned from."""
         if not self.photographs:
-            return "drawn images"
+            return "generated images"
         drawn = self.generated or (self.joint and self.joint.work.get("images_trained_on"))
-        return "drawn images and photographs" if drawn else "photographs"
+        return "generated images and photos" if drawn else "photos"
 
     @property
     def confused(self) -> str:
