@@ -175,7 +175,7 @@ def test_the_report_of_a_true_run_has_every_section(finished):
         "Prompts and images", "4 prompts, 4 of them different, written by grammar", "4 of 4 images by streets renderer",
         "The labelled source", "Read the prompts",
         "Pseudo-labels, before and after refinement", "Before: the teacher", "The masks it answered with",
-        "After: refined", "What became of the teacher's labels", "changed to another class",
+        "After: refined", "Share of pixels decided, class by class", "changed to another class",
         "Warm-up loss", "Joint loss", "on generated images", "Warm-up loss by part", "Teacher confidence",
         "Pseudo-labels after refinement", "pixels decided",
         "Class by class, image by image", "frequency-weighted IoU", "boundary IoU", "calibration error",
