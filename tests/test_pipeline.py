@@ -186,9 +186,9 @@ def test_the_report_of_a_true_run_has_every_section(finished):
     (spent,) = re.findall(r"Where \d[\d. a-z]+ went (.*?) Prompts and images", page.text)
     assert all(re.search(rf"\b{part} \d", spent) for part in ("source", "warm-up", "joint", "scoring")), spent
     assert "Not in this run folder" not in page.text
-    shown = [str(attributes["alt"]) for tag, attributes in page.tags if tag == "img"]
+    shown = [str(attributes.get("alt") or attributes.get("aria-label")) for _, attributes in page.tags]
     for start, many in (("Source image", 4), ("Its label", 4), ("Drawn image: A", 4), ("Masks of the segmenter", 3),
-                        ("Joint label map of", 5), ("Truth label map of", 5)):  # fmt: skip
+                        ("Joint label map over", 5), ("Truth label map over", 5)):  # fmt: skip
         assert sum(alt.startswith(start) for alt in shown) == many, start
 
 
