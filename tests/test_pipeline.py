@@ -179,7 +179,8 @@ def test_the_report_of_a_true_run_has_every_section(finished):
         "Warm-up loss", "Joint loss", "on generated images", "Warm-up loss by part", "Teacher confidence",
         "Pseudo-labels after refinement", "pixels decided",
         "Class by class, image by image", "frequency-weighted IoU", "boundary IoU", "calibration error",
-        "Confusion matrix, joint model", "Calibration", "Image by image", "Predictions", "typical 1", "Judged without labels",
+        "Confusion matrix, joint model", "Calibration", "Image by image", "Predictions", "typical 1",
+        "Judged without labels",
         "Provenance", "Peak memory", "Settings, fully resolved", "Versions", "Hardware",
     ):  # fmt: skip
         assert said in page.text, said
