@@ -5,7 +5,7 @@ level is asked whether it belongs to the object that the points lie on. 19 numbe
 coarser level join them, how far is it, how like in colour and texture, how large is what the points touch) go through a
 network of 337 weights, which was fitted to the true components of rendered scenes and has seen no photograph
 (``benchmarks/segmenter.py --fit`` makes the file beside this one). Features of the embedded backbone were tried as
-further inputs and added nothing: docs/segmenters.md has the numbers.
+further inputs and added nothing: docs/design/pseudo-labels.md has the numbers.
 """
 
 import json
