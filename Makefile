@@ -7,8 +7,9 @@ STAMP = $(VENV)/.installed
 BASE = $(VENV)/.installed-base
 # a package with its extras into VENV, by uv where it is there
 INSTALL = $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-compile) --quiet
-# test files are shared out over three processes, each file to one; on two cores the third works while another waits
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
+# test files are shared out over three processes, each file to one; on two cores the third works while another waits.
+# One thread each: more of them would wait for each other on tensors this small
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 .PHONY: env demo test test-fast test-slow test-clusters test-lowest test-latest check-gpu lint docs dist bench advisories materials clean
 

@@ -25,6 +25,7 @@ from clouds.config.label_sets import COLORS
 from clouds.config.load import load_recipe
 from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
+from clouds.data.encodings import read_indices
 from clouds.data.images import write_png
 from clouds.data.source import Source
 from clouds.foundation.generator import build_generator
@@ -220,7 +221,7 @@ def serves(device: str, folder: Path) -> str:
         data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
         asked = urllib.request.Request(f"{url}/v1/segment?format=labels", data, {"Content-Type": "image/png"})
         with urllib.request.urlopen(asked, timeout=60) as answer:
-            labels = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+            labels = read_indices(answer.read(), "the server's answer")
     finally:
         process.terminate()
         process.wait(60)
