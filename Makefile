@@ -11,7 +11,7 @@ INSTALL = $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BI
 # One thread each: more of them would wait for each other on tensors this small
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
-.PHONY: env demo test test-fast test-slow test-clusters test-lowest test-latest check-gpu lint docs dist bench advisories materials clean
+.PHONY: env demo test test-fast test-slow test-long test-clusters test-lowest test-latest check-gpu lint docs dist bench advisories materials clean
 
 env: $(STAMP)
 
@@ -45,7 +45,10 @@ test-fast: env
 	$(PYTEST) -m "not slow"
 
 test-slow: env
-	$(PYTEST) -m "slow and not cluster"
+	$(PYTEST) -m "slow and not long and not cluster"
+
+test-long: env
+	$(PYTEST) -m long
 
 # on true schedulers: SLURM where it is installed and root may start it, Ray with `pip install 'clouds[ray]'`
 test-clusters: env

@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported: no test may reach for it
@@ -68,12 +69,18 @@ def predictor(model_folder):
 
 
 @pytest.fixture(scope="session")
-def traced(model_folder) -> bytes:
-    """What one tracing of the small model gives, for any size and batch: the rest of an export takes a blink."""
+def traced(model_folder, tmp_path_factory) -> bytes:
+    """What one tracing of the small model gives, for any size and batch: the rest of an export takes a blink. Traced
+    once for all processes that share the tests."""
     from clouds.deploy.export.onnx_file import network
     from clouds.model.folder import load_model
 
-    return network(load_model(model_folder), None, None).SerializeToString()
+    folder = tmp_path_factory.getbasetemp()
+    kept = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "traced.onnx"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            kept.write_bytes(network(load_model(model_folder), None, None).SerializeToString())
+        return kept.read_bytes()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,10 @@ NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [  # one of them often, all of them at night
+    pytest.param(path, id=path.stem, marks=() if path.stem == "your-own-labels" else pytest.mark.long)
+    for path in NOTEBOOKS
+])
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
