@@ -77,7 +77,7 @@ def test_a_layer_is_the_same_in_both_forms(monkeypatch):
 
     def run():
         attention.zero_grad()
-        out = attention(query, tokens, reference, shapes)
+        out = attention(query, tokens, reference, pixel_decoder.extents(shapes, query), shapes)
         out.square().sum().backward()
         return [out, *(p.grad.clone() for p in attention.parameters())]
 

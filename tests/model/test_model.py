@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny
 from clouds.model.decoder import Attention, TextHead, TransformerDecoder
-from clouds.model.pixel_decoder import DeformableAttention, reference_points, sine_positions
+from clouds.model.pixel_decoder import DeformableAttention, extents, reference_points, sine_positions
 from clouds.model.segmenter import merge
 from clouds.model.vocabulary import synonym_index
 
@@ -262,7 +262,7 @@ def test_deformable_attention_equals_the_written_out_definition():
     shapes = [(1, 2), (2, 3), (3, 5)]
     attention, query, tokens, reference = deformable_case(shapes)
     wanted = slow_deformable(attention, query, tokens, reference, shapes)
-    assert torch.allclose(attention(query, tokens, reference, shapes), wanted, atol=1e-10)
+    assert torch.allclose(attention(query, tokens, reference, extents(shapes, query), shapes), wanted, atol=1e-10)
 
 
 def test_deformable_attention_has_the_right_gradients():
@@ -270,7 +270,8 @@ def test_deformable_attention_has_the_right_gradients():
     attention, query, tokens, reference = deformable_case(shapes)
     query.requires_grad_()
     tokens.requires_grad_()
-    assert torch.autograd.gradcheck(lambda q, t: attention(q, t, reference, shapes), (query[:1], tokens[:1]))
+    extent = extents(shapes, query)
+    assert torch.autograd.gradcheck(lambda q, t: attention(q, t, reference, extent, shapes), (query[:1], tokens[:1]))
 
 
 def test_deformable_attention_starts_by_looking_around_evenly():

@@ -42,6 +42,12 @@ def reference_points(shapes: list[tuple[int, int]], device: torch.device) -> Ten
     return torch.cat(points)
 
 
+def extents(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
+    """Widths and heights of all levels in cells: (2, L). The host does not wait for their copy to the device."""
+    sides = torch.tensor([[width for _, width in shapes], [height for height, _ in shapes]], dtype=like.dtype)
+    return sides.to(like.device, non_blocking=True)
+
+
 class DeformableAttention(nn.Module):
     """Each token samples ``points`` places on every level around itself and mixes them with learned weights."""
 
@@ -70,16 +76,18 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, query: Tensor, tokens: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """query, tokens (B, N, D); reference (N, 2) in 0..1; shapes of the levels -> (B, N, D)."""
+    def forward(
+        self, query: Tensor, tokens: Tensor, reference: Tensor, extent: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """query, tokens (B, N, D); reference (N, 2) in 0..1; extent (2, L) from ``extents``; shapes of the levels
+        -> (B, N, D)."""
         b, n = query.shape[:2]
         form = (self.heads, self.levels, self.points)
         # Columns and rows come from a linear layer each, in cells: long inner loops, and no interleaved pairs
         weight, bias = (t.unflatten(0, (-1, 2)) for t in (self.sampling_offsets.weight, self.sampling_offsets.bias))
         places = []
         for axis in (0, 1):  # x, y
-            size = torch.tensor([shape[1 - axis] for shape in shapes], dtype=query.dtype, device=query.device)
-            size = size[:, None].expand(form).reshape(-1)  # (M L P,)
+            size = extent[axis, :, None].expand(form).reshape(-1)  # (M L P,)
             offset = F.linear(query, weight[:, axis], bias[:, axis] - 0.5)
             places.append(torch.addcmul(offset, reference[:, axis, None], size).unflatten(-1, form))
         weights = self.attention_weights(query).view(b, n, self.heads, -1).softmax(-1).unflatten(-1, form[1:])
@@ -98,8 +106,10 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.linear1, self.linear2 = nn.Linear(hidden, ffn), nn.Linear(ffn, hidden)
 
-    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        attended = self.self_attn(tokens + position, tokens, reference, shapes)
+    def forward(
+        self, tokens: Tensor, position: Tensor, reference: Tensor, extent: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        attended = self.self_attn(tokens + position, tokens, reference, extent, shapes)
         tokens = self.norm1(tokens + attended)
         out: Tensor = self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))
         return out
@@ -149,12 +159,12 @@ class PixelDecoder(nn.Module):
         hidden, device = tokens.shape[-1], tokens.device
         position = torch.cat([sine_positions(h, w, hidden, device, tokens.dtype).flatten(1).T + embed
                               for (h, w), embed in zip(shapes, self.level_embed, strict=True)])  # fmt: skip
-        reference = reference_points(shapes, device).to(tokens.dtype)
+        reference, extent = reference_points(shapes, device).to(tokens.dtype), extents(shapes, tokens)
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(layer, tokens, position, reference, shapes, use_reentrant=False)
+                tokens = checkpoint(layer, tokens, position, reference, extent, shapes, use_reentrant=False)
             else:
-                tokens = layer(tokens, position, reference, shapes)
+                tokens = layer(tokens, position, reference, extent, shapes)
         parts = tokens.transpose(1, 2).split([h * w for h, w in shapes], dim=2)
         memories = [part.unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
         top = self.lateral(features[4])
