@@ -288,7 +288,7 @@ def test_the_labelled_share_of_a_query_is_where_its_mask_lies():
 def test_every_pair_is_compared_with_its_own_mask_points_and_labels():
     labels, masks, _ = half_ignored()
     labels = torch.stack((labels[0], labels[0].flip(0)))
-    pairs = [(0, 0, 1, 0), (0, 1, 4, 2), (1, 0, 3, 1), (1, 1, 0, 0), (1, 1, 2, 1)]  # output, image, query, class
+    pairs = [(0, 0, 1, 0), (1, 0, 3, 1), (0, 1, 4, 2), (1, 1, 0, 0), (1, 1, 2, 1)]  # output, image, query, class
     matched = L.Matched(*torch.tensor(pairs).T)
     embeddings = [torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     prediction = Prediction([], embeddings, masks)

@@ -22,7 +22,7 @@ CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0  # of the parts of a loss
 NO_OBJECT = 0.1  # weight of the void class, which most queries have
 OVERSAMPLE = 3  # candidates for a point of the loss
 IMPORTANCE = 0.75  # share of the points that go to the most uncertain candidates
-BLOCK = 64  # matched masks whose candidate points are looked at together, to bound memory
+BLOCK = 8  # masks whose points are looked at together: a processor's cache holds them, and memory stays bounded
 
 
 def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negative: bool) -> tuple[Tensor, Tensor]:
@@ -31,24 +31,28 @@ def read_labels(labels: Tensor, points: Tensor, classes: Tensor, ignore_is_negat
     labels uint8 (H, W); points (M, P, 2) as x, y in 0..1; classes long (M,), the class row m asks for
     -> values (M, P), weights (M, P): the shares of the class and of labelled pixels under the point, value <= weight.
     """
-    height, width = labels.shape
-    x, y = points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
+    value, weight = (torch.zeros(points.shape[:2], dtype=points.dtype, device=points.device) for _ in range(2))
+    edged = F.pad(labels, (1, 1, 1, 1), value=IGNORE)  # what lies outside is of no class, and not labelled
+    for start in range(0, len(points), BLOCK):
+        block = slice(start, start + BLOCK)
+        _read(edged, points[block], classes[block, None], value[block], weight[block])
+    return value, torch.ones_like(weight) if ignore_is_negative else weight
+
+
+def _read(edged: Tensor, points: Tensor, classes: Tensor, value: Tensor, weight: Tensor) -> None:
+    """Add to ``value`` and ``weight`` what ``read_labels`` gives, of a label map with a border of one pixel."""
+    height, width = edged.shape
+    x, y = points[..., 0] * (width - 2) - 0.5, points[..., 1] * (height - 2) - 0.5
     x0, y0 = x.floor(), y.floor()
-    flat = labels.flatten()
-    value, valid = torch.zeros_like(x), torch.zeros_like(x)
+    across = [1 - (x - (x0 + dx)).abs_() for dx in (0, 1)]
+    down = [1 - (y - (y0 + dy)).abs_() for dy in (0, 1)]
+    cell = (y0.int().add_(1).mul_(width) + x0.int().add_(1)).flatten()
     for dy in (0, 1):
         for dx in (0, 1):
-            column, row = x0 + dx, y0 + dy
-            share = (1 - (x - column).abs()) * (1 - (y - row).abs())
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            label = flat[index].long()
-            share = share * inside
-            value += share * (label == classes[:, None])
-            valid += share * (label != IGNORE)
-    if ignore_is_negative:
-        valid = torch.ones_like(valid)
-    return value, valid
+            share = across[dx] * down[dy]
+            label = edged.flatten().index_select(0, cell + (dy * width + dx)).view_as(share)
+            value += share.masked_fill(label != classes, 0)
+            weight += share.masked_fill_(label == IGNORE, 0)
 
 
 def matching_costs(masks: Tensor, logits: Tensor, classes: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ def matching_costs(masks: Tensor, logits: Tensor, classes: Tensor, target: Tenso
     """
     w, total = weight, weight.sum().clamp(min=1e-6)
     # BCE: softplus(-x) t + softplus(x) (1 - t) = softplus(x) - x t, so one product serves both signs
-    mask = ((F.softplus(masks) * w).sum(-1, keepdim=True) - masks @ target.T) / total
+    mask = (F.softplus(masks).mul_(w).sum(-1, keepdim=True) - masks @ target.T) / total
     probability = masks.sigmoid()
     dice = 1 - (2 * probability @ target.T + 1) / ((probability @ w)[..., None] + target.sum(-1) + 1)
     class_ = -logits.softmax(-1)[..., classes]
@@ -77,7 +81,7 @@ def hungarian(costs: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def sample(planes: Tensor, points: Tensor) -> Tensor:
     """Planes (M, C, h, w) read at points (M, P, 2) as x, y in 0..1 -> (M, C, P); zeros outside."""
-    grid = 2 * points[:, :, None] - 1
+    grid = (2 * points[:, :, None]).sub_(1)
     return F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[..., 0]
 
 
@@ -108,7 +112,7 @@ def mask_losses(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor,
 
 @dataclass
 class Matched:
-    """M matched (query, target) pairs of all outputs and images: index tensors (M,)."""
+    """M matched (query, target) pairs of all outputs, image by image: index tensors (M,)."""
 
     output: Tensor
     image: Tensor
@@ -243,8 +247,10 @@ def criterion(
     whole = whole or totals([len(classes) for classes in shown], prediction.logits[0].shape[1])
 
     def random_points(counts: Sequence[int], n: int) -> Tensor:
-        drawn = [torch.rand(m, n, 2, generator=g) for m, g in zip(counts, generators, strict=True)]
-        return torch.cat(drawn).to(device, non_blocking=True)
+        drawn = torch.empty(sum(counts), n, 2)
+        for part, generator in zip(drawn.split(list(counts)), generators, strict=True):
+            part.uniform_(generator=generator)
+        return drawn.to(device, non_blocking=True)
 
     found, labelled = match(prediction, labels, random_points([1] * len(labels), p), settings, shown)
     pairs = torch.bincount(found.image, minlength=len(labels)).tolist()
@@ -253,7 +259,7 @@ def criterion(
     keep = int(IMPORTANCE * p)
     candidates, fill = random_points(pairs, OVERSAMPLE * p), random_points(pairs, p - keep)
     count = max(whole.targets, 1)
-    masks, dices = matched_losses(prediction, labels, matched, candidates, fill, keep, settings, found.image)
+    masks, dices = matched_losses(prediction, labels, matched, candidates, fill, keep, settings, pairs)
 
     def weighed(ce: Tensor, mask: Tensor, dice: Tensor) -> Tensor:
         return CLASS_WEIGHT * ce + MASK_WEIGHT * mask + DICE_WEIGHT * dice
@@ -270,36 +276,42 @@ def criterion(
 
 def matched_losses(
     prediction: Prediction, labels: Tensor, matched: Matched, candidates: Tensor, fill: Tensor, keep: int,
-    settings: LossSettings, images: Tensor | None = None,
+    settings: LossSettings, counts: list[int] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mask and dice loss (M,) of the matched pairs; only their masks are ever made.
 
-    candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``. images: ``matched.image``
-    on the CPU, which is then not waited for.
+    candidates (M, R, 2), fill (M, F, 2): random points in 0..1, in the order of ``matched``. counts: pairs of each
+    image, if known: a GPU is then not waited for.
     """
     if not len(matched.query):
         # nothing to learn here, but every parameter gets its gradient, which other processes wait for
         zero = prediction.mask_features.sum() * 0 + torch.stack(prediction.mask_embeddings).sum() * 0
         return zero.expand(0), zero.expand(0)
+    counts = torch.bincount(matched.image, minlength=len(labels)).tolist() if counts is None else counts
     embeddings = torch.stack(prediction.mask_embeddings)[matched.output, matched.image, matched.query]  # (M, D)
-    parts, order = [], []
-    images = matched.image.cpu() if images is None else images
-    for b in range(len(labels)):
-        rows = (images == b).nonzero()[:, 0].to(labels.device, non_blocking=True)
-        parts.append(torch.einsum("md,dhw->mhw", embeddings[rows], prediction.mask_features[b]))
-        order.append(rows)
-    rows = torch.cat(order)
-    planes = torch.cat(parts)[rows.argsort()]  # (M, h, w)
+    pairs = [each.split(counts) for each in (embeddings, matched.class_, candidates, fill)]
+    parts = zip(labels, prediction.mask_features.unbind(), *pairs, strict=True)
     negative = settings.ignore_is_negative
-    points = candidates.new_empty(len(planes), keep + fill.shape[1], 2)
-    target, weight = points.new_empty(points.shape[:2]), points.new_empty(points.shape[:2])
-    for b, rows in enumerate(order):
-        # of the candidates, three times the points, only the labelled share is asked: one plane an image holds it
-        known = (labels[b] != IGNORE).to(planes.dtype)[None, None]
-        for part in rows.split(BLOCK) if len(rows) else ():
-            valid = torch.ones_like(candidates[part, :, 0])
-            if not negative:
-                valid = sample(known, candidates[part].view(1, -1, 2)).view_as(valid)
-            points[part] = uncertain_points(planes.detach()[part], candidates[part], valid, fill[part], keep)
-        target[rows], weight[rows] = read_labels(labels[b], points[rows], matched.class_[rows], negative)
-    return mask_losses(sample(planes[:, None], points)[:, 0], target, weight)
+    losses = [_of_an_image(*part, keep, negative) for part, m in zip(parts, counts, strict=True) if m]
+    mask, dice = torch.cat(losses, dim=1)
+    return mask, dice
+
+
+def _of_an_image(
+    label: Tensor, features: Tensor, embeddings: Tensor, classes: Tensor, candidates: Tensor, fill: Tensor, keep: int,
+    negative: bool,
+) -> Tensor:  # fmt: skip
+    """Mask and dice losses (2, m) of an image's m pairs: label (H, W), features (D, h, w), embeddings (m, D)."""
+    masks = torch.einsum("md,dhw->mhw", embeddings, features)
+    # of the candidates, three times the points, only the labelled share is asked: one plane holds it
+    known = (label != IGNORE).to(masks.dtype)[None, None]
+    points = []
+    blocks = (each.split(BLOCK) for each in (masks.detach(), candidates, fill))
+    for block, asked, more in zip(*blocks, strict=True):
+        valid = asked.new_ones(asked.shape[:2])
+        if not negative:
+            valid = sample(known, asked.view(1, -1, 2)).view_as(valid)
+        points.append(uncertain_points(block, asked, valid, more, keep))
+    chosen = torch.cat(points)
+    target, weight = read_labels(label, chosen, classes, negative)
+    return torch.stack(mask_losses(sample(masks[:, None], chosen)[:, 0], target, weight))
