@@ -76,7 +76,7 @@ class DecoderLayer(nn.Module):
         queries = self.cross_norm(queries + self.cross_attn(queries + embed, key, value, allowed))
         placed = queries + embed
         queries = self.self_norm(queries + self.self_attn(placed, placed, queries))
-        out: Tensor = self.ffn_norm(queries + self.linear2(F.relu(self.linear1(queries))))
+        out: Tensor = self.ffn_norm(queries + self.linear2(F.relu(self.linear1(queries), inplace=True)))
         return out
 
 
@@ -161,14 +161,16 @@ class TransformerDecoder(nn.Module):
         queries (Q, D): instead of learned ones."""
         batch = mask_features.shape[0]
         keys, values, shrunk = [], [], []
+        # channels last, which shrinking on a CPU would else make of them at each level
+        features = mask_features.detach().contiguous(memory_format=torch.channels_last)
         for memory, level in zip(memories, self.level_embed.weight, strict=True):
             height, width = memory.shape[-2:]
             value = memory.flatten(2).transpose(1, 2) + level  # (B, N, D)
             position = sine_positions(height, width, value.shape[-1], value.device, value.dtype)
             values.append(value)
             keys.append(value + position.flatten(1).T)
-            small = F.interpolate(mask_features.detach(), size=(height, width), mode="bilinear", align_corners=False)
-            shrunk.append(small.flatten(2))  # (B, D, N)
+            small = F.interpolate(features, size=(height, width), mode="bilinear", align_corners=False)
+            shrunk.append(small.flatten(2).contiguous())  # (B, D, N)
         queries = (self.query_feat.weight if queries is None else queries).expand(batch, -1, -1)
         embed = self.query_embed.weight.expand(batch, -1, -1)
         prediction = Prediction([], [], mask_features)

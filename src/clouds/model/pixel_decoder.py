@@ -111,7 +111,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         attended = self.self_attn(tokens + position, tokens, reference, extent, shapes)
         tokens = self.norm1(tokens + attended)
-        out: Tensor = self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens))))
+        out: Tensor = self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens), inplace=True)))
         return out
 
 
@@ -140,7 +140,7 @@ class PixelDecoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(hidden, heads, ffn) for _ in range(layers))
         self.lateral = nn.Sequential(nn.Conv2d(channels[4], hidden, 1, bias=False), GroupNorm(32, hidden))
         self.output = nn.Sequential(
-            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), GroupNorm(32, hidden), nn.ReLU()
+            nn.Conv2d(hidden, hidden, 3, padding=1, bias=False), GroupNorm(32, hidden), nn.ReLU(inplace=True)
         )
         self.mask_features = nn.Conv2d(hidden, hidden, 1)
         for module in self.modules():

@@ -166,10 +166,11 @@ class TransformersSegmenter:
 
     def _logits(self, low: Tensor, frame: list[int], size: tuple[int, int]) -> Tensor:
         """Logits (P, 3, h, w) -> (P, 3, H, W): to the model's input where it was padded, cut, to the image."""
+        planes = low.flatten(0, 1)[:, None]  # one channel each: three channels are resized at a third of the speed
         if self.family.padded:
-            low = F.interpolate(low, (self.side, self.side), mode="bilinear", align_corners=False)
-            low = low[..., : frame[0], : frame[1]]
-        return F.interpolate(low, size, mode="bilinear", align_corners=False)
+            planes = F.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
+            planes = planes[..., : frame[0], : frame[1]]
+        return F.interpolate(planes, size, mode="bilinear", align_corners=False)[:, 0].unflatten(0, low.shape[:2])
 
 
 def _placed(points: NDArray[np.float32], size: tuple[int, int], frame: list[int]) -> Tensor:
