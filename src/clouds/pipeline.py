@@ -36,6 +36,7 @@ from clouds.selftrain.work import check_work, work_of
 from clouds.train.engine import Engine
 from clouds.train.harm import Watch
 from clouds.train.loop import train_stage
+from clouds.train.shard import built, shard
 from clouds.train.validate import Validation, keep_model
 
 
@@ -91,17 +92,20 @@ def train(
         engine.track(recipe)
         torch.manual_seed(recipe.seed)
         if "warmup" in todo.stages:  # on the labelled source alone
-            model = build_model(recipe).to(engine.device)
+            model = built(partial(build_model, recipe), engine)
+            shard(model, None, engine)
             data = batches("warmup", [], settings.warmup_steps, recipe.seed)
             train_stage(model, "warmup", recipe, data, out, engine=engine, validation=validation)
             keep_model(model, out, "warmup", recipe, engine)
         if "joint" in todo.stages:  # student and teacher both start as the warm-up model
             torch.manual_seed(recipe.seed + 1)  # in a process of its own the stage draws what it draws in this one
-            model = load_model(out / MODELS["warmup"]).to(engine.device)
+            model = built(partial(load_model, out / MODELS["warmup"]), engine)
             model.thaw()
             segmenter = None if regions else build_segmenter(recipe)
             pseudo = PseudoLabeller(make_teacher(model, selftrain), segmenter, selftrain, recipe.seed, regions)
-            watch = Watch(model, joint) if engine.main else None
+            pseudo.every_step = engine.shards
+            shard(model, pseudo.teacher.model, engine)
+            watch = Watch(model, joint) if engine.main or engine.shards else None
             work = train_stage(model, "joint", recipe, joint, out, pseudo, engine, validation, watch)
             if engine.main:
                 write_record(out / WORK, work_of(work, model.classes, len(prompts), len(images), unlabelled))

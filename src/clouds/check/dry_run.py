@@ -19,6 +19,7 @@ from clouds.base.files import read_jsonl
 from clouds.base.machine import peak_memory_gb, usable_device
 from clouds.base.pick import evenly
 from clouds.base.processes import several
+from clouds.check.memory import memory_by_processes, memory_text
 from clouds.check.useless import check_useful, too_short
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
@@ -50,10 +51,14 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     """Two steps and a validation of one image; the object that ``clouds train RECIPE --dry-run --json`` prints.
 
     On a CPU images go one at a time, two a step; on another device a step has the recipe's batch. Half of a step's
-    images are generated ones, unless the recipe asks for the warm-up alone. Raises UsageError for several processes.
+    images are generated ones, unless the recipe asks for the warm-up alone. With ``train.shard_backbone`` memory is
+    counted instead, by the number of processes. Raises UsageError for several processes.
     """
     if several():
         raise UsageError("--dry-run runs in one process; leave the launcher out")
+    if recipe.train.shard_backbone:
+        with torch.device("meta"):
+            return memory_by_processes(recipe, random_model(recipe))
     stand_ins = [
         f"random weights in place of {recipe.model.vision}'s",
         f"images of noise at the crop's size in place of {', '.join(each.dataset for each in recipe.data.source)}",
@@ -112,6 +117,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
 
 def dry_run_text(result: dict[str, Any]) -> str:
     """The same for a person."""
+    if result["device"] == "meta":
+        return memory_text(result)
     r = result
     stages = " + ".join(f"{count} {stage} ({r['hours_by_stage'][stage]:g} h)" for stage, count in r["steps"].items())
     return "\n".join([

@@ -15,7 +15,7 @@ from clouds.data.pairing import say_once
 from clouds.data.photographs import PhotoSet, find_photographs
 from clouds.data.source import open_sets
 from clouds.errors import UsageError
-from clouds.foundation.backbone import check_adapter, check_backends
+from clouds.foundation.backbone import check_adapter, check_backends, check_shards
 from clouds.foundation.embeddings import open_store
 from clouds.foundation.generator import INSTEAD, check_generator
 from clouds.foundation.segmenter import check_segmenter
@@ -84,6 +84,8 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
         if model.adapter:
             check_adapter(model.vision, model.adapter, model.hidden)
         check_backends(model.vision, model.text, model.weights, model.revision)
+    if recipe.train.shard_backbone:
+        check_shards(model.vision)
     return ToDo(stages, draws, joint and chosen.refinement != "points", restyled, sets, photographs)
 
 

@@ -131,6 +131,9 @@ class Train(Settings):
     """Whether to use torch.compile: the first step is slow, later ones are faster."""
     checkpointing: Annotated[bool, Mark.RESUMABLE] = False
     """Whether the decoder's layers are computed twice to save memory."""
+    shard_backbone: Annotated[bool, Mark.RESUMABLE] = False
+    """Whether several processes hold the blocks of a frozen ViT in parts, each a share, instead of whole (FSDP;
+    docs/scaling.md)."""
     on_nonfinite: Literal["abort", "skip"] = "abort"
     """What happens if a loss or gradient is not finite: the run ends, or the step is skipped."""
     validate_every: Count | None = None
@@ -161,6 +164,8 @@ class Train(Settings):
         found = []
         if self.precision == "fp16" and self.device == "cpu":
             found.append("precision: got 'fp16', which needs a GPU's loss scaling; on a CPU use fp32 or bf16")
+        if self.shard_backbone and self.compile:
+            found.append("shard_backbone: got true with train.compile=true; leave one of them out")
         if self.choose == "best" and not (self.validate_every and "source" in self.validate_on):
             found.append(
                 "choose: best goes by the source's validation split: set train.validate_every and keep source in "

@@ -62,8 +62,11 @@ class Recipe(Settings):
         return bool(self.generate.count or self.generate.folder)
 
     def faults(self) -> list[str]:
+        found = []
+        if self.train.shard_backbone and not self.model.freeze:
+            found.append("train.shard_backbone: got true with model.freeze=false; only a frozen backbone is held in "
+                         "parts: leave it out, or freeze the backbone")  # fmt: skip
         if not self.draws:
-            found = []
             if not self.data.unlabelled and self.train.stage != "warmup":
                 found.append(
                     "generate.count: got 0 without data.unlabelled; joint training needs images without labels: draw "
@@ -73,13 +76,12 @@ class Recipe(Settings):
                 found.append(
                     "data.restyle.styles: got 'generated' with generate.count=0; name a folder of style images"
                 )
-            return found
-        if self.generate.size != self.augment.crop:
-            return [
+        elif self.generate.size != self.augment.crop:
+            found.append(
                 f"generate.size {list(self.generate.size)} must equal augment.crop {list(self.augment.crop)}: "
                 "generated images are trained on whole, beside source crops"
-            ]
-        return []
+            )
+        return found
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Recipe":

@@ -83,6 +83,26 @@ def check_adapter(vision: str, adapter: Mapping[str, Any], hidden: int) -> None:
         adapt(build_vision(vision, pretrained=False), adapter, hidden)
 
 
+def check_shards(vision: str) -> None:
+    """Raises UsageError unless the backbone has blocks to hold in parts, or where PyTorch is too old for it.
+
+    Builds it, without memory for weights.
+    """
+    import inspect
+
+    import torch
+    from torch.distributed.fsdp import fully_shard
+
+    from clouds.foundation.backbones.timm_vit import PlainVit
+
+    with torch.device("meta"):
+        if not isinstance(build_vision(vision, pretrained=False), PlainVit):
+            raise UsageError(f"train.shard_backbone: takes the blocks of a plain ViT, which {vision} is not; leave it "
+                             "out, or take one (docs/models.md)")  # fmt: skip
+    if "ignored_params" not in inspect.signature(fully_shard).parameters:
+        raise UsageError(f"train.shard_backbone: PyTorch {torch.__version__} is too old for it; install a newer one")
+
+
 def build_text(name: str, weights: Mapping[str, Any] | None = None) -> Text:
     """The text tower ``name``, with its weights: those of the record, by default the paper's. Raises as above."""
     if is_plugged(name):

@@ -61,6 +61,7 @@ class PseudoLabeller:
         self.teacher, self.segmenter, self.settings, self.seed = teacher, segmenter, settings, seed
         self.classes: list[str] = teacher.model.classes
         self.regions = regions
+        self.every_step = False  # whether the teacher looks in each step: others that hold its weights wait for it
         self.work = Work()
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
@@ -68,6 +69,8 @@ class PseudoLabeller:
         """The labels of ``batch``, every generated image's filled in."""
         labels = batch["labels"].clone()
         if not len(batch["slots"]):
+            if self.every_step:
+                self.teacher.predict(batch["images"][:1].to(self.teacher.model.mean.device))
             return Lesson(labels, {}, None)
         maps, sure = self.teacher.predict(batch["clean"].to(self.teacher.model.mean.device))
         panel, rows = None, []

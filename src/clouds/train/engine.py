@@ -62,6 +62,7 @@ class Engine:
         torch.backends.cuda.matmul.allow_tf32 = settings.tf32
         torch.backends.cudnn.allow_tf32 = settings.tf32
         self.device = self.accelerator.device if self.world > 1 else torch.device(settings.device)
+        self.shards = settings.shard_backbone and self.world > 1  # train/shard.py
         self.stopped = 0  # the signal that asked to stop
 
     @property
@@ -82,6 +83,13 @@ class Engine:
         model.head.pixel_decoder.checkpointing = model.head.decoder.checkpointing = self.settings.checkpointing
         if self.settings.compile:
             model.compile()
+        if self.shards:  # accelerate refuses DDP around tensors in parts; these are left to FSDP
+            from torch.distributed.tensor import DTensor
+            from torch.nn.parallel import DistributedDataParallel
+
+            parts = [name for name, p in model.named_parameters() if isinstance(p, DTensor)]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, parts)
+            return DistributedDataParallel(model)
         wrapped: nn.Module = self.accelerator.prepare(model) if self.world > 1 else model
         return wrapped
 

@@ -144,7 +144,9 @@ def train_stage(
                 engine.log({f"{stage}/{key}": value for key, value in scores.items()}, step + 1)
             last = progress.step == data.steps
             if watch and (last or progress.step == data.steps // 2):
-                note_drift(watch(model, progress.step), run, data.steps)
+                drift = watch(model, progress.step)
+                if engine.main:
+                    note_drift(drift, run, data.steps)
             if progress.step % settings.checkpoint_every == 0 or last or stop:
                 save()
             if stop and not last:

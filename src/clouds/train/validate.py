@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from clouds.base.pick import evenly
+from clouds.base.processes import ALONE
 from clouds.base.progress import say
 from clouds.config.label_sets import CITYSCAPES
 from clouds.config.recipe import Recipe
@@ -20,6 +21,7 @@ from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import Predictor
 from clouds.train.engine import Engine
+from clouds.train.shard import whole
 from clouds.train.state import Progress
 
 SOURCE = "source"
@@ -47,18 +49,20 @@ class Validation:
         """
         scores: dict[str, float] = {}
         training = model.training
-        predictor = Predictor(model.eval())
+        predictor = Predictor(model.eval(), engine.device)
         predictor.inference = self.inference
         domains = [*self.sources, *self.targets]
-        for score in evaluate(predictor, domains, f"after step {progress.step}", engine.processes):
+        # with a backbone in parts every process scores every image: they compute features together or not at all
+        processes = ALONE if engine.shards else engine.processes
+        for score in evaluate(predictor, domains, f"after step {progress.step}", processes):
             scores[f"val/{score.row.name}"] = score.row.miou or 0.0
         model.train(training)
         if self.sources:
             scores["val_miou"] = float(np.mean([scores[f"val/{each.name}"] for each in self.sources]))
         if self.sources and (progress.best is None or scores["val_miou"] > progress.best):
             progress.best, progress.best_step = scores["val_miou"], progress.step
-            if engine.main and self.settings.choose == "best":
-                save_model(model, best)
+            if self.settings.choose == "best":
+                save(model, best, engine)
         return scores
 
 
@@ -97,11 +101,20 @@ def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: 
     the warm-up's where joint training seems to have harmed."""
     best, choose = out / BEST / stage, recipe.train.choose
     drift = read_record(out / DRIFT, Drift) if stage == "joint" and choose == "safe" else None
-    chosen = load_model(best) if choose == "best" and has_model(best) else model
+    former = best if choose == "best" and has_model(best) else None
     if drift and drift.harm:
-        chosen = load_model(out / MODELS["warmup"])
+        former = out / MODELS["warmup"]
         if engine.main:
             say("train.choose=safe: the warm-up's model is kept as the run's model")
-    if engine.main:
-        save_model(chosen, out / MODELS[stage])
+    if former is None:
+        save(model, out / MODELS[stage], engine)
+    elif engine.main:
+        save_model(load_model(former), out / MODELS[stage])
     engine.wait()
+
+
+def save(model: Segmenter, folder: Path, engine: Engine) -> None:
+    """The main process writes the model folder; all have to call it, as a backbone in parts is put together for it."""
+    gathered = whole(model, engine)
+    if engine.main:
+        save_model(gathered, folder)
