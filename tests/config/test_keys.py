@@ -28,7 +28,8 @@ def test_every_key_says_what_it_is():
 
 def test_what_may_change_on_resume_and_what_concerns_scores_alone():
     assert set(keys_of(Recipe, Mark.RESUMABLE)) == {
-        "train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing", "train.compile",
+        "train.stage", "train.workers", "train.device", "train.accumulate", "train.checkpointing",
+        "train.compile", "train.shard_backbone",
         "train.trackers", "data.cache", "data.cache_gb", "data.max_bad", "prompts.timeout", "prompts.retries",
         "prompts.requests_per_minute", "generate.device", "generate.offload", "generate.restyle.device",
         "generate.restyle.offload", "data.restyle.device", "data.restyle.offload", "selftrain.cache",

@@ -122,8 +122,9 @@ def test_two_processes_with_half_of_the_backbone_each_take_the_steps_of_one(runs
         one, two = (losses(folder / name / adapter) for name in ("one", "two"))
         assert [(row["stage"], row["step"]) for row in two] == [(s, k) for s in ("warmup", "joint") for k in (1, 2)]
         for mine, theirs in zip(two, one, strict=True):
-            for key in ("loss", "loss_ce", "loss_mask", "loss_dice", "gradient_norm"):
+            for key in ("loss", "loss_ce", "loss_mask", "loss_dice"):
                 assert mine[key] == pytest.approx(theirs[key], rel=1e-5), (adapter, mine["stage"], mine["step"], key)
+            assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-4)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -189,7 +190,7 @@ def test_settings_that_do_not_go_together_are_refused(words, said):
 
 
 def test_a_backbone_without_blocks_is_refused_before_any_work(tmp_path):
-    with pytest.raises(UsageError, match=r"takes the blocks of a plain ViT .* which efficientnet-lite0 is not"):
+    with pytest.raises(UsageError, match="takes the blocks of a plain ViT, which efficientnet-lite0 is not"):
         check_training(tiny.recipe("train.shard_backbone=true"), tmp_path)
 
 

@@ -43,7 +43,7 @@ def shard(student: Segmenter, teacher: Segmenter | None, engine: Engine) -> None
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     # a group of its own, so that its messages and those of DDP need no common order
-    group = dist.new_group(timeout=PATIENCE)
+    group: Any = dist.new_group(timeout=PATIENCE)
     mesh = DeviceMesh.from_group(group, engine.device.type)
     networks = [student] if teacher is None else [student, teacher]
     sent: dict[int, Tensor] = {}
