@@ -219,3 +219,65 @@ def test_crowds_lie_below(tmp_path: Path) -> None:
     inside = np.zeros(SIZE, bool)
     inside[top : bottom + 1, left : right + 1] = True
     assert np.array_equal(shown(data, 0), np.where(inside, names(), "car"))
+
+
+def _polygons(count: int, root: Path) -> Path:
+    """A file of so many polygons of 60 corners in four images, one image after the other."""
+    import json
+
+    from fabricate_formats import image
+
+    rng = np.random.default_rng(0)
+    annotations = [
+        {"id": k, "image_id": k % 4, "category_id": 1 + k % 2, "segmentation": [rng.integers(0, 48, 120).tolist()]}
+        for k in range(count)
+    ]
+    content = {
+        "annotations": annotations, "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "tree"}],
+        "images": [{"id": k, "file_name": f"{k}.jpg", "height": SIZE[0], "width": SIZE[1]} for k in range(4)],
+    }  # fmt: skip
+    pictures = {f"images/{k}.jpg": image(k) for k in range(4)}
+    return as_folder({"a.json": json.dumps(content).encode()} | pictures, root)
+
+
+def test_memory_of_coco_grows_by_tens_of_bytes_an_annotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    from clouds.data.formats import coco, json_stream
+    from clouds.data.formats.tree import Tree
+
+    monkeypatch.setattr(json_stream, "CHUNK", 1 << 16)
+    peaks, kept, sizes = [], [], []
+    for count in (500, 1500):
+        tree = Tree(_polygons(count, tmp_path / str(count)))
+        tracemalloc.start()
+        found = coco.read(tree)
+        kept.append(tracemalloc.get_traced_memory()[0])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        sizes.append(len(pickle.dumps(found)))
+    grown = [(large - small) / 1000 for small, large in (peaks, kept, sizes)]
+    assert max(grown) < 100, grown  # bytes; the text is 500, its numbers as an array 960
+
+
+def test_annotations_that_lie_apart_in_the_file_are_of_one_image(tmp_path: Path) -> None:
+    import json
+
+    apart = open_dataset("coco", _polygons(40, tmp_path / "apart"))
+    content = json.loads((tmp_path / "apart" / "a.json").read_text())
+    content["annotations"].sort(key=lambda each: each["image_id"])
+    as_folder({"a.json": json.dumps(content, indent=1).encode()}, tmp_path / "sorted")
+    (tmp_path / "apart" / "images").rename(tmp_path / "sorted" / "images")
+    together = open_dataset("coco", tmp_path / "sorted")
+    labels = [together.label(k) for k in range(4)]
+    assert all(np.array_equal(apart.label(k), labels[k]) for k in range(4))
+    assert not np.array_equal(labels[0], labels[1])
+
+
+def test_an_annotation_file_that_changes_in_use_is_noticed(tmp_path: Path) -> None:
+    root = _polygons(4, tmp_path)
+    data = open_dataset("coco", root)
+    (root / "a.json").write_text(" " + (root / "a.json").read_text())
+    with pytest.raises(DataError, match=r"a\.json: was changed while it was in use; start again"):
+        data.label(0)
+    assert open_dataset("coco", root).label(0).shape == SIZE

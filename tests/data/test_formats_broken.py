@@ -1,6 +1,7 @@
 """What is wrong in an export is named, a line each, with the record: before training, and by ``clouds check``."""
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,8 @@ import pytest
 
 import clouds.cli as cli
 from clouds.data import open_dataset
-from clouds.data.formats.json_stream import entries
 from clouds.errors import DataError
-from fabricate import Files, as_folder, png
+from fabricate import Files, as_folder, as_zip, png
 from fabricate_formats import MADE, SIZE, image, labelme_json, labelme_shape
 
 
@@ -281,17 +281,24 @@ def test_partial_passes_over_records_and_not_over_faults(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("chunk", [1, 3, 64, 1 << 20])
 def test_a_json_file_is_read_in_pieces(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clouds.data.archives import Folder
+    from clouds.data.archives import Archive, Folder
     from clouds.data.formats import json_stream
     from clouds.data.pairing import Place
 
     monkeypatch.setattr(json_stream, "CHUNK", chunk)
+    monkeypatch.setattr(json_stream, "PIECE", chunk)
     content = {"a": [1, 23.5, {"b": ["ü", "]", '"']}], "n": 12345, "empty": [], "o": {"x": [1]}, "t": "é ]"}
     expected = [("a", 1), ("a", 23.5), ("a", content["a"][2]), ("n", 12345), ("o", {"x": [1]}), ("t", "é ]")]
     plain = json.dumps(content)
     for text in (plain, json.dumps(content, indent=2, ensure_ascii=False), f"\ufeff{plain}"):
         (tmp_path / "f.json").write_bytes(text.encode())
-        assert list(entries(Place(Folder(tmp_path), "f.json"))) == expected
-    (tmp_path / "f.json").write_bytes(json.dumps(content)[:-9].encode())
-    with pytest.raises(ValueError, match=r"."):
-        list(entries(Place(Folder(tmp_path), "f.json")))
+        as_zip({"f.json": text.encode()}, tmp_path / "f.zip")
+        for files in (Folder(tmp_path), Archive(tmp_path / "f.zip")):
+            file = json_stream.JsonFile(Place(files, "f.json"))
+            found = list(file.entries())
+            assert [(key, value) for key, value, _ in found] == expected
+            assert list(pickle.loads(pickle.dumps(file)).values(span for *_, span in found)) == [v for _, v in expected]
+    for cut in (json.dumps(content)[:-9], plain.replace("23.5", "23.5.")):
+        (tmp_path / "f.json").write_bytes(cut.encode())
+        with pytest.raises(ValueError, match=r" at byte \d+"):
+            list(json_stream.JsonFile(Place(Folder(tmp_path), "f.json")).entries())

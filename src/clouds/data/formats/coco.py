@@ -8,12 +8,10 @@ from typing import Any
 
 from clouds.base.text import some
 from clouds.config.label_sets import Color, LabelSet
-from clouds.data.formats import coco_segments
-from clouds.data.formats.coco_file import Annotation, CocoFile, read_file
-from clouds.data.formats.drawn import DrawnLabels
-from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, counted, split_in
+from clouds.data.formats import coco_segments, coco_shapes
+from clouds.data.formats.coco_file import CocoFile, read_file
+from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, split_in
 from clouds.data.formats.tree import NothingFoundError, Tree, stem
-from clouds.data.shapes import Drawing, Shape, area_of
 from clouds.errors import DataError
 
 FILES = (
@@ -45,7 +43,7 @@ def read(tree: Tree, annotations: str = "") -> FoundSpec:
     if BACKGROUND not in label_set.classes:
         colors = dict(zip(label_set.classes, label_set.colors, strict=True))
         label_set = found.classes([*label_set.classes, BACKGROUND], files[0].where, colors)
-    return found.done(label_set, reader=_drawn(files, label_set, tree, found, stamp))
+    return found.done(label_set, reader=coco_shapes.read(files, label_set, tree, found, stamp))
 
 
 def _files(tree: Tree, pattern: str, found: Finding) -> list[CocoFile]:
@@ -111,7 +109,7 @@ def _find_images(file: CocoFile, tree: Tree, found: Finding) -> None:
     missing: list[tuple[Any, str]] = []
     samples: set[str] = set()
     for record in file.records:
-        key, named = record.get("id"), record.get("file_name")
+        key, named = record.id, record.file_name
         what = f"{file.where}: image {key}"
         if not isinstance(named, str) or not isinstance(key, int | str):
             found.problem(split, what, "has no id or no file_name")
@@ -131,52 +129,3 @@ def _find_images(file: CocoFile, tree: Tree, found: Finding) -> None:
         return
     for key, named in missing:
         found.problem(split, f"{file.where}: image {key}", f"its file {named} is not below {tree.root}")
-
-
-def _drawn(files: Sequence[CocoFile], label_set: LabelSet, tree: Tree, found: Finding, stamp: str) -> DrawnLabels:
-    """Polygons and run lengths: crowds first, then from the largest down, so that what is small lies on top."""
-    drawings: dict[str, Drawing] = {}
-    boxes, crowds, total = 0, 0, 0
-    for file in files:
-        index = {key: label_set.classes.index(name) for key, name in file.ids.items()}
-        shapes: dict[Any, list[tuple[bool, float, Shape]]] = defaultdict(list)
-        sizes = {key: (record["width"], record["height"]) for key, (_, _, record) in file.images.items()
-                 if record["width"] and record["height"]}  # fmt: skip
-        for each in file.annotations:
-            what = f"annotation {each.id}"
-            if each.image not in file.listed:
-                found.problem(file.split, f"{file.where}: {what}", f"is of image {each.image}, which is not listed")
-            elif each.category not in index:
-                found.problem(file.split, f"{file.where}: {what}", f"has category {each.category}, which is not listed")
-            elif each.runs and each.runs.box[2:] != (size := sizes.get(each.image, each.runs.box[2:])):
-                found.problem(file.split, f"{file.where}: {what}", f"its run lengths are of {each.runs.box[2]}x"
-                              f"{each.runs.box[3]} pixels, its image is {size[0]}x{size[1]}")  # fmt: skip
-            elif each.fault:
-                found.problem(file.split, f"{file.where}: {what}", each.fault)
-            elif each.rings or each.runs:
-                shape = Shape(index[each.category], what, each.rings, runs=each.runs)
-                shapes[each.image].append((not each.crowd, -_area(each), shape))
-                crowds += each.crowd
-            else:
-                boxes += 1
-        total += len(file.annotations)
-        for key, (sample, name, record) in file.images.items():
-            height, width = record.get("height"), record.get("width")
-            if not isinstance(height, int) or not isinstance(width, int):
-                found.problem(file.split, f"{file.where}: image {key}", f"has a size of {width}x{height}")
-                continue
-            ordered = sorted(shapes[key], key=lambda row: row[:2])
-            drawings[sample] = Drawing((height, width), [shape for *_, shape in ordered])
-            found.add(file.split, sample, tree.files[name], tree.files[file.name])
-    if total and boxes == total:
-        found.fault(files[0].where, f"its {total} annotations are boxes without a segmentation; there are no masks")
-    if boxes:
-        found.notes.append(counted(boxes, f"of {total} annotations have no segmentation and are passed over"))
-    if crowds:
-        found.notes.append(counted(crowds, "annotations are crowds: each is a region of its class, below all others"))
-    return DrawnLabels(drawings, label_set.classes.index(BACKGROUND), stamp)
-
-
-def _area(each: Annotation) -> float:
-    """The area that the file gives, else that of the polygons, in pixels."""
-    return each.area or sum(area_of(ring) for ring in each.rings)

@@ -1,15 +1,17 @@
 """COCO's panoptic PNG files: the number of a segment in each pixel, its class in the JSON file."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clouds.base.arrays import Labels
 from clouds.base.text import some
 from clouds.config.label_sets import IGNORE, LabelSet
 from clouds.data.encodings import decode_label
-from clouds.data.formats.coco_file import CocoFile
+from clouds.data.formats.coco_file import Annotations, CocoFile, Part
 from clouds.data.formats.found import Finding
 from clouds.data.formats.tree import Tree, stem, within
 from clouds.data.pairing import Sample
@@ -19,9 +21,9 @@ from clouds.errors import DataError
 class SegmentPictures:
     """Reads them: a pixel's red + 256 green + 65536 blue is the id of its segment, 0 none."""
 
-    def __init__(self, segments: dict[str, dict[int, int]], meaning: str) -> None:
-        """segments: of each sample's name, segment id -> index of its class."""
-        self.segments, self.meaning = segments, meaning
+    def __init__(self, parts: Sequence[Part], rows: dict[str, tuple[int, int]], meaning: str) -> None:
+        """rows: of each sample's name, the number of its part and the row of its annotation there."""
+        self.parts, self.rows, self.meaning = parts, rows, meaning
 
     def __call__(self, sample: Sample, max_pixels: int) -> Labels:
         assert sample.label
@@ -31,7 +33,10 @@ class SegmentPictures:
             raise DataError(f"{where}: one channel; expected RGB, the number of the segment in each pixel")
         numbers = raw.astype(np.int64) @ np.array([1, 256, 65536])  # (H, W)
         present, inverse = np.unique(numbers, return_inverse=True)
-        known = self.segments[sample.name] | {0: IGNORE}
+        number, row = self.rows[sample.name]
+        part = self.parts[number]
+        (each,) = part.read(row, row + 1)
+        known = {segment: part.classes[category] for segment, category in each.segments} | {0: IGNORE}
         if strange := [str(number) for number in present.tolist() if number not in known]:
             raise DataError(f"{where}: segments {some(strange, 6)} are not in its segments_info")
         table = np.array([known[number] for number in present.tolist()], np.uint8)
@@ -50,32 +55,43 @@ def folders(file: CocoFile) -> list[str]:
     return [folder for part in parts if (folder := within(home, part)) is not None]
 
 
-def read(
-    files: Sequence[CocoFile], label_set: LabelSet, tree: Tree, found: Finding, stamp: str
-) -> SegmentPictures:
+def read(files: Sequence[CocoFile], label_set: LabelSet, tree: Tree, found: Finding, stamp: str) -> SegmentPictures:
     """Pair the images with their PNG files."""
-    segments: dict[str, dict[int, int]] = {}
+    parts: list[Part] = []
+    rows: dict[str, tuple[int, int]] = {}
     for file in files:
-        index = {key: label_set.classes.index(name) for key, name in file.ids.items()}
-        for each in file.annotations:
-            what = f"{file.where}: image {each.image}"
-            if each.image not in file.listed:
-                what = f"{file.where}: annotation {each.file}"
-                found.problem(file.split, what, f"is of image {each.image}, which is not listed")
-            elif each.fault or any(c not in index or not isinstance(s, int) for s, c in each.segments):
+        notes, classes = file.annotations, {key: label_set.classes.index(name) for key, name in file.ids.items()}
+        faulty, images = _faulty(notes, classes), [*notes.images]
+        for row, (number, named) in enumerate(zip(notes.image, notes.files, strict=True)):
+            key = images[number]
+            what = f"{file.where}: image {key}"
+            if key not in file.listed:
+                what = f"{file.where}: annotation {named}"
+                found.problem(file.split, what, f"is of image {key}, which is not listed")
+            elif faulty[row]:
                 found.problem(file.split, what, "has a segment without an id, or of a category that is not listed")
-            elif each.image in file.images:
-                sample, name, _ = file.images[each.image]
-                picture = tree.find_image(each.file, folders(file))
+            elif key in file.images:
+                sample, name, _ = file.images[key]
+                picture = tree.find_image(named, folders(file))
                 if picture is None or picture == name:
-                    found.problem(file.split, what, f"its segments' file {each.file} is not in {folders(file)[0]}/")
-                elif sample in segments:
+                    found.problem(file.split, what, f"its segments' file {named} is not in {folders(file)[0]}/")
+                elif sample in rows:
                     found.problem(file.split, what, "has two annotations; expected one")
                 else:
-                    segments[sample] = {number: index[category] for number, category in each.segments}
+                    rows[sample] = len(parts), row
                     found.add(file.split, sample, tree.files[name], tree.files[picture])
-        without = file.images.keys() - {each.image for each in file.annotations}
-        for key in sorted(without, key=str):
+        parts.append(Part(notes.file, classes, notes.spans()))
+        for key in sorted(file.images.keys() - notes.images.keys(), key=str):
             image = tree.files[file.images[key][1]]
             found.without(file.split, image, f"{file.where}: image {key}", "has no annotation")
-    return SegmentPictures(segments, stamp)
+    return SegmentPictures(parts, rows, stamp)
+
+
+def _faulty(notes: Annotations, classes: Mapping[Any, int]) -> NDArray[np.bool_]:
+    """(N,): which annotations have a segment without an id, or of a category that is not listed."""
+    strange = ~np.array([key in classes for key in notes.categories])[np.array(notes.segment_categories, np.int64)]
+    own = np.repeat(np.arange(len(notes)), np.array(notes.segments))
+    faulty = np.zeros(len(notes), bool)
+    faulty[own[strange]] = True
+    faulty[notes.faulty] = True
+    return faulty
