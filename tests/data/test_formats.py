@@ -1,6 +1,7 @@
 """Sets as annotation tools export them read where they lie: unpacked, in archives, with the classes of their files."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from clouds.check.inspect import inspect_set
 from clouds.data import open_dataset
 from clouds.data.datasets import Segmentation, dataset_spec
+from clouds.data.formats import coco, json_stream, labelme
 from clouds.data.formats.found import FoundSpec
+from clouds.data.formats.tree import Tree
 from clouds.errors import DataError, UsageError
 from fabricate import as_folder, as_zip, png
 from fabricate_formats import MADE, SIZE, TREE, names
@@ -240,23 +243,34 @@ def _polygons(count: int, root: Path) -> Path:
     return as_folder({"a.json": json.dumps(content).encode()} | pictures, root)
 
 
-def test_memory_of_coco_grows_by_tens_of_bytes_an_annotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tracemalloc
+def _shapes(count: int, root: Path) -> Path:
+    """The same in four files of labelme."""
+    from fabricate_formats import image, labelme_json, labelme_shape
 
-    from clouds.data.formats import coco, json_stream
-    from clouds.data.formats.tree import Tree
+    rng = np.random.default_rng(0)
+    shapes = [labelme_shape(f"{k % 2}", "polygon", rng.integers(0, 48, (60, 2)).tolist()) for k in range(count // 4)]
+    files = {f"{k}.json": labelme_json(f"{k}.jpg", shapes=shapes) for k in range(4)}
+    return as_folder(files | {f"{k}.jpg": image(k) for k in range(4)}, root)
+
+
+@pytest.mark.parametrize(("read", "make"), [(coco.read, _polygons), (labelme.read, _shapes)])
+def test_memory_grows_by_tens_of_bytes_a_shape(
+    read: Callable[[Tree], FoundSpec], make: Callable[[int, Path], Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tracemalloc
 
     monkeypatch.setattr(json_stream, "CHUNK", 1 << 16)
     peaks, kept, sizes = [], [], []
     for count in (500, 1500):
-        tree = Tree(_polygons(count, tmp_path / str(count)))
+        tree = Tree(make(count, tmp_path / str(count)))
         tracemalloc.start()
-        found = coco.read(tree)
+        found = read(tree)
         kept.append(tracemalloc.get_traced_memory()[0])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         sizes.append(len(pickle.dumps(found)))
-    grown = [(large - small) / 1000 for small, large in (peaks, kept, sizes)]
+    grown = [(large - small) / 1000 for small, large in ((peaks if read is coco.read else kept), kept, sizes)]
     assert max(grown) < 100, grown  # bytes; the text is 500, its numbers as an array 960
 
 

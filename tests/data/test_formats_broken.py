@@ -158,6 +158,11 @@ BROKEN: dict[str, tuple[str, str, Callable[[Files], object], list[str]]] = {
         "labelme", "labelme", lambda f: f.update({"c/p2.json": labelme_json("gone.jpg")}),
         ["c/p2.json: its image gone.jpg is not there, nor inside it"],
     ),
+    "labelme, a label that is no text": (
+        "labelme", "labelme",
+        lambda f: f.update({"a/p0.json": labelme_json("p0.jpg", shapes=[{"label": ["car"], "points": [[1, 2]]}])}),
+        ["a/p0.json: shape 1 (): its label is not in labels.txt"],
+    ),
     "labelme, a circle of one point": (
         "labelme", "labelme",
         lambda f: f.update({"a/p0.json": labelme_json("p0.jpg", shapes=[labelme_shape("car", "circle", [[1, 2]])])}),
