@@ -10,6 +10,7 @@ and resuming are measured, not decoding.
 import argparse
 import json
 import os
+import pickle
 import platform
 import resource
 import subprocess
@@ -115,7 +116,7 @@ def use_audit(root: Path, count: int) -> dict[str, float]:
 
 
 def make_coco(root: Path, count: int) -> None:
-    """Images of 64 MB of annotations a thousand."""
+    """Images of 7.3 MB of annotations a thousand."""
     linked(pictures(root / "some"), root / "set" / "images", count)
     rng = np.random.default_rng(0)
     (root / "set" / "annotations").mkdir()
@@ -141,7 +142,14 @@ def use_coco(root: Path, count: int) -> dict[str, float]:
     began = time.monotonic()
     for k in np.linspace(0, count - 1, 100).astype(int).tolist():
         data.label(k)
-    return {"open": opened, "100 labels": time.monotonic() - began}
+    read = time.monotonic() - began
+    began = time.monotonic()
+    found = check("coco", [], root / "set", full=False, out=root / "check")
+    assert found["problems"] == []
+    began, checked = time.monotonic(), time.monotonic() - began
+    size = len(pickle.dumps(data))
+    return {"open": opened, "100 labels": read, "check": checked, "pickle": time.monotonic() - began,
+            "pickle_gb": size / 2**30}  # fmt: skip
 
 
 PARTS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path, int], dict[str, float]], float]] = {
@@ -186,7 +194,7 @@ def main() -> None:
         sizes = [max(round(size * PARTS[part][2]), 10) for size in arguments.sizes]
         rows = [measured(part, size) for size in sizes]
         keys = list(rows[0])
-        heads = [{"gb": "GB", "file_gb": "JSON, GB"}.get(key, f"{key}, s") for key in keys]
+        heads = [{"gb": "GB", "file_gb": "JSON, GB", "pickle_gb": "pickled, GB"}.get(key, f"{key}, s") for key in keys]
         print(f"| {part} | {' | '.join(heads)} |\n|---|{'---|' * len(keys)}")
         for size, row in zip(sizes, rows, strict=True):
             print(f"| {size:,} | " + " | ".join(f"{row[k]:.3f}" for k in keys) + " |")
