@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from clouds.base.files import (
     make_folder,
     read_json,
     read_jsonl,
+    sweep_temporaries,
     whole_file,
     whole_folder,
     write_json,
@@ -248,3 +250,14 @@ def test_words_hint_list_and_align():
     assert did_you_mean("x", ["gta5"]) == ""
     assert [some(list("abcd"), most) for most in (2, 4)] == ["a, b and 2 more", "a, b, c, d"]
     assert columns([["name", "n"], ["a", "10"]]) == ["name   n", "a     10"]
+
+
+@pytest.mark.parametrize(("hours", "left"), [(-9, True), (0, True), (9, True), (48, False)])
+def test_a_clock_that_was_set_spares_what_others_write_and_nothing_else(tmp_path, hours, left):
+    path = tmp_path / ".name-0123abcd.png"
+    path.touch()
+    os.utime(path, (time.time() - 3600 * hours,) * 2)
+    sweep_temporaries(tmp_path, older=86400)
+    assert path.exists() == left
+    sweep_temporaries(tmp_path)  # nobody else writes there
+    assert not path.exists()

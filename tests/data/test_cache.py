@@ -113,13 +113,18 @@ def test_what_was_not_used_for_a_month_makes_room(tmp_path):
     for path in (old, used):
         os.utime(path, (time.time() - 31 * DAY,) * 2)
     cache.get(f"{1:064d}", lambda: picture(1))
-    left = tmp_path / "00" / ".99999.1.2.tmp"
+    left, written = (tmp_path / "00" / f".9.{k}.2.tmp" for k in range(2))
     left.write_bytes(b"x")
     os.utime(left, (0, 0))
+    written.write_bytes(b"another process writes it, and the clock was set by nine hours")
+    os.utime(written, (time.time() - 9 * 3600,) * 2)
     DecodedCache(tmp_path, 10**6)
     assert not old.exists()
     assert used.exists()
     assert not left.exists()
+    assert written.exists()
+    written.unlink()
+    DecodedCache(tmp_path, 10**6)
     assert int((tmp_path / "used").read_text()) == held(tmp_path)
 
 

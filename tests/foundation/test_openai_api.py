@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_server import chat_server
+from chat_server import _Handler, chat_server
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Prompts
 from clouds.errors import BackendError, UsageError
@@ -173,6 +173,16 @@ def test_what_will_not_pass_is_not_tried_again(status):
 def test_the_server_says_how_long_to_wait(value):
     soon = email.utils.formatdate(time.time() + 2, usegmt=True) if value == "date" else value
     with chat_server((429, {"Retry-After": soon}, b"")) as server:
+        assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
+    assert 0.9 < server.times[1] - server.times[0] < 2.5
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_date_to_wait_for_is_of_the_servers_clock(monkeypatch, hours):
+    """The clock of one of the two machines is wrong, or was set meanwhile."""
+    now = time.time() + 3600 * hours
+    monkeypatch.setattr(_Handler, "date_time_string", lambda *_: email.utils.formatdate(now, usegmt=True))
+    with chat_server((429, {"Retry-After": email.utils.formatdate(now + 1, usegmt=True)}, b"")) as server:
         assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
     assert 0.9 < server.times[1] - server.times[0] < 2.5
 

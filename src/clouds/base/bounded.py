@@ -6,7 +6,6 @@ opened, the least recently used go when its bound was lowered. Only files of the
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from filelock import FileLock
+
+from clouds.base.files import age
 
 DAY = 86400.0
 
@@ -47,7 +48,7 @@ class BoundedFolder(Generic[T]):
         path = self.folder / key[:2] / f"{key}{self.codec.suffix}"
         try:
             found = self.codec.read(path)
-            if time.time() - path.stat().st_mtime > DAY:
+            if age(path) > DAY:
                 os.utime(path)  # last used today
             return found
         except FileNotFoundError:
@@ -111,19 +112,19 @@ class BoundedFolder(Generic[T]):
 
     def _tidy(self) -> None:
         with self._lock:
-            now = time.time()
             entries = []
             for path in self._files():
                 try:
-                    last = path.stat().st_mtime
+                    unused = age(path)
                 except FileNotFoundError:
                     continue
-                if now - last > (DAY / 24 if path.suffix == ".tmp" else 30 * DAY):  # left by a killed run, or unused
+                # left by a killed run, or unused; clocks may be set by hours while another process writes
+                if unused > (DAY if path.suffix == ".tmp" else 30 * DAY):
                     path.unlink(missing_ok=True)
                 else:
-                    entries.append((last, path))
+                    entries.append((unused, path))
             used = self._count()
-            for _, path in sorted(entries):
+            for _, path in sorted(entries, reverse=True):
                 if used <= self.max_bytes:
                     break
                 used -= self._size(path)

@@ -105,13 +105,18 @@ def _sync(path: Path) -> None:
 _TEMPORARY = re.compile(r"\..{0,24}-[a-z0-9_]{8}(-old|\..{0,15})?", re.DOTALL)  # of ``beside`` and ``tempfile``
 
 
+def age(path: Path) -> float:
+    """Seconds since a file was written; below 0 where the clock was set back since then."""
+    return time.time() - path.lstat().st_mtime  # noqa: TID251 - a file's time has no other clock
+
+
 def sweep_temporaries(folder: Path, older: float = 0.0) -> None:
     """Remove what a kill left half-written in ``folder``: nobody else may be writing there.
 
     older: only what is so many seconds old, where others may be writing.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime >= older:
+        if _TEMPORARY.fullmatch(path.name) and (not older or age(path) >= older):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:

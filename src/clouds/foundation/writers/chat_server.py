@@ -17,6 +17,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from email.message import Message
 from typing import Any
 
 from clouds.base.hub import unreachable
@@ -121,7 +122,7 @@ class Server:
             with error:
                 said = f"HTTP {error.code} {error.reason}: {_message(error)}".rstrip(": ")
             if error.code in AGAIN:
-                raise _TryAgainError(said, _retry_after(error.headers.get("Retry-After"))) from None
+                raise _TryAgainError(said, _retry_after(error.headers)) from None
             said = self._clean(said)
             kind = _RefusedError if error.code in (400, 422) else BackendError
             raise kind(f"prompts.writer: {self.url} refused: {said}. {_advice(error.code)}{_proxy(self.url)}") from None
@@ -249,9 +250,9 @@ def _message(error: urllib.error.HTTPError) -> str:
     return " ".join(said.split())[:200]
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date."""
-    if not value:
+def _retry_after(headers: Message) -> float | None:
+    """Seconds of a Retry-After header: a number, or a date by the clock of the server, as its Date header shows it."""
+    if not (value := headers.get("Retry-After")):
         return None
     try:
         seconds = float(value)
@@ -259,7 +260,8 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         pass
     try:
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        until, now = (email.utils.parsedate_to_datetime(text) for text in (value, headers["Date"]))
+        return max((until - now).total_seconds(), 0.0)
     except (ValueError, TypeError):
         return None
 
