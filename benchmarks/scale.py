@@ -198,6 +198,8 @@ def main() -> None:
         print(f"| {part} | {' | '.join(heads)} |\n|---|{'---|' * len(keys)}")
         for size, row in zip(sizes, rows, strict=True):
             print(f"| {size:,} | " + " | ".join(f"{row[k]:.3f}" for k in keys) + " |")
+        if len(sizes) == 1:
+            continue
         grown = [np.log(max(rows[-1][k], 1e-4) / max(rows[0][k], 1e-4)) / np.log(sizes[-1] / sizes[0]) for k in keys]
         print("| exponent | " + " | ".join(f"{value:.2f}" for value in grown) + " |\n", flush=True)
 

@@ -65,8 +65,7 @@ class Annotations:
         return len(self.start)
 
     def add(self, each: Annotation, span: Span) -> None:
-        if each.fault or not all(isinstance(number, int) for number, _ in each.segments):
-            self.faulty.append(len(self))
+        faulty = bool(each.fault)
         self.start.append(span.start)
         self.length.append(span.length)
         self.image.append(_number(self.images, each.image))
@@ -75,8 +74,12 @@ class Annotations:
         self.drawn.append(bool(each.rings or each.runs))
         self.crowd.append(each.crowd)
         self.segments.append(len(each.segments))
-        self.segment_categories.extend(_number(self.categories, category) for _, category in each.segments)
         self.files.append(each.file)
+        for number, category in each.segments:
+            self.segment_categories.append(_number(self.categories, category))
+            faulty |= not isinstance(number, int)
+        if faulty:
+            self.faulty.append(len(self) - 1)
 
     def spans(self) -> NDArray[np.int64]:
         """(N, 2): where each begins in the file and its length, in bytes."""
@@ -139,21 +142,21 @@ def read_file(tree: Tree, name: str, split: str) -> CocoFile | None:
 def _annotation(each: dict[str, Any]) -> Annotation:
     area, given = each.get("area"), each.get("segmentation")
     whole = isinstance(area, int | float) and math.isfinite(area) and area > 0
-    head = Annotation(_key(each.get("id")), _key(each.get("image_id")), _key(each.get("category_id")),
-                      bool(each.get("iscrowd")), float(area) if whole and area else 0.0)  # fmt: skip
+    head = (_key(each.get("id")), _key(each.get("image_id")), _key(each.get("category_id")),
+            bool(each.get("iscrowd")), float(area) if whole and area else 0.0)  # fmt: skip
     try:
         if "segments_info" in each:
             segments = tuple((_key(s["id"]), _key(s["category_id"])) for s in each["segments_info"])
-            return head._replace(segments=segments, file=str(each.get("file_name")))
+            return Annotation(*head, segments=segments, file=str(each.get("file_name")))
         if not given:
-            return head
+            return Annotation(*head)
         if isinstance(given, list):
-            return head._replace(rings=tuple(np.array(ring, float).reshape(-1, 2) for ring in given))
+            return Annotation(*head, tuple([np.array(ring, float).reshape(-1, 2) for ring in given]))
         counts, (height, width) = given["counts"], given["size"]
         runs = counts if isinstance(counts, str) else np.array(counts, np.int64)
-        return head._replace(runs=Runs(runs, (0, 0, int(width), int(height)), columns=True))
+        return Annotation(*head, runs=Runs(runs, (0, 0, int(width), int(height)), columns=True))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        return head._replace(fault=f"its segmentation is neither polygons nor run lengths ({error!r})")
+        return Annotation(*head, fault=f"its segmentation is neither polygons nor run lengths ({error!r})")
 
 
 def _key(value: Any) -> Any:

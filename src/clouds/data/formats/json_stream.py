@@ -141,19 +141,29 @@ class _Reader:
                     return found, Span(start, self.place(end) - start)
             self.more()
 
+    def follows(self, end: str) -> bool:
+        """Take a comma or the ``end`` of a list or an object; whether it was a comma."""
+        sign = self.peek()
+        if sign not in (",", end):
+            raise ValueError(f"expected ',' or {end!r}, got {sign!r} at byte {self.place(self.at)}")
+        self.at += 1
+        return sign == ","
+
     def object(self) -> Iterator[tuple[str, Any, Span]]:
         self.take("{")
-        while self.peek() != "}":
+        more = self.peek() != "}" or self.follows("}")
+        while more:
             key = str(self.value()[0])
             self.take(":")
             if self.peek() == "[":
-                self.take("[")
-                while self.peek() != "]":
-                    yield key, *self.value()
-                    if self.peek() != "]":
-                        self.take(",")
-                self.take("]")
+                yield from self.items(key)
             else:
                 yield key, *self.value()
-            if self.peek() != "}":
-                self.take(",")
+            more = self.follows("}")
+
+    def items(self, key: str) -> Iterator[tuple[str, Any, Span]]:
+        self.take("[")
+        more = self.peek() != "]" or self.follows("]")
+        while more:
+            yield key, *self.value()
+            more = self.follows("]")
