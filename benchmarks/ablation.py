@@ -25,7 +25,7 @@ from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import read_image
-from clouds.data.source import make_source, open_sets
+from clouds.data.labelled import make_source, open_sets
 from clouds.evaluate.domains import RENDERED, Domain, rendered_domain
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.evaluate.scores import evaluate

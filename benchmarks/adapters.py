@@ -25,7 +25,7 @@ from clouds.config.load import load_recipe
 from clouds.config.recipe import Model
 from clouds.data.batches.batches import Batches
 from clouds.data.datasets import open_dataset
-from clouds.data.source import make_source, open_sets
+from clouds.data.labelled import make_source, open_sets
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import evaluate

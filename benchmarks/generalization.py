@@ -44,8 +44,9 @@ from clouds.config.runs import open_run
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.unlabelled import Unlabelled, unlabelled_images
 from clouds.data.datasets import FOLDERS, open_dataset
+from clouds.data.labelled import make_source, open_sets
 from clouds.data.photographs import find_photographs, read_photographs
-from clouds.data.source import Source, make_source, open_sets
+from clouds.data.source import Source
 from clouds.evaluate.domains import Domain, photo_domain, unseen_domains
 from clouds.evaluate.scores import evaluate
 from clouds.foundation.embeddings import build_segmenter

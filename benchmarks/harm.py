@@ -21,8 +21,8 @@ from clouds.config.recipe import Recipe
 from clouds.config.runs import SOURCE, open_run
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.unlabelled import unlabelled_images
+from clouds.data.labelled import make_source, open_sets
 from clouds.data.photographs import find_photographs, read_photographs
-from clouds.data.source import make_source, open_sets
 from clouds.errors import CloudsError
 from clouds.evaluate.scores import evaluate
 from clouds.generate.sets import set_images, set_prompts

@@ -17,7 +17,7 @@ from clouds.config.label_sets import COLORS, NAMES
 from clouds.config.load import load_recipe
 from clouds.data.images import write_png
 from clouds.data.labels import LABEL_SETS
-from clouds.data.source import render_source
+from clouds.data.rendered import render_source
 from clouds.model.inference import Inference
 from clouds.selftrain.pseudo import Panel
 from clouds.selftrain.refine import Refinement

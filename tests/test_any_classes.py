@@ -16,7 +16,7 @@ from clouds import cli, pipeline
 from clouds.config.load import load_recipe
 from clouds.data.batches.batches import Batches
 from clouds.data.images import write_png
-from clouds.data.source import make_source, open_sets
+from clouds.data.labelled import make_source, open_sets
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.model import vocabulary

@@ -14,8 +14,8 @@ import yaml
 import clouds
 from clouds import cli
 from clouds.config.load import load_recipe
+from clouds.data.labelled import make_source, open_sets
 from clouds.data.photographs import find_photographs, read_photographs
-from clouds.data.source import make_source, open_sets
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.model import vocabulary

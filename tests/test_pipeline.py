@@ -30,7 +30,7 @@ from clouds.config.records import WorkSummary
 from clouds.config.runs import add_seconds, load_run, open_run, spent_seconds, timed
 from clouds.config.sizing import scaled
 from clouds.data.images import write_png
-from clouds.data.source import make_source, open_sets
+from clouds.data.labelled import make_source, open_sets
 from clouds.errors import CloudsError, DataError, UsageError
 from clouds.evaluate import run as scoring
 from clouds.evaluate.domains import RENDERED, rendered_domain, unseen_domains

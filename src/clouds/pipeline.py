@@ -18,8 +18,8 @@ from clouds.config.runs import CLASS_PIXELS, MODELS, PROMPTS, RESTYLED, SOURCE, 
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.rare import rare_classes
 from clouds.data.batches.unlabelled import Unlabelled, unlabelled_images
+from clouds.data.labelled import make_source
 from clouds.data.photographs import read_photographs
-from clouds.data.source import make_source
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.run import score_run
 from clouds.foundation.embeddings import build_segmenter

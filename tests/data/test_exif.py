@@ -15,7 +15,8 @@ from clouds.config.load import load_recipe
 from clouds.data.cache import DecodedCache
 from clouds.data.datasets import Segmentation, open_dataset
 from clouds.data.exif import turned
-from clouds.data.source import Source, open_sets
+from clouds.data.labelled import open_sets
+from clouds.data.source import Source
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain
 from fabricate import as_folder, pick, png

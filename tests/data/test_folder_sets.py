@@ -12,8 +12,8 @@ import clouds.data
 from clouds.config.load import as_recipe
 from clouds.config.recipe import Recipe
 from clouds.data import open_dataset
+from clouds.data.labelled import open_sets
 from clouds.data.layouts import folder_spec
-from clouds.data.source import open_sets
 from clouds.errors import DataError, UsageError
 from fabricate import SIZE, as_folder, jpg, pick, picture, png
 

@@ -7,7 +7,8 @@ import tiny
 from clouds.config.label_sets import NAMES
 from clouds.config.load import load_recipe
 from clouds.data.images import write_png
-from clouds.data.source import find_own_car, make_source, open_sets, without
+from clouds.data.labelled import make_source, open_sets
+from clouds.data.own_car import find_own_car, without
 from clouds.errors import DataError, UsageError
 
 ROAD, CAR, BUS = (NAMES.index(name) for name in ("road", "car", "bus"))

@@ -13,7 +13,7 @@ from clouds.config.label_sets import IGNORE, NAMES
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Generate, Prompts
 from clouds.config.scene import Scene, shipped_scene
-from clouds.data.source import render_source
+from clouds.data.rendered import render_source
 from clouds.errors import DataError, UsageError
 from clouds.foundation.generator import build_generator
 from clouds.foundation.generators.streets import StreetsGenerator

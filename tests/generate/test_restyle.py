@@ -24,7 +24,8 @@ from clouds.config.runs import load_run
 from clouds.data.batches.batches import Batches
 from clouds.data.batches.rare import RareClasses, class_pixels
 from clouds.data.images import decode_image, write_png
-from clouds.data.source import Restyled, make_source, open_sets
+from clouds.data.labelled import make_source, open_sets
+from clouds.data.source import Restyled
 from clouds.errors import DataError, UsageError
 from clouds.foundation.registry import backends
 from clouds.foundation.restylers.colours import ColourStatistics

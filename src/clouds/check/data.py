@@ -22,9 +22,10 @@ from clouds.config.recipe import DomainSet, Labelled, Recipe
 from clouds.data.datasets import FOLDERS, PHOTOS, dataset_names, is_dataset
 from clouds.data.formats.table import FORMATS
 from clouds.data.images import write_png
+from clouds.data.labelled import learned_from, set_root, spec_of, unmatched
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
-from clouds.data.source import draw_source, learned_from, set_root, spec_of, unmatched
+from clouds.data.rendered import draw_source
 from clouds.errors import DataError, UsageError
 
 T = TypeVar("T")

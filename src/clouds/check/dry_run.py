@@ -26,8 +26,9 @@ from clouds.config.recipe import Recipe
 from clouds.data.batches.batches import Batch, Batches
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
+from clouds.data.labelled import open_sets
 from clouds.data.photographs import find_photographs, look_at
-from clouds.data.source import Source, open_sets
+from clouds.data.source import Source
 from clouds.errors import CloudsError, UsageError
 from clouds.evaluate.domains import Domain
 from clouds.evaluate.scores import evaluate

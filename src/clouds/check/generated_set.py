@@ -17,7 +17,8 @@ from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.config.runs import GENERATED, RECIPE
 from clouds.data.images import read_image
-from clouds.data.source import draw_source, open_sets
+from clouds.data.labelled import open_sets
+from clouds.data.rendered import draw_source
 from clouds.data.walk import find_images
 from clouds.errors import UsageError
 from clouds.foundation.embeddings import build_segmenter

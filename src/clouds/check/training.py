@@ -10,10 +10,10 @@ from clouds.config.label_sets import CITYSCAPES, IGNORE
 from clouds.config.recipe import Recipe
 from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
+from clouds.data.labelled import open_sets
 from clouds.data.labels import folding
 from clouds.data.pairing import say_once
 from clouds.data.photographs import PhotoSet, find_photographs
-from clouds.data.source import open_sets
 from clouds.errors import UsageError
 from clouds.foundation.backbone import check_adapter, check_backends, check_shards
 from clouds.foundation.embeddings import open_store

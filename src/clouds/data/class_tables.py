@@ -9,9 +9,9 @@ from clouds.config.load import is_recipe, load_recipe
 from clouds.config.recipe import Labelled, Recipe
 from clouds.data.datasets import PHOTOS, dataset_names, find_spec
 from clouds.data.formats.table import FORMATS
+from clouds.data.labelled import spec_of
 from clouds.data.labels import LABEL_SETS, LabelSet, find_label_set, folding, train_ids
 from clouds.data.layouts import DATASETS
-from clouds.data.source import spec_of
 from clouds.errors import UsageError
 
 

@@ -1,41 +1,27 @@
-"""The labelled source: one or several datasets as one list of images, labelled with the model's classes.
-
-The embedded one is rendered: street scenes of one clean town, drawn once into the run folder and read like any other.
-"""
+"""The labelled source: one or several datasets as one list of images, labelled with the model's classes."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds import streets
 from clouds.base.arrays import Labels, Pixels
-from clouds.base.files import as_written, sha256
-from clouds.base.journal import Journal
 from clouds.base.pick import evenly
-from clouds.base.progress import say, track
-from clouds.base.text import some
-from clouds.config.label_sets import CITYSCAPES, COLORS, IGNORE, MOTOR_VEHICLES, LabelSet
-from clouds.config.recipe import Labelled, Recipe
+from clouds.config.label_sets import CITYSCAPES, IGNORE, LabelSet
 from clouds.data.archives import Folder
 from clouds.data.cache import DecodedCache, identity
-from clouds.data.datasets import Segmentation, dataset_spec, folder_of, is_dataset
-from clouds.data.formats.found import FoundSpec
-from clouds.data.formats.table import FORMATS
-from clouds.data.images import LazyImage, decode_image, read_file, write_png
-from clouds.data.label_files import write_labels
+from clouds.data.datasets import Segmentation
+from clouds.data.images import LazyImage
 from clouds.data.labels import train_ids
-from clouds.data.layouts import Spec
-from clouds.data.pairing import Place, say_once
-from clouds.errors import DataError, UsageError
+from clouds.data.own_car import LOOKED_AT, find_own_car, motor_vehicles, without
+from clouds.data.pairing import Place
+from clouds.errors import DataError
 
 Picture = Pixels | LazyImage
-DIGESTS = "sha256.jsonl"  # in the rendered source's folder: a line a file, {"file_name", "sha256"}
 
 
 class Source:
@@ -150,177 +136,6 @@ def lacking(taught: Sequence[set[int]], classes: int) -> NDArray[np.bool_] | Non
     teaches = np.array([np.isin(np.arange(classes), list(own)) for own in taught])
     found: NDArray[np.bool_] = teaches.any(0) & ~teaches
     return found if found.any() else None
-
-
-def motor_vehicles(label_set: LabelSet) -> list[int]:
-    """The classes of a set that hold a motor vehicle."""
-    return [k for k, row in enumerate(label_set.members) if {*MOTOR_VEHICLES} & {*row}]
-
-
-def open_sets(recipe: Recipe) -> list[Segmentation | None]:
-    """The recipe's labelled sets, None for the rendered one; nothing is made.
-
-    Raises UsageError for an unknown dataset or one without a folder, DataError where a set is not whole.
-    """
-    sets = [None if each.dataset == "streets" else open_set(each, recipe) for each in recipe.data.source]
-    for chosen, data in zip(recipe.data.source, sets, strict=True):
-        if data:
-            data.samples = data.samples[:: chosen.every]
-        label_set, model = data.label_set if data else CITYSCAPES, recipe.model.label_set
-        if (train_ids(label_set, model, chosen.fold) == IGNORE).all():
-            raise UsageError(
-                f"data.source: {chosen.dataset} teaches none of the model's classes ({', '.join(model.classes)}): its "
-                f"own are {', '.join(label_set.classes)}; map those that are the same in its label_map"
-            )
-        if chosen.dataset in FORMATS and (line := unmatched(label_set, chosen.fold, model)):
-            say_once(f"data.source: {chosen.dataset}: {line}")
-    return sets
-
-
-def unmatched(label_set: LabelSet, fold: Mapping[str, str | None], model: LabelSet) -> str:
-    """A line that names the classes of a set that are none of the model's and are ignored; "" where there are none."""
-    table = train_ids(label_set, model, fold)
-    left = [name for k, name in enumerate(label_set.classes) if table[k] == IGNORE and name not in fold]
-    folded = {name.casefold(): name for name in model.classes}
-    alike = [f"{name}: {folded[name.casefold()]}" for name in left if name.casefold() in folded]
-    hint = f"; names must be the same, so write label_map: {{{', '.join(alike)}}}" if alike else ""
-    text = f"{some(left, 8)}: not among the model's classes, ignored unless a label_map names them{hint}"
-    return text if left else ""
-
-
-def make_source(recipe: Recipe, opened: list[Segmentation | None], rendered: Path) -> Source:
-    """The opened sets as one source; renders into ``rendered`` what is missing of the embedded one."""
-    cache = DecodedCache(recipe.data.cache, int(recipe.data.cache_gb * 2**30)) if recipe.data.cache else None
-    sets = [each or render_source(recipe, rendered) for each in opened]
-    source = Source(sets, cache, recipe.model.label_set, [each.fold for each in recipe.data.source])
-    for which, chosen in enumerate(recipe.data.source):
-        if chosen.own_car == "ignore":
-            source.ignore_own_car(which)
-    return source
-
-
-def open_set(chosen: Labelled, recipe: Recipe, split: str | None = None) -> Segmentation:
-    """One labelled dataset of a recipe; ``split`` in place of the one that is learned from.
-
-    Errors as of ``learned_from`` and ``Segmentation``.
-    """
-    split = split or learned_from(chosen, recipe)[1]
-    layout = chosen.layout(recipe.model.label_set)
-    options = {"version": chosen.version, "partial": chosen.partial, "exif": recipe.data.exif, **layout}
-    return Segmentation(chosen.dataset, set_root(chosen, recipe), split, **options)
-
-
-def learned_from(chosen: Labelled, recipe: Recipe) -> tuple[Spec, str]:
-    """The row of the table of datasets and the split: "train" where there is one, unless the recipe says.
-
-    UsageError for an unknown dataset, an option or split that it lacks, and one without labels.
-    """
-    name = chosen.dataset
-    try:
-        spec = spec_of(chosen, recipe)
-    except UsageError as error:
-        text = str(error).removeprefix("data.source: ")
-        raise UsageError(f"data.source: {text}" + ("" if is_dataset(name) else ", streets")) from None
-    split = chosen.split or ("train" if "train" in spec.splits else spec.scored)
-    if isinstance(spec, FoundSpec) and not chosen.split and split in ("val", "test"):
-        raise UsageError(f"data.source: {name} has no split 'train'; it has {', '.join(spec.splits)}, say which: split")
-    if split not in spec.splits:
-        raise UsageError(f"data.source: {name} has no split {split!r}; it has {', '.join(spec.splits)}")
-    if not any(layout.labels for layout in spec.layouts):
-        raise UsageError(f"data.source: {name} has no labels to learn from")
-    return spec, split
-
-
-def spec_of(chosen: Labelled, recipe: Recipe) -> Spec:
-    """The row of the table of datasets for a set of a recipe; of a format, what lies in its root."""
-    root = set_root(chosen, recipe) if chosen.dataset in FORMATS else None
-    return dataset_spec(chosen.dataset, chosen.split, chosen.layout(recipe.model.label_set), root)
-
-
-def set_root(chosen: Labelled, recipe: Recipe) -> Path:
-    """Where a set of the recipe lies; UsageError where the recipe does not say."""
-    if chosen.root:
-        return chosen.root
-    if recipe.data.root is None:
-        raise UsageError(f"data.source: {chosen.dataset} needs data.root=PATH, the folder that holds "
-                         f"{folder_of(chosen.dataset)}/, or a root of its own")  # fmt: skip
-    return recipe.data.root / folder_of(chosen.dataset)
-
-
-def draw_source(recipe: Recipe, k: int) -> tuple[Pixels, Labels]:
-    """Scene k of the embedded source: image (H, W, 3), label (H, W)."""
-    return streets.render(streets.sample("source", recipe.seed * 100_000 + k), recipe.data.source_size)
-
-
-def render_source(recipe: Recipe, folder: Path) -> Segmentation:
-    """Render what is missing or damaged of the embedded source into images/ and labels/. Scene k depends on (recipe, k)
-    only; ``DIGESTS`` notes what was written."""
-    count = recipe.data.source_count
-    paths = [(folder / "images" / f"{k:06d}.png", folder / "labels" / f"{k:06d}.png") for k in range(count)]
-    journal = Journal(folder / DIGESTS, skip_damaged=True)
-    rows = [row for row in journal.rows if isinstance(row, dict) and row.keys() >= {"file_name", "sha256"}]
-    known = {str(row["file_name"]): str(row["sha256"]) for row in rows}
-    names = {path: path.relative_to(folder).as_posix() for pair in paths for path in pair}
-    missing = [k for k, pair in enumerate(paths) if not all(_as_rendered(p, known.get(names[p])) for p in pair)]
-
-    def make() -> Iterator[None]:
-        for k in missing:
-            (photo, drawing), (image, label) = paths[k], draw_source(recipe, k)
-            for path, digest in ((photo, write_png(photo, image)), (drawing, write_labels(drawing, label, COLORS))):
-                known[names[path]] = digest
-                journal.add({"file_name": names[path], "sha256": digest})
-            yield
-
-    for _ in track(make(), "rendering the source", count, count - len(missing), "scenes"):
-        pass
-    whole = [{"file_name": name, "sha256": known.get(name) or sha256(path)} for path, name in names.items()]
-    if journal.rows != whole:
-        journal.rewrite(whole)
-    return Segmentation("folder", folder, images="images/{key}.png", labels="labels/{key}.png")
-
-
-def _as_rendered(path: Path, digest: str | None) -> bool:
-    """Whether a rendered file is there and whole; one that is not is said."""
-    if not path.exists():
-        return False
-    try:
-        if digest is None:  # written by an older CLOUDS, or just before a kill
-            decode_image(read_file(path), str(path))
-        if as_written(path, digest):
-            return True
-        say(f"{path}: is not what was written (damaged or replaced); it is rendered again")
-    except DataError as error:
-        say(f"{error}; it is rendered again")
-    return False
-
-
-LOOKED_AT = 60  # label maps of a set, evenly spaced
-ALWAYS = 0.9  # the share of them that shows a vehicle at the pixel
-
-
-def find_own_car(labels: list[Labels], vehicles: NDArray[np.integer[Any]]) -> NDArray[np.bool_] | None:
-    """Label maps (H, W) of one recording -> where its own car is, bool (H, W); None where none is seen.
-
-    vehicles: the indices of motor vehicles. It is what is a vehicle in nearly all of them and touches the bottom edge,
-    with a rim of 1 % of the height. A few images, or such of different sizes, tell nothing.
-    """
-    if len(labels) < 5 or len({label.shape for label in labels}) > 1:
-        return None
-    share = np.mean([np.isin(label, vehicles) for label in labels], axis=0)
-    _, pieces = cv2.connectedComponents((share >= ALWAYS).astype(np.uint8))
-    own = np.isin(pieces, np.setdiff1d(pieces[-1], 0))
-    if not own.any():
-        return None
-    rim = 2 * max(round(0.01 * len(own)), 1) + 1
-    grown: NDArray[np.bool_] = cv2.dilate(own.astype(np.uint8), np.ones((rim, rim), np.uint8)).astype(np.bool_)
-    return grown
-
-
-def without(label: Labels, own: NDArray[np.bool_] | None) -> Labels:
-    """The label (H, W) with 255 where the own car is; as it is where that has another size."""
-    if own is None or own.shape != label.shape:
-        return label
-    return np.where(own, np.uint8(IGNORE), label)
 
 
 class Restyled:

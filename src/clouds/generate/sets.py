@@ -11,7 +11,7 @@ from clouds.config.backends import takes
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import GENERATED, PROMPTS, SOURCE, timed
-from clouds.data.source import make_source, open_sets
+from clouds.data.labelled import make_source, open_sets
 from clouds.errors import CloudsError, UsageError
 from clouds.foundation.generator import check_generator
 from clouds.generate.adopt import adopt as adopt_set

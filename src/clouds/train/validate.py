@@ -11,7 +11,7 @@ from clouds.config.label_sets import CITYSCAPES
 from clouds.config.recipe import Recipe
 from clouds.config.records import Drift, read_record
 from clouds.config.runs import BEST, DRIFT, MODELS
-from clouds.data.source import learned_from, open_set
+from clouds.data.labelled import learned_from, open_set
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import evaluate
