@@ -7,10 +7,10 @@ import pytest
 
 import tiny
 from clouds import cli
+from clouds.base.progress import say_once
 from clouds.check.training import check_training
 from clouds.config.label_sets import NAMES
 from clouds.data.images import write_png
-from clouds.data.pairing import say_once
 from clouds.train.log import IDLE, MetricsLog
 from data.test_own_car import recording
 from fabricate import as_folder, make

@@ -9,7 +9,8 @@ import pytest
 
 from clouds.data import open_dataset
 from clouds.data.datasets import DATASETS, FOLDERS, dataset_names
-from clouds.data.pairing import MissingSplitError, scan
+from clouds.data.levels import MissingSplitError
+from clouds.data.pairing import scan
 from clouds.errors import DataError, UsageError
 from fabricate import SIZE, as_folder, as_zip, jpg, make, picture, png, png16, polygons
 

@@ -288,7 +288,7 @@ def test_partial_passes_over_records_and_not_over_faults(tmp_path: Path) -> None
 def test_a_json_file_is_read_in_pieces(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from clouds.data.archives import Archive, Folder
     from clouds.data.formats import json_stream
-    from clouds.data.pairing import Place
+    from clouds.data.samples import Place
 
     monkeypatch.setattr(json_stream, "CHUNK", chunk)
     monkeypatch.setattr(json_stream, "PIECE", chunk)

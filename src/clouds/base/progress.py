@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,6 +17,12 @@ def say(text: str) -> None:
     """One plain line on stderr. Where that is gone, as with a closed terminal, nobody reads it, and work goes on."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that prints
+
+
+@cache
+def say_once(text: str) -> None:
+    """A line on stderr, unless this process has said it before."""
+    say(text)
 
 
 def loading(what: str) -> None:

@@ -19,8 +19,9 @@ from clouds.data.exif import orientation
 from clouds.data.formats.found import FormatError
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import Spec
+from clouds.data.levels import MissingSplitError, NoFilesError, fill
 from clouds.data.own_car import find_own_car, motor_vehicles
-from clouds.data.pairing import DataProblem, MissingSplitError, NoFilesError, fill
+from clouds.data.samples import DataProblem
 from clouds.errors import DataError
 
 SAMPLE = 100  # pairs of a split that are decoded unless all are

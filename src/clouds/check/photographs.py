@@ -19,8 +19,8 @@ from clouds.data.frames import frames
 from clouds.data.images import MAX_PIXELS, decode_image, image_size
 from clouds.data.labelled import learned_from, set_root, spec_of
 from clouds.data.labels import find_label_set
-from clouds.data.pairing import DataProblem, Place
 from clouds.data.photographs import PhotoSet, find_photographs
+from clouds.data.samples import DataProblem, Place
 from clouds.errors import CloudsError, DataError
 
 NAME = "photographs"  # of a set in the result

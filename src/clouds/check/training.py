@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.base.machine import usable_device
+from clouds.base.progress import say_once
 from clouds.base.text import some
 from clouds.check.useless import check_useful
 from clouds.config.label_sets import CITYSCAPES, IGNORE
@@ -12,7 +13,6 @@ from clouds.config.runs import MODELS, RESTYLED
 from clouds.data.datasets import Segmentation
 from clouds.data.labelled import open_sets
 from clouds.data.labels import folding
-from clouds.data.pairing import say_once
 from clouds.data.photographs import PhotoSet, find_photographs
 from clouds.errors import UsageError
 from clouds.foundation.backbone import check_adapter, check_backends, check_shards

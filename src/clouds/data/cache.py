@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clouds.base.bounded import DAY, BoundedFolder, Codec
 from clouds.base.files import as_bytes
 from clouds.data.archives import Folder
-from clouds.data.pairing import Place
+from clouds.data.samples import Place
 
 __all__ = ["DAY", "DecodedCache", "identity"]
 

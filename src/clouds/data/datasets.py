@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from clouds.base.arrays import Labels, Pixels
-from clouds.base.progress import say
+from clouds.base.progress import say, say_once
 from clouds.base.text import did_you_mean
 from clouds.config.label_sets import IGNORE
 from clouds.config.plugins import OWN, is_plugged, plugged
@@ -26,7 +26,8 @@ from clouds.data.formats.table import FORMATS, read_format
 from clouds.data.images import MAX_PIXELS, LazyImage, decode_image, image_size
 from clouds.data.labels import LabelSet, find_label_set
 from clouds.data.layouts import DATASETS, Spec, folder_spec
-from clouds.data.pairing import Place, Sample, Scan, find_unlabelled, say_once, scan
+from clouds.data.pairing import find_unlabelled, scan
+from clouds.data.samples import Place, Sample, Scan
 from clouds.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from clouds.base.progress import say_once
 from clouds.base.text import some
 from clouds.config.label_sets import CITYSCAPES, IGNORE, LabelSet
 from clouds.config.recipe import Labelled, Recipe
@@ -12,7 +13,6 @@ from clouds.data.formats.found import FoundSpec
 from clouds.data.formats.table import FORMATS
 from clouds.data.labels import train_ids
 from clouds.data.layouts import Spec
-from clouds.data.pairing import say_once
 from clouds.data.rendered import render_source
 from clouds.data.source import Source
 from clouds.errors import UsageError

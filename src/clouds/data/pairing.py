@@ -9,74 +9,21 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from clouds.base.arrays import Labels
 from clouds.base.files import lies_inside
-from clouds.base.progress import say
-from clouds.base.text import some
+from clouds.base.progress import say, say_once
 from clouds.config.label_sets import IGNORE
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.encodings import stored_channel
-from clouds.data.layouts import BESIDE, DATASETS, Layout, Spec
+from clouds.data.layouts import BESIDE, Layout, Spec
+from clouds.data.levels import explain, fill, holds_sets, levels_below
+from clouds.data.samples import DataProblem, Place, Sample, Scan
 from clouds.errors import DataError, UsageError
 
 _IMAGE = r"(?i:png|jpe?g|tiff?|bmp|webp|avif)"
-
-
-class Place(NamedTuple):
-    """One file: who holds it, and under which name."""
-
-    files: Files
-    name: str
-
-    def read(self) -> bytes:
-        return self.files.read(self.name)
-
-    def __str__(self) -> str:
-        return self.files.where(self.name)
-
-
-class Sample(NamedTuple):
-    """An image with its label."""
-
-    name: str  # stable id: split folder and key
-    image: Place
-    label: Place | None
-
-
-class DataProblem(NamedTuple):
-    path: str
-    what: str
-
-
-class SampleReader(Protocol):
-    """Reads the label of a sample: (H, W) uint8 indices, 255 ignored. ``meaning`` differs where the same files read
-    otherwise; ``notes`` say what was lost in reading, a line each."""
-
-    meaning: str
-
-    def __call__(self, sample: Sample, max_pixels: int) -> Labels: ...
-
-    def notes(self) -> list[str]: ...
-
-
-class Scan(NamedTuple):
-    """What a folder holds of one split in one layout. ``reader``: of its labels, None where the layout says how.
-
-    ``notes``: what is lost or passed over, a line each. ``bare``: images without a label, where a format lists them.
-    """
-
-    layout: Layout
-    samples: list[Sample]
-    problems: list[DataProblem]
-    reader: SampleReader | None = None
-    notes: tuple[str, ...] = ()
-    bare: tuple[Place, ...] = ()
 
 
 def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Scan:
@@ -88,7 +35,7 @@ def scan(name: str, spec: Spec, root: Path, split: str, version: str = "") -> Sc
     holders = _holders(name, spec, root)
     best = _best(spec, layouts, holders, split)
     parts_below = [] if best.samples else _parts_below(spec, layouts, root, split)
-    if len(parts_below) > 1 and root / spec.folder in parts_below and _holds_sets(root, spec):
+    if len(parts_below) > 1 and root / spec.folder in parts_below and holds_sets(root, spec):
         raise explain(name, spec, root, split, [])
     if len(parts_below) > 1:
         holders = [Folder(part) for part in parts_below]
@@ -135,7 +82,7 @@ def find_unlabelled(name: str, spec: Spec, root: Path, split: str) -> list[Place
 
     found = images(split, holders)
     if not found:  # parts that were unpacked side by side
-        found = [place for part in _levels_below(spec, root) for place in images(split, [Folder(part)])]
+        found = [place for part in levels_below(spec, root) for place in images(split, [Folder(part)])]
     if not found:
         raise explain(name, spec, root, split, [other for other in spec.splits if images(other, holders)])
     return found
@@ -185,17 +132,11 @@ def _parts_below(spec: Spec, layouts: Sequence[Layout], root: Path, split: str) 
     """Folders below that hold pairs of their own, no two of them the same ones: parts that were unpacked side by side,
     as those of IDD."""
     found: dict[Path, set[str]] = {}
-    for folder in _levels_below(spec, root):
+    for folder in levels_below(spec, root):
         names = {sample.name for sample in _best(spec, layouts, [Folder(folder)], split).samples}
         if names and not any(names & others for others in found.values()):
             found[folder] = names
     return list(found)
-
-
-@cache
-def say_once(text: str) -> None:
-    """A line on stderr, unless this process has said it before."""
-    say(text)
 
 
 def _say_unread(name: str, spec: Spec, layouts: Sequence[Layout], root: Path, split: str, best: Scan) -> None:
@@ -204,7 +145,7 @@ def _say_unread(name: str, spec: Spec, layouts: Sequence[Layout], root: Path, sp
         return
     packed = [path.name for path in sorted(root.iterdir()) if is_archive(path)]
     names = {sample.name for sample in best.samples}
-    more = [folder.name for folder in _levels_below(spec, root, ("*",))
+    more = [folder.name for folder in levels_below(spec, root, ("*",))
             if {s.name for s in _best(spec, layouts, [Folder(folder)], split).samples} - names]  # fmt: skip
     if packed or more:
         say_once(f"{root}: {name} is read from the unpacked files alone, not from {', '.join([*more, *packed])}; what "
@@ -296,11 +237,6 @@ def _stem(archive: Path) -> str:
     return archive.name[: -max(len(end) for end in SUFFIXES if archive.name.lower().endswith(end))]
 
 
-def fill(pattern: str, part: str, key: str) -> str:
-    """The path a pattern stands for, for messages."""
-    return pattern.replace("{split}", part).replace("{key}", key).replace("{ext}", "png|jpg")
-
-
 def _configured(layout: Layout, holders: Iterable[Files], root: Path) -> Layout:
     """The layout with the classes that this copy's own config lists, where there is one."""
     if not layout.config or layout.config_class is None:
@@ -345,64 +281,3 @@ def _listed(layout: Layout, holders: Sequence[Files]) -> Scan:
                 elif keep:
                     samples.append(Sample(own.rpartition(".")[0], Place(files, name), None))
     return Scan(layout, sorted(samples), problems)
-
-
-class NoFilesError(DataError):
-    """The folder holds no image of the split."""
-
-
-class MissingSplitError(NoFilesError):
-    """The dataset is there, but not this split of it."""
-
-
-def explain(name: str, spec: Spec, root: Path, split: str, others: Sequence[str]) -> DataError:
-    """The error to raise; ``others``: the splits of the dataset that are there."""
-    pattern, part = spec.layouts[0].images, spec.splits[split][0]
-    expected = spec.layouts[0].manifest or pattern.format(split=part, key="*", ext="png|jpg")
-    if others:
-        return MissingSplitError(f"{root}: {name} has no files of split {split!r} here (expected {expected}); "
-                                 f"there is {', '.join(others)}")  # fmt: skip
-    if better := _better_levels(spec, root):
-        return DataError(f"{root}: wrong folder level for {name}; use {' or '.join(map(str, better))}")
-    if packed := sorted(root.glob("*.rar")) + sorted(root.glob("*.7z")):
-        return DataError(f"{root}: {packed[0].name} cannot be read in place; unpack it there")
-    wanted = "such images" if name == "folder" else name
-    there = "something else in that archive"
-    if root.is_dir():
-        there = some(sorted(p.name for p in root.iterdir()), 6) or "nothing"
-    return NoFilesError(
-        f"{root}: holds no {wanted}; expected {expected} in it, or an archive of that ({spec.home}); there is {there}"
-    )
-
-
-def _better_levels(spec: Spec, root: Path) -> list[Path]:
-    """Folders up to two levels below ``root``, or else one up to four above, in which a layout's own folders start."""
-    above = [folder for folder in list(root.absolute().parents)[:4] if root.is_dir() and _is_level(spec, folder)]
-    below = _levels_below(spec, root)
-    outer = [folder for folder in below if not any(other in folder.parents for other in below)]
-    return [folder for folder in outer if folder.name == spec.folder] or outer[:4] or above[:1]
-
-
-def _holds_sets(root: Path, spec: Spec) -> bool:
-    """Whether ``root`` is a folder of several datasets: it has the own folder of another one."""
-    return any(each.folder != spec.folder and (root / each.folder).is_dir() for each in DATASETS.values())
-
-
-def _levels_below(spec: Spec, root: Path, depths: Sequence[str] = ("*", "*/*")) -> list[Path]:
-    """The folders below ``root`` in which a layout's own folders start."""
-    if not root.is_dir():
-        return []
-    below = [p for depth in depths for p in sorted(root.glob(depth))[:1000] if p.is_dir()]
-    return [folder for folder in below if _is_level(spec, folder)]
-
-
-def _is_level(spec: Spec, folder: Path) -> bool:
-    starts = {
-        layout.images.replace("{split}", part).partition("{key}")[0].rpartition("/")[0]
-        for layout in spec.layouts
-        for parts in (*spec.splits.values(), *layout.splits.values())
-        for part in parts
-    } - {""}
-    return any((folder / start).is_dir() for start in starts) or any(
-        layout.manifest and (folder / layout.manifest).is_file() for layout in spec.layouts
-    )

@@ -23,7 +23,7 @@ from clouds.data.datasets import dataset_spec, folder_of, images_of, is_dataset
 from clouds.data.exif import orientation, turned
 from clouds.data.frames import VIDEO_ENDINGS, frames, pyav
 from clouds.data.images import ENDINGS, decode_image, encode_image, image_size
-from clouds.data.pairing import Place
+from clouds.data.samples import Place
 from clouds.data.walk import find_images, sift_names
 from clouds.errors import DataError, UsageError
 

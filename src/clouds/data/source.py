@@ -18,7 +18,7 @@ from clouds.data.datasets import Segmentation
 from clouds.data.images import LazyImage
 from clouds.data.labels import train_ids
 from clouds.data.own_car import LOOKED_AT, find_own_car, motor_vehicles, without
-from clouds.data.pairing import Place
+from clouds.data.samples import Place
 from clouds.errors import DataError
 
 Picture = Pixels | LazyImage

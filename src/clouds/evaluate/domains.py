@@ -25,7 +25,7 @@ from clouds.data.datasets import (
 )
 from clouds.data.labelled import open_set, spec_of
 from clouds.data.labels import folding, narrowed, subset, train_ids
-from clouds.data.pairing import MissingSplitError
+from clouds.data.levels import MissingSplitError
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.protocols import View, domain_of, view_of
 

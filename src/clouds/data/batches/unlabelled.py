@@ -20,8 +20,8 @@ from clouds.data.archives import Folder
 from clouds.data.batches.augment import resized_window
 from clouds.data.cache import DecodedCache, identity
 from clouds.data.images import header_size, read_image
-from clouds.data.pairing import Place
 from clouds.data.photographs import Photograph, look_at, photograph
+from clouds.data.samples import Place
 from clouds.data.source import Source
 from clouds.errors import DataError
 

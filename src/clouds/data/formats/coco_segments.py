@@ -14,7 +14,7 @@ from clouds.data.encodings import decode_label
 from clouds.data.formats.coco_file import Annotations, CocoFile, Part
 from clouds.data.formats.found import Finding
 from clouds.data.formats.tree import Tree, stem, within
-from clouds.data.pairing import Sample
+from clouds.data.samples import Sample
 from clouds.errors import DataError
 
 

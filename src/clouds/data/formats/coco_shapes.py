@@ -11,7 +11,7 @@ from clouds.data.formats.coco_file import Annotation, CocoFile, Part
 from clouds.data.formats.drawn import DrawnLabels
 from clouds.data.formats.found import BACKGROUND, Finding, counted
 from clouds.data.formats.tree import Tree
-from clouds.data.pairing import Sample
+from clouds.data.samples import Sample
 from clouds.data.shapes import Drawing, Shape, area_of
 
 

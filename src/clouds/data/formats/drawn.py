@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from clouds.base.arrays import Labels
 from clouds.data.exif import orientation
 from clouds.data.images import MAX_PIXELS, image_size
-from clouds.data.pairing import Sample
+from clouds.data.samples import Sample
 from clouds.data.shapes import Drawing, paint
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from clouds.base.text import some
 from clouds.config.label_sets import MOST, Color, LabelSet, colors_of
 from clouds.data.layouts import Layout, Spec
-from clouds.data.pairing import DataProblem, Place, Sample, SampleReader, Scan
+from clouds.data.samples import DataProblem, Place, Sample, SampleReader, Scan
 from clouds.errors import DataError
 
 BACKGROUND = "background"  # the class of pixels under no shape

@@ -17,7 +17,7 @@ from clouds.data.archives import Files
 from clouds.data.encodings import stored_channel
 from clouds.data.formats.found import Finding, FoundSpec
 from clouds.data.layouts import Layout
-from clouds.data.pairing import Place
+from clouds.data.samples import Place
 from clouds.errors import DataError, UsageError, cause
 
 FILES = "a folder of save_to_disk, parquet files, or a hub id OWNER/NAME; id2label.json for the names of the classes"

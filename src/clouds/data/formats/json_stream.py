@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from clouds.data.archives import Folder
-from clouds.data.pairing import Place
+from clouds.data.samples import Place
 from clouds.errors import DataError
 
 CHUNK = 1 << 20  # bytes that are read at a time, and more where one value is longer

@@ -19,7 +19,7 @@ from clouds.data.formats.drawn import DrawnLabels, upright_size
 from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec, counted, split_in
 from clouds.data.formats.tree import NothingFoundError, Tree, stem
 from clouds.data.images import BROKEN
-from clouds.data.pairing import Place, Sample
+from clouds.data.samples import Place, Sample
 from clouds.data.shapes import Drawing, Shape
 from clouds.errors import DataError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from clouds.base.text import some
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.images import ENDINGS
-from clouds.data.pairing import Place
+from clouds.data.samples import Place
 from clouds.errors import DataError
 
 HOLDS_ARCHIVES = ("", "annotations")  # folders whose archives are read too, as those of COCO

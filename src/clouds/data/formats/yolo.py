@@ -15,7 +15,7 @@ from clouds.data.formats.found import BACKGROUND, Finding, FoundSpec
 from clouds.data.formats.tree import NothingFoundError, Tree, stem, within
 from clouds.data.images import ENDINGS
 from clouds.data.layouts import Layout
-from clouds.data.pairing import Sample
+from clouds.data.samples import Sample
 from clouds.data.shapes import Drawing, Shape, area_of
 from clouds.errors import DataError
 
