@@ -13,6 +13,7 @@ import torch
 from clouds.base.files import write_jsonl
 from clouds.base.shards import MANIFEST
 from clouds.config import records, runs
+from clouds.config import score_records as scores
 from clouds.config.label_sets import COLORS, NAMES
 from clouds.config.load import load_recipe
 from clouds.data.images import write_png
@@ -32,14 +33,14 @@ def lines(path: Path, rows: list[records.Record]) -> None:
     write_jsonl(path, [records.as_json(row) for row in rows])
 
 
-def results(shift: float, **more: Any) -> records.Results:
+def results(shift: float, **more: Any) -> scores.Results:
     """Two rendered worlds and two sets of photos; ``shift`` is added where a domain should gain."""
     domains = []
     for name, label_set, miou in (("town", "cityscapes19", 0.4 + shift), ("fog", "cityscapes19", 0.3 + shift / 2),
                                   ("camvid-dusk", "camvid11", 0.25 - shift), ("<b>odd</b>", "my own", 0.2)):
         classes = LABEL_SETS[label_set].classes if label_set in LABEL_SETS else ("road", "<i>lava</i>")
         more_of = {"fwiou": 0.6, "accuracy": 0.7 + shift, "boundary_iou": 0.2, "ece": 0.1 - shift / 2}
-        domains.append(records.DomainScore(
+        domains.append(scores.DomainScore(
             name=name, images=12, label_set=label_set, miou=miou, ci95=(miou - 0.01, miou + 0.01),
             iou=dict.fromkeys(classes, miou) | ({"train": None} if "train" in classes else {}),
             **(more_of if name == "town" else {}),
@@ -51,7 +52,7 @@ def results(shift: float, **more: Any) -> records.Results:
         "work": records.as_json(WORK), "seconds": {"warmup": 100, "joint": 83.2},
     }  # fmt: skip
     mean = sum(domain.miou or 0 for domain in domains) / len(domains)
-    return records.Results(model="model", commit=None, seed=3, domains=domains, mean_miou=mean, **{**made, **more})
+    return scores.Results(model="model", commit=None, seed=3, domains=domains, mean_miou=mean, **{**made, **more})
 
 
 def make_run(run: Path, seed: int = 3) -> Path:
@@ -105,7 +106,7 @@ def _whole_run() -> Path:
             wrong[:, :32] = 1  # a quarter of the road becomes sidewalk
             wrong[:, 32:40] = 2  # and a sixteenth building
             write_png(folder / "joint.png", wrong)
-            records.write_record(folder / runs.EXAMPLE, records.Example(name="town-011", warmup=0.225, joint=0.475))
+            records.write_record(folder / runs.EXAMPLE, scores.Example(name="town-011", warmup=0.225, joint=0.475))
         write_png(folder / "photo.png", photo)
     return run
 
@@ -119,18 +120,18 @@ def _panel(photo: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> Pa
     return Panel(torch.from_numpy(photo).permute(2, 0, 1), label, refined, refinement)
 
 
-def _evaluation(right: float) -> records.Evaluation:
+def _evaluation(right: float) -> scores.Evaluation:
     counts = np.eye(19, dtype=int) * 70 + np.eye(19, k=1, dtype=int) * 30
     counts[0, [0, 2]] = 65, 5
     # as an older version wrote it
-    old = records.Confusion(label_set="cityscapes19", classes=list(NAMES), confusion=counts.tolist())
+    old = scores.Confusion(label_set="cityscapes19", classes=list(NAMES), confusion=counts.tolist())
     more = {
-        "calibration": records.Calibration(pixels=[0] * 13 + [100, 300], confidence=[0] * 13 + [90, 300],
+        "calibration": scores.Calibration(pixels=[0] * 13 + [100, 300], confidence=[0] * 13 + [90, 300],
                                    correct=[0] * 13 + [100 * right, 300 * right]),
-        "per_image": [records.ImageScore(name=f"town-{k:03d}", miou=None if k == 3 else right - k / 40, accuracy=0.5)
+        "per_image": [scores.ImageScore(name=f"town-{k:03d}", miou=None if k == 3 else right - k / 40, accuracy=0.5)
                       for k in range(12)],
     }  # fmt: skip
-    return records.Evaluation(domains={"town": old.model_copy(update=more), "fog": old})
+    return scores.Evaluation(domains={"town": old.model_copy(update=more), "fog": old})
 
 
 def sweep(folder: Path, keys: tuple[str, ...] = ("train.learning_rate",)) -> Path:
@@ -139,11 +140,11 @@ def sweep(folder: Path, keys: tuple[str, ...] = ("train.learning_rate",)) -> Pat
     for rate, shift in ((0.001, 0.0), (0.003, 0.02)):
         for seed in (0, 1):
             failed = (rate, seed) == (0.003, 1)
-            both = records.BothResults(warmup=results(0.0), joint=results(shift + seed / 100))
-            jobs.append(records.SweepJob(
+            both = scores.BothResults(warmup=results(0.0), joint=results(shift + seed / 100))
+            jobs.append(scores.SweepJob(
                 name=f"rate-{rate}-seed-{seed}", settings={"train.learning_rate": rate}, seed=seed,
                 run=f"runs/{rate}-{seed}", state="failed" if failed else "done",
-                error="out of memory" if failed else None, results=records.BothResults() if failed else both,
+                error="out of memory" if failed else None, results=scores.BothResults() if failed else both,
             ))  # fmt: skip
-    records.write_record(folder / runs.SWEEP, records.Sweep(recipe="demo", keys=list(keys), seeds=[0, 1], jobs=jobs))
+    records.write_record(folder / runs.SWEEP, scores.Sweep(recipe="demo", keys=list(keys), seeds=[0, 1], jobs=jobs))
     return folder

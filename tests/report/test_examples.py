@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.config.records import ImageScore
+from clouds.config.score_records import ImageScore
 from clouds.evaluate.examples import EACH, choose
 
 

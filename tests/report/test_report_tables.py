@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from test_report import Page
 
 from clouds import cli
-from clouds.config.records import Calibration, Confusion, Prompt, write_record
+from clouds.config.records import Prompt, write_record
+from clouds.config.score_records import Calibration, Confusion
 from clouds.errors import DataError, UsageError
 from clouds.report import write_report
 from clouds.report.compare import comparison

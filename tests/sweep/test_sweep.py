@@ -21,7 +21,8 @@ from clouds.config import runs
 from clouds.config.kinds import Mark, keys_of
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
-from clouds.config.records import DomainScore, Results, as_json
+from clouds.config.records import as_json
+from clouds.config.score_records import DomainScore, Results
 from clouds.config.sizing import scaled
 from clouds.errors import CloudsError, DataError, Stopped, UsageError
 from clouds.evaluate.domains import RENDERED

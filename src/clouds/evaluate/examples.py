@@ -4,8 +4,9 @@ from pathlib import Path
 
 from clouds.base.progress import track
 from clouds.config.recipe import Recipe
-from clouds.config.records import Confusion, Evaluation, Example, ImageScore, read_record, write_record
+from clouds.config.records import read_record, write_record
 from clouds.config.runs import EVALUATION, EXAMPLE, EXAMPLES, MODELS
+from clouds.config.score_records import Confusion, Evaluation, Example, ImageScore
 from clouds.data.images import write_png
 from clouds.data.label_files import write_labels
 from clouds.evaluate.domains import Domain, class_table

@@ -9,8 +9,9 @@ from clouds.base.files import read_json
 from clouds.base.locks import one_writer
 from clouds.base.progress import clock
 from clouds.config.recipe import Recipe
-from clouds.config.records import Calibration, Confusion, Evaluation, WorkSummary, as_json, read_record, write_record
+from clouds.config.records import WorkSummary, as_json, read_record, write_record
 from clouds.config.runs import EVALUATION, EXAMPLES, MODELS, RECIPE, RESULTS, WORK, add_seconds, load_run, spent_seconds
+from clouds.config.score_records import Calibration, Confusion, Evaluation
 from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain, missing_photos, unseen_domains
 from clouds.evaluate.examples import write_examples

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clouds.base.machine import commit
 from clouds.base.processes import ALONE, Processes
 from clouds.base.progress import track
-from clouds.config.records import DomainScore, ImageScore, Missing, Results
+from clouds.config.score_records import DomainScore, ImageScore, Missing, Results
 from clouds.errors import DataError
 from clouds.evaluate.domains import Domain, class_table
 from clouds.evaluate.metrics import (

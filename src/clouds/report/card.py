@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from clouds.config.records import Missing, Provenance, Results, read_record
+from clouds.config.records import Provenance, read_record
 from clouds.config.runs import MODELS, RECIPE, RESULTS
+from clouds.config.score_records import Missing, Results
 from clouds.data.layouts import DATASETS
 from clouds.errors import UsageError
 from clouds.foundation.registry import backend_name, default_weights

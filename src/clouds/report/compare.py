@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clouds.config.records import Results
 from clouds.config.removed import REMOVED
 from clouds.config.runs import flat
+from clouds.config.score_records import Results
 from clouds.report.read import Run
 from clouds.report.score_rows import inside
 from clouds.report.templating import MODEL_NAMES, gain, setting, tone

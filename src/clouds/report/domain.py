@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clouds.config.records import Calibration, Confusion
+from clouds.config.score_records import Calibration, Confusion
 from clouds.evaluate.metrics import expected_calibration_error
 
 SIDE = 200  # of the diagram, from (0, 0) at the top left

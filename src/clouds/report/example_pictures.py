@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
-from clouds.config.records import Example, read_record
+from clouds.config.records import read_record
 from clouds.config.runs import EXAMPLE, EXAMPLES
+from clouds.config.score_records import Example
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.report import figures
 from clouds.report.read import Run

@@ -10,22 +10,17 @@ from clouds.base.shards import MANIFEST
 from clouds.config.label_sets import CITYSCAPES, Color, LabelSet
 from clouds.config.network import Model
 from clouds.config.records import (
-    Confusion,
-    DomainScore,
     Drawn,
     Drift,
-    Evaluation,
     Fate,
     Prompt,
     Provenance,
-    Results,
     Step,
-    Sweep,
     UnlabelledPhoto,
     WorkSummary,
     read_record,
     read_rows,
-)  # fmt: skip
+)
 from clouds.config.runs import (
     DRIFT,
     EVALUATION,
@@ -38,6 +33,7 @@ from clouds.config.runs import (
     RESULTS,
     WORK,
 )  # fmt: skip
+from clouds.config.score_records import Confusion, DomainScore, Evaluation, Results, Sweep
 from clouds.errors import DataError
 from clouds.report.templating import palette
 

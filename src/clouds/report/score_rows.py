@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clouds.config.records import DomainScore, Results
+from clouds.config.score_records import DomainScore, Results
 from clouds.evaluate.domains import RENDERED
 from clouds.model.inference import protocol_text
 from clouds.report.domain import images, matrix, reliability

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clouds.config.records import Results, Sweep, SweepJob
 from clouds.config.runs import SWEEP
+from clouds.config.score_records import Results, Sweep, SweepJob
 from clouds.report.templating import MODEL_NAMES, setting
 
 Groups = dict[tuple[str, ...], list[SweepJob]]  # by the settings that they share

@@ -11,8 +11,9 @@ from typing import Any
 
 from clouds.base.files import write_json, write_text
 from clouds.base.locks import locked
-from clouds.config.records import BothResults, Results, Sweep, SweepJob, as_json, read_record, write_record
+from clouds.config.records import as_json, read_record, write_record
 from clouds.config.runs import JOB, RECIPE, RESULTS, SWEEP
+from clouds.config.score_records import BothResults, Results, Sweep, SweepJob
 from clouds.errors import DataError, UsageError
 from clouds.sweep.plan import Job
 from clouds.sweep.table import table
