@@ -85,9 +85,10 @@ def test_coco(capsys: pytest.CaptureFixture[str], fault: str, tmp_path: Path) ->
     assert problems(capsys, "coco", root) == [what.replace("ROOT", str(root))]
 
 
-def test_gaps_and_double_names_are_no_fault(tmp_path: Path) -> None:
+def test_gaps_double_names_and_areas_beyond_numbers_are_no_fault(tmp_path: Path) -> None:
     files = MADE["coco of FiftyOne"][1]()
     content = json.loads(files["labels.json"])
+    content["annotations"][1]["area"] = 10**400
     content["categories"].append({"id": 90, "name": "car"})
     content["annotations"][0]["category_id"] = 90
     data = open_dataset("coco", as_folder(files | {"labels.json": json.dumps(content).encode()}, tmp_path))

@@ -140,10 +140,9 @@ def read_file(tree: Tree, name: str, split: str) -> CocoFile | None:
 
 
 def _annotation(each: dict[str, Any]) -> Annotation:
-    area, given = each.get("area"), each.get("segmentation")
-    whole = isinstance(area, int | float) and math.isfinite(area) and area > 0
+    given = each.get("segmentation")
     head = (_key(each.get("id")), _key(each.get("image_id")), _key(each.get("category_id")),
-            bool(each.get("iscrowd")), float(area) if whole and area else 0.0)  # fmt: skip
+            bool(each.get("iscrowd")), _area(each.get("area")))  # fmt: skip
     try:
         if "segments_info" in each:
             segments = tuple((_key(s["id"]), _key(s["category_id"])) for s in each["segments_info"])
@@ -157,6 +156,15 @@ def _annotation(each: dict[str, Any]) -> Annotation:
         return Annotation(*head, runs=Runs(runs, (0, 0, int(width), int(height)), columns=True))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         return Annotation(*head, fault=f"its segmentation is neither polygons nor run lengths ({error!r})")
+
+
+def _area(value: Any) -> float:
+    """Pixels; 0 where it is no number of them."""
+    try:
+        area = float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+    return area if 0 < area < math.inf else 0.0
 
 
 def _key(value: Any) -> Any:

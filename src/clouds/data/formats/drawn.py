@@ -23,7 +23,7 @@ class DrawnLabels:
 
     def __init__(self, drawings: Mapping[str, Drawing], background: int, meaning: str) -> None:
         self.drawings, self.background, self.meaning = drawings, background, meaning
-        self.clipped: dict[str, list[str]] = {}  # shapes by their file's place
+        self.clipped: dict[str, tuple[int, str]] = {}  # by the label's place: how many shapes, and the first of them
 
     def drawing(self, sample: Sample, max_pixels: int) -> Drawing:  # noqa: ARG002 - a reader that asks sizes needs it
         """What is drawn of a sample."""
@@ -33,12 +33,12 @@ class DrawnLabels:
         where = f"{sample.label}: {sample.name}"
         label, clipped = paint(self.drawing(sample, max_pixels), where, self.background, max_pixels)
         if clipped:
-            self.clipped[where] = clipped
+            self.clipped[where] = len(clipped), clipped[0]
         return label
 
     def notes(self) -> list[str]:
         if not self.clipped:
             return []
-        count, where = sum(map(len, self.clipped.values())), min(self.clipped)
+        count, where = sum(count for count, _ in self.clipped.values()), min(self.clipped)
         reach = "shape reaches beyond its image and is" if count == 1 else "shapes reach beyond their image and are"
-        return [f"{count} {reach} clipped, such as {self.clipped[where][0]} of {where}"]
+        return [f"{count} {reach} clipped, such as {self.clipped[where][1]} of {where}"]
