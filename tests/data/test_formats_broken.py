@@ -88,7 +88,7 @@ def test_coco(capsys: pytest.CaptureFixture[str], fault: str, tmp_path: Path) ->
 def test_gaps_double_names_and_areas_beyond_numbers_are_no_fault(tmp_path: Path) -> None:
     files = MADE["coco of FiftyOne"][1]()
     content = json.loads(files["labels.json"])
-    content["annotations"][1]["area"] = 10**400
+    content["annotations"][0]["area"] = 10**400
     content["categories"].append({"id": 90, "name": "car"})
     content["annotations"][0]["category_id"] = 90
     data = open_dataset("coco", as_folder(files | {"labels.json": json.dumps(content).encode()}, tmp_path))
