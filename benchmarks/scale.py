@@ -1,10 +1,10 @@
-"""How time and memory grow with the size of a set: pairs in folders, a manifest, an audit, a COCO file.
+"""How time and memory grow with the size of a set: pairs in folders, a manifest, an audit, a tar archive, a COCO file.
 
 Each part runs in a process of its own at growing sizes, and says seconds and peak memory, then the exponent: 1 means
 that twice the images take twice as much. Files are links to a few small pictures, so that finding, pairing, shuffling
 and resuming are measured, not decoding.
 
-    python benchmarks/scale.py [--sizes 1000 10000 100000] [--parts pairs manifest audit coco]
+    python benchmarks/scale.py [--sizes 1000 10000 100000] [--parts pairs manifest audit tar coco]
 """
 
 import argparse
@@ -15,18 +15,22 @@ import platform
 import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from clouds.base.shards import MANIFEST
 from clouds.check.data import check
+from clouds.config.recipe import Data
 from clouds.data.batches.order import Order
 from clouds.data.datasets import open_dataset
 from clouds.data.images import write_png
+from clouds.data.photographs import find_photographs, look_at
 from clouds.generate.manifest import read_manifest
 
 SIDE = 32  # pixels of the pictures
@@ -115,6 +119,31 @@ def use_audit(root: Path, count: int) -> dict[str, float]:
     return {"audit": first, "again": time.monotonic() - began}
 
 
+def make_tar(root: Path, count: int) -> None:
+    """The images of a set in one archive, as `tar cf` packs them."""
+    files = [file.read_bytes() for file in pictures(root / "some")]
+    with tarfile.open(root / "set.tar", "w") as archive:
+        for k in range(count):
+            member = tarfile.TarInfo(f"./{k:06d}.png")
+            member.size = len(files[k % KINDS])
+            archive.addfile(member, BytesIO(files[k % KINDS]))
+
+
+def use_tar(root: Path, count: int) -> dict[str, float]:
+    began = time.monotonic()
+    (found,) = find_photographs(Data(unlabelled=[root / "set.tar"]))
+    opened = time.monotonic() - began
+    assert len(found.places) == count
+    drawn = np.random.default_rng(0).integers(0, count, 1000).tolist()
+    began = time.monotonic()
+    for k in drawn:
+        found.places[k].read()
+    read = time.monotonic() - began
+    began = time.monotonic()
+    assert all(look.size == [SIDE, SIDE] for look in look_at(found.places))
+    return {"open": opened, "1,000 random reads": read, "look at all": time.monotonic() - began}
+
+
 def make_coco(root: Path, count: int) -> None:
     """Images of 7.3 MB of annotations a thousand."""
     linked(pictures(root / "some"), root / "set" / "images", count)
@@ -156,6 +185,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path, int], dict[s
     "pairs": (make_pairs, use_pairs, 1.0),
     "manifest": (make_manifest, use_manifest, 1.0),
     "audit": (make_manifest, use_audit, AUDITED),
+    "tar": (make_tar, use_tar, 1.0),
     "coco": (make_coco, use_coco, 0.25),
 }
 
