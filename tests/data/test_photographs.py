@@ -76,13 +76,17 @@ def test_what_the_run_writes_into_the_folder_is_no_photograph(tmp_path):
     assert names(found) == list(SIZES)
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar"])
 def test_an_archive_is_read_in_place(tmp_path, kind, capsys):
     folder, archive = photos(tmp_path / "p"), tmp_path / f"p.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(archive, "w") as opened:
             for path in sorted(folder.rglob("*")):
                 opened.write(path, path.relative_to(folder))
+    elif kind == "tar":  # as `tar cf p.tar -C set .` packs a generated set
+        (folder / "metadata.jsonl").write_text("{}\n")
+        with tarfile.open(archive, "w") as opened:
+            opened.add(folder, ".")
     else:
         with tarfile.open(archive, "w:gz") as opened:
             opened.add(folder, "p")
@@ -92,7 +96,7 @@ def test_an_archive_is_read_in_place(tmp_path, kind, capsys):
     assert (mine[0].pixels() == decode_image((folder / "a.jpg").read_bytes(), "a")).all()
     assert "left out: 1 .gif" in capsys.readouterr().err
     (row, *_) = read_jsonl(tmp_path / "run" / "photographs.jsonl")
-    assert (row["file"], row["member"]) == (str(archive), "a.jpg" if kind == "zip" else "p/a.jpg")
+    assert (row["file"], row["member"]) == (str(archive), "p/a.jpg" if kind == "tar.gz" else "a.jpg")
 
 
 def test_a_datasets_images_are_found_with_or_without_their_labels(tmp_path):
