@@ -1,4 +1,4 @@
-"""A SLURM of this machine alone: controller, node and munge in one folder, for as long as a test needs them.
+"""A SLURM of this machine alone: controller, nodes and munge in one folder, for as long as a test needs them.
 
     with slurm(folder, cpus=2) as environment: ...        # variables with which sbatch, squeue, srun find it
 
@@ -24,17 +24,16 @@ CONF = """
 ClusterName=here
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -49,7 +48,7 @@ MinJobAge=60
 KillWait=20
 ReturnToService=2
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+{nodes}
 PartitionName=normal Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=30
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 """
@@ -73,15 +72,19 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def slurm(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
-    """Yield the environment of the clients. RuntimeError with the daemons' logs where the node does not come up."""
+def slurm(folder: Path, cpus: int = 2, nodes: int = 1) -> Iterator[dict[str, str]]:
+    """Yield the environment of the clients; each node has ``cpus``. RuntimeError with the daemons' logs where one does
+    not come up."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     host = socket.gethostname().split(".")[0]
-    for name in ("state", "spool"):
+    names = [f"node{k}" for k in range(nodes)]
+    for name in ("state", *(f"spool.{name}" for name in names)):
         (folder / name).mkdir()
-    conf = folder / "slurm.conf"
-    conf.write_text(CONF.format(host=host, folder=folder, ports=_free_ports(2), cpus=cpus))
+    conf, ports = folder / "slurm.conf", _free_ports(1 + nodes)
+    rows = [f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} State=UNKNOWN"
+            for name, port in zip(names, ports[1:], strict=True)]  # fmt: skip
+    conf.write_text(CONF.format(host=host, folder=folder, ports=ports, nodes="\n".join(rows)))
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
@@ -92,13 +95,15 @@ def slurm(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
              "--num-threads=2"]  # fmt: skip
     daemons = []
     try:
-        for command in (munge, ["slurmctld", "-D", "-f", str(conf)], ["slurmd", "-D", "-f", str(conf), "-N", host]):
+        workers = [["slurmd", "-D", "-f", str(conf), "-N", name] for name in names]
+        for command in (munge, ["slurmctld", "-D", "-f", str(conf)], *workers):
             with (folder / "daemons.log").open("ab") as log:
                 daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
             time.sleep(1)
         for _ in range(60):
-            state = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
-            if "idle" in state.stdout.split():
+            ask = ["sinfo", "-h", "-N", "-p", "normal", "-o", "%T"]
+            state = subprocess.run(ask, env=environment, capture_output=True, text=True)
+            if state.stdout.split() == ["idle"] * nodes:
                 break
             time.sleep(0.5)
         else:

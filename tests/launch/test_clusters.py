@@ -84,6 +84,29 @@ def test_slurm_takes_a_job_away_queues_it_again_and_it_goes_on(tmp_path, plain):
     equal(run, plain)
 
 
+@pytest.mark.skipif(bool(slurm_here.why_not()), reason=f"SLURM IS NOT TESTED: {slurm_here.why_not()}")
+def test_two_nodes_of_slurm_train_together_save_and_go_on(tmp_path):
+    """Both are this machine's: two daemons of SLURM."""
+    run = tmp_path / "run"
+    words = ["--on", "slurm", "--processes", "2", "--nodes", "2"]
+    with (
+        slurm_here.slurm(tmp_path / "slurm", cpus=1, nodes=2) as environment,
+        launched(run, {**environment, **HERE_ONLY}, "train.stage=warmup", *words) as process,
+    ):
+        wait_for_steps(run, process)
+        job = jobs(environment)["clouds-train"]
+        asked = subprocess.run(["squeue", "-h", "-j", job, "-o", "%D %C"], env=environment, capture_output=True)
+        assert asked.stdout.split() == [b"2", b"2"]
+        subprocess.run(["scancel", "--signal=USR2", job], env=environment, check=True)
+        release(environment, job)
+        ended(process, run)
+    said = (run / "launch" / "train-0.txt").read_text()
+    assert "(2 processes x " in said
+    assert "going on from step" in said
+    assert (run / "launch" / "train-0.process-1.txt").exists()
+    assert (run / "warmup" / "model.safetensors").exists()
+
+
 HERE_ONLY = {name: HERE[name] for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")}
 
 

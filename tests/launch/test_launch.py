@@ -196,10 +196,26 @@ def test_a_dry_run_prints_the_graph_and_does_nothing(tmp_path, capsys, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_several_nodes_get_their_share_of_a_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["launch", "demo", "train.device=cuda", "--on", "slurm", "--processes", "4", "--nodes", "2", "--cpus", "3",
+             "--memory", "10", "--dry-run", "--json"]  # fmt: skip
+    assert cli.run(words) == 0
+    (train,) = (each for each in json.loads(capsys.readouterr().out)["stages"] if each["name"] == "train")
+    assert train["tasks"][0]["command"][1:4] == ["-m", "clouds", "train"], "SLURM starts the processes"
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    stage = Stage(**{**train, "tasks": [], "after": ()})
+    asked = executor_of("slurm", tmp_path / "launch")._parameters(stage)
+    assert [asked[key] for key in ("nodes", "ntasks_per_node", "cpus_per_task", "gpus_per_node", "mem")] == [
+        2, 2, 3, 2, "20480MB"]  # fmt: skip
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--on", "pbs"], "--on: got 'pbs'; expected one of local, slurm, ray"),
     (["--shards", "0"], "--shards: got 0; expected at least 1"),
     (["--processes", "3"], "--processes: got 3; train.batch_size=4"),
+    (["--nodes", "2", "--processes", "2"], "--nodes: got 2; several machines train together with --on slurm"),
+    (["--on", "slurm", "--nodes", "2"], "--processes: got 1; 2 nodes need a multiple of 2"),
     (["--sbatch", "partition=gpu"], "--sbatch: is for --on slurm, got --on local"),
     (["train.stepz=1"], "train.stepz: unknown key"),
     (["data.root=/nowhere"], "data.root: /nowhere is no folder"),

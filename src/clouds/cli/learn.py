@@ -106,7 +106,8 @@ def launch(
     overrides: Overrides = None,
     on: Annotated[str, option("--on ENGINE", "local (processes here), slurm or ray.")] = "local",
     shards: Annotated[int, option("--shards N", "Of drawing images and finding regions.")] = 1,
-    processes: Annotated[int, option("--processes M", "Of training, on one machine.")] = 1,
+    processes: Annotated[int, option("--processes M", "Of training.")] = 1,
+    nodes: Annotated[int, option("--nodes N", "Of training, with --on slurm; they share the processes.")] = 1,
     out: Annotated[Path | None, out_option("runs/RECIPE", "RUN")] = None,
     cpus: Cpus = 0,
     gpus: Gpus = None,
@@ -129,6 +130,7 @@ def launch(
     Examples:
       clouds launch demo --shards 2 --out runs/demo
       clouds launch my.yaml --on slurm --shards 16 --processes 4 --hours 12 --sbatch partition=gpu
+      clouds launch my.yaml --on slurm --processes 16 --nodes 2
       clouds launch my.yaml --on ray --shards 16 --out /shared/run
       clouds launch gta-rn50 data.root=/data --dry-run
     """
@@ -136,7 +138,7 @@ def launch(
     from clouds.launch.launch import launch as run_launch
     from clouds.launch.launch import launch_text
 
-    needs = Needs(cpus, gpus, memory, hours)
+    needs = Needs(cpus, gpus, memory, hours, nodes)
     result = run_launch(recipe, overrides or [], on, shards, out, processes, needs, sbatch, cancel, dry_run)
     tell(result, as_json, launch_text(result), "" if dry_run else f"clouds predict {shown(result['run'])} street.jpg")
 

@@ -16,13 +16,14 @@ from clouds.launch.stage import CLOUDS, Stage, Task
 class Needs:
     """What the tasks of a launch are given: of each shard and each process of training. 0: the engine's default.
 
-    gpus: None for one where the recipe computes on a GPU.
+    gpus: None for one where the recipe computes on a GPU. nodes: of training.
     """
 
     cpus: int = 0
     gpus: int | None = None
     memory_gb: float = 0
     hours: float = 24
+    nodes: int = 1
 
 
 def stages_of(
@@ -38,7 +39,7 @@ def stages_of(
 
     def add(
         stage: str, command: Callable[[int], list[str]], makes: tuple[Path, ...], device: str = "cpu", count: int = 1,
-        several: int = 1,
+        several: int = 1, nodes: int = 1,
     ) -> None:
         gpus = needs.gpus if needs.gpus is not None else 1
         tasks = [Task(stage if count == 1 else f"{stage} {k}/{count}", command(k), logs / f"{stage}-{k}.txt")
@@ -46,6 +47,7 @@ def stages_of(
         stages.append(Stage(
             stage, tasks, tuple(each.name for each in stages[-1:]), makes, needs.cpus * several, needs.cpus,
             0 if device == "cpu" else gpus * several, needs.memory_gb * several, needs.hours,
+            nodes=nodes, processes=several,
         ))  # fmt: skip
 
     drawn = joint and recipe.generate.folder is None and recipe.generate.count > 0
@@ -69,8 +71,9 @@ def stages_of(
             (regions,), recipe.train.device, shards,
         )  # fmt: skip
     model = out / MODELS["joint" if joint else "warmup"]
-    add("train", lambda _: clouds("train", str(out), "--resume", processes=processes), (model,), recipe.train.device,
-        several=processes)  # fmt: skip
+    torchrun = processes if needs.nodes == 1 else 1
+    add("train", lambda _: clouds("train", str(out), "--resume", processes=torchrun), (model,), recipe.train.device,
+        several=processes, nodes=needs.nodes)  # fmt: skip
     if joint:  # without joint training there is one model alone, and nothing to compare it with
         add("evaluate", lambda _: clouds("evaluate", str(out)), (out / RESULTS["joint"],), recipe.train.device)
     add("report", lambda _: clouds("report", str(out)), (out / REPORT / "index.html",))

@@ -25,16 +25,20 @@ def launch(
 ) -> dict[str, Any]:  # fmt: skip
     """Do what is not done yet of all stages of a recipe; -> {"run", "on", "stages": [{"name", "shards", ...}]}.
 
-    on: the engine. shards: of the stages that can be split. processes: of training, on one machine. cancel: a signal
+    on: the engine. shards: of the stages that can be split. processes: of training, on all its nodes. cancel: a signal
     cancels the jobs, which else go on. dry_run: nothing is done, and stages have what they need and their commands.
 
     Raises UsageError, BackendError or DataError for what is found before any work, CloudsError where a task failed
     twice, Stopped when a signal ended the watch.
     """
     needs = needs or Needs()
-    for option, number in (("shards", shards), ("processes", processes)):
+    for option, number in (("shards", shards), ("processes", processes), ("nodes", needs.nodes)):
         if number < 1:
             raise UsageError(f"--{option}: got {number}; expected at least 1")
+    if needs.nodes > 1 and on != "slurm":
+        raise UsageError(f"--nodes: got {needs.nodes}; several machines train together with --on slurm, not {on}")
+    if processes % needs.nodes:
+        raise UsageError(f"--processes: got {processes}; {needs.nodes} nodes need a multiple of {needs.nodes}")
     if several():
         raise UsageError("launch starts processes by itself (--shards, --processes); leave the launcher out")
     recipe = load_recipe(name, words)

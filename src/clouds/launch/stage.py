@@ -24,7 +24,7 @@ class Stage:
     makes: what is there when a task is done; without any, a task is never taken as done by an earlier launch. cpus,
     gpus, memory_gb: of each task; 0 leaves it to the engine. threads: of each process of a task; 0 leaves them as they
     are. hours: a task that takes longer is saved, ended and started again. retries: how often a task that fails is
-    tried again.
+    tried again. nodes: machines of each task; on several, the engine starts its ``processes``, as many on each.
     """
 
     name: str
@@ -37,6 +37,8 @@ class Stage:
     memory_gb: float = 0
     hours: float = 24
     retries: int = 1
+    nodes: int = 1
+    processes: int = 1
 
 
 @dataclass(frozen=True)

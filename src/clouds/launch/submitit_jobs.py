@@ -36,7 +36,8 @@ class SubmititJobs:
         """Processes at once; in SLURM one array, or one job. BackendError where SLURM does not take it."""
         import submitit
 
-        works = [Work(a.task.command, str(Path.cwd()), str(a.task.log), str(a.ended), a.environment) for a in attempts]
+        works = [Work(a.task.command, str(Path.cwd()), str(a.task.log), str(a.ended), a.environment, stage.nodes > 1)
+                 for a in attempts]  # fmt: skip
         try:
             if self.name == "local":
                 executor: Any = submitit.LocalExecutor(self.folder, max_num_timeout=TIMEOUTS)
@@ -57,15 +58,17 @@ class SubmititJobs:
         return [job.job_id for job in jobs]
 
     def _parameters(self, stage: Stage) -> dict[str, Any]:
-        more: dict[str, Any] = {"gpus_per_node": stage.gpus} if stage.gpus else {}
+        each = stage.processes // stage.nodes if stage.nodes > 1 else 1  # of a node, that srun starts
+        cpus = max(stage.cpus // (stage.nodes * each), 1)
+        more: dict[str, Any] = {"gpus_per_node": stage.gpus // stage.nodes} if stage.gpus else {}
         if stage.memory_gb:
-            more["mem"] = f"{max(round(stage.memory_gb * 1024), 1)}MB"
+            more["mem"] = f"{max(round(stage.memory_gb * 1024 / stage.nodes), 1)}MB"
         return {
-            "job_name": f"clouds-{stage.name}", "time": max(round(stage.hours * 60), 1), "nodes": 1,
-            "ntasks_per_node": 1, "cpus_per_task": max(stage.cpus, 1), "signal_delay_s": SECONDS_TO_SAVE,
+            "job_name": f"clouds-{stage.name}", "time": max(round(stage.hours * 60), 1), "nodes": stage.nodes,
+            "ntasks_per_node": each, "cpus_per_task": cpus, "signal_delay_s": SECONDS_TO_SAVE,
             "stderr_to_stdout": True, **more,
             # since 22.05 srun does not take over the job's CPUs by itself
-            "srun_args": [f"--cpus-per-task={max(stage.cpus, 1)}"],
+            "srun_args": [f"--cpus-per-task={cpus}"],
             "additional_parameters": {"requeue": True, **self.slurm},
         }  # fmt: skip
 

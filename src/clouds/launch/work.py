@@ -26,7 +26,8 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 class Work:
     """Runs ``command`` in ``folder``; adds what it prints to ``log``; writes {"code", "seconds"} to ``ended``.
 
-    environment: variables to set, or with None to remove.
+    environment: variables to set, or with None to remove. together: whether SLURM runs this on several nodes at once,
+    as processes of one training; the first of them writes ``ended``, and its failure is that of all.
     """
 
     command: list[str]
@@ -34,6 +35,7 @@ class Work:
     log: str
     ended: str
     environment: dict[str, str | None]
+    together: bool = False
     process: "subprocess.Popen[bytes] | None" = None
 
     def __call__(self) -> None:
@@ -45,11 +47,14 @@ class Work:
             asked = True
             self._ask_to_save()
 
-        changed = {**os.environ, **self.environment}
+        meeting = _meeting() if self.together else {}
+        rank = int(meeting.get("RANK", 0))
+        changed = {**os.environ, **meeting, **self.environment}
         environment = {name: value for name, value in changed.items() if value is not None}
-        make_folder(Path(self.log).parent)
+        path = Path(self.log) if rank == 0 else Path(self.log).with_suffix(f".process-{rank}.txt")
+        make_folder(path.parent)
         signal.signal(signal.SIGTERM, hand_on)
-        with Path(self.log).open("ab") as log:
+        with path.open("ab") as log:
             # in a session of its own: Ctrl-C at the terminal of `clouds launch` is not meant for it
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log,
@@ -61,6 +66,8 @@ class Work:
             time.sleep(0.1)
         if asked and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":  # it is saved; not over, if it is queued again
             time.sleep(SECONDS_TO_BE_KILLED)
+        if rank:
+            return
         write_json(Path(self.ended), {"code": code, "seconds": round(time.monotonic() - began, 1)})
         if code:
             sys.exit(code if code > 0 else 128 - code)
@@ -79,6 +86,16 @@ class Work:
             with suppress(ChildProcessError):  # not poll(): a signal may have come in the middle of one
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(replace(self, process=None))
+
+
+def _meeting() -> dict[str, str]:
+    """The variables by which the processes that srun started on several nodes find each other."""
+    slurm = os.environ
+    return {
+        "RANK": slurm["SLURM_PROCID"], "WORLD_SIZE": slurm["SLURM_NTASKS"], "LOCAL_RANK": slurm["SLURM_LOCALID"],
+        "MASTER_ADDR": slurm["SLURM_LAUNCH_NODE_IPADDR"],  # where srun runs: the first node, as the first process does
+        "MASTER_PORT": str(20_000 + int(slurm["SLURM_JOB_ID"]) % 10_000),
+    }  # fmt: skip
 
 
 def _as_a_child() -> None:
