@@ -14,6 +14,7 @@ peak resident size (VmHWM reset through /proc/self/clear_refs) above the residen
 import argparse
 import ctypes
 import gc
+import math
 import os
 import platform
 import statistics
@@ -178,19 +179,37 @@ def compare(backbone: str, quick: bool) -> None:
     profile(models, sizes["map"], 1 if quick else 2)
 
 
-def growth(backbone: str, quick: bool) -> None:
-    """One inference call of both sides as the image, the queries or the classes grow."""
-    print(f"\n## Growth of an inference call ({backbone})\n")
+GROWTH = {  # what grows: the cases (height, width, queries, classes)
+    "pixels": [(256, 256, 100, 19), (256, 512, 100, 19), (512, 512, 100, 19), (512, 1024, 100, 19)],
+    "queries": [(256, 512, 50, 19), (256, 512, 100, 19), (256, 512, 200, 19)],
+    "classes": [(256, 512, 100, 19), (256, 512, 100, 65), (256, 512, 100, 150)],
+}
+
+
+def exponent(sizes: list[float], values: list[float]) -> float:
+    """Of the power law that fits best: 1 is growth in proportion, 0 none."""
+    return statistics.linear_regression([math.log(x) for x in sizes], [math.log(y) for y in values]).slope
+
+
+def growth(backbone: str, kind: str, quick: bool) -> None:
+    """One inference call, or one step of one image, of both sides as the image, the queries or the classes grow."""
+    print(f"\n## Growth of a {kind} ({backbone})\n")
     print("| image | queries | classes | ours | transformers | faster | ours, MB | transformers, MB |")
     print("|---|---|---|---|---|---|---|---|")
-    cases = [(256, 256, 100, 19), (256, 512, 100, 19), (512, 512, 100, 19), (512, 1024, 100, 19)]
-    cases += [(256, 512, 50, 19), (256, 512, 200, 19), (256, 512, 100, 65), (256, 512, 100, 150)]
-    for h, w, queries, classes in cases[:2] + cases[5:7] if quick else cases:
+    found: dict[tuple[int, ...], list[float]] = {}
+    groups = {what: cases[:2] if quick else cases for what, cases in GROWTH.items()}
+    for h, w, queries, classes in dict.fromkeys(case for cases in groups.values() for case in cases):
         models = peer.pair(backbone, queries, classes, SEED)
-        calls = [call("map", side, models, (1, h, w), classes) for side in (0, 1)]
+        calls = [call(kind, side, models, (1, h, w), classes) for side in (0, 1)]
         a, b = (min(t) for t in interleaved(calls, 2))
-        x, y = (memory(backbone, "map", side, (1, h, w), queries, classes) for side in (0, 1))
+        x, y = (memory(backbone, kind, side, (1, h, w), queries, classes) for side in (0, 1))
+        found[h, w, queries, classes] = [a, b, x, y]
         print(f"| {h} x {w} | {queries} | {classes} | {a:.2f} s | {b:.2f} s | {b / a:.2f}x | {x:.0f} | {y:.0f} |")
+    print("\n| exponent with | time, ours | transformers | memory, ours | transformers |\n|---|---|---|---|---|")
+    for what, cases in groups.items():
+        sizes = [float(h * w if what == "pixels" else q if what == "queries" else c) for h, w, q, c in cases]
+        columns = zip(*(found[case] for case in cases), strict=True)
+        print(f"| {what} | {' | '.join(f'{exponent(sizes, list(values)):.2f}' for values in columns)} |")
 
 
 def main() -> None:
@@ -209,7 +228,8 @@ def main() -> None:
           f"torch {torch.__version__}, transformers {transformers.__version__}, timm {timm.__version__}")
     for backbone in ("tf_efficientnet_lite0",) if options.quick else ("resnet50", "tf_efficientnet_lite0"):
         compare(backbone, options.quick)
-    growth("tf_efficientnet_lite0", options.quick)
+    for kind in ("map", "step"):
+        growth("tf_efficientnet_lite0", kind, options.quick)
 
 
 if __name__ == "__main__":
