@@ -15,7 +15,7 @@ class Faulty(ThreadingHTTPServer):
 
     def __init__(self, plan: list[object], scenes) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.plan, self.scenes, self.asked, self.times = list(plan), scenes, [], []
+        self.plan, self.scenes, self.asked = list(plan), scenes, []
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, *_) -> None:  # a client that hangs up is what the tests are about
@@ -30,16 +30,15 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server.asked.append((self.path, dict(self.headers), body))
-        server.times.append(time.monotonic())
         order = server.plan.pop(0) if server.plan else "fine"
         text = server.scenes(body, len(server.asked) - 1)
         answer = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}).encode()
         if order == "slow":
-            time.sleep(1.5)
+            time.sleep(20)
         if order == "drip":  # every byte in time, the whole never
             self.send_response(200)
             self.end_headers()
-            for byte in answer[:30]:
+            for byte in answer[:1] * 200:
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
                 time.sleep(0.1)

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 import clouds
+from clouds.base import progress
 from clouds.base.files import read_jsonl
 from clouds.cli import main, run
 
@@ -265,6 +268,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_written(capsys, tmp_path, m
 
     words = ["generate", "demo", *SMALL, "generate.count=4", "--out", tmp_path]
     with monkeypatch.context() as patched:
+        patched.setattr(progress, "SECONDS_BETWEEN_LINES", math.inf)  # a busy disk may take so long over two images
         patched.setattr(Path, "write_bytes", write_bytes)
         code, out, err = outcome(capsys, *words)
     assert (code, out) == (1, "")
@@ -347,12 +351,16 @@ def test_the_installed_script_is_the_same_command():
     assert done.stdout.strip() == clouds.__version__
 
 
-def test_help_comes_in_under_half_a_second():
+def test_help_needs_under_half_a_second():
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
     best = float("inf")
     for _ in range(5):
-        began = time.perf_counter()
+        began = used()
         assert command("--help").returncode == 0
-        best = min(best, time.perf_counter() - began)
+        best = min(best, used() - began)  # of a core: on a busy machine the clock says more
     assert best < 0.5
 
 

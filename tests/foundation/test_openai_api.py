@@ -140,7 +140,7 @@ def test_a_slow_answer_is_given_up_in_time(fault):
     with chat_server(fault) as server:
         began = time.monotonic()
         assert writer(server, timeout=0.5).write(["fog"], 1, 0) == ["1. answer 1"]
-        assert time.monotonic() - began < 1.4
+        assert time.monotonic() - began < 10  # of 20; half a second where nothing else is busy
 
 
 @pytest.mark.parametrize("fault", ["cut", "no json", "hang up", (500, {}, b"out of memory")])
@@ -170,11 +170,13 @@ def test_what_will_not_pass_is_not_tried_again(status):
 
 
 @pytest.mark.parametrize("value", ["1", "date"])
-def test_the_server_says_how_long_to_wait(value):
-    soon = email.utils.formatdate(time.time() + 2, usegmt=True) if value == "date" else value
+def test_the_server_says_how_long_to_wait(monkeypatch, value):
+    clock = Clock()
+    monkeypatch.setattr(openai_api, "time", clock)
+    soon = email.utils.formatdate(clock.now + 1, usegmt=True) if value == "date" else value
     with chat_server((429, {"Retry-After": soon}, b"")) as server:
         assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
-    assert 0.9 < server.times[1] - server.times[0] < 2.5
+    assert sum(clock.naps) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
@@ -194,11 +196,12 @@ def test_a_wait_beyond_patience_is_said_instead():
 
 
 @pytest.mark.parametrize("odd", ["soon", "", "nan", "inf", "-5"])
-def test_an_odd_wait_is_no_wait_of_the_servers(odd):
+def test_an_odd_wait_is_no_wait_of_the_servers(monkeypatch, odd):
+    clock = Clock()
+    monkeypatch.setattr(openai_api, "time", clock)
     with chat_server((429, {"Retry-After": odd}, b"")) as server:
-        began = time.monotonic()
         assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
-    assert time.monotonic() - began < 1
+    assert sum(clock.naps) < 1
 
 
 def test_waits_double_up_to_a_limit_and_differ(monkeypatch):
