@@ -27,7 +27,7 @@ from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
 from clouds.predict.loading import load
 from clouds.predict.result import PICTURES, Result, check_kinds, legend_of
-from clouds.predict.tool_sets import SETS, Classes, Drawn, finish_sets
+from clouds.predict.tool_sets import SETS, Classes, PredictedImage, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
 
 DEFAULT_KINDS = ("labels", "overlay")
@@ -207,8 +207,8 @@ class PredictionRun:
         for kind, target in targets.items():
             if kind in SETS:
                 folder = self.out / SETS[kind].folder
-                drawn = Drawn(name, result.labels, result.image, source)
-                SETS[kind].write(folder, drawn, self.classes)
+                predicted = PredictedImage(name, result.labels, result.image, source)
+                SETS[kind].write(folder, predicted, self.classes)
             elif kind == "coco":
                 write_json(target, result.coco(shown))
             else:

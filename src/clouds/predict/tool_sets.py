@@ -32,8 +32,8 @@ class Classes(NamedTuple):
     colors: Sequence[Sequence[int]]
 
 
-class Drawn(NamedTuple):
-    """A prediction: its name below a folder, its label map (H, W), and where its image is, as a file or as pixels."""
+class PredictedImage(NamedTuple):
+    """Its name below a folder, its label map (H, W), and where its image is, as a file or as pixels."""
 
     name: Path
     labels: Labels
@@ -47,21 +47,21 @@ class SetFormat(NamedTuple):
 
     folder: str
     file: Callable[[Path], Path]
-    write: Callable[[Path, Drawn, Classes], None]
+    write: Callable[[Path, PredictedImage, Classes], None]
     finish: Callable[[Path, list[Path], Classes], None]
 
 
-def image_beside(folder: Path, drawn: Drawn) -> Path:
+def image_beside(folder: Path, predicted: PredictedImage) -> Path:
     """The image as a file NAME.* of ``folder``: the very bytes of a PNG or JPEG that stands upright, else a PNG."""
-    if drawn.source and drawn.source.suffix.lower() in (".png", ".jpg", ".jpeg"):
-        data = read_file(drawn.source)
+    if predicted.source and predicted.source.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        data = read_file(predicted.source)
         if orientation(data) == 1:
-            path = (folder / drawn.name).with_name(drawn.name.name + drawn.source.suffix.lower())
+            path = (folder / predicted.name).with_name(predicted.name.name + predicted.source.suffix.lower())
             with whole_file(path) as temporary:
                 temporary.write_bytes(data)
             return path
-    path = (folder / drawn.name).with_name(drawn.name.name + ".png")
-    write_png(path, drawn.image)
+    path = (folder / predicted.name).with_name(predicted.name.name + ".png")
+    write_png(path, predicted.image)
     return path
 
 
@@ -85,9 +85,9 @@ def _write_mask(path: Path, labels: Labels, classes: Classes) -> None:
     write_labels(path, cv2.LUT(labels, table), [color for _, color in rows])
 
 
-def _write_voc(folder: Path, drawn: Drawn, classes: Classes) -> None:
-    image_beside(folder / "JPEGImages", drawn)
-    _write_mask(folder / _voc_file(drawn.name), drawn.labels, classes)
+def _write_voc(folder: Path, predicted: PredictedImage, classes: Classes) -> None:
+    image_beside(folder / "JPEGImages", predicted)
+    _write_mask(folder / _voc_file(predicted.name), predicted.labels, classes)
 
 
 def _voc_file(name: Path) -> Path:
@@ -101,8 +101,8 @@ def _finish_voc(folder: Path, labels: list[Path], classes: Classes) -> None:
     write_text(folder / "ImageSets" / "Segmentation" / "default.txt", "".join(f"{name}\n" for name in sorted(names)))
 
 
-def _write_cvat(folder: Path, drawn: Drawn, classes: Classes) -> None:
-    _write_mask(folder / _voc_file(drawn.name), drawn.labels, classes)
+def _write_cvat(folder: Path, predicted: PredictedImage, classes: Classes) -> None:
+    _write_mask(folder / _voc_file(predicted.name), predicted.labels, classes)
 
 
 def _finish_cvat(folder: Path, labels: list[Path], classes: Classes) -> None:
@@ -114,15 +114,15 @@ def _finish_cvat(folder: Path, labels: list[Path], classes: Classes) -> None:
             archive.write(path, path.relative_to(folder).as_posix())
 
 
-def _write_labelme(folder: Path, drawn: Drawn, classes: Classes) -> None:
-    image = image_beside(folder, drawn)
-    found = polygons(drawn.labels, classes.names)
+def _write_labelme(folder: Path, predicted: PredictedImage, classes: Classes) -> None:
+    image = image_beside(folder, predicted)
+    found = polygons(predicted.labels, classes.names)
     shapes = [
         {"label": each["label"], "points": [[float(x), float(y)] for x, y in each["polygon"]], "group_id": None,
          "shape_type": "polygon", "flags": {}, "description": ""}
         for each in found["objects"]
     ]  # fmt: skip
-    write_json(folder / _beside(drawn.name, ".json"), {
+    write_json(folder / _beside(predicted.name, ".json"), {
         "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": image.name, "imageData": None,
         "imageHeight": found["imgHeight"], "imageWidth": found["imgWidth"],
     })  # fmt: skip
@@ -132,15 +132,15 @@ def _beside(name: Path, ending: str) -> Path:
     return name.with_name(name.name + ending)
 
 
-def _write_yolo(folder: Path, drawn: Drawn, classes: Classes) -> None:
-    image_beside(folder / "images", drawn)
-    height, width = drawn.labels.shape
+def _write_yolo(folder: Path, predicted: PredictedImage, classes: Classes) -> None:
+    image_beside(folder / "images", predicted)
+    height, width = predicted.labels.shape
     index = {name: k for k, name in enumerate(classes.names)}
     lines = []
-    for each in polygons(drawn.labels, classes.names)["objects"]:
+    for each in polygons(predicted.labels, classes.names)["objects"]:
         corners = (f"{min(x / width, 1):.6f} {min(y / height, 1):.6f}" for x, y in each["polygon"])
         lines.append(f"{index[each['label']]} {' '.join(corners)}\n")
-    write_text(folder / "labels" / _beside(drawn.name, ".txt"), "".join(lines))
+    write_text(folder / "labels" / _beside(predicted.name, ".txt"), "".join(lines))
 
 
 def _finish_yolo(folder: Path, _labels: list[Path], classes: Classes) -> None:
@@ -148,12 +148,12 @@ def _finish_yolo(folder: Path, _labels: list[Path], classes: Classes) -> None:
     write_text(folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}")
 
 
-def _write_panoptic(folder: Path, drawn: Drawn, _classes: Classes) -> None:
+def _write_panoptic(folder: Path, predicted: PredictedImage, _classes: Classes) -> None:
     """The segment of class k has the id k + 1; a PNG stores an id as R + 256 G + 65536 B."""
-    image_beside(folder / "images", drawn)
-    ids = np.where(drawn.labels == IGNORE, 0, drawn.labels + np.uint8(1)).astype(np.uint8)
+    image_beside(folder / "images", predicted)
+    ids = np.where(predicted.labels == IGNORE, 0, predicted.labels + np.uint8(1)).astype(np.uint8)
     nothing = np.zeros_like(ids)
-    write_png(folder / "panoptic" / _beside(drawn.name, ".png"), np.dstack([ids, nothing, nothing]))
+    write_png(folder / "panoptic" / _beside(predicted.name, ".png"), np.dstack([ids, nothing, nothing]))
 
 
 def _finish_panoptic(folder: Path, labels: list[Path], classes: Classes) -> None:
