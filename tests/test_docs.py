@@ -126,6 +126,17 @@ def test_what_the_prose_names_exists(page: Path) -> None:
     assert not wrong
 
 
+def test_the_files_that_contributing_names_exist() -> None:
+    """A row's files are below ``src/clouds``, or below the folder that the row names."""
+    lines = (ROOT / "CONTRIBUTING.md").read_text().splitlines()
+    rows = [re.findall(r"`([\w/.]+(?:\.\w+|/))`", line) for line in lines if line.startswith("| ")]
+    assert sum(map(len, rows)) > 80
+    package = ROOT / "src" / "clouds"
+    wrong = [(name, row) for row in rows for name in row
+             if not any((package / folder / name).exists() for folder in ("", row[0]))]  # fmt: skip
+    assert not wrong
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_examples_of_help_exist(verb: str) -> None:
     examples = (VERBS[verb].help or "").partition("Example")[2].replace("    ", "\n")
