@@ -234,11 +234,11 @@ def test_other_images_take_lines_in_order_or_none(tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--adopt", "nowhere"], "nowhere is no folder"),
+        (["--adopt", "nowhere"], "nowhere is not a folder"),
         (["demo", "--adopt", "."], "takes --prompts and --out only"),
         ([], "name a recipe"),
         (["demo", "--shard", "4/4"], "expected i/n"),
-        (["demo", "--prompts", "lost.txt"], r"lost\.txt is no file"),
+        (["demo", "--prompts", "lost.txt"], r"lost\.txt is not a file"),
         (["demo", "generate.generator=oil"], "unknown 'oil'"),
     ],
 )

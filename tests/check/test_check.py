@@ -97,7 +97,7 @@ def test_problems_in_archives_name_the_member(capsys, tmp_path):
     code, result = run(capsys, tmp_path, "gta5", "--root", str(root))
     assert code == 1
     assert result["problems"][0]["path"] == f"{root}/part.zip"
-    assert "not a whole archive" in result["problems"][0]["what"]
+    assert "not a complete archive" in result["problems"][0]["what"]
     assert result["pairs"] == 0
     assert set(result["histogram"].values()) == {None}, "nothing was counted"
 

@@ -190,7 +190,7 @@ def test_labels_that_are_mostly_ignored_are_warned_of(capsys, tmp_path):
         (["data.source=citscapes"], "data.source: unknown dataset 'citscapes'; did you mean cityscapes.*, streets"),
         (["data.source=cityscapes"], "data.source: cityscapes needs data.root=PATH"),
         (["data.source=generated"], "data.source: generated has no labels to learn from"),
-        (["data.root=/nowhere"], "data.root: /nowhere is no folder; expected one with a folder per dataset"),
+        (["data.root=/nowhere"], "data.root: /nowhere is not a folder; expected one with a folder per dataset"),
     ],
 )
 def test_recipes_that_cannot_be_meant_exit_with_2_and_write_nothing(capsys, tmp_path, words, complaint):

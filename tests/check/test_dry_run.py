@@ -44,7 +44,7 @@ def test_the_papers_recipe_is_tried_out_on_a_bare_machine(here, capsys):
     assert 0 < record["seconds_of_pseudo_labels"] < record["seconds_per_step_measured"]
     assert record["peak_memory_gb"] > 0.1
     for what in ("random weights in place of efficientnet-lite0's", "in place of gta5", "superpixels in place of "
-                 "mobile-sam/mobile_sam.pt, which is no local file", "in place of the teacher's"):  # fmt: skip
+                 "mobile-sam/mobile_sam.pt, which is not a local file", "in place of the teacher's"):  # fmt: skip
         assert any(what in each for each in record["stand_ins"]), what
     assert any("8/2 of the measured one" in each for each in record["extrapolated"])
 

@@ -166,7 +166,7 @@ def test_settings_that_do_not_fit_together_are_said_at_once():
 @pytest.mark.parametrize(("override", "said"), [
     ("x", "expected key=value"),
     ("=3", "expected key=value"),
-    ("train.steps=[1", "no valid YAML"),
+    ("train.steps=[1", "not valid YAML"),
     ("train.steps.more=3", "steps holds a value, not keys"),
     ("train={steps: 5}", "one key a time, such as train.steps="),
 ])  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_yaml_file_may_name_itself(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("train: [1\n", "no valid YAML"),
+    ("train: [1\n", "not valid YAML"),
     ("- 1\n", "expected keys and values, got list"),
     ("", "expected keys and values, got NoneType"),
     ("train: {stepz: 3}\n", "did you mean train.steps?"),
@@ -196,8 +196,8 @@ def test_a_yaml_file_may_name_itself(tmp_path):
     ("train: {steps: 3, steps: 4}\n", "the key 'steps' is given twice; keep one, line 1"),
     ("train: {steps: 3}\nseed: 1\ntrain: {batch_size: 2}\n", "the key 'train' is given twice; keep one, line 3"),
     ("train: {steps: 010}\n", "010 is octal to some readers"),
-    ("seed: !!int word\n", "no valid YAML"),
-    ("seed: " + "[" * 5000 + "\n", "no valid YAML (its lists or keys are nested too deep)"),
+    ("seed: !!int word\n", "not valid YAML"),
+    ("seed: " + "[" * 5000 + "\n", "not valid YAML (its lists or keys are nested too deep)"),
     ("data: {source: {dataset: folder, label_map: {1: true}}}\n", "not true or false; quote"),
 ])  # fmt: skip
 def test_a_bad_yaml_file_is_refused_by_its_path(tmp_path, text, said):
@@ -227,7 +227,7 @@ def test_an_override_reaches_a_number_of_a_label_map_and_no_other_group_by_an_al
 def test_a_binary_file_is_no_recipe(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
-    assert "no valid YAML" in refused(recipe=str(path))
+    assert "not valid YAML" in refused(recipe=str(path))
 
 
 @pytest.mark.parametrize("name", ["nope", "nope.yaml", "", "."])

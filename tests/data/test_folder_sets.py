@@ -48,7 +48,7 @@ def test_generated_sets_have_images_and_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [({"file_name": "d.png"}, "lists 'd.png', which is not there"), ("{oops", "line 2: is not a JSON object"),
-     ({"file_name": "../a.png"}, "lies outside the set")],
+     ({"file_name": "../a.png"}, "is outside the set")],
 )  # fmt: skip
 def test_generated_sets_with_a_bad_manifest(line: Any, complaint: str, tmp_path: Path) -> None:
     root = as_folder(generated([{"file_name": "a.png"}, line]), tmp_path)

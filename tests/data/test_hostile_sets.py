@@ -177,7 +177,7 @@ def test_broken_archives_are_named(suffix: str, damage: str, tmp_path: Path) -> 
     pack = as_zip if suffix == ".zip" else as_tar
     path = pack(make("carla").files, tmp_path / f"carla{suffix}")
     path.write_bytes(path.read_bytes()[:300] if damage == "cut" else b"\x07" * 3000)
-    with pytest.raises(DataError, match=f"carla{suffix}.*(not a whole archive|ends too early|damaged|truncated)"):
+    with pytest.raises(DataError, match=f"carla{suffix}.*(not a complete archive|ends too early|damaged|truncated)"):
         list(open_dataset("carla", path))
 
 

@@ -278,7 +278,7 @@ def test_every_row_of_a_latex_table_has_the_cells_of_its_head(both):
     (["cityscapes", "bdd100k", "data.root={root}"], "nothing to score: cityscapes: data.root="),
     (["town", "demo"], "demo: a recipe stands for all its unseen domains; name it alone"),
     (["town", "cityscapes"], "cityscapes: needs data.root=PATH, the folder that holds cityscapes/"),
-    (["town", "data.root=/nowhere"], "data.root: /nowhere is no folder"),
+    (["town", "data.root=/nowhere"], "data.root: /nowhere is not a folder"),
     (["town", "runs/nothing"], "runs/nothing: neither a folder with a model nor a domain; models come before domains"),
     (["towm"], "unknown domain 'towm'; did you mean town?"),
 ])  # fmt: skip

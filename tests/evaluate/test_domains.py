@@ -92,7 +92,7 @@ def test_a_domain_that_cannot_be_had_is_refused_saying_what_to_do(name, override
 
 
 def test_a_root_that_is_no_folder_of_datasets_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"data\.root: /nowhere is no folder"):
+    with pytest.raises(UsageError, match=r"data\.root: /nowhere is not a folder"):
         unseen_domains(recipe("data.root=/nowhere"))
     with pytest.raises(UsageError, match="holds none of bdd100k, camvid, idd20k_lite; point it at"):
         unseen_domains(recipe(f"data.root={tmp_path}"))

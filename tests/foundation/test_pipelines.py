@@ -120,9 +120,9 @@ def test_changed_weights_draw_the_set_anew(folders, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind", "complaint"),
     [
-        ("diffusers/{root}/none", UsageError, "is no folder, nor a hub id"),
+        ("diffusers/{root}/none", UsageError, "is not a folder, nor a hub id"),
         ("diffusers/{root}", UsageError, "holds no model_index.json"),
-        ("diffusers/nobody/nothing", BackendError, r"pipeline nobody/nothing cannot be had .*diffusers/FOLDER"),
+        ("diffusers/nobody/nothing", BackendError, r"pipeline nobody/nothing cannot be loaded .*diffusers/FOLDER"),
     ],
 )
 def test_a_pipeline_that_is_not_there(folders, tmp_path, name, kind, complaint):

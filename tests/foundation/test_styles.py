@@ -183,7 +183,7 @@ def test_every_setting_reaches_the_pipeline(folders):
 
 @pytest.mark.parametrize(("settings", "complaint"), [
     ({"scheduler": "EulerSchedular"}, r"generate\.restyle\.scheduler: 'EulerSchedular' does not fit"),
-    ({"backend": "diffusers/{tmp}/none"}, r"generate\.restyle\.backend: .*none' is no folder, nor a hub id"),
+    ({"backend": "diffusers/{tmp}/none"}, r"generate\.restyle\.backend: .*none' is not a folder, nor a hub id"),
     ({"backend": "diffusers/{tmp}"}, r"generate\.restyle\.backend: .* holds no model_index\.json"),
 ])  # fmt: skip
 def test_a_pipeline_that_cannot_be_is_named_by_its_key(folders, tmp_path, settings, complaint):

@@ -81,7 +81,7 @@ def test_more_prompts_than_there_are_sentences_is_refused():
     (lambda: build_writer(Prompts.model_construct(writer="poet")), r"prompts\.writer: unknown 'poet'; allowed: gramm"),
     (lambda: build_generator(Generate(generator="oil")), r"generate\.generator: unknown 'oil'; allowed: streets"),
     (lambda: build_generator(Generate(generator="diffusers/")), r"unknown .diffusers/.; .*allowed: streets, "),
-    (lambda: build_generator(Generate(generator="diffusers/x")), r"'x' is no folder, nor a hub id"),
+    (lambda: build_generator(Generate(generator="diffusers/x")), r"'x' is not a folder, nor a hub id"),
 ])  # fmt: skip
 def test_an_unknown_backend_is_refused(build, said):
     with pytest.raises(UsageError, match=said):

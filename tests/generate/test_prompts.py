@@ -215,8 +215,8 @@ def test_an_edited_file_is_read_anew(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said", "kind"), [
-    (None, "no such file; expected a text file, one prompt a line", UsageError),
-    (b" \n\r\n", "holds no line of text", DataError), (b"\x89PNG\0\0", "is no text file", DataError),
+    (None, "no such file; expected a text file, one prompt per line", UsageError),
+    (b" \n\r\n", "holds no line of text", DataError), (b"\x89PNG\0\0", "is not a text file", DataError),
 ])  # fmt: skip
 def test_a_file_that_is_none_is_refused_before_work(tmp_path, content, said, kind, capsys):
     file = tmp_path / "mine.txt"

@@ -348,7 +348,7 @@ def test_a_set_made_ahead_needs_no_backend(tmp_path, monkeypatch):
     shown = restyled_source(settings, source(settings, tmp_path), tmp_path / "set", lambda: pytest.fail("asked"), [])
     assert sum(map(len, shown.variants.values())) == len(rows)
     other = recipe(f"data.restyle.backend=diffusers/{folder}", "data.restyle.steps=4", "data.restyle.strength=0.9")
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         restyled_source(other, source(settings, tmp_path), tmp_path / "set", lambda: PROMPTS, [])
 
 
@@ -356,7 +356,7 @@ def test_a_set_made_ahead_needs_no_backend(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "complaint"), [
-    (["styles={tmp}/none"], r"\.restyle\.styles: .*none is no folder"),
+    (["styles={tmp}/none"], r"\.restyle\.styles: .*none is not a folder"),
     (["styles={tmp}/empty"], r"\.restyle\.styles: .*empty: holds no .png, .* .avif image"),
     (["styles={tmp}/camvid/test"], r"\.restyle\.styles: .*camvid/test holds photos that models are scored on"),
 ])  # fmt: skip

@@ -153,7 +153,7 @@ def test_cancelled_jobs_save_first_and_go_on_when_asked_again(tmp_path):
     process = launcher(tmp_path, cancel=True)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) == 130
-    assert (tmp_path / "said").read_text() == "stopped by a signal; all is saved, the same command goes on\n"
+    assert (tmp_path / "said").read_text() == "stopped by a signal; all is saved. To resume, run the same command\n"
     assert (tmp_path / "saved").exists()
     (tmp_path / "go").touch()
     run(tmp_path, stages(tmp_path, WAITS))
@@ -218,7 +218,7 @@ def test_several_nodes_get_their_share_of_a_training(tmp_path, monkeypatch, caps
     (["--on", "slurm", "--nodes", "2"], "--processes: got 1; 2 nodes need a multiple of 2"),
     (["--sbatch", "partition=gpu"], "--sbatch: is for --on slurm, got --on local"),
     (["train.stepz=1"], "train.stepz: unknown key"),
-    (["data.root=/nowhere"], "data.root: /nowhere is no folder"),
+    (["data.root=/nowhere"], "data.root: /nowhere is not a folder"),
 ])  # fmt: skip
 def test_a_wrong_launch_exits_2_and_writes_nothing(tmp_path, capsys, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)

@@ -266,7 +266,7 @@ def test_requests_that_cannot_be_are_refused(tmp_path, capsys):
     assert "road named twice" in refused(capsys, tmp_path, stored, "--classes", "road,road", code=2)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "holiday.jpg").write_bytes(b"")
-    assert "is there already and is no model folder" in refused(capsys, tmp_path, stored, code=2)
+    assert "exists already and is not a model folder" in refused(capsys, tmp_path, stored, code=2)
     assert (tmp_path / "model" / "holiday.jpg").exists()
 
 
@@ -310,9 +310,9 @@ def test_without_a_network_one_message_says_so_soon(tmp_path, dead_hub, which):
 
 
 @pytest.mark.parametrize(("spoil", "said"), [
-    (lambda state, name: state.update({name: state[name].to_sparse()}), "is no plain tensor of real numbers"),
-    (lambda state, name: state.update({name: state[name].to(torch.complex64)}), "is no plain tensor of real numbers"),
-    (lambda state, name: state.update({name: state[name].to("meta")}), "is no plain tensor of real numbers"),
+    (lambda state, name: state.update({name: state[name].to_sparse()}), "not a plain tensor of real numbers"),
+    (lambda state, name: state.update({name: state[name].to(torch.complex64)}), "not a plain tensor of real numbers"),
+    (lambda state, name: state.update({name: state[name].to("meta")}), "not a plain tensor of real numbers"),
     (lambda state, name: state.update({("a", 1): state[name]}), r"a tensor whose name is \"\('a', 1\)\""),
     (lambda state, name: state.update({f"{name}\n": state[name]}), "a tensor whose name is 'sem_seg_head"),
     (lambda state, name: state[name].fill_(float("nan")), r"holds weights that are no numbers \(NaN\) in sem_seg_head"),

@@ -190,7 +190,7 @@ def test_anything_else_is_refused_with_what_it_is(predictor, wrong):
 
 
 def test_an_address_is_not_fetched(predictor):
-    with pytest.raises(DataError, match=r"https://example\.org/a\.png: an address; nothing is fetched"):
+    with pytest.raises(DataError, match=r"https://example\.org/a\.png: a web address; download the image"):
         predictor.predict("https://example.org/a.png")
 
 
@@ -209,7 +209,7 @@ def test_one_picture_in_any_form_is_one_prediction(predictor, tmp_path):
 def test_a_mask_is_asked_for_by_its_class(predictor):
     result = predictor.predict(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
     assert np.array_equal(result.mask("road"), result.labels == 0)
-    with pytest.raises(UsageError, match="'raod' is no class of this model; there are road, sidewalk"):
+    with pytest.raises(UsageError, match="'raod' is not a class of this model; there are road, sidewalk"):
         result.mask("raod")
 
 

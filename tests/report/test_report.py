@@ -247,7 +247,7 @@ def test_a_damaged_file_is_named(run: Path, part: str, content: str) -> None:
 def test_labels_outside_their_set_are_named(run: Path) -> None:
     path = run / "evaluation" / "examples" / "camvid-dusk" / "0" / "joint.png"
     write_png(path, np.full((4, 4), 11, np.uint8))
-    with pytest.raises(DataError, match=re.escape(f"{path}: label value 11 is no class; expected 0..10 or 255")):
+    with pytest.raises(DataError, match=re.escape(f"{path}: label value 11 is not a class; expected 0..10 or 255")):
         write_report(run)
     write_png(path, np.full((4, 4, 3), (0, 0, 1), np.uint8))
     with pytest.raises(DataError, match="one channel of class indices"):

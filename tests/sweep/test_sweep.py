@@ -146,7 +146,7 @@ def test_a_name_follows_from_its_job_alone():
     (["model.hidden=32,64", "model.heads=4,5"], "model.hidden=32 model.heads=5: recipe demo: model.heads: got 5"),
     (["train.learning_rate=0.001,1e-3"], "train.learning_rate=1e-3 and train.learning_rate=0.001 are the same"),
     (["train.stage=both,warmup"], "train.stage: got 'warmup'; a sweep trains and scores both stages"),
-    (["data.root=/nowhere"], "data.root: /nowhere is no folder"),
+    (["data.root=/nowhere"], "data.root: /nowhere is not a folder"),
     (["train.device=cuda:7"], "train.device: cuda:7 cannot be used here"),
     ([RATES, "--jobs", "0"], "--jobs: got 0"),
     ([RATES, "--shard", "2/2"], "--shard: got '2/2'"),

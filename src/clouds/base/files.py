@@ -192,7 +192,7 @@ def _rows(data: bytes) -> list[dict[str, Any]]:
         if line.strip():
             rows.append(json.loads(line))
             if not isinstance(rows[-1], dict):
-                raise ValueError(f"line {number} is no JSON object")
+                raise ValueError(f"line {number} is not a JSON object")
     return rows
 
 
@@ -200,7 +200,7 @@ def lies_inside(name: Any) -> bool:
     """Whether a name out of a list of files is a path that stays inside the list's own folder."""
     try:
         path = PurePosixPath(name if isinstance(name, str) else "")
-        str(path).encode("utf-8", "surrogateescape")  # half a surrogate pair is no file's name
+        str(path).encode("utf-8", "surrogateescape")  # half a surrogate pair is not a file's name
     except UnicodeEncodeError:
         return False
     return bool(path.name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
@@ -213,7 +213,7 @@ def parse_file(path: Path, parse: Callable[[bytes], T]) -> T:
     except FileNotFoundError:
         raise DataError(f"{path}: not there") from None
     except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it to have it made again") from error
+        raise DataError(f"{path}: cannot be read ({error}); delete it to make it again") from error
 
 
 def sha256(path: Path) -> str:
@@ -240,7 +240,7 @@ def decode(data: bytes, origin: str) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     if b"\0" in data:
-        raise DataError(f"{origin}: is no text file (it holds zero bytes); expected one prompt a line")
+        raise DataError(f"{origin}: is not a text file (it holds zero bytes); expected one prompt per line")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

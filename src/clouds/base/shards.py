@@ -40,12 +40,12 @@ WHOLE = Shard()
 def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -> Shard:
     """``i/n`` as a shard; without it, this process's place among those a launcher started, or the whole.
 
-    Launchers: torchrun and accelerate (RANK, WORLD_SIZE), SLURM arrays and tasks. UsageError for what is no shard.
+    Launchers: torchrun and accelerate (RANK, WORLD_SIZE), SLURM arrays and tasks. UsageError for what is not a shard.
     """
     if text is not None:
         found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         if not found or not int(found[1]) < int(found[2]):
-            raise UsageError(f"--shard: got {text!r}; expected i/n with i from 0 to n - 1, as 0/4")
+            raise UsageError(f"--shard: got {text!r}; expected i/n with i from 0 to n - 1, such as 0/4")
         return Shard(int(found[1]), int(found[2]))
     for first, index, count in (
         (None, "RANK", "WORLD_SIZE"),
@@ -56,7 +56,7 @@ def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -
         if place.isdecimal() and total.isdecimal() and int(total) > 1:
             shard = Shard(int(place) - int(environment.get(first or "", "0")), int(total))
             if not 0 <= shard.index < shard.count:
-                raise UsageError(f"{index}={place} of {count}={total} is no shard; name it with --shard i/n")
+                raise UsageError(f"{index}={place} of {count}={total} is not a shard; use --shard i/n")
             return shard
     return WHOLE
 

@@ -79,7 +79,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
             for each in chosen]  # fmt: skip
     roots = [set_root(each, recipe) for each in chosen if each.dataset != "streets"]
     if root and not root.is_dir():
-        raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
+        raise UsageError(f"data.root: {root} is not a folder; expected one with a folder per dataset")
     make_folder(out)
     sources = [_inspect_source(each, row, recipe, full) for each, row in zip(chosen, rows, strict=True)]
     exif, targets = recipe.data.exif, _photo_targets(recipe)

@@ -288,7 +288,7 @@ def local_segmenter(recipe: Recipe, stand_ins: list[str]) -> PromptableSegmenter
     if not isinstance(place, str):
         return load_segmenter(chosen.segmenter, recipe.train.device, chosen.segmenter_dtype,
                               second_pass=chosen.second_pass)  # fmt: skip
-    stand_ins.append(f"superpixels in place of {chosen.segmenter}, which is no local file")
+    stand_ins.append(f"superpixels in place of {chosen.segmenter}, which is not a local file")
     return load_segmenter("superpixels")
 
 

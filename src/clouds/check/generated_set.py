@@ -54,7 +54,7 @@ def audit(
     recipe = load_recipe(name, overrides)
     usable_device(recipe.train.device)
     if weights and not clip:
-        raise UsageError(f"--weights: got {weights!r} without --clip; name the model too, as --clip open_clip/MODEL")
+        raise UsageError(f"--weights: got {weights!r} without --clip; name the model too: --clip open_clip/MODEL")
     beside = source_pictures(source, overrides) if source else None
     named = own or any(each.startswith("scene=") for each in overrides)
     subject = subject_of(recipe) if named else subject_of_set(folder)

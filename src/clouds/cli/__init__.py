@@ -76,7 +76,7 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, CloudsError):
         text = str(error)
     elif isinstance(error, OSError):
-        text = f"{reason(error)}; finished work is kept, run again when it is mended"
+        text = f"{reason(error)}; finished work is kept. Fix this, then run the same command"
     else:
         text = "interrupted; finished work is kept. To resume, run the same command"
     say(f"clouds: {text}")

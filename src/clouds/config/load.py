@@ -61,7 +61,7 @@ def _read(recipe: str, folder: Path = Path(), below: tuple[str, ...] = ()) -> di
     try:
         values = parse_yaml(place.read_bytes())
     except ValueError as error:
-        raise UsageError(f"{path}: no valid YAML ({error})") from error
+        raise UsageError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected keys and values, got {type(values).__name__}")
     values = {"name": recipe if shipped else path.stem, **values}
@@ -128,7 +128,7 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
         try:
             value = parse_yaml(text)
         except ValueError as error:
-            raise UsageError(f"{override!r}: the value is no valid YAML ({error})") from error
+            raise UsageError(f"{override!r}: the value is not valid YAML ({error})") from error
         *parents, last = key.split(".")
         place = values
         for parent in parents:
@@ -137,7 +137,7 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
                 raise UsageError(f"{override!r}: {parent} holds a value, not keys")
             place[parent] = place = dict(below)  # a copy: an alias of YAML may name the same keys elsewhere
         if isinstance(value, dict) and key not in WHOLE:
-            raise UsageError(f"{override!r}: set one key a time, such as {key}.{next(iter(value), 'sub')}=...")
+            raise UsageError(f"{override!r}: set one key at a time, such as {key}.{next(iter(value), 'sub')}=...")
         place[next((old for old in place if str(old) == last), last)] = value  # the 1 of a label_map is a number
 
 

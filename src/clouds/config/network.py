@@ -27,7 +27,7 @@ def _rows(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if strange := [name for name in value if not (isinstance(name, str) and name.strip())]:
-        raise ValueError(f"{strange[0]!r} is no class's name; quote a word such as 'on', and name each class")
+        raise ValueError(f"{strange[0]!r} is not the name of a class; quote a word such as 'on', and name each class")
     words = {name: [name] if row is None else [row] if isinstance(row, str) else row for name, row in value.items()}
     return {name: {"synonyms": row} if isinstance(row, list) else row for name, row in words.items()}
 

@@ -54,7 +54,7 @@ def plugged(path: str, key: str, named: bool = True) -> Any:
     module = _imported(module_name, f"{key}: {path}") if may else sys.modules.get(module_name)
     if module is None:
         raise BackendError(
-            f"{key}: {path} is no part of CLOUDS, and a model's files may not import code. If you trust module "
+            f"{key}: {path} is not part of CLOUDS, and a model's files may not import code. If you trust module "
             f"{module_name}, import it before you load the model, or on the command line set {TRUST}={module_name}"
         )
     if not hasattr(module, name):

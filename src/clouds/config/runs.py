@@ -65,7 +65,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     try:
         str(out.absolute()).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{out}: its name is no UTF-8, which model files need; choose another --out") from None
+        raise UsageError(f"{out}: its name is not UTF-8, which model files need; choose another --out") from None
     path = out / RECIPE
     for name in ("", CHECKPOINTS, BEST, f"{SOURCE}/images", f"{SOURCE}/labels", PSEUDO, EVALUATION):
         sweep_temporaries(out / name)

@@ -25,7 +25,7 @@ def _as_phrases(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         raise ValueError("expected a list of phrases, or phrase: other wordings")
     if twice := [phrase for phrase, n in Counter(map(str, value)).items() if n > 1]:
-        raise ValueError(f"the phrase {twice[0]!r} stands there twice; keep one")
+        raise ValueError(f"the phrase {twice[0]!r} is there twice; keep one")
     return dict.fromkeys(value)
 
 
@@ -45,7 +45,7 @@ def _pattern(text: str | None, what: str) -> None:
     try:
         empty = re.compile(text).fullmatch("")
     except (re.error, RecursionError) as error:
-        raise ValueError(f"{what}: {text!r} is no regular expression ({error})") from error
+        raise ValueError(f"{what}: {text!r} is not a regular expression ({error})") from error
     if empty:
         raise ValueError(f"{what}: {text!r} is found in every sentence, as it fits no words at all")
 
@@ -64,7 +64,7 @@ def _as_words(value: Any) -> Any:
 
 def _words(value: tuple[str, ...]) -> tuple[str, ...]:
     if empty := [word for word in value if not re.search(r"\w", word)]:
-        raise ValueError(f"{empty[0]!r} is no word")
+        raise ValueError(f"{empty[0]!r} is not a word")
     return value
 
 
@@ -151,7 +151,7 @@ class Scene(Settings):
             found.append(f"attributes.{CLASSES}: the classes of the model are counted under this name; choose another")
         homes = Counter(phrase.lower() for phrases in self.attributes.values() for phrase in phrases)
         if twice := next((phrase for phrase, n in homes.items() if n > 1), None):
-            found.append(f"attributes: the phrase {twice!r} stands there twice; keep one")
+            found.append(f"attributes: the phrase {twice!r} is there twice; keep one")
         if any(part.attribute is None and re.search(r"[][{}]", part.before) for part in self.parts):
             found.append(
                 f"sentence: got {self.sentence!r}; expected {{ATTRIBUTE}}, or [words {{ATTRIBUTE}} words] where it is "

@@ -57,7 +57,7 @@ class Folder:
 
         def left(name: str, why: str) -> None:
             if why == UNREADABLE and (start / name).exists():
-                raise DataError(f"{start / name}: cannot be read; may you list this folder?")
+                raise DataError(f"{start / name}: cannot be read; check its permissions")
 
         yield from (base + name for name in names_below(start, left))
 
@@ -221,7 +221,7 @@ def _list(path: Path, _time: int, _size: int) -> _Listing:
     try:
         return _list_zip(path) if path.name.lower().endswith(".zip") else _list_tar(path)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a whole archive ({error}); fetch it again") from error
+        raise DataError(f"{path}: not a complete archive ({error}); fetch it again") from error
 
 
 def _list_zip(path: Path) -> _Listing:

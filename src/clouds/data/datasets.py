@@ -66,7 +66,7 @@ def find_spec(name: str) -> Spec:
         return found
     name = name.partition("@")[0]
     if name in FORMATS:
-        raise UsageError(f"{name}: say where it lies (root); its own files have its classes and splits")
+        raise UsageError(f"{name}: say where it is (root); its own files have its classes and splits")
     if name not in DATASETS:
         hint = did_you_mean(name, FOLDERS)
         raise UsageError(f"unknown dataset {name!r}; {hint}there are {', '.join((*FOLDERS, OWN))}")
@@ -216,7 +216,7 @@ def dataset_spec(
     options = options or {}
     if name in FORMATS:
         if root is None:
-            raise UsageError(f"{name}: say where it lies (root); its own files have its classes and splits")
+            raise UsageError(f"{name}: say where it is (root); its own files have its classes and splits")
         return named_split(read_format(name, root, options), split)
     if name == "folder":
         if unknown := options.keys() - signature(folder_spec).parameters.keys():

@@ -271,7 +271,7 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
-        raise DataError(f"{path}: an empty file; delete it to have it made again, or restore it")
+        raise DataError(f"{path}: an empty file; delete it to make it again, or restore it")
     return data
 
 

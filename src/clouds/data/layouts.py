@@ -259,7 +259,7 @@ def folder_spec(
     own = make_label_set("own", label_set) if isinstance(label_set, Mapping) else find_label_set(label_set)
     for what, pattern in (("images", images), ("labels", labels)):
         if (pattern or what == "images") and pattern.count("{key}") != 1:
-            raise UsageError(f"{what}={pattern!r}: expected a path with one {{key}}, as 'images/{{key}}.{{ext}}'")
+            raise UsageError(f"{what}={pattern!r}: expected a path with one {{key}}, such as 'images/{{key}}.{{ext}}'")
         if set(re.findall(r"\{.*?\}", pattern)) - {"{key}", "{ext}", "{split}"} or ".." in pattern.split("/"):
             raise UsageError(f"{what}={pattern!r}: expected a path below the folder, of {{split}}, {{key}}, {{ext}}")
     if encoding not in ENCODINGS:

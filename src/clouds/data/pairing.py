@@ -275,7 +275,7 @@ def _listed(layout: Layout, holders: Sequence[Files]) -> Scan:
                     continue
                 name = f"{base}/{own}".lstrip("/")
                 if keep and not lies_inside(own):
-                    problems.append(DataProblem(where, f"lists {own!r}, which lies outside the set"))
+                    problems.append(DataProblem(where, f"lists {own!r}, which is outside the set"))
                 elif keep and name not in there:
                     problems.append(DataProblem(where, f"lists {own!r}, which is not there"))
                 elif keep:

@@ -224,7 +224,7 @@ def check_bad(problems: Sequence[str | None], most: float) -> None:
         listed = "\n  ".join(bad[:10])
         raise DataError(
             f"data.unlabelled: {len(bad)} of {len(problems)} photographs cannot be opened, more than data.max_bad "
-            f"allows ({100 * most:g} %); mend or delete them:\n  {listed}"
+            f"allows ({100 * most:g} %); fix or delete them:\n  {listed}"
         )
     for problem in bad:
         say(f"left out: {problem}")

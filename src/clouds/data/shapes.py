@@ -72,7 +72,7 @@ def paint(
         corners = [*shape.rings, np.array(shape.ellipse).reshape(2, 2)] if shape.ellipse else [*shape.rings]
         for ring in corners:
             if far := [value for value in ring.ravel().tolist() if not abs(value) <= FAR]:  # NaN too
-                raise DataError(f"{where}: a corner of {shape.what} lies at {far[0]}; expected pixels, draw it again")
+                raise DataError(f"{where}: a corner of {shape.what} is at {far[0]}; expected pixels, draw it again")
         for ring in shape.rings:
             if len(ring) > 2:
                 draw.polygon(ring.ravel().tolist(), fill=shape.label)

@@ -38,7 +38,7 @@ def push(
     """
     match = HUB_ID.fullmatch(repository)
     if not match or match["revision"]:
-        raise UsageError(f"{repository!r}: no name of a hub repository; expected OWNER/NAME")
+        raise UsageError(f"{repository!r}: not the name of a hub repository; expected OWNER/NAME")
     found = origin(Path(model))
     loading("PyTorch and the model")
     from clouds.model.folder import load_model
@@ -84,6 +84,6 @@ def _upload(repository: str, private: bool, small: dict[str, str], weights: Path
     except Exception as error:  # the client's own kinds and those of its HTTP library alike
         raise BackendError(
             f"{repository}: not pushed ({cause(error)}). Pushing needs a network and a token that may "
-            "write there: `hf auth login`, or HF_TOKEN; run again then, --dry-run shows what would be sent"
+            "write there: `hf auth login`, or HF_TOKEN; then run the command again; --dry-run shows what would be sent"
         ) from error
     return {"url": str(url), "commit": str(commit.oid)}

@@ -139,7 +139,7 @@ def understand(words: list[str]) -> ScoringRequest:
     if root is None and photos:
         raise UsageError(f"{photos[0]}: needs data.root=PATH, the folder that holds {folder_of(photos[0])}/")
     if root is not None and not root.is_dir():
-        raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
+        raise UsageError(f"data.root: {root} is not a folder; expected one with a folder per dataset")
     listed = [each.name for each in recipe.evaluate.domains or ()] or [*RENDERED, *PHOTOS]
     found = find_domains(listed if whole else list(dict.fromkeys(names)), recipe)
     if not found.domains:

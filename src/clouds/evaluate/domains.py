@@ -240,7 +240,7 @@ def unseen_domains(recipe: Recipe) -> list[Domain]:
     if root is None:
         return all_domains(rendered, recipe)
     if not root.is_dir():
-        raise UsageError(f"data.root: {root} is no folder; expected one with a folder per dataset")
+        raise UsageError(f"data.root: {root} is not a folder; expected one with a folder per dataset")
     known = [name for name in PHOTOS if _scorable(find_label_set(find_spec(name).label_set), recipe)]
     found = find_domains([*rendered, *known], recipe)
     if len(found.domains) == len(rendered):

@@ -45,7 +45,7 @@ class Clip:
         """name: ``open_clip/MODEL``; weights: a tag, ``hf-hub:org/name`` or a file. UsageError or BackendError, naming
         ``--clip``, where there are none."""
         if not name.startswith(CLIP):
-            raise UsageError(f"--clip: got {name!r}; expected open_clip/MODEL, as open_clip/RN50-quickgelu")
+            raise UsageError(f"--clip: got {name!r}; expected open_clip/MODEL, such as open_clip/RN50-quickgelu")
         try:
             config = clip_config(name, "--clip")
             record: Mapping[str, Any] | None = weights_record(name, weights)

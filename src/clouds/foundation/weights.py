@@ -190,7 +190,7 @@ def tensors_in(value: Any, origin: str) -> dict[str, Tensor]:
         if not isinstance(name, str) or not name.isprintable():
             raise DataError(f"{origin}: has a tensor whose name is {str(name)[:60]!r}; expected names in plain text")
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_meta:
-            raise DataError(f"{origin}: {name} is no plain tensor of real numbers; save the weights densely")
+            raise DataError(f"{origin}: {name} is not a plain tensor of real numbers; save the weights densely")
     return value
 
 

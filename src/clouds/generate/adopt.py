@@ -28,7 +28,7 @@ def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[d
     """
     target = out or folder
     if not folder.is_dir():
-        raise UsageError(f"--adopt: {folder} is no folder")
+        raise UsageError(f"--adopt: {folder} is not a folder")
     if (target / MANIFEST).exists():
         say(f"{target / MANIFEST}: there already, left as it is")
         return read_set(target)
@@ -76,15 +76,15 @@ def _prompts_of(files: list[Path], prompts: Path | None) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The prompts of a text file, one a line, or of a ``prompts.jsonl``; UsageError where there is none."""
+    """The prompts of a text file, one per line, or of a ``prompts.jsonl``; UsageError where there is none."""
     if not path.is_file():
-        raise UsageError(f"--prompts: {path} is no file")
+        raise UsageError(f"--prompts: {path} is not a file")
     if path.suffix == ".jsonl":
         lines = [row["prompt"] for row in read_jsonl(path) if row.get("prompt")]
     else:
         lines = [line.strip() for line in decode(path.read_bytes(), str(path)).splitlines() if line.strip()]
     if not lines:
-        raise UsageError(f"--prompts: {path} holds no prompt; expected one a line, or the rows of `clouds prompts`")
+        raise UsageError(f"--prompts: {path} holds no prompt; expected one per line, or the rows of `clouds prompts`")
     for number, line in enumerate(lines, 1):
         if not isinstance(line, str) or len(line) > MAX_PROMPT:
             what = f"{len(line)} characters" if isinstance(line, str) else repr(line)[:100]

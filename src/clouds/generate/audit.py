@@ -119,7 +119,7 @@ def audit_set(
     if photographs:  # nobody asked for them by prompts
         result |= {"photographs": True, "coverage": {}, "request": {"prompts": 0, "count": 0, "wanted": {}}}
     if found:
-        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and take no part: {some(found, SHOWN)}. "
+        say(f"{len(found)} images of {folder} have no row in {MANIFEST} and are not used: {some(found, SHOWN)}. "
             "The recipe's `clouds generate` draws the set's own again; others can be adopted from a folder of their "
             "own")  # fmt: skip
     return result, images

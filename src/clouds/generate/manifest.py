@@ -43,7 +43,7 @@ def read_manifest(folder: Path, keep_damaged: bool = False) -> tuple[list[Row], 
         raise DataError(f"{path}: holds zero bytes and cannot be read; restore it, or delete it and draw the set again")
     text, mended = decode(data, str(path)), list[str]()
     if data.startswith(b"\xef\xbb\xbf") or text.encode("utf-8", "replace") != data:
-        mended.append(f"{MANIFEST} was not plain UTF-8; it is written anew as UTF-8")
+        mended.append(f"{MANIFEST} was not plain UTF-8; it is written again as UTF-8")
     lines = text.split("\n")
     last = max((k for k, line in enumerate(lines) if line.strip()), default=-1)
     rows: dict[str, Row] = {}
@@ -54,7 +54,7 @@ def read_manifest(folder: Path, keep_damaged: bool = False) -> tuple[list[Row], 
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             if number != last:
-                raise DataError(f"{path}, line {number + 1}: is no JSON ({error}); mend or delete that line") from error
+                raise DataError(f"{path}, line {number + 1}: is not JSON ({error}); fix or delete that line") from error
             kept = ""
             if keep_damaged:
                 (folder / DAMAGED).write_bytes(data)
@@ -75,9 +75,9 @@ def checked(row: Any, where: str) -> Row:
     """A row of a manifest as it is; DataError where it names no image inside the set, or is no ``Drawn``."""
     name = row.get("file_name") if isinstance(row, dict) else None
     if not isinstance(name, str) or not name or "\0" in name:
-        raise DataError(f"{where}: expected a row with a file_name; mend or delete that line")
+        raise DataError(f"{where}: expected a row with a file_name; fix or delete that line")
     if not lies_inside(name):
-        raise DataError(f"{where}: file_name {name!r} lies outside the set; expected a path inside its folder")
+        raise DataError(f"{where}: file_name {name!r} is outside the set; expected a path inside its folder")
     if not isinstance(row.get("prompt", ""), str):
         raise DataError(f"{where}: prompt is {row['prompt']!r}; expected a text")
     try:

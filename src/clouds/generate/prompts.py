@@ -97,8 +97,8 @@ def check_prompts(recipe: Recipe) -> None:
     if all(faults.values()):
         text, reason = next(iter(faults.items()))
         raise UsageError(
-            f"scene: none of its sentences passes the checks of prompts, as {text!r} ({reason}). Mend scene.sentence, "
-            "or the words of scene.on_subject and scene.off_subject"
+            f"scene: none of its sentences passes the checks of prompts, such as {text!r} ({reason}). Fix "
+            "scene.sentence, or the words of scene.on_subject and scene.off_subject"
         )
 
 

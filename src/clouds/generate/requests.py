@@ -47,7 +47,7 @@ def read_request(path: Path, subject: Subject) -> tuple[int, Wanted, list[str], 
     is still there, and a digest of the request. UsageError or DataError for anything else, and for a request that the
     subject does not know."""
     if not path.is_file():
-        raise UsageError(f"--fill: {path} is no file; expected the audit.json of `clouds audit`")
+        raise UsageError(f"--fill: {path} is not a file; expected the audit.json of `clouds audit`")
     try:
         content = read_json(path)
         request, folder = content["request"], Path(content["folder"])

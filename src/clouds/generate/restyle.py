@@ -115,7 +115,7 @@ def style_files(settings: Restyle, key: str, recipe: Recipe) -> dict[str, Path]:
         return {name: package_file("skimage", f"data/{name}", "scikit-image") for name in PUBLIC_PHOTOS}
     folder = Path(str(settings.styles)).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"{key}.styles: {folder} is no folder; expected one of style images ({', '.join(ENDINGS)})")
+        raise UsageError(f"{key}.styles: {folder} is not a folder; expected one of style images ({', '.join(ENDINGS)})")
     root = recipe.data.root
     scored = [root / FOLDERS[name] for name in PHOTOS] if root else []
     if any(folder.resolve().is_relative_to(photos.resolve()) for photos in scored):

@@ -93,7 +93,7 @@ def _finished(recipe: Recipe, source: Source, folder: Path) -> list[Row] | None:
     """The manifest's rows if all variants are there, whatever their styles: neither prompts nor styles are needed."""
     rows: list[Row] = Journal(folder / MANIFEST).rows
     if not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{folder / MANIFEST}: holds lines that are no rows; delete it to have the images made again")
+        raise DataError(f"{folder / MANIFEST}: holds lines that are no rows; delete it to make the images again")
     wanted = _rows(recipe, source)
     if len(rows) != len(wanted):
         return None

@@ -96,7 +96,7 @@ def generate(
         rows = adopt_set(adopt, prompts, out)
         return {"images": len(rows), "failed": 0, "folder": str((out or adopt).resolve())}
     if not name:
-        raise UsageError("name a recipe, as `clouds generate demo`, or a set to take over: --adopt DIR")
+        raise UsageError("name a recipe, such as `clouds generate demo`, or a set to take over: --adopt DIR")
     recipe, part, folder = load_recipe(name, overrides), parse_shard(shard), out or Path("generated")
     if not (source or recipe.generate.count):
         raise UsageError("generate.count: got 0; nothing is to be drawn. Photographs are trained on as they are")

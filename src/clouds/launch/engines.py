@@ -27,5 +27,5 @@ def executor_of(name: str, folder: Path, sbatch: list[str] | None = None) -> Exe
 def _option(word: str) -> tuple[str, str]:
     name, sign, value = word.partition("=")
     if not name or not sign:
-        raise UsageError(f"--sbatch: got {word!r}; expected an option of sbatch as name=value, such as partition=gpu")
+        raise UsageError(f"--sbatch: got {word!r}; expected an option of sbatch, name=value, such as partition=gpu")
     return name.removeprefix("--"), value

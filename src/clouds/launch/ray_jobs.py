@@ -34,7 +34,7 @@ class RayJobs:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 "--on ray: no cluster answers; start one on this machine with `ray start --head`, or set RAY_ADDRESS "
-                f"to the address of one, as http://head:8265 ({cause(error)})"
+                f"to the address of one, such as http://head:8265 ({cause(error)})"
             ) from error
         self._seen: dict[str, str] = {}
 

@@ -123,7 +123,7 @@ class Run:
                     break
                 time.sleep(self.executor.seconds_between_looks)
         if signals:
-            raise Stopped(signals[0], "stopped by a signal; all is saved, the same command goes on")
+            raise Stopped(signals[0], "stopped by a signal; all is saved. To resume, run the same command")
         return [row.as_dict() for row in self._rows()]
 
     def _ready(self) -> list[_State]:
@@ -191,7 +191,7 @@ class Run:
         times = "" if failed.failures == 1 else f" after {failed.failures} tries"
         raise CloudsError(
             f"{failed.task.name}: {how(self._code(failed))}{times}; the end of its log, {failed.task.log}:\n{log}\n"
-            "What is finished is kept; the same command goes on from there"
+            "Finished work is kept. To resume, run the same command"
         )
 
     def _interrupted(self, signals: list[int]) -> None:

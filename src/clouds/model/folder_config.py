@@ -54,7 +54,7 @@ class FolderConfig(BaseModel):
     def _fits(self) -> Self:
         count = len(self.classes)
         if twice := next((name for name in self.classes if self.classes.count(name) > 1), None):
-            raise ValueError(f"classes: {twice!r} stands there twice")
+            raise ValueError(f"classes: {twice!r} is there twice")
         for name, found in (("synonyms", self.synonyms), ("colors", self.colors), ("seen", self.seen)):
             if found is not None and len(found) != count:
                 raise ValueError(f"{name}: {len(found)} for {count} classes")

@@ -27,8 +27,8 @@ def parse_names(classes: str | Sequence[str]) -> list[list[str]]:
     if not names or not all(names) or twice or len(groups) > MOST:
         what = f"{', '.join(twice)} named twice" if twice else f"{len(groups)} classes, some of them without a name"
         raise UsageError(
-            f"classes: got {classes!r}: {what}; expected 1 to {MOST} different names as scooter,road|street (synonyms "
-            "after a bar)"
+            f"classes: got {classes!r}: {what}; expected 1 to {MOST} different names, such as scooter,road|street "
+            "(synonyms after a bar)"
         )
     return groups
 
@@ -38,7 +38,7 @@ def with_classes(model: Segmenter, classes: str | Sequence[str], weights: str | 
 
     A bare name of one of the model's classes stands for that class with its own synonyms. The text tower is loaded only
     for names the model does not know: from ``weights`` (a tag, hub id or path), by default those the model records.
-    Raises UsageError for a linear head, BackendError where the tower cannot be had or is not the model's.
+    Raises UsageError for a linear head, BackendError where the tower cannot be loaded or is not the model's.
     """
     if model.settings["head"] != "text":
         raise UsageError(

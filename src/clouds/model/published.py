@@ -82,7 +82,7 @@ def import_checkpoint(
     not answer.
     """
     if out.exists() and not (out / CONFIG).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already and is no model folder; choose another --out")
+        raise UsageError(f"{out}: exists already and is not a model folder; choose another --out")
     stored = read_weights(checkpoint)
     if (released := mmseg_tensors(stored, checkpoint)) is not None:
         if clip:
@@ -137,11 +137,11 @@ def _read(stored: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(stored, dict) or not isinstance(stored.get("model"), dict):
         keys = listed(list(map(str, stored))) if isinstance(stored, dict) else ""
         found = f"a dictionary of {keys}" if keys else f"a value of type {type(stored).__name__}"
-        raise DataError(f'{path}: no checkpoint of the published CLOUDS: expected {{"model": tensors}}, found {found}')
+        raise DataError(f'{path}: not a published checkpoint of CLOUDS: expected {{"model": tensors}}, found {found}')
     tensors = tensors_in(stored["model"], f'{path}, under "model"')
     if not any(name.startswith("sem_seg_head.") for name in tensors):
         raise DataError(
-            f"{path}: no checkpoint of the published CLOUDS: expected tensors named sem_seg_head.*, found "
+            f"{path}: not a published checkpoint of CLOUDS: expected tensors named sem_seg_head.*, found "
             f"{listed(list(tensors))}"
         )
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("criterion.")}

@@ -77,7 +77,7 @@ class ImagePredictor(ABC):
         if batch_size < 1:
             raise UsageError(f"batch_size: got {batch_size}; expected at least 1")
         if isinstance(images, str | bytes | Path | Image) or getattr(images, "ndim", 4) < 4:
-            raise UsageError("predict_batch: got one image; expected a list of them, as [image], or use predict")
+            raise UsageError("predict_batch: got one image; expected a list of them, such as [image], or use predict")
         pixels = [as_rgb(image) for image in images]
         alike: defaultdict[Hashable, list[int]] = defaultdict(list)
         for i, each in enumerate(pixels):

@@ -105,7 +105,7 @@ def _piped(stdin: BinaryIO, out: Path) -> list[Item]:
     """stdin by its first bytes: one image, lines of text that are inputs themselves, or else a video."""
     head: bytes = stdin.peek(512)[:512] if hasattr(stdin, "peek") else b""
     if not head:
-        raise UsageError("-: stdin is empty; pipe an image, a video or one path a line")
+        raise UsageError("-: stdin is empty; pipe an image, a video or one path per line")
     with suppress(DataError):
         opened_by(head, "stdin")
         return [Item("image", stdin.read(), Path("stdin"), "stdin")]
@@ -114,7 +114,7 @@ def _piped(stdin: BinaryIO, out: Path) -> list[Item]:
     try:
         lines = stdin.read().decode().splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"-: stdin is neither an image, a video nor UTF-8 paths, one a line ({error})") from error
+        raise DataError(f"-: stdin is neither an image, a video nor UTF-8 paths, one per line ({error})") from error
     return gather([line.strip() for line in lines if line.strip()], out)
 
 

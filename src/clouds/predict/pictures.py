@@ -32,7 +32,7 @@ def as_rgb(image: Picture) -> Pixels:
     DataError naming what is wrong.
     """
     if isinstance(image, str) and "://" in image:
-        raise DataError(f"{image}: an address; nothing is fetched, download the image and name the file")
+        raise DataError(f"{image}: a web address; download the image and name the file")
     if isinstance(image, str | Path):
         return read_upright(Path(image))
     if isinstance(image, bytes):

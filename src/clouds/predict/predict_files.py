@@ -167,7 +167,7 @@ def split_scales(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise UsageError(f"--scales: got {text!r}; expected numbers with commas between, such as 0.75,1,1.25") from None
+        raise UsageError(f"--scales: got {text!r}; expected numbers separated by commas, such as 0.75,1,1.25") from None
 
 
 @dataclass

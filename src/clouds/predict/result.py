@@ -61,7 +61,7 @@ class Result:
     def mask(self, name: str) -> NDArray[np.bool_]:
         """Where a class is, bool (H, W); UsageError for a name that is none of ``classes``."""
         if name not in self.classes:
-            raise UsageError(f"{name!r} is no class of this model; there are {', '.join(self.classes)}")
+            raise UsageError(f"{name!r} is not a class of this model; there are {', '.join(self.classes)}")
         found: NDArray[np.bool_] = self.labels == self.classes.index(name)
         return found
 

@@ -52,7 +52,7 @@ def labels(path: Path, classes: int) -> Labels:
     label = read_indices(read_file(path), str(path))
     strange = label[(label >= classes) & (label != IGNORE)]
     if strange.size:
-        raise DataError(f"{path}: label value {int(strange[0])} is no class; expected 0..{classes - 1} or {IGNORE}")
+        raise DataError(f"{path}: label value {int(strange[0])} is not a class; expected 0..{classes - 1} or {IGNORE}")
     return label
 
 

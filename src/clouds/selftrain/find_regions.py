@@ -67,7 +67,7 @@ def read_regions(path: Path) -> Regions:
             atoms: NDArray[Any] = np.repeat(stored["atoms"], stored["runs"]).reshape(stored["size"])
             return Regions(atoms, *(stored[name] for name in PARTS))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); run the same command again to have it made anew") from error
+        raise DataError(f"{path}: cannot be read ({error}); run the same command again to make it again") from error
 
 
 def identity_of(segmenter: PromptableSegmenter, settings: SelfTrain) -> str:
@@ -196,7 +196,7 @@ def regions_of_set(
             files[number], _ = _make(look(number), late(), identity_of(late(), chosen), chosen, folder, wait=True)
         file = files[number]
         if file is None:
-            raise DataError(f"{look(number)}: has no regions, as it could not be read; run again once it is mended")
+            raise DataError(f"{look(number)}: has no regions, as it could not be read; run again when it is fixed")
         return read_regions(file)
 
     return read

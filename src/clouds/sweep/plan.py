@@ -153,9 +153,9 @@ def split_word(word: str) -> tuple[str, list[str]]:
         ) from error
     # what closes the list early, as in a],[b, is not the list that was meant
     if not isinstance(node, yaml.SequenceNode) or node.end_mark.index != len(text) + 2:
-        raise UsageError(f"{word!r}: its brackets do not pair; expected {key}=a,b,c")
+        raise UsageError(f"{word!r}: its brackets do not match; expected {key}=a,b,c")
     if text.rstrip().endswith(","):
-        raise UsageError(f"{word!r}: ends with a comma; a value is missing, or the comma is too much")
+        raise UsageError(f"{word!r}: ends with a comma; add a value, or remove the comma")
     return key, [f"[{text}]"[value.start_mark.index : value.end_mark.index] for value in node.value]
 
 
@@ -187,7 +187,7 @@ def parse_seeds(text: str) -> list[int]:
     if re.fullmatch(r"\s*\d{1,9}\s*", text) and int(text) > 0:
         return list(range(int(text)))
     if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*,?\s*", text) or "," not in text:
-        raise UsageError(f"--seeds: got {text!r}; expected how many, as 3, or which, as 0,3,7 (7, for one alone)")
+        raise UsageError(f"--seeds: got {text!r}; expected how many (3), or which ones (0,3,7; for one alone 7,)")
     seeds = [int(part) for part in text.split(",") if part.strip()]
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds: got {text!r}; a seed is there twice")

@@ -210,10 +210,10 @@ def not_finite(stage: str, step: int, loss: float, norm: float, names: list[str]
     if engine.main:
         write_record(path, NotFinite(stage=stage, step=step, loss=str(loss), gradient_norm=str(norm), samples=samples))
         if engine.settings.on_nonfinite == "skip":
-            say(f"{what}this step is skipped; its files stand in {path}")
+            say(f"{what}this step is skipped; its files are in {path}")
     if engine.settings.on_nonfinite == "abort":
         raise CloudsError(
-            f"{what}stopped before the optimiser step; its files stand in {path}. The last checkpoint is intact: lower "
+            f"{what}stopped before the optimiser step; its files are in {path}. The last checkpoint is intact: lower "
             "train.learning_rate and start again, or skip such steps with train.on_nonfinite=skip"
         )
 

@@ -135,7 +135,7 @@ def read_file(tree: Tree, name: str, split: str) -> CocoFile | None:
                 found.panoptic |= "segments_info" in value
                 found.annotations.add(_annotation(value), span)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{found.where}: not a whole JSON object ({error}); export it again") from error
+        raise DataError(f"{found.where}: not a complete JSON object ({error}); export it again") from error
     return found if found.records and found.categories and found.annotations else None
 
 

@@ -97,7 +97,7 @@ def _images(tree: Tree, name: str, colors: dict[str, Color | None], passed: Coun
                 images.append(_Image(element.attrib["name"], element.get("subset", ""), size, drawn, name))
                 element.clear()
     except (ElementTree.ParseError, ValueError, KeyError) as error:
-        raise DataError(f"{where}: not a whole XML file of CVAT ({error!r}); export it again") from error
+        raise DataError(f"{where}: not a complete XML file of CVAT ({error!r}); export it again") from error
     return images
 
 

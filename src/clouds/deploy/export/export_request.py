@@ -52,15 +52,15 @@ def request(
         raise UsageError(f"{', '.join(tuning)}: only --int8 uses such; add it, or leave them out")
     if format_ == "torch-export" and wanted is None:
         raise UsageError(
-            "--size: a torch-export program holds one size of images; add it, as --size 720x1280 (onnx and openvino "
-            "take any size)"
+            "--size: a torch-export program holds one size of images; add it, such as --size 720x1280 (onnx and "
+            "openvino take any size)"
         )
     if format_ == "torch-export" and number is None:
-        raise UsageError("--batch: a torch-export program holds one number of images; name it, as --batch 8")
+        raise UsageError("--batch: a torch-export program holds one number of images; name it, such as --batch 8")
     if format_ == "openvino" and file.suffix != ".xml":
         raise UsageError(f"--out: {file}: OpenVINO's models are a .xml file and a .bin beside it; name the .xml")
     if file.is_dir():
-        raise UsageError(f"--out: {file} is a folder; name a file in it, as {file / ('model' + SUFFIX[format_])}")
+        raise UsageError(f"--out: {file} is a folder; name a file in it, such as {file / ('model' + SUFFIX[format_])}")
     blocking = next((parent for parent in file.absolute().parents if parent.exists()), None)
     if blocking is not None and not blocking.is_dir():
         raise UsageError(f"--out: {blocking} is a file where a folder is needed; choose another place")
@@ -86,7 +86,7 @@ def _size(text: str) -> Size | None:
         return None
     match = re.fullmatch(r"(\d+)[xX](\d+)", text)
     if not match:
-        raise UsageError(f"--size: got {text!r}; expected HEIGHTxWIDTH, as 720x1280, or dynamic")
+        raise UsageError(f"--size: got {text!r}; expected HEIGHTxWIDTH, such as 720x1280, or dynamic")
     size = int(match[1]), int(match[2])
     if not all(LEAST_SIDE <= side <= LONGEST for side in size):
         raise UsageError(f"--size: got {text}; expected sides of {LEAST_SIDE} to {LONGEST} pixels")

@@ -166,7 +166,7 @@ def build_text(name: str, file: Path) -> Any:
 
 
 def check_text(name: str, file: Path) -> None:
-    """Raises BackendError where the tokenizer of the text tower with these weights cannot be had."""
+    """Raises BackendError where the tokenizer of the text tower with these weights cannot be loaded."""
     from clouds.foundation.backbones.clip_tokenizer import clip_tokenizer
 
     clip_tokenizer(name, clip_config(name), file)

@@ -39,7 +39,7 @@ class Pipeline:
         self.name, self.options, self.group, self.key = name, settings, group, f"{group}.{key}"
         self.folder = Path(name).expanduser()
         if not self.folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
-            raise UsageError(f"{self.key}: {name!r} is no folder, nor a hub id as ORGANISATION/NAME")
+            raise UsageError(f"{self.key}: {name!r} is not a folder, nor a hub id, ORGANISATION/NAME")
         if self.folder.is_dir() and not (self.folder / INDEX).is_file():
             raise UsageError(f"{self.key}: {self.folder} holds no {INDEX}; expected a folder of a pipeline")
 
@@ -70,7 +70,7 @@ class Pipeline:
             at = f" at revision {self.options.revision}" if self.options.revision else ""
             gated = "accept its terms on the hub and log in, " if "gated" in type(error).__name__.lower() else ""
             raise BackendError(
-                f"{self.key}: the pipeline {self.name}{at} cannot be had ({problem or cause(error)}); "
+                f"{self.key}: the pipeline {self.name}{at} cannot be loaded ({problem or cause(error)}); "
                 f"{gated}try again with a network, name a mirror, or a folder: {self.key}=diffusers/FOLDER"
             ) from error
 

@@ -99,7 +99,7 @@ def _load(source: str, shown: str, options: dict[str, Any], device: str) -> tupl
         ) from error
     if not tokenizer.chat_template:
         raise BackendError(
-            f"prompts.writer: {shown} has no chat template, so it is no chat model; take its instruct or chat variant"
+            f"prompts.writer: {shown} has no chat template, so it is not a chat model; use its chat variant"
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

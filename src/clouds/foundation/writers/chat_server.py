@@ -188,7 +188,7 @@ def _key() -> str | None:
     for name in KEYS:
         key = os.environ.get(name, "").strip()
         if key and not (key.isascii() and key.isprintable()):
-            raise UsageError(f"{name}: holds a line break or a letter beyond ASCII, which no key has; set it anew")
+            raise UsageError(f"{name}: holds a line break or a letter beyond ASCII, which no key has; set it again")
         if key:
             return key
     return None

@@ -1,4 +1,4 @@
-"""The prompt writer that somebody else was: a text file, one prompt a line."""
+"""The prompt writer that somebody else was: a text file, one prompt per line."""
 
 import hashlib
 import sys
@@ -24,12 +24,12 @@ class TextFile:
         path = settings.writer.partition("/")[2]
         self.path = Path(path).expanduser()
         if not self.path.is_file():
-            raise UsageError(f"prompts.writer: file/{path}: no such file; expected a text file, one prompt a line")
+            raise UsageError(f"prompts.writer: file/{path}: no such file; expected a text file, one prompt per line")
         data = self.path.read_bytes()
         self.model, self.revision = self.path.name, hashlib.sha256(data).hexdigest()
         self.lines = [line.strip() for line in decode(data, str(path)).splitlines() if line.strip()]
         if not self.lines:
-            raise DataError(f"{path}: holds no line of text; expected one prompt a line")
+            raise DataError(f"{path}: holds no line of text; expected one prompt per line")
         self.scenes = sys.maxsize  # a file is read whole, once: the checks choose
 
     def write(self, request: Sequence[str], n: int, seed: int) -> list[str]:  # noqa: ARG002 - it says what it says
