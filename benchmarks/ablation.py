@@ -1,6 +1,6 @@
 """What each switch of self-training does, on the development target: one joint stage a cell, from one warm-up a seed.
 
-    python benchmarks/ablation.py --data ../shared/data --out runs/ablation --seeds 0 1 2
+    python benchmarks/ablation.py --data PATH --out runs/ablation --seeds 0 1 2
 
 The development target is IDD-Lite *train* (80 images, evenly spaced) and rendered scenes whose seeds nothing else uses;
 no target that the demo or a benchmark scores is looked at. A cell that is done is not run again: its numbers stand in

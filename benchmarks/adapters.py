@@ -1,6 +1,6 @@
 """Adapters inside a frozen ViT of random weights, trained from rendered streets: their mechanics, and no comparison.
 
-    python benchmarks/adapters.py --data ../shared/data [--seeds 0 1 2] [--steps 80]
+    python benchmarks/adapters.py --data PATH [--seeds 0 1 2] [--steps 80]
 
 No ViT with pre-trained weights comes in a package, and the embedded backbone, EfficientNet-Lite0, has no linear layer,
 so no adapter fits it (each is refused by name; printed first). What adapters are for, keeping what pre-training knows,

@@ -1,7 +1,7 @@
 """Does it work where nobody labelled anything? This package beside what a user would pick instead, at equal cost.
 
-    python benchmarks/generalization.py --data ../shared/data --budget 3 --seeds 3
-    python benchmarks/generalization.py --data ../shared/data --table            # only the table of what is there
+    python benchmarks/generalization.py --data PATH --budget 3 --seeds 3
+    python benchmarks/generalization.py --data PATH --table            # only the table of what is there
 
 A cell is one method, scenario, seed and budget. Its budget is minutes of CPU time of one thread, which on a core of its
 own is wall-clock time; the loader's work counts, and for the joint method the drawing of its images. All methods

@@ -1,6 +1,6 @@
 """Does the sign of harm tell when joint training harms? Joint stages that help and that harm, and what is said of each.
 
-    python benchmarks/harm.py --data ../shared/data --seeds 3
+    python benchmarks/harm.py --data PATH --seeds 3
 
 Each run goes on from the demo's warm-up of its seed (330 of 440 steps, ``--out``/SEED-warm-up) with one joint stage of
 110 steps. What happened is the mIoU on 120 images of IDD-Lite's training split, the development target, beside the

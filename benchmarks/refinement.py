@@ -1,8 +1,8 @@
 """What refinement makes of a teacher's labels: raw beside refined, on photos with truth and on rendered scenes.
 
     clouds train demo train.stage=warmup seed=0 --out runs/warmup-0
-    python benchmarks/refinement.py --data ../shared/data --models runs/warmup-*/warmup
-    python benchmarks/refinement.py --data ../shared/data --models runs/warmup-*/warmup \\
+    python benchmarks/refinement.py --data PATH --models runs/warmup-*/warmup
+    python benchmarks/refinement.py --data PATH --models runs/warmup-*/warmup \\
         --way "smooth: selftrain.refinement=smooth"
 
 Each model is a teacher, and its place in the list the seed of the points. Photos are those of benchmarks/segmenter.py,

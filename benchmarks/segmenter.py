@@ -1,6 +1,6 @@
 """Point prompts on true components: the IoU of the mask a segmenter chooses, and of the best of its three.
 
-    python benchmarks/segmenter.py --data ../shared/data
+    python benchmarks/segmenter.py --data PATH
     python benchmarks/segmenter.py --fit              # fit the grouped superpixels' network to rendered scenes anew
 
 Photos with truth (evenly spaced: 60 of IDD-Lite train, 40 of CamVid train, 16 of BDD100K train) at a shorter side of

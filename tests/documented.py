@@ -51,10 +51,10 @@ def inline_code(page: Path) -> list[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of every ``clouds ...`` in shell text, without what a column beside it says."""
+    """The words of every ``clouds ...`` in shell text, without comments."""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         for found in re.finditer(r"(?:^|[\s/(;&])clouds\s+(?=[a-z])", line):
-            command = re.split(r"\s{3,}|\s+#|\s&&?(?:\s|$)|;\s|\s2?>\s?", line[found.end() :])[0]
+            command = re.split(r"\s+#|\s&&?(?:\s|$)|;\s|\s2?>\s?", line[found.end() :])[0]
             try:
                 words = shlex.split(command.strip(" ()"))
             except ValueError:  # a quote that a prose line opens

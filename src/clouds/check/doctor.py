@@ -17,6 +17,7 @@ from typing import Any
 from clouds.base.hub import hub_problem
 from clouds.base.machine import usable_device, versions
 from clouds.base.progress import loading
+from clouds.base.text import counted
 from clouds.config.backends import find, rows
 from clouds.config.load import load_recipe
 from clouds.config.plugins import is_plugged
@@ -187,7 +188,10 @@ def doctor_text(result: dict[str, Any]) -> str:
     absent = [row for row in result["optional"] if not row["installed"]]
     if absent:
         lines += ["", "not installed, and not needed by this recipe"]
-        lines += [f"  {row['package']}: {row['for']}: {row['install']}" for row in absent]
+        ways = dict.fromkeys((row["for"], row["install"]) for row in absent)
+        for use, way in ways:
+            packages = [row["package"] for row in absent if (row["for"], row["install"]) == (use, way)]
+            lines.append(f"  {', '.join(packages)}, for {use}: {way}")
     notes = tuple(role["note"] for role in result["roles"])  # problems that stand above already
     lines += ["", *(f"problem: {problem}" for problem in result["problems"] if not problem.endswith(notes))]
-    return "\n".join([*lines, "ready" if result["ok"] else f"{len(result['problems'])} problem(s)"])
+    return "\n".join([*lines, "ready" if result["ok"] else counted(len(result['problems']), 'problem')])

@@ -43,7 +43,7 @@ def demo(
     Examples:
       clouds demo
       clouds demo --minutes 2
-      clouds demo data.root=../shared/data
+      clouds demo data.root=/data
       clouds demo data.unlabelled=photos/ generate.count=0
     """
     result = clouds.api.demo(overrides, out, minutes)
@@ -219,8 +219,8 @@ def evaluate(
 
     \b
     Examples:
-      clouds evaluate runs/demo town night camvid-day data.root=../shared/data
-      clouds evaluate runs/demo/warmup runs/demo demo data.root=../shared/data --out scores --csv scores.csv
+      clouds evaluate runs/demo town night camvid-day data.root=/data
+      clouds evaluate runs/demo/warmup runs/demo demo data.root=/data --out scores --csv scores.csv
     """
     result = clouds.api.evaluate(words, (), None, out, csv, latex)
     from clouds.evaluate.run import scores_table
