@@ -25,6 +25,7 @@ import tiny
 from clouds import api, cli, pipeline
 from clouds.base import machine
 from clouds.base.files import read_json, read_jsonl
+from clouds.check.demo_size import measure, seconds_of
 from clouds.config.load import load_recipe
 from clouds.config.records import WorkSummary
 from clouds.config.runs import add_seconds, load_run, open_run, spent_seconds, timed
@@ -674,14 +675,25 @@ def test_the_budget_scales_the_work_but_not_what_the_user_set():
     assert double.evaluate.rendered_count == settings.evaluate.rendered_count
 
 
-def test_the_demo_is_sized_by_the_machines_speed_once_a_run(tmp_path, monkeypatch):
-    sizes, speeds = [], iter([0.5, 3.0])
-    monkeypatch.setattr("clouds.api.speed", lambda: next(speeds))
-    monkeypatch.setattr("clouds.pipeline.train", lambda recipe, *_, **__: sizes.append(recipe.train.steps))
+def test_the_demo_is_sized_by_what_its_parts_take_here_once_a_run(tmp_path, monkeypatch):
+    part = {"scene": 0.1, "warmup": 1.0, "joint": 1.5, "score": 0.3, "start": 10.0}
+    fast = {name: seconds / 4 for name, seconds in part.items()}
+    sizes, parts = [], iter([part, fast])
+    monkeypatch.setattr("clouds.check.demo_size.measure", lambda _: next(parts))
+    monkeypatch.setattr("clouds.pipeline.train", lambda recipe, *_, **__: sizes.append(recipe))
     for minutes in (None, 8, 8, 4):
         api.demo([], tmp_path / "run", minutes)
     api.demo([], tmp_path / "faster", 8)
-    assert sizes == [440, 176, 176, 88, 1056]
+    assert (sizes[0].train.steps, sizes[1]) == (440, sizes[2])
+    for recipe, seconds in zip(sizes[1:], (480, 480, 240, 4 * 480), strict=True):
+        assert seconds_of(recipe, part) == pytest.approx(seconds, rel=0.03)
+
+
+def test_a_machine_is_measured_by_a_little_of_each_kind_of_work():
+    part = measure(load_recipe("demo", SMALL))
+    assert list(part) == ["scene", "warmup", "joint", "score", "start"]
+    assert 0 < part["warmup"] < part["joint"]
+    assert min(part["scene"], part["score"] - part["scene"], part["start"]) > 0
 
 
 def test_the_smallest_budget_still_does_each_kind_of_work():

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from clouds.base.files import read_json, write_json
 from clouds.base.locks import one_writer
-from clouds.base.machine import speed
 from clouds.base.progress import loading, say
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
 from clouds.config.runs import MODELS, RECIPE, REPORT, RESULTS, SPEED, load_run
-from clouds.config.sizing import LEAST_MINUTES, MINUTES, MOST_MINUTES, scaled
+from clouds.config.sizing import MINUTES, scaled
 from clouds.errors import UsageError
 
 if TYPE_CHECKING:
@@ -131,8 +130,8 @@ def _train(recipe: Recipe, out: Path, allow_change: bool) -> Run:
 def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: float | None = None) -> dict[str, Any]:
     """The whole method on the embedded default of every role, scored on unseen domains, with a report, in ``out``.
 
-    minutes: 0.2 or more; the work is scaled to it by this machine's speed, which is measured once a run. None: its own
-    sizes, ten minutes on two idle cores. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
+    minutes: 0.2 or more; the work is scaled to it by what a little of it takes on this machine, measured once a run.
+    None: its own sizes, ten minutes on two idle cores. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
     "joint": RESULTS}. Raises what ``train`` raises.
     """
     from clouds.check.training import check_training
@@ -150,7 +149,7 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     todo = check_training(recipe, out)
     loading("PyTorch")
     if minutes is not None:
-        recipe = scaled(load_recipe("demo", given), _minutes_here(minutes, out), given)
+        recipe = scaled(load_recipe("demo", given), _minutes_here(minutes, recipe, out, given), given)
         domains = unseen_domains(recipe)
     from clouds.pipeline import train as train_run
 
@@ -164,20 +163,19 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     }
 
 
-def _minutes_here(minutes: float, out: Path) -> float:
-    """So many minutes of this machine in those of the machine that the demo was sized on; a run that goes on keeps the
-    speed that it began with, and one from before speeds were measured has 1."""
+def _minutes_here(minutes: float, recipe: Recipe, out: Path, given: list[str]) -> float:
+    """The minutes to give to ``scaled`` so that the demo takes about ``minutes`` here. The machine is measured once a
+    run, as a run that is resumed keeps its sizes; one from before machines were measured has those of ``scaled``."""
+    from clouds.check.demo_size import fitting, measure
+
     path = out / SPEED
-    if path.is_file():
-        factor = float(read_json(path)["speed"])
-    elif (out / RECIPE).is_file():
+    if not path.is_file() and (out / RECIPE).is_file():
         return minutes
-    else:
-        factor = round(speed(), 2)
+    if not path.is_file():
+        say(f"measuring this machine, so that the demo takes about {minutes:g} minutes")
         with one_writer(out, "sizing the demo"):
-            write_json(path, {"speed": factor})
-        say(f"this machine has {factor:g} times the speed of two idle cores; sized for {minutes:g} minutes of it")
-    return min(max(minutes * factor, LEAST_MINUTES), MOST_MINUTES)
+            write_json(path, {"seconds": measure(recipe)})
+    return fitting(minutes, read_json(path)["seconds"], given)
 
 
 def sweep(

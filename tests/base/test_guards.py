@@ -93,7 +93,7 @@ def test_a_loader_that_gives_nothing_is_said_and_waited_for(monkeypatch, capsys)
         batch = pool.submit(lambda: time.sleep(0.2) or "the batch")
         assert loaders._patiently(batch, 7) == "the batch"
     said = capsys.readouterr().err
-    assert "no batch for 0:00 (steps before 7): the data's disk may hang" in said
+    assert "no batch for 0:00 (steps before 7): the disk may not respond" in said
 
 
 def test_a_loader_whose_own_read_times_out_is_not_waited_for():

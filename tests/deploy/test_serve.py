@@ -460,7 +460,7 @@ def test_models_are_named_by_their_folders(tmp_path):
     assert names_of([tmp_path / "runs" / "demo" / "model"]) == ["demo"]
     assert names_of([tmp_path / "demo", tmp_path / "demo" / "warmup"]) == ["demo", "warmup"]
     assert names_of([tmp_path / "a" / "warmup", tmp_path / "b" / "warmup"]) == ["a-warmup", "b-warmup"]
-    with pytest.raises(UsageError, match="one name"):
+    with pytest.raises(UsageError, match="the same name"):
         names_of([tmp_path, tmp_path])
 
 

@@ -275,7 +275,7 @@ def test_a_set_says_what_it_shows_and_its_audit_and_filling_go_by_that(tmp_path,
     fill = ["--fill", str(folder / "audit" / "audit.json"), "--out", str(more)]
     result = own
     assert cli.run(["prompts", "demo", *fill]) == 1
-    assert "which is nothing that the recipe's scene (streets) and classes know" in capsys.readouterr().err
+    assert "which the recipe's scene (streets) and classes do not know" in capsys.readouterr().err
     assert cli.run(["prompts", str(mine), *fill]) == 0
     rows = read_jsonl(more)
     assert len(rows) == result["request"]["count"]

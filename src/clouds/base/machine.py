@@ -5,7 +5,6 @@ import platform
 import resource
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,26 +32,6 @@ def peak_memory_gb(device: str = "cpu") -> float:
 
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
-
-
-REFERENCE = 0.22  # seconds that ``speed`` takes on the two idle cores that the demo was sized on
-
-
-def speed() -> float:
-    """How fast this machine computes now, beside the two idle cores that the demo was sized on: 0.5 is half as fast."""
-    import torch
-    from torch.nn import functional
-
-    images, kernels = torch.ones(4, 32, 128, 128, requires_grad=True), torch.ones(32, 32, 3, 3, requires_grad=True)
-
-    def work(times: int) -> float:
-        began = time.perf_counter()
-        for _ in range(times):
-            functional.conv2d(images, kernels, padding=1).relu().sum().backward()
-        return time.perf_counter() - began
-
-    work(1)  # the first one also makes memory and threads
-    return REFERENCE / max(work(8), 1e-6)
 
 
 def commit() -> str | None:

@@ -98,8 +98,8 @@ def _doubts(name: str, sizes: Sequence[Size], crop: Size) -> list[str]:
         found.append(f"{name}: {len(small)} of {len(sizes)} photographs looked at are smaller than the crop of "
                      f"{crop[1]}x{crop[0]}, the smallest is {least[1]}x{least[0]}; they are scaled up")  # fmt: skip
     if upright := sum(height > width for height, width in sizes):
-        found.append(f"{name}: {upright} of {len(sizes)} photographs looked at are higher than wide; their crops show "
-                     "little of a street's breadth")  # fmt: skip
+        found.append(f"{name}: {upright} of {len(sizes)} photographs looked at are taller than wide; their crops show "
+                     "little of the width of a street")  # fmt: skip
     return found
 
 
@@ -108,7 +108,7 @@ def _seen_elsewhere(each: PhotoSet, recipe: Recipe) -> list[str]:
     found = []
     doubled = _twins(each.places)
     if doubled:
-        found.append(f"{each.name}: {len(doubled)} photographs are there twice, such as {some(doubled, SHOWN)}")
+        found.append(f"{each.name}: {len(doubled)} photographs occur twice, such as {some(doubled, SHOWN)}")
     for name, places, scored in _labelled(recipe):
         if same := _twins(each.places, places):
             harm = ("a score there would be of images that were trained on without labels" if scored

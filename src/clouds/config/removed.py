@@ -59,7 +59,7 @@ def without_removed(settings: dict[str, Any], origin: str) -> dict[str, Any]:
     left = kept(settings, "")
     if faults:
         raise UsageError(
-            f"{origin}: " + "; ".join(faults) + ". Go on with the version that wrote it (its commit stands there), or "
+            f"{origin}: " + "; ".join(faults) + ". Resume with the version that wrote it (its commit is there), or "
             "choose another --out"
         )
     return left

@@ -26,7 +26,7 @@ def mark_trained_on(scores: Sequence[Score], domains: Sequence[Domain], model: P
         if count := count_trained_on(domain, rows):
             score.row = score.row.model_copy(update={"trained_on_unlabelled": count})
             say(f"{domain.name}: {count} of its {domain.length} images are among the photographs that {model} was "
-                "trained on without labels; this score is not one of unseen images")  # fmt: skip
+                "trained on without labels; so this score is not of unseen images")  # fmt: skip
 
 
 def count_trained_on(domain: Domain, rows: Sequence[UnlabelledPhoto]) -> int:

@@ -30,7 +30,7 @@ def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[d
     if not folder.is_dir():
         raise UsageError(f"--adopt: {folder} is not a folder")
     if (target / MANIFEST).exists():
-        say(f"{target / MANIFEST}: there already, left as it is")
+        say(f"{target / MANIFEST}: exists already and is not changed")
         return read_set(target)
     files = find_images(folder, "--adopt: ")
     texts = _prompts_of(files, prompts)

@@ -58,8 +58,8 @@ def read_request(path: Path, subject: Subject) -> tuple[int, Wanted, list[str], 
     for topic, each in wanted.items():
         if strange := [phrase for phrase in each if phrase not in subject.topics.get(topic, ())]:
             raise DataError(
-                f"--fill: {path}: asks for {topic}: {strange[0]}, which is nothing that the recipe's scene "
-                f"({subject.scene.name}) and classes know; name the recipe of the set, or its scene=NAME"
+                f"--fill: {path}: asks for {topic}: {strange[0]}, which the recipe's scene "
+                f"({subject.scene.name}) and classes do not know; name the recipe of the set, or its scene=NAME"
             )
     text = json.dumps([count, wanted], sort_keys=True)
     rows = read_manifest(folder)[0] if (folder / MANIFEST).is_file() else []

@@ -226,7 +226,7 @@ def _patiently(batch: Future[Batch], step: int) -> Batch:
             if batch.done():
                 raise
             waited += PATIENCE
-            say(f"no batch for {clock(waited)} (steps before {step}): the data's disk may hang; Ctrl-C ends the run")
+            say(f"no batch for {clock(waited)} (steps before {step}): the disk may not respond; Ctrl-C ends the run")
 
 
 class BadFiles:

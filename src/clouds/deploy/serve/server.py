@@ -80,7 +80,7 @@ def listen(service: Service) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise UsageError(
-            f"{service.host}:{service.port}: cannot be listened on ({error.strerror}); choose another --port or --host"
+            f"{service.host}:{service.port}: cannot be used ({error.strerror}); choose another --port or --host"
         ) from error
 
 
@@ -92,7 +92,7 @@ def names_of(paths: Sequence[str | Path]) -> list[str]:
     if len(set(names)) < len(names):
         names = [f"{folder.parent.name}-{folder.name}" for folder in folders]
     if len(set(names)) < len(names):
-        raise UsageError(f"MODEL: {' and '.join(map(str, paths))} have one name; name two models, or one")
+        raise UsageError(f"MODEL: {' and '.join(map(str, paths))} have the same name; give two different models")
     return names
 
 
