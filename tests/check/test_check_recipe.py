@@ -220,8 +220,8 @@ def test_photographs_without_labels_are_looked_through(capsys, tmp_path, recipe)
     for said in (
         "3 of 6 photographs looked at are smaller than the crop of 64x64",
         "1 of 6 photographs looked at are taller than wide",
-        f"1 photographs occur twice, such as {folder / 'twin.png'}",
-        f"1 photographs are images of the source camvid, such as {folder / 'copy.png'}; they are learned from",
-        f"1 photographs are images of bdd100k, such as {folder / 'copy.jpg'}; a score there would be",
+        f"1 photograph twice, such as {folder / 'twin.png'}",
+        f"1 photograph also in the source camvid, such as {folder / 'copy.png'}; they are learned from",
+        f"1 photograph also in bdd100k, such as {folder / 'copy.jpg'}; a score there would be",
     ):
         assert said in warnings, said

@@ -552,3 +552,6 @@ def test_a_folder_of_photographs_is_looked_through_and_left_as_it_is(tmp_path, c
     said = capsys.readouterr().out
     assert "2 of 5 images kept" in said
     assert "prompt" not in said.replace(str(tmp_path), "")
+    page = (tmp_path / "audit" / "index.html").read_text().partition("</style>")[2]
+    assert "audit of photos" in page
+    assert not [word for word in ("prompt", "under-covered", "generated set") if word in page]

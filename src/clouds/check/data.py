@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clouds.base.files import make_folder
 from clouds.base.pick import evenly
-from clouds.base.text import did_you_mean
+from clouds.base.text import counted, did_you_mean
 from clouds.check.contact import contact_sheet
 from clouds.check.doubts import doubts, not_decoded, not_opened, own_car, unscored
 from clouds.check.inspect import EXAMPLES, Inspection, inspect_set, shrunk, unopened
@@ -246,7 +246,7 @@ def check_table(result: dict[str, Any]) -> str:
     if "datasets" in result and result["histogram"] != result["datasets"][0]["histogram"]:
         lines += ["source of the recipe, by train class:", *_bars(result["histogram"]), ""]
     if problems := result["problems"]:
-        lines += [f"{len(problems)} problem{'s' * (len(problems) > 1)}:"]
+        lines += [f"{counted(len(problems), 'problem')}:"]
         lines += [*(f"  {each['path']}: {each['what']}" for each in problems), ""]
     if warnings := result["warnings"]:
         lines += [*(f"warning: {warning}" for warning in warnings), ""]
@@ -258,9 +258,11 @@ def check_table(result: dict[str, Any]) -> str:
 
 
 def _set_lines(each: dict[str, Any]) -> list[str]:
-    splits = ", ".join(f"{name} {count}" for name, count in each["splits"].items()) or "nothing"
+    splits = ", ".join(f"{name} {count}" for name, count in each["splits"].items())
     place = f", {RENDERED}" if each["root"] == RENDERED else f" in {each['root']}"
     kind = "without labels" if each["dataset"] == NAME else "pairs"
+    if not each["pairs"]:
+        return [f"{each['dataset']}{place}: nothing found"]
     lines = [f"{each['dataset']}{place}: {each['pairs']} {kind} ({splits}), {each['decoded']} decoded whole"]
     lines += _bars(each["histogram"])
     if each["ignored"] is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clouds.base.pick import evenly
 from clouds.base.progress import track
-from clouds.base.text import some
+from clouds.base.text import counted, some
 from clouds.check.inspect import SAMPLE, Inspection
 from clouds.config.recipe import DomainSet, Labelled, Recipe
 from clouds.data.datasets import PHOTOS, images_of, is_dataset
@@ -108,12 +108,12 @@ def _seen_elsewhere(each: PhotoSet, recipe: Recipe) -> list[str]:
     found = []
     doubled = _twins(each.places)
     if doubled:
-        found.append(f"{each.name}: {len(doubled)} photographs occur twice, such as {some(doubled, SHOWN)}")
+        found.append(f"{each.name}: {counted(len(doubled), 'photograph')} twice, such as {some(doubled, SHOWN)}")
     for name, places, scored in _labelled(recipe):
         if same := _twins(each.places, places):
             harm = ("a score there would be of images that were trained on without labels" if scored
                     else "they are learned from with labels too")  # fmt: skip
-            found.append(f"{each.name}: {len(same)} photographs are images of {name}, such as {some(same, SHOWN)}; "
+            found.append(f"{each.name}: {counted(len(same), 'photograph')} also in {name}, such as {some(same, SHOWN)}; "
                          f"{harm}")  # fmt: skip
     return found
 

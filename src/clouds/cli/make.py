@@ -64,7 +64,7 @@ def check(
     from clouds.check.data import check_table
 
     if result["problems"]:
-        then = "mend what is listed, then run this check again"
+        then = "fix what is listed, then run the same command"
     elif "recipe" in result:
         then = f"clouds train {shlex.join([what, *(overrides or [])])} --dry-run"
     else:

@@ -73,6 +73,7 @@ def write_audit_page(folder: Path, result: Mapping[str, Any], images: Sequence[I
         blocks=[tiles[start : start + BLOCK] for start in range(0, len(tiles), BLOCK)],
         left_out=len(images) - len(wall),
         labels=NAMES,
+        photographs=bool(result.get("photographs")),
     )
 
 
@@ -86,7 +87,7 @@ def _picture(folder: Path, image: Image, width: int, quality: int = 72) -> Pictu
 
 
 def _tile(image: Image, picture: Picture | None) -> dict[str, Any]:
-    numbers = [(NAMES[key], f"{image[key]:.3g}") for key in NAMES if image.get(key) is not None]
+    numbers = [(NAMES[key], _digits(image[key])) for key in NAMES if image.get(key) is not None]
     return {"name": image["file_name"], "picture": picture, "prompt": shorten(image["prompt"]), "keep": image["keep"],
             "why": image["why"], "numbers": numbers}  # fmt: skip
 
@@ -127,8 +128,14 @@ def _histogram(name: str, result: Mapping[str, Any], images: Sequence[Image]) ->
         for k, n in enumerate(counts.tolist())
     ]
     at = None if limit is None else round(100 * (limit - low) / (high - low), 2)
-    return {"title": NAMES[name], "bars": bars, "low": low, "high": high, "limit": limit, "at": at,
-            "median": float(np.median(values)), "count": len(values)}  # fmt: skip
+    return {"title": NAMES[name], "bars": bars, "low": _digits(low), "high": _digits(high), "at": at,
+            "limit": None if limit is None else _digits(limit), "median": _digits(float(np.median(values))),
+            "count": len(values)}  # fmt: skip
+
+
+def _digits(value: float) -> str:
+    """Three digits, without an exponent: "0.571", "1,170"."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _coverage(result: Mapping[str, Any]) -> list[dict[str, Any]]:
