@@ -113,8 +113,8 @@ def _seen_elsewhere(each: PhotoSet, recipe: Recipe) -> list[str]:
         if same := _twins(each.places, places):
             harm = ("a score there would be of images that were trained on without labels" if scored
                     else "they are learned from with labels too")  # fmt: skip
-            found.append(f"{each.name}: {counted(len(same), 'photograph')} also in {name}, such as {some(same, SHOWN)}; "
-                         f"{harm}")  # fmt: skip
+            found.append(f"{each.name}: {counted(len(same), 'photograph')} also in {name}, such as "
+                         f"{some(same, SHOWN)}; {harm}")  # fmt: skip
     return found
 
 
