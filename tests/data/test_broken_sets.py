@@ -177,7 +177,7 @@ def test_labels_that_are_not_this_datasets(label: bytes, complaint: str, tmp_pat
      (b'{"imgWidth": -4, "imgHeight": -4, "objects": []}', "-4x-4 pixels"),
      (b'{"imgWidth": Infinity, "imgHeight": 4, "objects": []}', "not a polygon"),
      *((f'{{"imgWidth": 4, "imgHeight": 4, "objects": [{{"label": "road", "polygon": [[0, 0], [{far}, 0], [0, 3]]}}]}}'
-        .encode(), "a corner of a road lies at") for far in ("NaN", "Infinity", "-1e9", '"nan"'))],
+        .encode(), "a corner of a road is at") for far in ("NaN", "Infinity", "-1e9", '"nan"'))],
 )  # fmt: skip
 def test_polygon_files_that_are_none(content: bytes, complaint: str, tmp_path: Path) -> None:
     files = make("idd").files

@@ -64,7 +64,7 @@ COCO: dict[str, tuple[Change, str]] = {
                               "labels.json: train/b: annotation 1: its run lengths fill 100 of 64x48 pixels; cut, or "
                               "of another image?"),
     "a corner that is not a number": (lambda c: _first(c).update(segmentation=[[1, 2, 3, float("nan"), 4, 5]]),
-                                      "labels.json: train/b: a corner of annotation 1 lies at nan; expected pixels, "
+                                      "labels.json: train/b: a corner of annotation 1 is at nan; expected pixels, "
                                       "draw it again"),
     "half a corner": (lambda c: _first(c).update(segmentation=[[1, 2, 3]]),
                       "labels.json: annotation 1: its segmentation is neither polygons nor run lengths (ValueError('"

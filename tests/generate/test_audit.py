@@ -214,7 +214,7 @@ def test_a_manifest_in_an_odd_encoding_is_read_and_written_as_utf8(folder, encod
 
 @pytest.mark.parametrize(("text", "error", "said"), [
     ("", UsageError, "an empty set"), ("\n\n", UsageError, "an empty set"),
-    ('{"file_name": "a.png"}\nnonsense\n{"file_name": "b.png"}\n', DataError, "line 2: is no JSON"),
+    ('{"file_name": "a.png"}\nnonsense\n{"file_name": "b.png"}\n', DataError, "line 2: is not JSON"),
     ('{"prompt": "x"}\n', DataError, "line 1: expected a row with a file_name"),
     ("[1]\n", DataError, "line 1: expected"),
     ('{"file_name": "../../etc/x.png"}\n', DataError, "is outside the set"),
@@ -222,7 +222,7 @@ def test_a_manifest_in_an_odd_encoding_is_read_and_written_as_utf8(folder, encod
     ('{"file_name": "\\ud800.png"}\n', DataError, "is outside the set"),
     ('{"file_name": "a.png", "size": 5}\n', DataError, "line 1: size is 5"),
     ('{"file_name": "a.png", "why": 5}\n', DataError, "line 1: why is 5"),
-    ("[" * 99999 + "\n{}\n", DataError, "line 1: is no JSON"),
+    ("[" * 99999 + "\n{}\n", DataError, "line 1: is not JSON"),
     ('{"file_name": "a.png", "prompt": 3}\n', DataError, "prompt is 3"), ("\0\0", DataError, "zero bytes"),
 ])  # fmt: skip
 def test_a_manifest_that_is_none_is_named(folder, text, error, said):

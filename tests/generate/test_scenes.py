@@ -211,7 +211,7 @@ def test_a_small_scene_says_how_many_sentences_it_has(tmp_path):
 
 def test_a_scene_whose_sentences_are_off_its_own_subject_is_refused_before_work(tmp_path):
     strange = as_recipe({"scene": YARD | {"on_subject": ["farm"]}}, "yard")
-    said = r"scene: none of its sentences passes .*'A photo of .* in a yard.*' \(off-topic\)\. Mend scene\.sentence"
+    said = r"scene: none of its sentences passes .*'A photo of .* in a yard.*' \(off-topic\)\. Fix scene\.sentence"
     with pytest.raises(UsageError, match=said):
         prompts_of(strange, tmp_path / "p.jsonl")
     assert list(tmp_path.iterdir()) == []

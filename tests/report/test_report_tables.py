@@ -20,6 +20,7 @@ from clouds.report.domain import error, images, matrix, reliability
 from clouds.report.example_pictures import pictured
 from clouds.report.read import read_run, read_sweep
 from clouds.report.sweep import sweep_tables
+from clouds.report.templating import setting
 from fabricated_run import lines, make_run, results, sweep
 
 
@@ -184,3 +185,12 @@ def test_the_verb_takes_runs_and_a_place(tmp_path: Path, capsys: pytest.CaptureF
     assert "is a sweep, whose page has all of its runs" in capsys.readouterr().err
     assert cli.run(["report", str(run), str(tmp_path / "none")]) == 1
     assert "none: no such run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (None, "none"), (True, "true"), (0.1, "0.1"), ([1, 2], "[1, 2]"),
+    ([{"dataset": "streets", "split": None, "version": "", "partial": False}], "[{dataset: streets, partial: false}]"),
+    (["town", {"name": "mine", "root": None}], "[town, {name: mine}]"),
+])  # fmt: skip
+def test_a_setting_reads_as_in_a_recipe(value, text):
+    assert setting(value) == text

@@ -87,7 +87,14 @@ def duration(seconds: float) -> str:
 
 
 def setting(value: object) -> str:
-    """A setting as a recipe writes it: none, true, 0.1."""
+    """A setting as a recipe writes it: none, true, 0.1; of sets only what is given."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        given = [
+            {key: what for key, what in each.items() if what not in (None, "")} if isinstance(each, dict) else each
+            for each in value
+        ]
+        flow: str = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, default_flow_style=True, width=1000)
+        return flow.strip()
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
