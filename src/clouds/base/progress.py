@@ -38,6 +38,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _rate(rate: float) -> str:
+    """12.3, 0.5, and of slow work 0.042: never 0.0."""
+    return f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2g}"
+
+
 def track(
     items: Iterable[T], what: str, total: int | None, done: int = 0, unit: str = "it", note: Note = lambda: ""
 ) -> Iterator[T]:
@@ -65,7 +70,7 @@ def _bar(items: Iterable[T], what: str, total: int | None, done: int, unit: str,
         began = time.monotonic()
         for made, item in enumerate(items, start=1):
             yield item
-            rate = f"{made / (time.monotonic() - began):.1f} {unit}/s"
+            rate = f"{_rate(made / (time.monotonic() - began))} {unit}/s"
             progress.update(task, advance=1, rate=rate, note=note())
 
 
@@ -77,8 +82,8 @@ def _lines(items: Iterable[T], what: str, total: int | None, done: int, unit: st
         if now - last >= SECONDS_BETWEEN_LINES or done + made == total:
             rate, more = made / max(now - began, 1e-9), f", {note()}" if note() else ""
             if total is None:
-                say(f"{what}: {done + made}, {rate:.1f} {unit}/s{more}")
+                say(f"{what}: {done + made}, {_rate(rate)} {unit}/s{more}")
             else:
                 left = max(total - done - made, 0) / rate  # a total may be an estimate
-                say(f"{what}: {done + made}/{total}, {rate:.1f} {unit}/s{more}, {clock(left)} left")
+                say(f"{what}: {done + made}/{total}, {_rate(rate)} {unit}/s{more}, {clock(left)} left")
             last = now

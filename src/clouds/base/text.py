@@ -21,6 +21,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
+def points_gained(before: float, after: float) -> float:
+    """Two shares' difference in points, of the numbers as they are printed, so that those subtract."""
+    return float(f"{100 * after:.1f}") - float(f"{100 * before:.1f}")
+
+
 def columns(rows: Sequence[Sequence[str]], left: int = 1, gap: int = 2) -> list[str]:
     """A line a row, each column as wide as its longest cell; all but the first ``left`` are set to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -83,6 +83,7 @@ def predict(
     """
     from clouds.predict.predict_files import DEFAULT_KINDS, failure_text, predict_files, split_kinds, split_scales
     from clouds.predict.predict_files import result_text as text
+    from clouds.predict.result import PICTURES
     from clouds.predict.video import Pick
 
     kinds = split_kinds(formats) if formats else DEFAULT_KINDS
@@ -93,7 +94,8 @@ def predict(
         model, inputs, out, kinds, batch_size, classes, weights, device, Pick(every, fps, limit), not as_frames,
         sys.stdin.buffer if "-" in inputs else None, legend, **how,
     )  # fmt: skip
-    tell(done.as_record(out), as_json, text(done, out), "" if done.failed else f"open a picture in {shown(out)}")
+    then = f"open a picture in {shown(out)}" if set(kinds) & set(PICTURES) else ""
+    tell(done.as_record(out), as_json, text(done, out), "" if done.failed else then)
     if done.failed:
         raise DataError(failure_text(done.failed, done.total))
 

@@ -8,6 +8,7 @@ from typing import Any
 from clouds.base.files import read_json
 from clouds.base.locks import one_writer
 from clouds.base.progress import clock
+from clouds.base.text import points_gained
 from clouds.config.recipe import Recipe
 from clouds.config.records import WorkSummary, as_json, read_record, write_record
 from clouds.config.runs import EVALUATION, EXAMPLES, MODELS, RECIPE, RESULTS, WORK, add_seconds, load_run, spent_seconds
@@ -125,4 +126,4 @@ def _learned_from(work: dict[str, Any]) -> str:
 
 
 def _pair(before: float, after: float) -> list[str]:
-    return [f"{100 * before:.1f}", f"{100 * after:.1f}", f"{100 * (after - before):+.1f}"]
+    return [f"{100 * before:.1f}", f"{100 * after:.1f}", f"{points_gained(before, after):+.1f}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.base.files import write_text
+from clouds.base.text import points_gained
 from clouds.model.inference import protocol_text
 
 WIDTH = 100
@@ -61,7 +62,12 @@ def comparison_text(result: dict[str, Any]) -> str:
     heads = ["mean ± std"] if len(cells["mean"]) > len(numbers) else []
     lines += ["", *grid("mIoU", [*numbers.values(), *heads], cells)]
     first, *others = numbers.values()
-    cells = {row["name"]: [_difference(each) for each in row["differences"].values()] for row in rows}
+    cells = {}
+    for row in rows:
+        base = next(iter(row["miou"].values()))
+        cells[row["name"]] = [
+            _difference(points_gained(base, row["miou"][name]), each) for name, each in row["differences"].items()
+        ]
     lines += ["", *grid("difference", [f"{number} - {first}  95 % interval" for number in others], cells)]
     return "\n".join(lines + _footer(next(iter(models.values()))))
 
@@ -71,10 +77,10 @@ def _mean_and_std(row: dict[str, Any], sign: str) -> list[str]:
     return [] if row["mean"] is None else [f"{100 * row['mean']:.1f}{sign}{100 * row['std']:.1f}"]
 
 
-def _difference(value: dict[str, Any]) -> str:
+def _difference(points: float, value: dict[str, Any]) -> str:
     """As "+1.2  -0.3 .. +2.6", the interval always of the same width so that the differences stand below each other."""
     interval = " .. ".join(f"{100 * bound:+.1f}" for bound in value.get("ci95", ()))
-    return f"{100 * value['miou']:+.1f}  {interval:>14}"
+    return f"{points:+.1f}  {interval:>14}"
 
 
 def _percent(value: float | None) -> str:

@@ -14,6 +14,7 @@ import jinja2
 import yaml
 
 from clouds.base.files import whole_file
+from clouds.base.text import points_gained
 from clouds.config.label_sets import CITYSCAPES, LABEL_SETS, Color, LabelSet
 from clouds.report.display_colors import display_colors
 
@@ -55,7 +56,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def gain(before: float | None, after: float | None) -> float | None:
     """The difference of two shares as a page prints them, so that its numbers subtract; None where one is not known."""
-    return None if before is None or after is None else (float(percent(after)) - float(percent(before))) / 100
+    return None if before is None or after is None else points_gained(before, after) / 100
 
 
 def signed(share: float | None) -> str:
