@@ -132,6 +132,8 @@ def _plain(value: Any) -> str:
         return "[" + ", ".join(map(_plain, value)) + "]"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if value == 2**63:
+        return "2^63"
     return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(
         value, bool | types.NoneType) else str(value)
 
