@@ -1,5 +1,6 @@
 """What is said of datasets that are missing, incomplete or damaged."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ def test_names() -> None:
 def test_a_missing_folder_says_where_to_get_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder; expected") as caught:
         open_dataset(name, tmp_path / "absent")
-    assert DATASETS[name].home in str(caught.value)
+    assert str(caught.value).endswith(f"({DATASETS[name].home})")
+    (tmp_path / "sets" / "absent").mkdir(parents=True)
+    with pytest.raises(DataError, match=re.escape(f". Is it {tmp_path / 'sets' / 'absent'}?")):
+        open_dataset(name, tmp_path / "absent")
 
 
 def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ def sweep(
     from clouds.sweep import failure_text, sweep_table
 
     folder = out or Path("runs") / f"{Path(recipe).stem}-sweep"
-    tell(result, as_json, sweep_table(result), f"clouds report {shown(folder)}")
+    done = any(job["state"] == "done" for job in result["jobs"])
+    tell(result, as_json, sweep_table(result), f"clouds report {shown(folder)}" if done else "")
     if not listing and (failed := failure_text(result)):
         raise CloudsError(failed)
 

@@ -157,7 +157,9 @@ def _holders(name: str, spec: Spec, root: Path) -> list[Files]:
     if is_archive(root):
         return [Archive(root)]
     if not root.exists():
-        raise DataError(f"{root}: no such folder; expected {name} as its site hands it out ({spec.home})")
+        below = sorted(map(str, root.parent.glob(f"*/{root.name}")))  # data.root may name a folder too high
+        hint = f". Is it {some(below, 3, ' or ')}?" if below else ""
+        raise DataError(f"{root}: no such folder; expected {name} as its site hands it out ({spec.home}){hint}")
     if not root.is_dir():
         raise DataError(f"{root}: expected the folder of {name} or an archive of it ({', '.join(SUFFIXES)})")
     return [Folder(root), *(Archive(p) for p in sorted(root.iterdir()) if is_archive(p))]
