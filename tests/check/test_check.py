@@ -255,7 +255,7 @@ def test_any_folder_is_given_its_layout(capsys, tmp_path):
     ("words", "complaint"),
     [
         (["nowhere"], "neither a dataset .*camvid.*nor a shipped recipe .*demo.*nor a YAML file"),
-        ([str(Path(__file__).parent)], "is a folder; name the dataset that is in it, such as `clouds check camvid"),
+        ([str(Path(__file__).parent)], "is a folder; name the dataset in it, such as `clouds check camvid"),
         (["camvid"], r"camvid: say where it is: --root PATH"),
         (["camvd", "--root", "x"], "'camvd': did you mean camvid"),
         (["dmo"], "'dmo': did you mean demo"),

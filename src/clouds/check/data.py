@@ -44,8 +44,8 @@ def check(what: str, words: list[str], root: Path | None, full: bool, out: Path)
     if not is_recipe(what):
         if Path(what).is_dir():
             raise UsageError(
-                f"{what}: is a folder; name the dataset that is in it, such as `clouds check camvid --root {what}`. The "
-                f"names are {', '.join(dataset_names())}. A layout of your own is described in a recipe: docs/datasets.md"
+                f"{what}: is a folder; name the dataset in it, such as `clouds check camvid --root {what}`. The "
+                f"names are {', '.join(dataset_names())}. Describe a layout of your own in a recipe: docs/datasets.md"
             )
         hint = did_you_mean(what, [*dataset_names(), *recipe_names()])
         raise UsageError(f"{what!r}: {hint}neither a dataset ({', '.join(dataset_names())}), nor a shipped recipe "
