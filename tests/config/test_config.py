@@ -168,7 +168,7 @@ def test_settings_that_do_not_fit_together_are_said_at_once():
     ("=3", "expected key=value"),
     ("train.steps=[1", "not valid YAML"),
     ("train.steps.more=3", "steps holds a value, not keys"),
-    ("train={steps: 5}", "one key a time, such as train.steps="),
+    ("train={steps: 5}", "one key at a time, such as train.steps="),
 ])  # fmt: skip
 def test_a_broken_override_is_refused_and_quoted(override, said):
     message = refused(override)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from clouds.base.files import read_jsonl, write_jsonl
-from clouds.base.progress import say
+from clouds.base.progress import loading, say
 from clouds.base.text import columns
 from clouds.config.recipe import Recipe
 from clouds.config.records import Prompt, as_json
@@ -243,7 +243,7 @@ def _filled(
 def prompts_result(written: Written, path: Path) -> dict[str, Any]:
     """The verb's JSON object. ``acceptance``: lines used over lines read, null where no model was asked; ``before`` is
     of the lines as they were answered, ``after`` of the rows."""
-
+    loading("PyTorch, to measure how different the prompts are")
     from clouds.foundation.backbone import build_text
 
     embed = build_text("all-minilm-l6-v2").embed

@@ -67,7 +67,7 @@ def run_here(jobs: list[Job], out: Path, after: After, share: bool = False) -> N
             with locked(out / f".{job.name}.lock", blocking=False):
                 _run(job, out, share)
         except HeldError:
-            say(f"{job.name}: another process is working on it; it is skipped here")
+            say(f"{job.name}: another process is at work on it; it is skipped here")
             continue
         finally:
             after()
