@@ -13,6 +13,7 @@ from clouds.base.machine import usable_device
 from clouds.base.processes import several
 from clouds.base.progress import say
 from clouds.base.shards import parse_shard
+from clouds.base.text import counted
 from clouds.errors import UsageError
 from clouds.evaluate.domains import unseen_domains
 from clouds.launch.engines import executor_of
@@ -77,7 +78,8 @@ def sweep(
     after()
     combined = len(jobs) // len(chosen)
     ours = "" if part.count == 1 else f"; {part} has {len(mine)}"
-    say(f"{len(jobs)} jobs: {combined} combinations x {len(chosen)} seeds{ours}; {len(mine) - len(todo)} are done")
+    say(f"{counted(len(jobs), 'job')}: {counted(combined, 'combination')} x {counted(len(chosen), 'seed')}{ours}; "
+        f"{len(mine) - len(todo)} done")  # fmt: skip
 
     def command(job: Job) -> list[str]:
         scale = [] if minutes is None else ["--minutes", repr(minutes)]
