@@ -30,7 +30,7 @@ def demo(
     out: Annotated[Path, out_option("runs/demo")] = Path("runs/demo"),
     minutes: Annotated[
         float | None,
-        option("--minutes M", "Size the work for M minutes here, 0.2 or more.  [default: 10 of two idle cores]"),
+        option("--minutes M", "Size the work for M minutes here, 0.2 or more.  [default: ten on two idle cores]"),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
