@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.base.machine import usable_device
-from clouds.base.progress import say_once
+from clouds.base.progress import loading, say_once
 from clouds.base.text import some
 from clouds.check.useless import check_useful
 from clouds.config.label_sets import CITYSCAPES, IGNORE
@@ -80,6 +80,7 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
 
         check_ensemble(model)
     if not warm:  # a warm-up model holds every weight
+        loading("PyTorch")
         check_start(recipe)
         if model.adapter:
             check_adapter(model.vision, model.adapter, model.hidden)

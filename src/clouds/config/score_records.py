@@ -87,7 +87,7 @@ class Confusion(Record):
     def _square(self) -> Confusion:
         sizes = {len(self.confusion), *(len(row) for row in self.confusion)}
         if sizes != {len(self.classes)}:
-            raise ValueError(f"expected {len(self.classes)} rows and columns, one a class")
+            raise ValueError(f"expected {len(self.classes)} rows and columns, one per class")
         return self
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from clouds.base.files import lies_inside
 from clouds.base.progress import say, say_once
+from clouds.base.text import some
 from clouds.config.label_sets import IGNORE
 from clouds.data.archives import SUFFIXES, Archive, Files, Folder, is_archive
 from clouds.data.encodings import stored_channel

@@ -112,7 +112,7 @@ def _content(place: Place) -> dict[str, Any] | None:
     try:
         content = json.loads(place.read())
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not a whole JSON file ({error}); save it again") from error
+        raise DataError(f"{place}: not a complete JSON file ({error}); save it again") from error
     if not isinstance(content, dict):
         return None
     shapes = content.get("shapes")
