@@ -80,8 +80,8 @@ def check_training(recipe: Recipe, out: Path) -> ToDo:
 
         check_ensemble(model)
     if not warm:  # a warm-up model holds every weight
-        loading("PyTorch")
         check_start(recipe)
+        loading("PyTorch")
         if model.adapter:
             check_adapter(model.vision, model.adapter, model.hidden)
         check_backends(model.vision, model.text, model.weights, model.revision)
