@@ -292,14 +292,14 @@ def matched_losses(
     pairs = [each.split(counts) for each in (embeddings, matched.class_, candidates, fill)]
     parts = zip(labels, prediction.mask_features.unbind(), *pairs, strict=True)
     negative = settings.ignore_is_negative
-    losses = [_of_an_image(*part, keep, negative) for part, m in zip(parts, counts, strict=True) if m]
+    losses = [_of_an_image(keep, negative, *part) for part, m in zip(parts, counts, strict=True) if m]
     mask, dice = torch.cat(losses, dim=1)
     return mask, dice
 
 
 def _of_an_image(
-    label: Tensor, features: Tensor, embeddings: Tensor, classes: Tensor, candidates: Tensor, fill: Tensor, keep: int,
-    negative: bool,
+    keep: int, negative: bool,
+    label: Tensor, features: Tensor, embeddings: Tensor, classes: Tensor, candidates: Tensor, fill: Tensor,
 ) -> Tensor:  # fmt: skip
     """Mask and dice losses (2, m) of an image's m pairs: label (H, W), features (D, h, w), embeddings (m, D)."""
     masks = torch.einsum("md,dhw->mhw", embeddings, features)

@@ -170,7 +170,9 @@ class TransformersSegmenter:
         if self.family.padded:
             planes = F.interpolate(planes, (self.side, self.side), mode="bilinear", align_corners=False)
             planes = planes[..., : frame[0], : frame[1]]
-        return F.interpolate(planes, size, mode="bilinear", align_corners=False)[:, 0].unflatten(0, low.shape[:2])
+        resized = F.interpolate(planes, size, mode="bilinear", align_corners=False)
+        logits: Tensor = resized[:, 0].unflatten(0, low.shape[:2])
+        return logits
 
 
 def _placed(points: NDArray[np.float32], size: tuple[int, int], frame: list[int]) -> Tensor:
