@@ -119,7 +119,7 @@ def test_spec_says_what_there_is(tmp_path: Path) -> None:
     spec = dataset_spec("voc", root=root)
     assert isinstance(spec, FoundSpec)
     assert (spec.scored, spec.asked) == ("val", {"trainval"})
-    with pytest.raises(UsageError, match="voc: say where it lies"):
+    with pytest.raises(UsageError, match="voc: say where it is"):
         dataset_spec("voc")
     with pytest.raises(UsageError, match="voc has no option columns; it has none: its own files say all"):
         dataset_spec("voc", options={"columns": ["a", "b"]}, root=root)

@@ -169,24 +169,24 @@ def test_what_will_not_pass_is_not_tried_again(status):
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("value", ["1", "date"])
-def test_the_server_says_how_long_to_wait(monkeypatch, value):
+def test_the_server_says_how_long_to_wait(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(openai_api, "time", clock)
-    soon = email.utils.formatdate(clock.now + 1, usegmt=True) if value == "date" else value
-    with chat_server((429, {"Retry-After": soon}, b"")) as server:
+    with chat_server((429, {"Retry-After": "1"}, b"")) as server:
         assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
     assert sum(clock.naps) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("hours", [-3, 3])
+@pytest.mark.parametrize("hours", [-3, 0, 3])
 def test_a_date_to_wait_for_is_of_the_servers_clock(monkeypatch, hours):
     """The clock of one of the two machines is wrong, or was set meanwhile."""
+    clock = Clock()
+    monkeypatch.setattr(openai_api, "time", clock)
     now = time.time() + 3600 * hours
     monkeypatch.setattr(_Handler, "date_time_string", lambda *_: email.utils.formatdate(now, usegmt=True))
     with chat_server((429, {"Retry-After": email.utils.formatdate(now + 1, usegmt=True)}, b"")) as server:
         assert writer(server).write(["fog"], 1, 0) == ["1. answer 1"]
-    assert 0.9 < server.times[1] - server.times[0] < 2.5
+    assert sum(clock.naps) == pytest.approx(1)
 
 
 def test_a_wait_beyond_patience_is_said_instead():

@@ -78,8 +78,8 @@ def process(folder: Path, adapters: list[str]) -> None:
 
 
 @pytest.fixture(scope="module", params=[
-    pytest.param(("lora", "rein"), id="lora and rein", marks=pytest.mark.slow),
-    pytest.param(("none", "soma"), id="none and soma", marks=pytest.mark.long),
+    pytest.param(("lora", "rein"), id="lora and rein", marks=[pytest.mark.slow, pytest.mark.long]),
+    pytest.param(("none", "soma"), id="none and soma", marks=[pytest.mark.slow, pytest.mark.long]),
 ])  # fmt: skip
 def runs(request, tmp_path_factory):
     """(a folder with the same runs by one process and by two, the adapters)"""
