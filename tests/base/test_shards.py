@@ -128,6 +128,7 @@ def test_two_processes_do_not_draw_the_same_shard_at_once(tmp_path):
 DRAW = [sys.executable, "-m", "clouds", "generate", "demo", *SMALL, "generate.count=60", "--out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [2])
 def test_killed_again_and_again_it_ends_as_one_run(tmp_path, kills):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
