@@ -30,7 +30,7 @@ def before(
 
     # Pillow's bilinear filter, one side at a time: a triangle over the input's lines, which widens where it shrinks,
     # its weights whole numbers of 2^-22. Equal to the byte, as a byte that is off by one can turn over a mask far away.
-    # Lines are gathered, not multiplied by a matrix of mostly zeros; weights go in halves, so that float32 holds all.
+    # Lines are gathered, not multiplied by a matrix of mostly zeros; weights go in halves that float32 holds.
     @script(own)
     def along(image, length, wanted):  # type: ignore[no-untyped-def]
         scale = length / wanted
@@ -42,12 +42,12 @@ def before(
         inside = op.Where(lines < op.Min(op.Floor(centre + reach + 0.5), length), near, op.CastLike(0.0, near))
         share = op.Floor(inside / op.ReduceSum(inside, [-1]) * 4194304.0 + 0.5)
         high = op.Floor(share / 2048.0)
+        halves = op.Concat(op.Unsqueeze(high, [1]), op.Unsqueeze(share - high * 2048.0, [1]), axis=1)
         index = op.Cast(op.Min(lines, length - 1.0), to=7)
         gathered = op.Gather(op.Transpose(image, perm=[0, 1, 3, 2]), index, axis=2)  # (N, 3, wanted, taps, other side)
-        values = op.Cast(gathered, to=1)
-        low = op.MatMul(op.Cast(op.Unsqueeze(share - high * 2048.0, [1]), to=1), values)
-        carried = op.Squeeze(op.MatMul(op.Cast(op.Unsqueeze(high, [1]), to=1), values) + op.Floor(low / 2048.0), [3])
-        return op.Cast(op.Floor((carried + 1024.0) / 2048.0), to=2)
+        sums = op.Cast(op.MatMul(op.Cast(halves, to=1), op.Cast(gathered, to=1)), to=11)
+        whole = op.Gather(sums, 0, axis=3) * 2048.0 + op.Gather(sums, 1, axis=3)
+        return op.Cast(op.Min(op.Floor(whole / 4194304.0 + 0.5), op.CastLike(255.0, whole)), to=2)
 
     @script(own)
     def normalised(values, inner):  # type: ignore[no-untyped-def]
