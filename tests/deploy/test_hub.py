@@ -75,6 +75,7 @@ def elsewhere(hub, home: Path, *commands: tuple, token: str = TOKEN, **more: str
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, model_folder, tmp_path):
     photo = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)).save(photo)

@@ -285,6 +285,7 @@ def bad_client(server: Live, dice: random.Random) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_mixed_load_is_answered_right_and_memory_stays(server):
     uploads = mixture()
     alone = {}

@@ -529,6 +529,7 @@ def test_a_shared_warmup_gives_the_models_of_a_run_of_its_own(tmp_path, few_sent
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweeps_jobs_equal_runs_of_their_own(tmp_path, capsys, few_sentences):
     settings = [word for word in SHORT if not word.startswith("train.learning_rate")]
     out = tmp_path / "sweep"
