@@ -313,6 +313,12 @@ def test_without_pyav_videos_are_refused_before_the_model_is_read(tmp_path, monk
         predict_files(tmp_path / "no model", [path], tmp_path / "out")
 
 
+def test_a_choice_of_frames_without_a_video_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--limit choose frames of videos and cameras, and no input is one"):
+        predict_files(tmp_path / "no model", [saved(tmp_path / "a.png")], tmp_path / "out", pick=Pick(limit=1))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("pick", [Pick(every=0), Pick(limit=0), Pick(fps=0.0), Pick(fps=5, every=2), Pick(fps=-1)])
 def test_picks_that_cannot_be_are_refused(tmp_path, pick):
     with pytest.raises(UsageError, match=r"--(every|fps)"):

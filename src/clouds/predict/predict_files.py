@@ -102,6 +102,9 @@ def predict_files(
     check_idle(out)
     if any(item.kind != "image" for item in items):
         pyav()
+    elif pick != Pick():
+        raise UsageError("--every, --fps and --limit choose frames of videos and cameras, and no input is one; leave "
+                         "them out")  # fmt: skip
     folder = model_folder(model)
     if not is_exported(folder):
         check_place(folder)
