@@ -21,7 +21,7 @@ from clouds.config.removed import without_removed
 from clouds.errors import DataError, UsageError
 
 RECIPE = "recipe.yaml"  # Provenance
-SPEED = ".speed.json"  # {"seconds"} of each part of the work, on the machine that a demo was sized for
+SPEED = "speed.json"  # {"seconds"} of each part of the work, on the machine that a demo was sized for
 PROMPTS = "prompts.jsonl"  # Prompt, a line each
 GENERATED = "generated"  # images and their metadata.jsonl, Drawn
 PHOTOGRAPHS = "photographs.jsonl"  # UnlabelledPhoto, a line each
