@@ -184,6 +184,7 @@ def test_the_lines_of_the_docs_run_without_torch(quick, model_folder, few, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_linear_head_on_a_clip_exports(tmp_path, capsys, few):
     tiny_clip.register(tmp_path)
     model = tiny.segmenter(vision="open_clip/tiny-resnet", head="linear", shorter_side=0)
@@ -350,6 +351,7 @@ def test_public_photos_are_seen_in_every_form():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_vit_of_one_size(tmp_path, few, capsys):
     import tiny_vit
 

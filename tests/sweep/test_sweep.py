@@ -510,6 +510,7 @@ SHORT = [word if "checkpoint" not in word else "train.checkpoint_every=50" for w
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_shared_warmup_gives_the_models_of_a_run_of_its_own(tmp_path, few_sentences):
     out = tmp_path / "sweep"
     result = sweeping.sweep("demo", [*SHORT, "selftrain.mix=0,0.5"], out, share=True)
