@@ -91,7 +91,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         if not changed.keys() <= RUNNING:
             for name in RESULTS.values():
                 (out / name).unlink(missing_ok=True)
-    elif out.is_dir() and any(not item.name.startswith(".") for item in out.iterdir()):
+    elif out.is_dir() and any(not item.name.startswith(".") and item.name != SPEED for item in out.iterdir()):
         raise UsageError(f"{out}: is not empty and holds no CLOUDS run (no recipe.yaml); choose another --out")
     made = Provenance(
         **({"changes": changes} if changes else {}),
