@@ -140,15 +140,14 @@ def writer(path):
 def test_ctrl_c_at_any_moment_leaves_nothing_hidden(tmp_path, monkeypatch, work, left):
     monkeypatch.setattr("os.fsync", lambda _: None)  # would take most of the time, and nothing can go wrong in it
     work(tmp_path / "a")
-    began = time.perf_counter()
-    for _ in range(20):
-        work(tmp_path / "a")
-    whole = (time.perf_counter() - began) / 20 * 1e6
-    interrupted = 0
-    for k in range(MOMENTS):
+    interrupted, whole = 0, 1e9  # microseconds the work takes: the least so far, for other processes take their turns
+    for k in range(-20, MOMENTS):
+        moment = 1.2 * whole * (k % MOMENTS) / MOMENTS
+        began = time.perf_counter()
         try:
-            with AfterMicroseconds(1 + 1.2 * whole * k / MOMENTS):
+            with AfterMicroseconds(1 + moment):
                 work(tmp_path / "a")
+            whole = min(whole, (time.perf_counter() - began) * 1e6)
         except KeyboardInterrupt:
             interrupted += 1
         gc.collect(0)
