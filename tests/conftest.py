@@ -14,6 +14,16 @@ settings.register_profile("patient", deadline=None)  # a busy machine is no bug
 settings.load_profile("patient")
 
 
+# of ``clouds.testing``, whose classes are for others' suites too and bear no marks of ours
+SECONDS_EACH = ("test_it_compiles_to_one_graph", "test_it_exports_whole")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, "originalname", None) in SECONDS_EACH:
+            item.add_marker(pytest.mark.slow)
+
+
 def small_model(seed: int = 2, **settings):
     """Random weights and vocabulary, twice their usual spread: a small picture gets more than one class."""
     import torch

@@ -234,6 +234,7 @@ def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
         assert (folder / name).read_bytes() == same.read_bytes()
 
 
+@pytest.mark.slow
 def test_new_scores_choose_examples_anew(run):
     (run / "evaluation" / "examples" / "fog" / "worst-7").mkdir()
     (run / "results.json").unlink()
@@ -241,6 +242,7 @@ def test_new_scores_choose_examples_anew(run):
     assert [path.name for path in (run / "evaluation" / "examples" / "fog").iterdir()] == ["typical-0"]
 
 
+@pytest.mark.slow
 def test_a_run_alone_is_scored_as_the_demo_scores_it(run, finished, capsys):
     for name in ("results.json", "results-warmup.json"):
         (run / name).unlink()
@@ -312,6 +314,7 @@ def test_changed_settings_are_refused_naming_key_and_values(run, override, said)
     assert ages(run) == before
 
 
+@pytest.mark.slow
 def test_changed_scoring_settings_only_score_again(run):
     before = ages(run)
     changes = ["evaluate.rendered_count=2", "evaluate.shorter_side=96"]
@@ -341,6 +344,7 @@ def test_scores_are_made_at_the_shorter_side_they_report(run, monkeypatch):
     assert scored["joint"]["protocol"]["shorter_side"] == 96
 
 
+@pytest.mark.slow
 def test_lost_scores_are_made_again_and_equal(run, finished):
     (run / "results.json").unlink()
     result = api.demo(SMALL, run)
@@ -417,6 +421,7 @@ def test_a_damaged_model_is_written_again_from_its_last_checkpoint(run, finished
     assert weights(run, name) == weights(finished[0], name)
 
 
+@pytest.mark.slow
 def test_other_threads_are_said_on_resume(run, capsys):
     shutil.rmtree(run / "model")
     torch.set_num_threads(2)
@@ -427,6 +432,7 @@ def test_other_threads_are_said_on_resume(run, capsys):
     assert "the run used 1 threads per process and now uses 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stage_begins_with_the_same_random_state_in_a_process_of_its_own(finished, tmp_path, monkeypatch):
     drawn = []
 
@@ -491,7 +497,7 @@ def streets(finished, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("refinement", ["points", "regions"])
+@pytest.mark.parametrize("refinement", ["points", pytest.param("regions", marks=pytest.mark.slow)])
 def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, streets, tmp_path, refinement):
     run = tmp_path / "run"
     words = [f"data.unlabelled={streets}", "generate.count=0", f"selftrain.refinement={refinement}"]

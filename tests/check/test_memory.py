@@ -16,6 +16,7 @@ SMALL = ["augment.crop=[64,64]", "generate.size=[64,64]", "model.hidden=32", "mo
          "model.layers=1", "model.pixel_layers=1"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_seven_billion_numbers_are_counted_without_memory_for_them(capsys):
     assert cli(["train", "gta-dinov3-7b", "--dry-run", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)

@@ -414,6 +414,7 @@ def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path):
     assert all(after[row["file_name"]] == before[row["file_name"]] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_traceback(tmp_path):
     read, write = os.pipe()
     os.close(read)

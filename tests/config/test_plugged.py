@@ -199,6 +199,7 @@ SMALL = ["model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_lay
          "selftrain.segmenter=my_segmenter:Felzenszwalb"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_on_them_goes_on_and_its_model_is_loaded_again(here):
     recipe = tiny.recipe(*SMALL, "train.steps=2", "train.stage=warmup")
     pipeline.train(recipe, here / "run")

@@ -135,6 +135,7 @@ def fill(folder: Path, bound: int, start: int) -> None:
         assert np.array_equal(found, picture(k % 80))
 
 
+@pytest.mark.slow
 def test_processes_share_it_without_breaking_its_bound(tmp_path):
     bound = 30 * (20 * 20 + 128)
     context = get_context("spawn")

@@ -111,6 +111,7 @@ def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, mod
         assert (row["model"], row["seed"]) == (f"me/my-model@{old}", 3)
 
 
+@pytest.mark.slow
 def test_a_hub_that_refuses_is_said_in_one_message(model_folder, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with hub_server() as hub:

@@ -68,6 +68,7 @@ def test_an_upload_that_never_ends_is_answered_and_costs_the_others_nothing(serv
     assert server.metric("clouds_upload_bytes") == 0
 
 
+@pytest.mark.slow
 def test_headers_that_never_end_are_cut_off(server):
     with server.raw(b"GET / HTTP/1.1\r\nHost: x\r\n") as slow:
         start = time.monotonic()
@@ -82,6 +83,7 @@ def test_headers_that_never_end_are_cut_off(server):
         assert status(silent) == 0
 
 
+@pytest.mark.slow
 def test_a_refused_body_without_end_is_cut_off(server):
     with server.raw(REQUEST % 10**12) as greedy:
         assert status(greedy) == 413
@@ -95,6 +97,7 @@ def test_a_refused_body_without_end_is_cut_off(server):
         assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 def test_an_answer_that_nobody_reads_is_cut_off():
     with live(*sleeping(0.0, timeout=2)) as slow:
         data = encoded(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8))
@@ -182,6 +185,7 @@ def test_a_signal_lets_what_is_queued_end_and_says_so_first():
         assert slow.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_a_stop_ends_at_its_limit_and_still_answers():
     with live(*sleeping(1.5, batch=1, queue=8, drain=0, timeout=3)) as slow:
         data = encoded()
@@ -206,6 +210,7 @@ def test_a_second_signal_ends_it_at_once():
         assert slow.stop(10) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP"])
 def test_a_second_signal_under_load_ends_it_without_an_abort(model_folder, second):
     large = encoded(np.random.default_rng(1).integers(0, 256, (900, 1200, 3), np.uint8))

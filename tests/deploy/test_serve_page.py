@@ -14,6 +14,7 @@ from conftest import small_model
 from report.test_report_browser import CONTRAST
 from serving import Live, live
 
+pytestmark = pytest.mark.slow
 TROUBLE = "document.getElementById('trouble').textContent"
 DONE = f"document.getElementById('status').textContent.startsWith('Done') || {TROUBLE}"
 PHOTO = np.random.default_rng(0).integers(0, 256, (96, 144, 3), np.uint8)

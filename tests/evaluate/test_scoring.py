@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from clouds import cli
 from clouds.base.files import read_json, write_json
 from clouds.config.load import load_recipe
@@ -28,6 +30,7 @@ def test_without_a_root_no_photo_is_missed():
     assert missing_photos(load_recipe("demo", []), []) == []
 
 
+@pytest.mark.slow
 def test_a_domain_that_was_trained_on_without_labels_is_flagged(model_folder, root, tmp_path, capsys):
     """By the path of its images, or by their content where they were copied; never the warm-up model's score."""
     copies = tmp_path / "copies"

@@ -36,6 +36,7 @@ LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.lay
 SOMA = {"kind": "soma", "rank": 4, "frozen_share": 1 / 3, "layers": list(Model().soma.layers)}
 ADAPTERS = {"lora": LORA, "soma": SOMA, "rein": REIN, "unlinked": {**REIN, "tokens": 9, "link": False}}
 VITS = ["tiny_dinov2_reg4", "tiny_dinov3", "tiny_eva02", "tiny_siglip2", "tiny_mixed", "tiny_pe_spatial"]
+ONE_FAST = [VITS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in VITS[1:])]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -224,7 +225,7 @@ def test_a_convnext_takes_lora(vision, tmp_path):
 # -- how they are kept
 
 
-@pytest.mark.parametrize("vision", VITS)
+@pytest.mark.parametrize("vision", ONE_FAST)
 def test_a_model_folder_holds_them(adapter, vision, tmp_path):
     model = shake(segmenter(adapter, f"timm/{vision}")).eval()
     save_model(model, tmp_path / "model")
@@ -346,6 +347,7 @@ def test_frozen_weights_stay_to_the_bit_and_resumed_equals_uninterrupted(sets, a
         assert all(torch.equal(tensor, wanted[name]) for name, tensor in one.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["model.adapt=lora", "model.lora.rank=2", "model.lora.layers=[qkv]"],
                                    ["model.adapt=soma", "model.soma.rank=2", "model.soma.frozen_share=0.5"],
                                    ["model.adapt=rein", "model.rein.tokens=6", "model.rein.rank=2"]])  # fmt: skip

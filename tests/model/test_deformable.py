@@ -95,6 +95,7 @@ def test_a_captured_graph_takes_the_grid(monkeypatch):
     assert torch.equal(deformable_sample(*tensors, [(2, 3)]), sample_by_grid(*tensors, [(2, 3)]))
 
 
+@pytest.mark.slow
 def test_the_triton_kernels_equal_grid_sample_in_tritons_interpreter():
     """In a process of its own, as the interpreter is chosen when a kernel is read."""
     pytest.importorskip("triton")

@@ -99,7 +99,7 @@ def imported(file, tmp_path, capsys, *words):
     return load_model(tmp_path / "model"), found, tiny_vit.network("tiny_dinov2", 3)
 
 
-@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_somas_release_is_dinov2_with_its_factors_beside(averaged, tmp_path, capsys):
     source = model(SOMA).state_dict()
     theirs = soma_file(source)

@@ -205,7 +205,7 @@ def test_a_strip_is_segmented_at_its_own_size(predictor):
 
 @pytest.mark.parametrize("changes", [{}, {"window": 48, "scales": (1, 1.5), "flip": True}, {"shorter_side": 0}])
 def test_a_batch_of_mixed_sizes_is_what_its_images_give_one_by_one(predictor, changes):
-    sizes = [(40, 70), (70, 40), (40, 70), (80, 140), (65, 65), (40, 70), (160, 280)]
+    sizes = [(40, 70), (70, 40), (80, 140), (65, 65), (40, 70)]
     looking, images = predictor.with_inference(**changes), [picture(*size) for size in sizes]
     together = looking.predict_batch(images, batch_size=2)
     assert [result.labels.shape for result in together] == sizes

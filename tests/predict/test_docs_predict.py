@@ -47,6 +47,7 @@ def test_the_pages_blocks_are_all_found():
     assert set(kinds) == {"python", "sh"}
 
 
+@pytest.mark.slow
 def test_the_pages_commands_do_what_it_says(place, monkeypatch):
     lines = [line for code in blocks("sh") for line in code.splitlines()]
     assert len(lines) == 10

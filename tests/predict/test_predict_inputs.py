@@ -172,6 +172,7 @@ def test_stdin_may_be_paths_a_line(tmp_path):
     assert [item.name for item in items] == [Path("a"), Path("ü b")]
 
 
+@pytest.mark.slow
 def test_stdin_may_be_a_video(model_folder, tmp_path):
     path = video(tmp_path / "a.mkv", count=3)
     words = [sys.executable, "-m", "clouds", "predict", model_folder, "-", "--out", tmp_path / "out", "--frames"]
@@ -441,6 +442,7 @@ def test_an_interrupted_folder_goes_on_where_it_stopped(model_folder, tmp_path, 
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_changed_is_made_again_and_nothing_else(model_folder, tmp_path, monkeypatch):
     for k in range(3):
         saved(tmp_path / "in" / f"{k}.png", scene(k))
@@ -469,6 +471,7 @@ def test_what_changed_is_made_again_and_nothing_else(model_folder, tmp_path, mon
     assert {row["input"] for row in rows} == {"0.png", "1.png", "2.png"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_video_goes_on_with_its_frames_and_begins_its_film_again(model_folder, tmp_path, monkeypatch):
     path = video(tmp_path / "a.mp4", count=6)
     for kinds, film, expected in ((["labels"], True, 3), (["labels", "overlay"], False, 3), (["overlay"], True, 6)):

@@ -184,6 +184,7 @@ def test_500_components_are_refined_in_bounded_memory() -> None:
     assert used < 6 * bound < 500 * truth.size, "the oracle's own copies included; all masks at once are 432 MB"
 
 
+@pytest.mark.slow
 def test_500_regions_are_found_and_voted_in_bounded_memory() -> None:
     truth = blocks()
     bound = 8 * 3 * truth.size

@@ -312,6 +312,7 @@ def make(images, folder):
     make_regions(images, Superpixels(), SelfTrain(), folder)
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(tmp_path):
     images = tiny.generated_set(tmp_path / "set", 8)
     context = multiprocessing.get_context("spawn")

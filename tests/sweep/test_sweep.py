@@ -399,7 +399,8 @@ def test_processes_share_the_cores_and_keep_logs(children, monkeypatch):
 
 
 @pytest.mark.parametrize(("how", "said"), [
-    ("dies", "threads 1\nended by SIGKILL"), ("refuses", "threads 1\nclouds: no such thing\nended with exit code 1"),
+    ("dies", "threads 1\nended by SIGKILL"),
+    pytest.param("refuses", "threads 1\nclouds: no such thing\nended with exit code 1", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_process_that_ends_without_a_word_is_a_failed_job(children, monkeypatch, how, said):
     monkeypatch.setenv("CHILD", how)
@@ -411,7 +412,7 @@ def test_a_process_that_ends_without_a_word_is_a_failed_job(children, monkeypatc
     assert states(sweeping.sweep("demo", [RATES], children, "2", at_once=2)) == ["done"] * 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_is_handed_to_the_processes_which_save(children, monkeypatch, number):
     monkeypatch.setenv("CHILD", "waits")
     names = [f"train.learning_rate=0.001-seed{seed}" for seed in (0, 1)]

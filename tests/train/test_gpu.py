@@ -31,6 +31,7 @@ def test_every_check_holds_of_the_cpu(claim, tmp_path):
     assert gpu_checks.CHECKS[claim][0]("cpu", tmp_path)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so_and_ends_well(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_checks, "CHECKS", {claim: gpu_checks.CHECKS[claim] for claim in FAST})
     monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu", "--out", str(tmp_path / "gpu.json")])

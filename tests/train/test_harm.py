@@ -51,6 +51,7 @@ def test_a_file_that_cannot_be_read_is_left_out(data, tmp_path):
     assert len(watch.source) == len(data.source) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choose", ["last", "safe"])
 def test_a_run_that_forgets_the_source_says_so_and_keeps_the_warm_up_if_asked(tmp_path, capsys, choose, monkeypatch):
     monkeypatch.setattr("clouds.train.harm.KEEPS", 1e9)  # whatever the source's score is now, it is too little
