@@ -5,7 +5,8 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 BASE = $(VENV)/.installed-base
-# a package with its extras into VENV, by uv where it is there
+# a package with its extras into VENV, by uv where it is there. Nothing is compiled ahead: of 22,000 files a first command
+# needs a few thousand and compiles them in 15 s, all of them take a minute
 INSTALL = $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-compile) --quiet
 # test files are shared out over three processes, each file to one; on two cores the third works while another waits.
 # One thread each: more of them would wait for each other on tensors this small
@@ -17,13 +18,11 @@ env: $(STAMP)
 
 $(STAMP): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) -c $(CONSTRAINTS) -e ".[dev]"
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores, where pip takes one; a file that is not for this Python is no fault
 	@touch $@ $(BASE)
 
 # the package alone: what a user needs
 $(BASE): pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) -c $(CONSTRAINTS) -e .
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 $(BIN)/python:

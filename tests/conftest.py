@@ -15,13 +15,13 @@ settings.load_profile("patient")
 
 
 # of ``clouds.testing``, whose classes are for others' suites too and bear no marks of ours
-SECONDS_EACH = ("test_it_compiles_to_one_graph", "test_it_exports_whole")
+SECONDS_EACH = {"test_it_exports_whole": ["slow"], "test_it_compiles_to_one_graph": ["slow", "long"]}
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if getattr(item, "originalname", None) in SECONDS_EACH:
-            item.add_marker(pytest.mark.slow)
+        for mark in SECONDS_EACH.get(getattr(item, "originalname", None), ()):
+            item.add_marker(mark)
 
 
 def small_model(seed: int = 2, **settings):
@@ -116,7 +116,7 @@ def exported(model_folder, traced, tmp_path_factory):
     return file
 
 
-FORMS = ["folder", pytest.param(".onnx", marks=pytest.mark.slow)]
+FORMS = ["folder", pytest.param(".onnx", marks=[pytest.mark.slow, pytest.mark.long])]
 
 
 @pytest.fixture(scope="session", params=FORMS)

@@ -235,6 +235,7 @@ def test_examples_that_a_kill_cut_short_are_made_again_and_equal(run, finished):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_new_scores_choose_examples_anew(run):
     (run / "evaluation" / "examples" / "fog" / "worst-7").mkdir()
     (run / "results.json").unlink()
@@ -315,6 +316,7 @@ def test_changed_settings_are_refused_naming_key_and_values(run, override, said)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_changed_scoring_settings_only_score_again(run):
     before = ages(run)
     changes = ["evaluate.rendered_count=2", "evaluate.shorter_side=96"]
@@ -497,7 +499,7 @@ def streets(finished, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("refinement", ["points", pytest.param("regions", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("refinement", ["points", pytest.param("regions", marks=[pytest.mark.slow, pytest.mark.long])])
 def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, streets, tmp_path, refinement):
     run = tmp_path / "run"
     words = [f"data.unlabelled={streets}", "generate.count=0", f"selftrain.refinement={refinement}"]
@@ -732,6 +734,7 @@ def test_the_commit_of_an_installed_package_is_unknown(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_twice_ends_with_the_weights_of_one_never_stopped(finished, tmp_path):
     run = tmp_path / "run"
     command = ("from clouds.cli import main; from clouds.model import vocabulary; "

@@ -129,6 +129,7 @@ DRAW = [sys.executable, "-m", "clouds", "generate", "demo", *SMALL, "generate.co
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [2])
 def test_killed_again_and_again_it_ends_as_one_run(tmp_path, kills):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -415,6 +415,7 @@ def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_reader_that_leaves_early_is_no_traceback(tmp_path):
     read, write = os.pipe()
     os.close(read)

@@ -200,6 +200,7 @@ SMALL = ["model.hidden=32", "model.queries=6", "model.heads=4", "model.pixel_lay
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_on_them_goes_on_and_its_model_is_loaded_again(here):
     recipe = tiny.recipe(*SMALL, "train.steps=2", "train.stage=warmup")
     pipeline.train(recipe, here / "run")
@@ -212,6 +213,7 @@ def test_a_run_on_them_goes_on_and_its_model_is_loaded_again(here):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_method_runs_on_them(here):
     from test_pipeline import SMALL as ENOUGH
 

@@ -136,6 +136,7 @@ def fill(folder: Path, bound: int, start: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processes_share_it_without_breaking_its_bound(tmp_path):
     bound = 30 * (20 * 20 + 128)
     context = get_context("spawn")

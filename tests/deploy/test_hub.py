@@ -112,6 +112,7 @@ def test_what_is_pushed_is_loaded_by_its_id_at_its_revision_and_offline(run, mod
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_hub_that_refuses_is_said_in_one_message(model_folder, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with hub_server() as hub:

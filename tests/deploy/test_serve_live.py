@@ -69,6 +69,7 @@ def test_an_upload_that_never_ends_is_answered_and_costs_the_others_nothing(serv
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_headers_that_never_end_are_cut_off(server):
     with server.raw(b"GET / HTTP/1.1\r\nHost: x\r\n") as slow:
         start = time.monotonic()
@@ -211,6 +212,7 @@ def test_a_second_signal_ends_it_at_once():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP"])
 def test_a_second_signal_under_load_ends_it_without_an_abort(model_folder, second):
     large = encoded(np.random.default_rng(1).integers(0, 256, (900, 1200, 3), np.uint8))

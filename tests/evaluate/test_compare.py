@@ -344,6 +344,7 @@ def test_a_configuration_that_is_none_is_named(content, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_score_as_one(model_folder, other_folder, root, tmp_path):
     domains = ["town", "camvid-day", "evaluate.rendered_count=3", f"data.root={root}"]
     words = [str(model_folder), str(other_folder), *domains]

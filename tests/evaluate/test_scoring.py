@@ -31,6 +31,7 @@ def test_without_a_root_no_photo_is_missed():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_domain_that_was_trained_on_without_labels_is_flagged(model_folder, root, tmp_path, capsys):
     """By the path of its images, or by their content where they were copied; never the warm-up model's score."""
     copies = tmp_path / "copies"

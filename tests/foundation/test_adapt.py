@@ -36,7 +36,7 @@ LORA = {"kind": "lora", "rank": 4, "alpha": 8.0, "layers": list(Model().lora.lay
 SOMA = {"kind": "soma", "rank": 4, "frozen_share": 1 / 3, "layers": list(Model().soma.layers)}
 ADAPTERS = {"lora": LORA, "soma": SOMA, "rein": REIN, "unlinked": {**REIN, "tokens": 9, "link": False}}
 VITS = ["tiny_dinov2_reg4", "tiny_dinov3", "tiny_eva02", "tiny_siglip2", "tiny_mixed", "tiny_pe_spatial"]
-ONE_FAST = [VITS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in VITS[1:])]
+ONE_FAST = [VITS[0], *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long]) for name in VITS[1:])]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -333,6 +333,7 @@ def test_a_warm_up_makes_what_it_shows_and_no_more(tmp_path, few_sentences, word
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_whole_run_with_both(tmp_path, few_sentences):
     words = ["data.restyle.backend=colour-statistics", "data.restyle.styles=generated",
              "generate.restyle.backend=amplitude-mixing"]  # fmt: skip

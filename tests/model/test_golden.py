@@ -18,7 +18,7 @@ from clouds.cli import run
 
 SHARED = [folder / "shared" / "golden" for folder in Path(__file__).resolve().parents]
 GOLDEN = next((folder for folder in SHARED if folder.is_dir()), SHARED[2])
-CASES = ("official_rn50", "official_rn50_text", "official_rn50_odd")
+CASES = (pytest.param("official_rn50", marks=pytest.mark.long), "official_rn50_text", "official_rn50_odd")
 
 
 def golden(case: str) -> Path:

@@ -295,6 +295,7 @@ def dead_hub(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("which", [0, 1], ids=["silent", "not there"])
 def test_without_a_network_one_message_says_so_soon(tmp_path, dead_hub, which):
     _, state = published("tiny-resnet", "text", backbone=False)

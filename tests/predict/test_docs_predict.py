@@ -48,6 +48,7 @@ def test_the_pages_blocks_are_all_found():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_pages_commands_do_what_it_says(place, monkeypatch):
     lines = [line for code in blocks("sh") for line in code.splitlines()]
     assert len(lines) == 10

@@ -135,6 +135,7 @@ def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("photographs", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_two_processes_take_the_steps_of_one(tmp_path, photographs):
     words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5",
@@ -176,6 +177,7 @@ def newest(run: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
     words = ["train", "demo", *SETTINGS, "train.steps=400", "train.warmup_share=0.5", "train.checkpoint_every=1000"]
     process = subprocess.Popen(
@@ -196,7 +198,7 @@ def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_process_that_dies_ends_the_other_which_names_it(tmp_path, killed):
     words = ["train", "demo", *SETTINGS, "train.steps=4000", "train.checkpoint_every=2", "--out", str(tmp_path / "run")]
     port = socket.create_server(("127.0.0.1", 0)).getsockname()[1]

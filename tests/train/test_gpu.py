@@ -32,6 +32,7 @@ def test_every_check_holds_of_the_cpu(claim, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_gpu_it_says_so_and_ends_well(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_checks, "CHECKS", {claim: gpu_checks.CHECKS[claim] for claim in FAST})
     monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu", "--out", str(tmp_path / "gpu.json")])

@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_read_is_left_out(data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choose", ["last", "safe"])
+@pytest.mark.parametrize("choose", [pytest.param("last", marks=pytest.mark.long), "safe"])
 def test_a_run_that_forgets_the_source_says_so_and_keeps_the_warm_up_if_asked(tmp_path, capsys, choose, monkeypatch):
     monkeypatch.setattr("clouds.train.harm.KEEPS", 1e9)  # whatever the source's score is now, it is too little
     monkeypatch.setattr(pipeline, "check_work", lambda _: None)  # a model of two steps leaves refinement nothing to do
