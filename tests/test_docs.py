@@ -275,7 +275,8 @@ def test_reference_pages_name_every_verb_and_key(site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_narrow_window_and_stay_on_this_machine(browser: Browser, site: Path, scheme: str) -> None:  # noqa: F811
     for page in sorted(site.rglob("*.html")):
         if page.name == "404.html":  # its addresses are a server's

@@ -197,6 +197,7 @@ def test_a_linear_head_on_a_clip_exports(tmp_path, capsys, few):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_half_the_bits(quick, model_folder, few, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(LEAST, "half", 0.9)  # random weights: many pixels are near a tie
     code, result, err = exported(capsys, model_folder, "--half", "--out", tmp_path / "m.onnx", "--photos", few)
@@ -208,6 +209,7 @@ def test_half_the_bits(quick, model_folder, few, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_int8_shows_its_cost(quick, model_folder, few, root, tmp_path, capsys):
     code, result, err = exported(
         capsys, model_folder, "--int8", "--out", tmp_path / "m.onnx", "--photos", few, "--calibrate", few,
@@ -225,6 +227,7 @@ def test_int8_shows_its_cost(quick, model_folder, few, root, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_program_of_one_size(model_folder, few, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(LEAST, "full", 0.98)  # random weights: many pixels are near a tie
     words = (model_folder, "--format", "torch-export", "--size", "90x150", "--photos", few, "--out", tmp_path / "m.pt2")

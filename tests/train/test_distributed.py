@@ -198,7 +198,8 @@ def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_that_dies_ends_the_other_which_names_it(tmp_path, killed):
     words = ["train", "demo", *SETTINGS, "train.steps=4000", "train.checkpoint_every=2", "--out", str(tmp_path / "run")]
     port = socket.create_server(("127.0.0.1", 0)).getsockname()[1]

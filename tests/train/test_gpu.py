@@ -26,6 +26,7 @@ def test_on_a_gpu(claim, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("claim", [claim for claim, (_, cuda) in gpu_checks.CHECKS.items() if not cuda])
 def test_every_check_holds_of_the_cpu(claim, tmp_path):
     assert gpu_checks.CHECKS[claim][0]("cpu", tmp_path)
