@@ -519,7 +519,7 @@ def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, stree
     assert f"\n4 photos, {work['photographs_trained_on']} of them used in training, " in text
     assert "drawn" not in text
     page = Page(Path(result["report"]).read_text("utf-8")).text
-    assert "4 of 4 photographs, from " in page
+    assert "4 of 4 photos, from " in page
     assert "on photos" in page
     for no in ("Drawn", "drawn image", "not named", "generated images", "Not in this run folder"):
         assert no not in page, no

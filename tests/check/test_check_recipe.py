@@ -218,10 +218,10 @@ def test_photographs_without_labels_are_looked_through(capsys, tmp_path, recipe)
     assert (found["pairs"], found["decoded"], found["splits"]) == (7, 6, {"pictures": 7})
     warnings = "\n".join(result["warnings"])
     for said in (
-        "3 of 6 photographs looked at are smaller than the crop of 64x64",
-        "1 of 6 photographs looked at are taller than wide",
-        f"1 photograph twice, such as {folder / 'twin.png'}",
-        f"1 photograph also in the source camvid, such as {folder / 'copy.png'}; they are learned from",
-        f"1 photograph also in bdd100k, such as {folder / 'copy.jpg'}; a score there would be",
+        "3 of 6 photos looked at are smaller than the crop of 64x64",
+        "1 of 6 photos looked at are taller than wide",
+        f"1 photo twice, such as {folder / 'twin.png'}",
+        f"1 photo also in the source camvid, such as {folder / 'copy.png'}; they are learned from",
+        f"1 photo also in bdd100k, such as {folder / 'copy.jpg'}; a score there would be",
     ):
         assert said in warnings, said

@@ -108,4 +108,4 @@ def test_photographs_are_shown_or_stood_in_for(here, capsys, root):
     assert cli([*words, "data.unlabelled=/none/such", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["photographs"] == []
-    assert any("in place of the photographs of /none/such (data.unlabelled.0: " in each for each in record["stand_ins"])
+    assert any("in place of the photos of /none/such (data.unlabelled.0: " in each for each in record["stand_ins"])

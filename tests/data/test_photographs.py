@@ -194,7 +194,7 @@ def test_few_bad_ones_are_left_out_and_many_end_the_run_before_it_begins(tmp_pat
     assert len(found) == 3
     assert "left out: " in capsys.readouterr().err
     assert "b.png" in read_jsonl(tmp_path / "few" / "photographs.jsonl")[1]["problem"]
-    with pytest.raises(DataError, match=r"1 of 4 photographs cannot be opened.*data\.max_bad(.|\n)*b\.png"):
+    with pytest.raises(DataError, match=r"1 of 4 photos cannot be opened.*data\.max_bad(.|\n)*b\.png"):
         read_photographs(many, find_photographs(many.data), tmp_path / "many")
     assert not (tmp_path / "many" / "photographs.jsonl").exists()
 

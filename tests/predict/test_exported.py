@@ -20,6 +20,7 @@ from clouds.errors import DataError, UsageError
 from clouds.evaluate.compare_models import evaluate_models
 from clouds.model.inference import Inference
 from clouds.predict.predict_files import predict_files
+from serving import encoded, live
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -85,16 +86,13 @@ def test_predict_and_evaluate_need_no_torch(file, tmp_path):
     assert written >= {"a.png", "a_overlay.png", "a_scores.png", "coco.json", "voc"}
 
 
-def test_the_server_needs_no_torch(file):
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from starlette.testclient import TestClient\n"
-        "from clouds.deploy.serve.server import Service, load, make_app, served\n"
-        "with TestClient(make_app([served('red', load(sys.argv[1]))], Service(threads=1))) as client:\n"
-        "    print(client.get('/v1/classes').json()['models'][0]['name'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
-    assert done.stdout == "red\n", done.stderr
+def test_serve_needs_no_torch(file):
+    with live("-c", DOOR, "serve", str(file), "--port", "0", "--json", "--threads", "1") as server:
+        assert server.record["models"] == [file.stem]
+        answer = server.segment(encoded(PHOTO))
+        assert answer.status_code == 200, answer.text
+        assert server.stop() == 0, server.log()
+        assert "PyTorch" not in server.log()
 
 
 def test_it_is_a_predictor(file):
@@ -133,7 +131,6 @@ def test_a_server_of_one_size_refuses_others(tmp_path):
     from clouds.deploy.serve.app import make_app
     from clouds.deploy.serve.batching import served
     from clouds.deploy.serve.limits import Service
-    from serving import encoded
 
     model = served("one", clouds.load(red(tmp_path / "one.onnx", (1, 3, 48, 64))))
     with TestClient(make_app([model], Service())) as client:

@@ -130,7 +130,7 @@ def dry_run_text(result: dict[str, Any]) -> str:
         f"  the recipe's steps   {stages}: {r['hours']:g} hours here",
         f"  peak memory   {r['peak_memory_gb']:.2f} GB; a checkpoint {r['checkpoint_gb']:.2f} GB",
         f"  validation   {r['validation_seconds_per_image']:.2f} s an image",
-        *(f"  photographs   {each['set']}: {each['pictures']} pictures, {each['videos']} videos; smallest looked at "
+        *(f"  photos   {each['set']}: {each['pictures']} pictures, {each['videos']} videos; smallest looked at "
           f"{each['smallest'][1]}x{each['smallest'][0]}" for each in r["photographs"] if each["smallest"]),
         *(f"  stand-in: {each}" for each in r["stand_ins"]),
         *(f"  extrapolated: {each}" for each in r["extrapolated"]),
@@ -153,10 +153,10 @@ def _photographs(recipe: Recipe, stand_ins: list[str]) -> list[dict[str, Any]]:
     try:
         found = find_photographs(recipe.data)
     except CloudsError as error:  # they need not be at hand yet
-        stand_ins.append(f"images of noise in place of the photographs of {', '.join(names)} ({error})")
+        stand_ins.append(f"images of noise in place of the photos of {', '.join(names)} ({error})")
         return []
     if names:
-        stand_ins.append(f"images of noise at the crop's size in place of the photographs of {', '.join(names)}")
+        stand_ins.append(f"images of noise at the crop's size in place of the photos of {', '.join(names)}")
     shown = []
     for each in found:
         looks = look_at([each.places[k] for k in evenly(len(each.places), LOOKED_AT)])

@@ -57,7 +57,7 @@ def _inspect(each: PhotoSet, full: bool) -> tuple[Inspection, list[Size]]:
 
     count = len(places) + len(each.videos)
     found.unseen = len(each.places) - len(places)
-    for look in track(looks(), f"checking {each.name}", count, unit="photographs"):
+    for look in track(looks(), f"checking {each.name}", count, unit="photos"):
         if isinstance(look, DataProblem):
             found.problems.append(look)
         else:
@@ -95,10 +95,10 @@ def _doubts(name: str, sizes: Sequence[Size], crop: Size) -> list[str]:
     small = [size for size in sizes if size[0] < crop[0] or size[1] < crop[1]]
     if small:
         least = min(small, key=min)
-        found.append(f"{name}: {len(small)} of {len(sizes)} photographs looked at are smaller than the crop of "
+        found.append(f"{name}: {len(small)} of {len(sizes)} photos looked at are smaller than the crop of "
                      f"{crop[1]}x{crop[0]}, the smallest is {least[1]}x{least[0]}; they are scaled up")  # fmt: skip
     if upright := sum(height > width for height, width in sizes):
-        found.append(f"{name}: {upright} of {len(sizes)} photographs looked at are taller than wide; their crops show "
+        found.append(f"{name}: {upright} of {len(sizes)} photos looked at are taller than wide; their crops show "
                      "little of the width of a street")  # fmt: skip
     return found
 
@@ -108,12 +108,12 @@ def _seen_elsewhere(each: PhotoSet, recipe: Recipe) -> list[str]:
     found = []
     doubled = _twins(each.places)
     if doubled:
-        found.append(f"{each.name}: {counted(len(doubled), 'photograph')} twice, such as {some(doubled, SHOWN)}")
+        found.append(f"{each.name}: {counted(len(doubled), 'photo')} twice, such as {some(doubled, SHOWN)}")
     for name, places, scored in _labelled(recipe):
         if same := _twins(each.places, places):
             harm = ("a score there would be of images that were trained on without labels" if scored
                     else "they are learned from with labels too")  # fmt: skip
-            found.append(f"{each.name}: {counted(len(same), 'photograph')} also in {name}, such as "
+            found.append(f"{each.name}: {counted(len(same), 'photo')} also in {name}, such as "
                          f"{some(same, SHOWN)}; {harm}")  # fmt: skip
     return found
 

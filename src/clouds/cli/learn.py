@@ -49,7 +49,7 @@ def demo(
     result = clouds.api.demo(overrides, out, minutes)
     from clouds.evaluate.run import comparison_table
 
-    tell(result, as_json, comparison_table(result), f"clouds predict {shown(out)} street.jpg --out predictions")
+    tell(result, as_json, comparison_table(result), f"clouds predict {shown(out)} photos/ --out predictions")
 
 
 @app.command()
@@ -86,9 +86,13 @@ def train(
         return
     if resume and (overrides or out):
         raise UsageError("--resume takes only a run folder: it uses the run's own settings and place")
-    run = (clouds.api.resume(recipe) if resume else clouds.api.train(recipe, overrides, out, None, allow_change)).folder
-    then = f"clouds evaluate {shown(run)} town night, or clouds predict {shown(run)} street.jpg --out predictions"
-    tell({"run": str(run.resolve())}, as_json, f"trained: {run}", then)
+    run = clouds.api.resume(recipe) if resume else clouds.api.train(recipe, overrides, out, None, allow_change)
+    folder, then = shown(run.folder), f"clouds predict {shown(run.folder)} photos/ --out predictions"
+    if run.recipe.evaluate.domains and not resume:
+        then = f"clouds evaluate {folder} {shlex.quote(recipe)}, or {then}"
+    elif run.recipe.model.classes == "cityscapes19":
+        then = f"clouds evaluate {folder} town night, or {then}"
+    tell({"run": str(run.folder.resolve())}, as_json, f"trained: {run.folder}", then)
 
 
 def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
@@ -140,7 +144,8 @@ def launch(
 
     needs = Needs(cpus, gpus, memory, hours, nodes)
     result = run_launch(recipe, overrides or [], on, shards, out, processes, needs, sbatch, cancel, dry_run)
-    tell(result, as_json, launch_text(result), "" if dry_run else f"clouds predict {shown(result['run'])} street.jpg")
+    then = "" if dry_run else f"clouds predict {shown(result['run'])} photos/ --out predictions"
+    tell(result, as_json, launch_text(result), then)
 
 
 @app.command()
@@ -229,7 +234,7 @@ def evaluate(
 
     if result:  # the main process alone has it
         text = scores_table(result) if "joint" in result else evaluation_text(result)
-        tell(result, as_json, text, f"clouds predict {shown(words[0])} street.jpg --out predictions")
+        tell(result, as_json, text, f"clouds predict {shown(words[0])} photos/ --out predictions")
 
 
 @app.command()

@@ -128,8 +128,8 @@ def push(
     from clouds.deploy.push import push_text
 
     result = send(model, repository, private, dry_run, out, licence)
-    ready = f"clouds push {shown(model)} {repository}" if dry_run else f"clouds predict {repository} street.jpg"
-    tell(result, as_json, push_text(result), ready)
+    then = f"push {shown(model)} {repository}" if dry_run else f"predict {repository} photos/ --out predictions"
+    tell(result, as_json, push_text(result), f"clouds {then}")
 
 
 @app.command()
@@ -217,7 +217,7 @@ def import_(
     more = f"; {found['adapter']}, licence {found['licence']}" if "adapter" in found else ""
     seen = found.get("clip") or found["vision"]
     tell(found, as_json, f"{out}: {seen}, {found['head']} head, {found['classes']} classes{more}",
-         f"clouds predict {shown(out)} street.jpg --out predictions")  # fmt: skip
+         f"clouds predict {shown(out)} photos/ --out predictions")  # fmt: skip
 
 
 @app.command()

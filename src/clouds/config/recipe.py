@@ -70,7 +70,7 @@ class Recipe(Settings):
             if not self.data.unlabelled and self.train.stage != "warmup":
                 found.append(
                     "generate.count: got 0 without data.unlabelled; joint training needs images without labels: draw "
-                    "some (generate.count=100) or name photographs (data.unlabelled=DIR)"
+                    "some (generate.count=100) or name photos (data.unlabelled=DIR)"
                 )
             if self.data.restyle and self.data.restyle.styles == "generated":
                 found.append(

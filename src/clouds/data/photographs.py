@@ -179,7 +179,7 @@ def file_of(place: Place) -> tuple[str, str | None]:
 def _rows(k: int, each: PhotoSet, out: Path) -> list[UnlabelledPhoto]:
     rows: list[UnlabelledPhoto] = []
     where: dict[str, Any]
-    looks = track(look_at(each.places), f"looking at {each.name}", len(each.places), unit="photographs")
+    looks = track(look_at(each.places), f"looking at {each.name}", len(each.places), unit="photos")
     for place, look in zip(each.places, looks, strict=True):
         file, member = file_of(place)
         where = {"member": member} if member else {}
@@ -223,7 +223,7 @@ def check_bad(problems: Sequence[str | None], most: float) -> None:
     if len(bad) > most * len(problems) or (bad and len(bad) == len(problems)):
         listed = "\n  ".join(bad[:10])
         raise DataError(
-            f"data.unlabelled: {len(bad)} of {len(problems)} photographs cannot be opened, more than data.max_bad "
+            f"data.unlabelled: {len(bad)} of {len(problems)} photos cannot be opened, more than data.max_bad "
             f"allows ({100 * most:g} %); fix or delete them:\n  {listed}"
         )
     for problem in bad:
@@ -239,5 +239,5 @@ def _check_same(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], out: 
         for files, how in ((was - now, "gone"), (now - was, "new")):
             if files:
                 changes.append(f"{len(files)} {how} ({some(sorted(each[2] or each[1] for each in files), 2)})")
-        raise UsageError(f"data.unlabelled: not the photographs that this run began with: {' and '.join(changes)}. "
+        raise UsageError(f"data.unlabelled: not the photos that this run began with: {' and '.join(changes)}. "
                          f"Restore them, or delete {out / PHOTOGRAPHS} to resume with those that remain")  # fmt: skip

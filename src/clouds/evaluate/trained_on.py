@@ -25,7 +25,7 @@ def mark_trained_on(scores: Sequence[Score], domains: Sequence[Domain], model: P
     for score, domain in zip(scores, domains, strict=True):
         if count := count_trained_on(domain, rows):
             score.row = score.row.model_copy(update={"trained_on_unlabelled": count})
-            say(f"{domain.name}: {count} of its {domain.length} images are among the photographs that {model} was "
+            say(f"{domain.name}: {count} of its {domain.length} images are among the photos that {model} was "
                 "trained on without labels; so this score is not of unseen images")  # fmt: skip
 
 

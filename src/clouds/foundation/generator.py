@@ -20,7 +20,7 @@ from clouds.foundation.registry import builder, check
 
 INSTEAD = (
     "Take a diffusion model (generate.generator=diffusers/ORGANISATION/NAME), a set that is there already "
-    "(generate.folder=DIR), photographs (data.unlabelled=FOLDER generate.count=0), or do without: train.stage=warmup"
+    "(generate.folder=DIR), photos (data.unlabelled=FOLDER generate.count=0), or do without: train.stage=warmup"
 )
 
 

@@ -11,7 +11,11 @@ EXPORTED = (".onnx", ".xml")  # endings of files that ``clouds export`` wrote an
 
 
 def check_place(folder: Path) -> None:
-    """DataError where a folder does not hold the two files of a model."""
+    """DataError where a folder does not hold the two files of a model, or an exported file is not there."""
+    if is_exported(folder):
+        if not folder.is_file():
+            raise DataError(f"{folder}: no such file; expected a file that `clouds export` wrote")
+        return
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             lacking = f"no {name} there" if folder.is_dir() else "no such folder"

@@ -3,9 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from clouds.model.place import is_exported
+from clouds.base.progress import loading
+from clouds.model.place import check_place, is_exported, model_folder
 from clouds.predict.exported import ExportedPredictor
 from clouds.predict.image_predictor import ImagePredictor
+
+
+def check_and_say(*models: str | Path) -> list[Path]:
+    """The places of what ``load`` takes, and a line that loading takes seconds, if it does. A model that is not there
+    is an error as of ``load``, before PyTorch is imported."""
+    places = [model_folder(model) for model in models]
+    for place in places:
+        check_place(place)
+    if not all(is_exported(place) for place in places):
+        loading("PyTorch and the model")
+    return places
 
 
 def load(path: str | Path, device: Any = "cpu", threads: int | None = None) -> ImagePredictor:

@@ -15,17 +15,17 @@ from clouds.base.arrays import Pixels
 from clouds.base.files import DISK, read_json, reason, sha256, whole_file, write_json
 from clouds.base.locks import check_idle, one_writer
 from clouds.base.machine import usable_device
-from clouds.base.progress import loading, track
+from clouds.base.progress import track
 from clouds.base.signals import noted_signals
 from clouds.base.text import counted
 from clouds.errors import DataError, UsageError
 from clouds.model.inference import Inference
-from clouds.model.place import check_place, files_of, is_exported, model_folder
+from clouds.model.place import files_of, is_exported
 from clouds.predict.annotations import join_coco
 from clouds.predict.image_predictor import ImagePredictor
 from clouds.predict.inputs import Item, check_targets, gather
 from clouds.predict.ledger import Ledger
-from clouds.predict.loading import load
+from clouds.predict.loading import check_and_say, load
 from clouds.predict.result import PICTURES, Result, check_kinds, legend_of
 from clouds.predict.tool_sets import SETS, Classes, PredictedImage, finish_sets
 from clouds.predict.video import Pick, frame_count, frames, pyav, video_writer
@@ -105,10 +105,7 @@ def predict_files(
     elif pick != Pick():
         raise UsageError("--every, --fps and --limit choose frames of videos and cameras, and no input is one; leave "
                          "them out")  # fmt: skip
-    folder = model_folder(model)
-    if not is_exported(folder):
-        check_place(folder)
-        loading("PyTorch and the model")
+    (folder,) = check_and_say(model)
     predictor = load(folder, device).with_inference(**changes)
     if classes is not None:
         predictor = predictor.with_classes(classes, weights)

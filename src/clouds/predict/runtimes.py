@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clouds.base.arrays import Pixels
 from clouds.errors import BackendError, CloudsError, DataError, UsageError, cause
+from clouds.model.place import check_place
 
 OUTPUTS = ("labels", "scores")
 Run = Callable[[Pixels], list[NDArray[Any]]]  # images (B, 3, H, W) uint8 -> labels (B, H, W), scores (B, H, W)
@@ -34,8 +35,7 @@ def open_exported(file: Path, device: str = "cpu", threads: int | None = None) -
     DataError for a file that is not there, is damaged, or was not written by ``clouds export``; UsageError for a device
     that its runtime does not have here; BackendError where the runtime is not installed.
     """
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; expected a file that `clouds export` wrote")
+    check_place(file)
     name, opener = {".onnx": ("onnxruntime", _onnxruntime), ".xml": ("openvino", _openvino)}[file.suffix.lower()]
     if importlib.util.find_spec(name) is None:
         raise BackendError(f"{file}: needs {name}, not installed here; pip install 'clouds[export]'")
@@ -59,6 +59,7 @@ def session(model: Path | bytes, threads: int, device: str = "cpu") -> Any:
     """onnxruntime's session of a file or a serialised model; UsageError for a device that it does not have."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # it keeps them in the user's cache, and sends them where it can
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # warnings are about its own optimiser

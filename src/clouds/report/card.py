@@ -140,7 +140,7 @@ def _generated(found: Origin) -> str:
     work, names = found.results.work, found.results.backends
     added = []
     if photographs := work.get("photographs_trained_on"):
-        added.append(f"{photographs} photographs without labels")
+        added.append(f"{photographs} photos without labels")
     if not photographs or work.get("images_trained_on"):
         added.append(f"{work.get('images_trained_on', 'the')} generated images without labels (drawn by: "
                      f"{_cell(names.get('images', '?'))}; prompts by: {_cell(names.get('prompts', '?'))})")  # fmt: skip

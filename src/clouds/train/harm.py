@@ -8,15 +8,14 @@ docs/design/pseudo-labels.md has the runs that the limits were chosen on, with h
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clouds.base.arrays import Labels, Pixels
+from clouds.base.arrays import Labels
 from clouds.base.pick import evenly
 from clouds.config.records import Drift
 from clouds.data.batches.augment import scale_crop
-from clouds.data.batches.batches import Batches
+from clouds.data.batches.batches import Batches, channels_first
 from clouds.errors import DataError
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.model.segmenter import Segmenter
@@ -80,7 +79,7 @@ def _looks(data: Batches) -> Iterator[Tensor]:
     looks = data.looks()
     for k in evenly(len(looks), IMAGES):
         try:
-            yield _channels_first(data.unlabelled.pixels(looks[k]))
+            yield channels_first(data.unlabelled.pixels(looks[k])[None])
         except DataError:  # training leaves it out too, and says so
             continue
 
@@ -91,13 +90,9 @@ def _source(data: Batches) -> Iterator[tuple[Tensor, Labels]]:
         try:
             rng = np.random.default_rng((data.seed, 0x3A7C4, k))
             image, label = scale_crop(*data.source[k], augment.crop, augment.scale, rng, augment.shorter_side)
-            yield _channels_first(image), label
+            yield channels_first(image[None]), label
         except DataError:
             continue
-
-
-def _channels_first(image: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 def _labels(model: Segmenter, image: Tensor) -> Labels:

@@ -99,14 +99,14 @@ class Batches(Dataset[Batch]):
         h, w = self.augment.crop
         clean = np.stack([s.clean for _, s in made]) if made else np.zeros((0, h, w, 3), np.uint8)
         return {
-            "images": _channels_first(np.stack([s.image for s in samples])),
+            "images": channels_first(np.stack([s.image for s in samples])),
             "labels": torch.from_numpy(np.stack([s.label for s in samples])),
             "places": torch.tensor(self.places, dtype=torch.long),
             "numbers": torch.tensor([s.number for s in samples], dtype=torch.long),
             "slots": torch.tensor([slot for slot, _ in made], dtype=torch.long),
             "ids": torch.tensor([s.look for _, s in made], dtype=torch.long),
             "flipped": torch.tensor([s.flipped for _, s in made], dtype=torch.bool),
-            "clean": _channels_first(clean),
+            "clean": channels_first(clean),
         }
 
     def name(self, number: int) -> str:
@@ -189,7 +189,8 @@ class Batches(Dataset[Batch]):
         return Sample(image, label, look, flip, clean)
 
 
-def _channels_first(images: Pixels) -> Tensor:
+def channels_first(images: Pixels) -> Tensor:
+    """uint8 (N, 3, H, W) of uint8 (N, H, W, 3)."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 

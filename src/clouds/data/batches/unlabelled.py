@@ -173,7 +173,7 @@ def unlabelled_images(
         places = [Place(Folder(path.parent), path.name) for path in drawn]
         pictures = list(filter(None, map(photograph, places, look_at(places))))
         say(f"{recipe.generate.folder}: {len(other)} of {len(drawn)} images are not {crop[1]}x{crop[0]}, the first "
-            f"one {other[0][1]}x{other[0][0]}: the set is scaled and cropped like photographs")  # fmt: skip
+            f"one {other[0][1]}x{other[0][0]}: the set is scaled and cropped like photos")  # fmt: skip
         pools.insert(0, Pool(pictures, train.generated_weight, train.generated_repeat, photographs=False))
         drawn = []
     if not pools:

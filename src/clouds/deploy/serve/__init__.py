@@ -9,10 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clouds.base.progress import loading
 from clouds.deploy.serve.limits import Service
 from clouds.errors import BackendError
-from clouds.model.place import check_place, model_folder
+from clouds.predict.loading import check_and_say
 
 NEEDED = {
     "fastapi": "fastapi",
@@ -29,9 +28,7 @@ def start(models: Sequence[str | Path], service: Service, device: str, tell: Cal
     """
     if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
         raise BackendError(f"clouds serve needs {', '.join(missing)}; pip install 'clouds[serve]'")
-    for model in models:
-        check_place(model_folder(model))
-    loading("PyTorch and the model")
+    check_and_say(*models)
     from clouds.deploy.serve.server import serve
 
     serve(models, service, device, tell)

@@ -40,8 +40,8 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
     hands = ThreadPoolExecutor(HANDS, "hands")
 
     def prepare() -> None:
-        if service.threads is not None and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(service.threads)  # counts for this thread alone
+        if service.threads is not None and (torch := sys.modules.get("torch")):
+            torch.set_num_threads(service.threads)  # counts for this thread alone
         warmth.warm(models)
 
     def watch(model: str, images: int, seconds: float) -> None:
