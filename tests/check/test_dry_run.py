@@ -104,7 +104,7 @@ def test_photographs_are_shown_or_stood_in_for(here, capsys, root):
     photos = root / "camvid" / "test"
     assert cli([*words, f"data.unlabelled={photos}"]) == 0
     said = capsys.readouterr().out
-    assert f"photographs   {photos}: 9 pictures, 0 videos; smallest looked at " in said
+    assert f"photos   {photos}: 9 pictures, 0 videos; smallest looked at " in said
     assert cli([*words, "data.unlabelled=/none/such", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["photographs"] == []
