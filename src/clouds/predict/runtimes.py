@@ -59,7 +59,7 @@ def session(model: Path | bytes, threads: int, device: str = "cpu") -> Any:
     """onnxruntime's session of a file or a serialised model; UsageError for a device that it does not have."""
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # it keeps them in the user's cache, and sends them where it can
+    onnxruntime.disable_telemetry_events()  # which it keeps in a database in the user's cache
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # warnings are about its own optimiser
