@@ -214,7 +214,7 @@ def test_photographs_without_labels_are_looked_through(capsys, tmp_path, recipe)
     code, result = run(capsys, tmp_path, str(recipe), f"data.root={tmp_path}", f"data.unlabelled={folder}")
     assert code == 1
     assert [problem["path"] for problem in result["problems"]] == [str(folder / "broken.png")]
-    (found,) = [each for each in result["datasets"] if each["dataset"] == "photographs"]
+    (found,) = [each for each in result["datasets"] if each["dataset"] == "photos"]
     assert (found["pairs"], found["decoded"], found["splits"]) == (7, 6, {"pictures": 7})
     warnings = "\n".join(result["warnings"])
     for said in (

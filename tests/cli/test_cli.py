@@ -19,6 +19,8 @@ import clouds
 from clouds.base import progress
 from clouds.base.files import read_jsonl
 from clouds.cli import main, run
+from clouds.config.load import load_recipe
+from clouds.config.runs import open_run
 
 VERBS = (
     "demo", "check", "classes", "prompts", "generate", "regions", "train", "evaluate", "predict", "push",
@@ -63,6 +65,26 @@ def test_without_json_a_line_for_a_person_is_printed(capsys, tmp_path):
     assert out.startswith(f"4 prompts in {tmp_path / 'p.jsonl'}\ncoverage / evenness\n")
     assert all(word in out for word in ("place", "classes", "distinct words", "Vendi score"))
     assert len(read_jsonl(tmp_path / "p.jsonl")) == 4
+
+
+@pytest.mark.parametrize(("more", "first"), [
+    ("", "clouds evaluate {out} town night, or "),
+    ("evaluate: {{domains: [town]}}\n", "clouds evaluate {out} {recipe}, or "),
+    ("model: {{classes: {{soil: [soil], crop: [crop]}}}}\n", ""),
+])  # fmt: skip
+def test_after_training_the_next_command_fits_the_recipe(capsys, tmp_path, monkeypatch, more, first):
+    recipe, out = tmp_path / "my.yaml", tmp_path / "run"
+    recipe.write_text("extends: demo\n" + more.format())
+
+    def train(name, overrides, out, *_):
+        open_run(load_recipe(name, overrides), out)
+        return clouds.api.Run(out)
+
+    monkeypatch.setattr(clouds.api, "train", train)
+    code, _, err = outcome(capsys, "train", recipe, "--out", out)
+    assert code == 0, err
+    said = first.format(out=out, recipe=recipe)
+    assert err.endswith(f"next: {said}clouds predict {out} photos/ --out predictions\n")
 
 
 def test_options_and_settings_mix_in_any_order(capsys, tmp_path):

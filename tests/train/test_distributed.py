@@ -136,7 +136,7 @@ def test_tensorboard_gets_numbers_and_pictures(sets, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("photographs", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("photographs", [False, True])
 def test_two_processes_take_the_steps_of_one(tmp_path, photographs):
     words = ["train", "demo", *SETTINGS, "train.steps=8", "train.warmup_share=0.5",
              "train.checkpoint_every=100", "train.validate_every=4", "train.validate_images=3",

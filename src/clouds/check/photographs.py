@@ -23,7 +23,7 @@ from clouds.data.photographs import PhotoSet, find_photographs
 from clouds.data.samples import DataProblem, Place
 from clouds.errors import CloudsError, DataError
 
-NAME = "photographs"  # of a set in the result
+NAME = "photos"  # of a set in the result
 SHOWN = 3  # names in a warning
 
 Size = tuple[int, int]

@@ -12,7 +12,7 @@ from clouds.base.files import make_folder, write_json
 from clouds.base.locks import one_writer
 from clouds.base.machine import usable_device
 from clouds.base.processes import meet, part
-from clouds.base.progress import loading, say
+from clouds.base.progress import say
 from clouds.config.load import is_recipe, load_recipe, recipe_names
 from clouds.config.recipe import Recipe
 from clouds.config.records import as_json
@@ -25,7 +25,7 @@ from clouds.evaluate.tables import write_csv, write_latex
 from clouds.model.folder_config import read_config
 from clouds.model.inference import Inference
 from clouds.model.place import is_exported, is_hub_id, model_folder
-from clouds.predict.loading import load
+from clouds.predict.loading import check_and_say, load
 
 if TYPE_CHECKING:
     from clouds.evaluate.scores import Score
@@ -62,8 +62,7 @@ def evaluate_models(
     asked = Inference.of(request.recipe.evaluate)
     knows = [_classes(folder) for folder in request.folders]
     domains = [domain.known_to(knows) for domain in domains]
-    if not all(is_exported(folder) for folder in request.folders):
-        loading("PyTorch and the model")
+    check_and_say(*request.folders)
     from clouds.evaluate.scores import class_tables, evaluate, results
     from clouds.evaluate.trained_on import mark_trained_on
 
