@@ -4,11 +4,12 @@
     python benchmarks/generalization.py --data PATH --table            # only the table of what is there
 
 A cell is one method, scenario, seed and budget. Its budget is minutes of CPU time of one thread, which on a core of its
-own is wall-clock time; the loader's work counts, and for the joint method the drawing of its images. All methods
-learn from the same labelled images with the same crops and start from the same encoder weights. The learning rate of
-every alternative architecture is searched (three values, ``--search`` minutes each) on the development target with the
-first seed; ours stands in the demo's recipe. Cells that are done are kept as JSON in ``--keep`` and are not run again;
-``--jobs`` of them run at a time.
+own is wall-clock time; the loader's work counts, and for the joint method the drawing of its images. On a machine whose
+speed varies, ``--costs`` plans the steps by what a step costs when the machine is at rest. All methods learn from the
+same labelled images with the same crops and start from the same encoder weights. The learning rate of every alternative
+architecture is searched (three values, ``--search`` minutes each) on the development target with the first seed; ours
+stands in the demo's recipe. Cells that are done are kept as JSON in ``--keep`` and are not run again; ``--jobs`` of
+them run at a time.
 
 Sources: rendered scenes and CARLA (synthetic), CamVid's training split (real). Development target: IDD-Lite's training
 split, on which settings may be chosen. Targets: CamVid's test split by day and dusk, IDD-Lite's validation split,
@@ -229,8 +230,11 @@ class Unrefined(PseudoLabeller):
         return Refinement(found, 0, none, none, none, none, np.zeros(labels.shape, np.int32), changed, 1.0, 0.0)
 
 
-def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minutes: float, out: Path) -> dict[str, Any]:
-    """The demo's recipe with as many steps as the budget pays for."""
+def train_ours(
+    overrides: list[str], scenario: str, seed: int, data: Path, minutes: float, out: Path,
+    costs: tuple[float, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The demo's recipe with as many steps as the budget pays for; ``costs``: seconds of a warm-up and a joint step."""
     recipe = source_recipe(scenario, seed, data, overrides)
     warmup_only, made, run = recipe.train.stage == "warmup", out / "made", out / "run"
     source = make_source(recipe, open_sets(recipe), made / "source")
@@ -242,7 +246,7 @@ def train_ours(overrides: list[str], scenario: str, seed: int, data: Path, minut
         prompts = prompts_of(recipe, made / "prompts.jsonl")
         restyled_source(recipe, source, made / "restyled", lambda: prompts, without.drawn if without else [])
         drawing += time.process_time() - began
-    warm, joint = rates(recipe, made, without)
+    warm, joint = costs or rates(recipe, made, without)
     share = 1.0 if warmup_only else recipe.train.warmup_share
     steps = (minutes * 60 - drawing) / (share * warm + (1 - share) * joint)
     if warmup_only:
@@ -308,7 +312,7 @@ def run_cell(cell: dict[str, Any], data: Path, out: Path) -> dict[str, Any]:
         model, numbers = train_alternative(method, scenario, seed, data, minutes, cell["learning_rate"], out)
         predictor = Predictor(model)  # type: ignore[arg-type]
     else:
-        numbers = train_ours(method["ours"], scenario, seed, data, minutes, out)
+        numbers = train_ours(method["ours"], scenario, seed, data, minutes, out, cell.get("costs"))
         predictor = load(out / numbers.pop("model"))
     recipe = source_recipe(scenario, seed, data, [])
     predictor.inference = Inference.of(recipe.evaluate)
@@ -414,6 +418,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="One folder per dataset.")
     parser.add_argument("--budget", type=float, default=3.0, help="Minutes of CPU time a cell trains.")
     parser.add_argument("--search", type=float, default=1.0, help="The same, of a cell that searches a learning rate.")
+    parser.add_argument("--costs", type=float, nargs=2, metavar=("WARM", "JOINT"),
+                        help="Seconds of a step of ours, in place of those measured here: cells have equal steps then.")
     parser.add_argument("--seeds", type=int, default=3, help="How many, from 0 on.")
     parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
     parser.add_argument("--methods", nargs="+", default=list(MAIN), metavar="METHOD",
@@ -437,7 +443,7 @@ def main() -> None:
     def one(seed: int, scenario: str, method: str) -> None:
         rate = chosen_rate(method, arguments)
         in_process({"method": method, "scenario": scenario, "seed": seed, "budget": arguments.budget,
-                    "learning_rate": rate}, arguments)  # fmt: skip
+                    "learning_rate": rate, "costs": arguments.costs}, arguments)  # fmt: skip
 
     if not arguments.table:
         with ThreadPoolExecutor(arguments.jobs) as pool:

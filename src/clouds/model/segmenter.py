@@ -16,6 +16,7 @@ from clouds.foundation.backbones.adapters import adapter_parameters
 from clouds.foundation.registry import backend_name, default_weights
 from clouds.model.decoder import Prediction, TransformerDecoder
 from clouds.model.ensemble import clip_of, geometric_ensemble
+from clouds.model.folded import Folded
 from clouds.model.pixel_decoder import PixelDecoder
 from clouds.model.vocabulary import synonym_index
 
@@ -84,7 +85,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         self.backbone = build_vision(vision, pretrained, weights)
         if adapt:
             put_adapter(self.backbone, adapt, hidden)
-        self.freeze, self.adapted = freeze, adapt is not None
+        self.freeze, self.adapted, self._folded = freeze, adapt is not None, Folded()
         self.head = Head(
             PixelDecoder(self.backbone.channels, hidden=hidden, layers=pixel_layers, heads=heads, ffn=pixel_ffn),
             TransformerDecoder(
@@ -110,8 +111,11 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
         """Images uint8 or float in 0..255 (B, 3, H, W) -> backbone features of the normalised, zero-padded images."""
         x = (images.to(self.mean.dtype) - self.mean) / self.std
         x = F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (self.adapted or not self.freeze)):
+        if self.adapted or not self.freeze:
             return self.backbone.features(x)
+        with torch.no_grad():
+            found: dict[int, Tensor] = self._folded(self.backbone, x).features(x)
+        return found
 
     def forward(self, images: Tensor, auxiliary: bool = True) -> Prediction:
         """Images (B, 3, H, W) in 0..255 -> Prediction; masks cover the image padded to multiples of 32."""
