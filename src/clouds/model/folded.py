@@ -32,8 +32,9 @@ class Folded:
             return backbone
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             return backbone
-        if any(module.training for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)):
-            return backbone  # whose norms follow the batch
+        norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+        if not norms or any(norm.training for norm in norms):  # these follow the batch
+            return backbone
         tensors = [*backbone.parameters(), *backbone.buffers()]
         made = self._made
         if made is None or not _same(tensors, made[0], made[1]):
