@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clouds.model.pixel_decoder import LEVELS, sine_positions
+from clouds.model.pixel_decoder import LEVELS, relu, sine_positions
 from clouds.model.vocabulary import max_over_synonyms
 
 
@@ -76,7 +76,7 @@ class DecoderLayer(nn.Module):
         queries = self.cross_norm(queries + self.cross_attn(queries + embed, key, value, allowed))
         placed = queries + embed
         queries = self.self_norm(queries + self.self_attn(placed, placed, queries))
-        out: Tensor = self.ffn_norm(queries + self.linear2(F.relu(self.linear1(queries), inplace=True)))
+        out: Tensor = self.ffn_norm(queries + self.linear2(relu(self.linear1(queries))))
         return out
 
 

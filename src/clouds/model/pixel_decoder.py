@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clouds.model.deformable import deformable_sample
+from clouds.model.deformable import deformable_sample, softmax_of_few
 
 LEVELS = (32, 16, 8)  # strides, coarse to fine: the order of tokens and of the decoder's memories
 POINTS = 4  # that a head samples of each level
@@ -46,6 +46,11 @@ def extents(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
     """Widths and heights of all levels in cells: (2, L). The host does not wait for their copy to the device."""
     sides = torch.tensor([[width for _, width in shapes], [height for height, _ in shapes]], dtype=like.dtype)
     return sides.to(like.device, non_blocking=True)
+
+
+def relu(x: Tensor) -> Tensor:
+    """In place where no gradient is wanted. A linear layer's result is a view: its gradient would be copied thrice."""
+    return F.relu(x, inplace=not torch.is_grad_enabled())
 
 
 class DeformableAttention(nn.Module):
@@ -90,7 +95,7 @@ class DeformableAttention(nn.Module):
             size = extent[axis, :, None].expand(form).reshape(-1)  # (M L P,)
             offset = F.linear(query, weight[:, axis], bias[:, axis] - 0.5)
             places.append(torch.addcmul(offset, reference[:, axis, None], size).unflatten(-1, form))
-        weights = self.attention_weights(query).view(b, n, self.heads, -1).softmax(-1).unflatten(-1, form[1:])
+        weights = softmax_of_few(self.attention_weights(query).view(b, n, self.heads, -1)).unflatten(-1, form[1:])
         value = self.value_proj(tokens).unflatten(-1, (self.heads, -1))  # (B, N, M, D/M)
         mixed = deformable_sample(value, places[0], places[1], weights, shapes)
         out: Tensor = self.output_proj(mixed.flatten(2))
@@ -111,7 +116,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         attended = self.self_attn(tokens + position, tokens, reference, extent, shapes)
         tokens = self.norm1(tokens + attended)
-        out: Tensor = self.norm2(tokens + self.linear2(F.relu(self.linear1(tokens), inplace=True)))
+        out: Tensor = self.norm2(tokens + self.linear2(relu(self.linear1(tokens))))
         return out
 
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clouds.base.arrays import Pixels
@@ -24,6 +23,7 @@ from clouds.model.inference import Inference, Size, look
 from clouds.model.open_vocabulary import with_classes
 from clouds.model.place import model_folder
 from clouds.model.segmenter import Segmenter, backends_of
+from clouds.predict.enlarge import Enlarged
 from clouds.predict.image_predictor import ImagePredictor
 from clouds.predict.result import Result
 
@@ -115,49 +115,19 @@ class Predictor(ImagePredictor):
         return look(see, torch.from_numpy(np.ascontiguousarray(images)), self.inference)
 
     def _result(self, maps: list[Tensor], pixels: Pixels) -> Result:
-        """An image's semantic maps (C, h, w), one a scale -> Result.
-
-        The sum over the scales has their mean's winner and shares. It is made a band of rows at a time, as an image's
-        own size may be far above the resized one.
-        """
+        """An image's semantic maps (C, h, w), one a scale -> Result, made a band of rows at a time, as an image's own
+        size may be far above the resized one."""
         size = _size(pixels)
+        enlarged = Enlarged(maps, size)
         labels, scores = np.empty(size, np.uint8), np.empty(size, np.float32)
         rows = max(BAND // size[1], 1)
         for top in range(0, size[0], rows):
             for left in range(0, size[1], BAND):  # one step, unless a strip is longer than that
                 band = slice(top, min(top + rows, size[0])), slice(left, min(left + BAND, size[1]))
-                total = _enlarge(maps[0], size, *band)
-                for each in maps[1:]:
-                    total += _enlarge(each, size, *band)
-                best, winners = total.max(0)
-                labels[band] = winners.to(torch.uint8).cpu().numpy()
-                scores[band] = (best / total.sum(0).clamp(min=1e-6)).float().cpu().numpy()
+                winners, best, total = enlarged.band(*band)
+                labels[band] = winners.cpu().numpy()
+                scores[band] = (best / total.clamp(min=1e-6)).float().cpu().numpy()
         return Result(labels, scores, pixels, self.classes, self.colors)
-
-
-def _enlarge(scores: Tensor, size: Size, rows: slice, columns: slice) -> Tensor:
-    """(C, h, w) -> ``rows`` and ``columns`` of its bilinear (C, H, W); the map itself where it has that size, sparing a
-    copy."""
-    if scores.shape[1:] == size:
-        return scores[:, rows, columns]
-    # bilinear is a mix of two rows, then of two columns
-    if (rows.start, rows.stop) != (0, size[0]):
-        above, below, share = _mix(scores.shape[1], size[0], rows, scores)
-        scores = torch.lerp(scores[:, above], scores[:, below], share[:, None])
-    if (columns.start, columns.stop) != (0, size[1]):
-        before, behind, share = _mix(scores.shape[2], size[1], columns, scores)
-        scores = torch.lerp(scores[:, :, before], scores[:, :, behind], share)
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    return F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
-def _mix(length: int, size: int, band: slice, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each of a band's places along a side resized from ``length`` to ``size``: its two neighbours, and the second
-    one's share."""
-    where = (torch.arange(band.start, band.stop, device=like.device) + 0.5) * (length / size) - 0.5
-    where = where.clamp(0, length - 1)
-    first = where.floor().long()
-    return first, (first + 1).clamp(max=length - 1), (where - first).to(like.dtype)
 
 
 def _resized(image: Pixels, size: Size) -> Pixels:
