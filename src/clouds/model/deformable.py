@@ -8,7 +8,7 @@ same numbers up to rounding.
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -119,10 +119,10 @@ def _table(value: Tensor, shapes: Shapes) -> Tensor:
     return table.view(-1, c)
 
 
-def _untable(table: Tensor, value: Tensor, shapes: Shapes) -> Tensor:
-    """The reverse of ``_table``, for gradients: rows (B M R, C) -> (B, K, M, C)."""
-    b, _, m, c = value.shape
-    out = torch.empty_like(value)
+def _untable(table: Tensor, form: torch.Size, shapes: Shapes) -> Tensor:
+    """The reverse of ``_table``, for gradients: rows (B M R, C) -> ``form`` (B, K, M, C)."""
+    b, _, m, c = form
+    out = table.new_empty(form)
     _planes(table.view(b, m, -1, c), shapes, lambda plane, part: part.copy_(plane), out)
     return out
 
@@ -138,59 +138,57 @@ def _planes(table: Tensor, shapes: Shapes, copy: Any, value: Tensor) -> None:
         start, row = start + h * w, row + high * wide
 
 
-class _Corners:
-    """Rows and shares of the four cells around each read, (B N, M L P), made one corner at a time.
+def _cells(x: Tensor, y: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each read, all (B N, M L P) but the last: the table's row of the upper left of its four cells, int32; how far
+    right and down of its centre the read is, 0..1; and (M L P,) int32, rows from a cell to the one below it.
 
-    Every operation runs over whole (B N, M L P) arrays with one row of constants: index arithmetic costs more than the
-    reads themselves, so it is kept in long inner loops.
+    Every operation runs over whole arrays with one row of constants: index arithmetic costs more than the reads
+    themselves, so it is kept in long inner loops.
     """
+    b, n, m, levels, p = x.shape
 
-    def __init__(self, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> None:
-        b, n, m, levels, p = x.shape
+    def columns(numbers: list[int], dtype: torch.dtype = x.dtype) -> Tensor:
+        return torch.tensor(numbers, dtype=dtype).repeat_interleave(p).repeat(m)  # (M L P,)
 
-        def columns(numbers: list[int], dtype: torch.dtype = x.dtype) -> Tensor:
-            return torch.tensor(numbers, dtype=dtype).repeat_interleave(p).repeat(m)  # (M L P,)
-
-        sizes = [(h + 2 * BORDER) * (w + 2 * BORDER) for h, w in shapes]
-        starts = [sum(sizes[:level]) + BORDER * (w + 2 * BORDER + 1) for level, (_, w) in enumerate(shapes)]
-        self.stride = columns([w + 2 * BORDER for _, w in shapes], torch.int32)
-        # fmax, not clamp: a place that is not a number must not become a row that is not there
-        x = x.reshape(b * n, -1).fmax(x.new_tensor(-BORDER)).fmin(columns([w for _, w in shapes]))
-        y = y.reshape(b * n, -1).fmax(y.new_tensor(-BORDER)).fmin(columns([h for h, _ in shapes]))
-        left, above = x.floor(), y.floor()
-        self.fx, self.fy = x.sub_(left), y.sub_(above)
-        self.weights = weights.reshape(b * n, -1)
-        heads = torch.arange(m, dtype=torch.int32).repeat_interleave(levels * p) * sum(sizes)
-        images = torch.arange(b, dtype=torch.int32).repeat_interleave(n)[:, None] * (m * sum(sizes))
-        self.row = above.int().mul_(self.stride).add_(left.int()).add_(columns(starts, torch.int32) + heads)
-        if b > 1:
-            self.row += images
-
-    def rows(self, down: int, right: int) -> Tensor:
-        """Table rows int32 (B N, M L P) of one corner."""
-        return self.row + (self.stride * down + right) if down or right else self.row
-
-    def shares(self, down: int, right: int) -> Tensor:
-        """Weight times bilinear share of one corner, (B N, M L P)."""
-        share = self.weights * (self.fy if down else 1 - self.fy)
-        return share.mul_(self.fx if right else 1 - self.fx)
+    sizes = [(h + 2 * BORDER) * (w + 2 * BORDER) for h, w in shapes]
+    starts = [sum(sizes[:level]) + BORDER * (w + 2 * BORDER + 1) for level, (_, w) in enumerate(shapes)]
+    step = columns([w + 2 * BORDER for _, w in shapes], torch.int32)
+    # fmax, not clamp: a place that is not a number must not become a row that is not there
+    x = x.reshape(b * n, -1).fmax(x.new_tensor(-BORDER)).fmin(columns([w for _, w in shapes]))
+    y = y.reshape(b * n, -1).fmax(y.new_tensor(-BORDER)).fmin(columns([h for h, _ in shapes]))
+    left, above = x.floor(), y.floor()
+    heads = torch.arange(m, dtype=torch.int32).repeat_interleave(levels * p) * sum(sizes)
+    images = torch.arange(b, dtype=torch.int32).repeat_interleave(n)[:, None] * (m * sum(sizes))
+    row = above.int().mul_(step).add_(left.int()).add_(columns(starts, torch.int32) + heads)
+    if b > 1:
+        row += images
+    return row, x.sub_(left), y.sub_(above), step
 
 
-CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # (down, right)
+def _corners(
+    row: Tensor, right: Tensor, down: Tensor, step: Tensor, weights: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and shares, both (B N, M L P), of the four cells of each read, one after the other: upper left, upper right,
+    lower left, lower right. A share is the read's weight times the cell's bilinear part."""
+    lower = weights * down
+    for line, share in ((row, weights - lower), (row + step, lower)):
+        second = share * right
+        yield line, share - second
+        yield line + 1, second
 
 
 class _Bags(torch.autograd.Function):
-    """``deformable_sample`` by weighted bags of table rows; the backward pass makes table and corners again."""
+    """``deformable_sample`` by weighted bags of table rows."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, x: Tensor, y: Tensor, weights: Tensor, shapes: Shapes) -> Tensor:
-        ctx.save_for_backward(value, x, y, weights)
-        ctx.shapes = shapes
         b, n, m, levels, p = x.shape
-        table, corners = _table(value, shapes), _Corners(x, y, weights, shapes)
+        table, cells, weights = _table(value, shapes), _cells(x, y, shapes), weights.reshape(b * n, -1)
+        ctx.save_for_backward(table, *cells, weights)
+        ctx.shapes, ctx.form, ctx.places = shapes, value.shape, x.shape
         out = None
-        for corner in CORNERS:
-            rows, shares = (t.view(-1, levels * p) for t in (corners.rows(*corner), corners.shares(*corner)))
+        for rows, shares in _corners(*cells, weights):
+            rows, shares = (t.view(-1, levels * p) for t in (rows, shares))
             part = F.embedding_bag(rows, table, per_sample_weights=shares, mode="sum")  # (B N M, C)
             out = part if out is None else out.add_(part)
         assert out is not None
@@ -199,22 +197,19 @@ class _Bags(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, x, y, weights = ctx.saved_tensors
-        levels, p = x.shape[-2:]
-        table, corners = _table(value, ctx.shapes), _Corners(x, y, weights, ctx.shapes)
+        table, row, right, down, step, weights = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])  # (B N M, C)
-        ends = torch.arange(0, x.numel() + 1, levels * p, dtype=torch.int32)
+        reads = ctx.places[-2] * ctx.places[-1]
+        ends = torch.arange(0, weights.numel() + 1, reads, dtype=torch.int32)
         table_grad, dots = torch.zeros_like(table), []
-        for corner in CORNERS:
-            rows, shares = corners.rows(*corner).view(-1), corners.shares(*corner).view(-1)
-            table_grad += _scatter(rows, shares, ends, grad, len(table))
-            dots.append(_dots(rows, ends, grad, table).view_as(corners.weights))
-        top, bottom = (dots[k] + (dots[k + 1] - dots[k]) * corners.fx for k in (0, 2))
-        sideways = (dots[1] - dots[0]) * (1 - corners.fy) + (dots[3] - dots[2]) * corners.fy
-        down = bottom - top
-        of_weights = top + down * corners.fy
-        of_x, of_y = sideways * corners.weights, down * corners.weights
-        return _untable(table_grad, value, ctx.shapes), *(g.view_as(x) for g in (of_x, of_y, of_weights)), None
+        for rows, shares in _corners(row, right, down, step, weights):
+            table_grad += _scatter(rows.view(-1), shares.view(-1), ends, grad, len(table))
+            dots.append(_dots(rows.view(-1), ends, grad, table).view_as(weights))
+        upper, lower = torch.lerp(dots[0], dots[1], right), torch.lerp(dots[2], dots[3], right)
+        sideways = torch.lerp(dots[1].sub_(dots[0]), dots[3].sub_(dots[2]), down)
+        of_weights = torch.lerp(upper, lower, down)
+        of_x, of_y = sideways.mul_(weights), lower.sub_(upper).mul_(weights)
+        return _untable(table_grad, ctx.form, ctx.shapes), *(g.view(ctx.places) for g in (of_x, of_y, of_weights)), None
 
 
 def _scatter(rows: Tensor, shares: Tensor, ends: Tensor, grad: Tensor, count: int) -> Tensor:
