@@ -44,10 +44,11 @@ class Enlarged:
         height, width = self.winners.shape
         above, below, down = _neighbours(height, self.size[0], rows, self.sums)
         before, behind, right = _neighbours(width, self.size[1], columns, self.sums)
-        up, low = self.winners[above], self.winners[below]  # (r, w)
-        level = up == low
-        winners, ends = up[:, before], up[:, behind]
-        one = level[:, before] & level[:, behind] & (winners == ends)
+        near = slice(int(above[0]), int(below[-1]) + 1)  # the map's rows that are looked at
+        first, second = (self.winners[near][:, each] for each in (before, behind))  # (., c)
+        level, up, low = first == second, above - near.start, below - near.start
+        winners = first[up]
+        one = level[up] & level[low] & (winners == first[low])
         best, total = enlarge(self.sums, self.size, rows, columns).unbind(0)
         y, x = (~one).nonzero(as_tuple=True)
         for start in range(0, len(y), AT_A_TIME):
