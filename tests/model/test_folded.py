@@ -126,6 +126,18 @@ class TestFolded:
         with torch.autocast("cpu"):
             assert use(network, IMAGES) is network
 
+    def test_inference_mode(self) -> None:
+        with torch.inference_mode():
+            network = backbone("resnet18")
+            assert Folded()(network, IMAGES) is network
+        network, use = backbone("resnet18"), Folded()
+        with torch.inference_mode():
+            first = use(network, IMAGES)
+        assert use(network, IMAGES) is first is not network
+        with torch.no_grad():
+            found = first.features(IMAGES)
+        assert not any(map_.is_inference() for map_ in found.values())
+
     def test_norms_that_follow_the_batch_are_left_to_the_backbone(self) -> None:
         network, use = settled(Small("plain")), Folded()
         assert use(network, IMAGES) is not network

@@ -36,6 +36,8 @@ class Folded:
         if not norms or any(norm.training for norm in norms):  # these follow the batch
             return backbone
         tensors = [*backbone.parameters(), *backbone.buffers()]
+        if any(tensor.is_inference() for tensor in tensors):  # loaded in torch.inference_mode(): they have no version
+            return backbone
         made = self._made
         if made is None or not _same(tensors, made[0], made[1]):
             versions = [t._version for t in tensors]
