@@ -23,7 +23,7 @@ from clouds.base.former import NOW
 from clouds.config.runs import load_run
 
 BEFORE = Path(__file__).with_name("before")
-# Biases of keys, and of channels that a norm centres: rounding is all of their gradient, and AdamW makes it a whole step
+# Biases of keys, and of channels that a norm centres: rounding is all of their gradient, which AdamW makes a step
 WITHOUT_EFFECT = ("attn.in_proj_bias", *(f"input_proj.{level}.0.bias" for level in range(3)))
 
 
