@@ -118,6 +118,18 @@ def test_the_last_end_is_predicts_merging(inner, size, batch):
     assert (found == expected.numpy()).mean() > 0.999
 
 
+def test_the_last_end_needs_no_two_classes():
+    from clouds.deploy.export.graph_ends import after
+
+    classes = np.tile(np.float32([0.1, 0.2, 0.7]), (1, 4, 1))  # no pixel is between two winners
+    arrays = {"classes": classes, "masks": np.ones((1, 4, 8, 8), np.float32)}
+    arrays |= {"size": np.array([100, 90]), "inner": np.array([32, 30])}
+    found, share = opened(after(None)).run(["labels", "scores"], arrays)
+    assert found.shape == (1, 100, 90)
+    assert (found == 2).all()
+    np.testing.assert_allclose(share, 0.7, atol=1e-6)
+
+
 @pytest.fixture
 def quick(traced, monkeypatch):
     from clouds.deploy.export import onnx_file

@@ -42,12 +42,13 @@ def before(
         inside = op.Where(lines < op.Min(op.Floor(centre + reach + 0.5), length), near, op.CastLike(0.0, near))
         share = op.Floor(inside / op.ReduceSum(inside, [-1]) * 4194304.0 + 0.5)
         high = op.Floor(share / 2048.0)
-        halves = op.Concat(op.Unsqueeze(high, [1]), op.Unsqueeze(share - high * 2048.0, [1]), axis=1)
+        halves = op.Concat(op.Unsqueeze(high, [1]), op.Unsqueeze(share / 2048.0 - high, [1]), axis=1)
         index = op.Cast(op.Min(lines, length - 1.0), to=7)
-        gathered = op.Gather(op.Transpose(image, perm=[0, 1, 3, 2]), index, axis=2)  # (N, 3, wanted, taps, other side)
-        sums = op.Cast(op.MatMul(op.Cast(halves, to=1), op.Cast(gathered, to=1)), to=11)
-        whole = op.Gather(sums, 0, axis=3) * 2048.0 + op.Gather(sums, 1, axis=3)
-        return op.Cast(op.Min(op.Floor(whole / 4194304.0 + 0.5), op.CastLike(255.0, whole)), to=2)
+        values = op.Cast(op.Transpose(image, perm=[0, 1, 3, 2]), to=1)
+        gathered = op.Gather(values, index, axis=2)  # (N, 3, wanted, taps, other side)
+        sums = op.MatMul(op.Cast(halves, to=1), gathered)
+        low = op.Floor(op.Gather(sums, 1, axis=3) + 1024.0)  # half of the 2^22 that the sum is divided by, to round
+        return op.Cast(op.Min(op.Floor((op.Gather(sums, 0, axis=3) + low) * 0.00048828125), 255.0), to=2)
 
     @script(own)
     def normalised(values, inner):  # type: ignore[no-untyped-def]
@@ -89,10 +90,20 @@ def after(size: Size | None, batch: int | None = 1) -> Any:
     """
     from onnxscript import BOOL, FLOAT, INT64, UINT8, graph, script
     from onnxscript import opset20 as op
+    from onnxscript.values import Opset
 
     away = (np.arange(4) - 1.5) / 4  # of a pixel from the middle of its cell, in cells
     taps = np.stack([np.maximum(-away, 0), 1 - abs(away), np.maximum(away, 0)], 1)  # of the cells around: (4, 3)
     pixels = _constant((taps[:, None, :, None] * taps[None, :, None, :]).reshape(16, 1, 3, 3), np.float32)
+
+    @script(Opset("clouds", 1))
+    def places(length, wanted):  # type: ignore[no-untyped-def]
+        """Along a side: the two neighbours of each place, and the second one's share."""
+        last = op.Cast(length, to=1)
+        line = (op.Cast(op.Range(0, wanted, 1), to=1) + 0.5) * (last / op.Cast(wanted, to=1)) - 0.5
+        line = op.Min(op.Max(line, 0.0), last - 1.0)
+        first = op.Floor(line)
+        return op.Cast(first, to=7), op.Cast(op.Min(first + 1.0, last - 1.0), to=7), line - first
 
     @script()
     def merged(classes, masks, size, inner):  # type: ignore[no-untyped-def]
@@ -115,12 +126,42 @@ def after(size: Size | None, batch: int | None = 1) -> Any:
         stacked = op.Loop(op.Squeeze(number * blocks), True, body=block)
         whole = op.Slice(op.Reshape(stacked, op.Concat(number, height * 4, width * 4, count, axis=0)),
                          [0, 0], inner, [1, 2])  # fmt: skip
-        full = op.Resize(whole, None, None, op.Concat(number, size, count, axis=0), mode="linear")
-        won, best = op.TopK(full, [1], axis=-1)  # the winner and its score in one pass
-        # the sum of resized maps is the resized sum, which is one map
-        total = op.ReduceSum(whole, [3], keepdims=0)
-        sums = op.Resize(total, None, None, op.Concat(number, size, axis=0), mode="linear")
-        return op.Squeeze(op.Cast(best, to=2), [3]), op.Squeeze(won, [3]) / op.Max(sums, 1e-6)
+        # Winners at the image's size: where one class wins in all four cells around a pixel, it wins in their mix.
+        # Elsewhere, at few pixels, the scores of all classes are mixed (``predict.enlarge`` does the same).
+        best, winners = op.TopK(whole, [1], axis=-1)
+        total = op.Unsqueeze(op.ReduceSum(whole, [3], keepdims=0), [1])
+        both = op.Concat(op.Transpose(best, perm=[0, 3, 1, 2]), total, axis=1)
+        both = op.Resize(both, None, None, op.Concat(number, [2], size, axis=0), mode="linear")
+        above, below, down = places(op.Gather(inner, 0), op.Gather(size, 0))
+        before, behind, right = places(op.Gather(inner, 1), op.Gather(size, 1))
+        small = op.Cast(op.Squeeze(winners, [3]), to=6)
+        first, second = op.Gather(small, before, axis=2), op.Gather(small, behind, axis=2)
+        level, upper = first == second, op.Gather(first, above, axis=1)
+        one = op.And(op.And(op.Gather(level, above, axis=1), op.Gather(level, below, axis=1)),
+                     upper == op.Gather(first, below, axis=1))  # fmt: skip
+        where = op.NonZero(op.Not(one))  # (3, K): image, row, column
+        many = op.Squeeze(op.Shape(where, start=1))
+        cells = op.Reshape(whole, op.Concat([-1], count, axis=0))
+        tall, wide = op.Gather(inner, 0), op.Gather(inner, 1)
+
+        @graph()  # type: ignore[untyped-decorator]
+        def chunk(i: INT64, going: BOOL):  # type: ignore[no-untyped-def]
+            mine = op.Gather(where, op.Min(op.Range(i * 8192, i * 8192 + 8192, 1), many - 1), axis=1)
+            r, c = op.Gather(mine, 1), op.Gather(mine, 2)
+            start = op.Gather(mine, 0) * tall
+            high, low = (start + op.Gather(above, r)) * wide, (start + op.Gather(below, r)) * wide
+            left, other = op.Gather(before, c), op.Gather(behind, c)
+            across, along = op.Unsqueeze(op.Gather(right, c), [1]), op.Unsqueeze(op.Gather(down, r), [1])
+            top = op.Gather(cells, high + left) * (1.0 - across) + op.Gather(cells, high + other) * across
+            bottom = op.Gather(cells, low + left) * (1.0 - across) + op.Gather(cells, low + other) * across
+            won, found = op.TopK(top * (1.0 - along) + bottom * along, [1], axis=-1)
+            return op.Identity(going), op.Cast(found, to=6), op.Identity(won)
+
+        found, won = op.Loop((many + 8191) / 8192, True, body=chunk)
+        every, index = op.Unsqueeze(many, [0]), op.Transpose(where, perm=[1, 0])
+        chosen = op.ScatterND(upper, index, op.Slice(op.Reshape(found, [-1]), [0], every))
+        highest = op.ScatterND(op.Gather(both, 0, axis=1), index, op.Slice(op.Reshape(won, [-1]), [0], every))
+        return op.Cast(chosen, to=2), highest / op.Max(op.Gather(both, 1, axis=1), 1e-6)
 
     number, (height, width) = batch or "N", size or ("H", "W")
     inputs = [FLOAT[number, "Q", "C"], FLOAT[number, "Q", "MH", "MW"], INT64[2], INT64[2]]
