@@ -134,7 +134,7 @@ def after(size: Size | None, batch: int | None = 1) -> Any:
         both = op.Resize(both, None, None, op.Concat(number, [2], size, axis=0), mode="linear")
         above, below, down = places(op.Gather(inner, 0), op.Gather(size, 0))
         before, behind, right = places(op.Gather(inner, 1), op.Gather(size, 1))
-        small = op.Cast(op.Squeeze(winners, [3]), to=6)
+        small = op.Cast(op.Squeeze(winners, [3]), to=2)
         first, second = op.Gather(small, before, axis=2), op.Gather(small, behind, axis=2)
         level, upper = first == second, op.Gather(first, above, axis=1)
         one = op.And(op.And(op.Gather(level, above, axis=1), op.Gather(level, below, axis=1)),
@@ -155,13 +155,13 @@ def after(size: Size | None, batch: int | None = 1) -> Any:
             top = op.Gather(cells, high + left) * (1.0 - across) + op.Gather(cells, high + other) * across
             bottom = op.Gather(cells, low + left) * (1.0 - across) + op.Gather(cells, low + other) * across
             won, found = op.TopK(top * (1.0 - along) + bottom * along, [1], axis=-1)
-            return op.Identity(going), op.Cast(found, to=6), op.Identity(won)
+            return op.Identity(going), op.Cast(found, to=2), op.Identity(won)
 
         found, won = op.Loop((many + 8191) / 8192, True, body=chunk)
         every, index = op.Unsqueeze(many, [0]), op.Transpose(where, perm=[1, 0])
         chosen = op.ScatterND(upper, index, op.Slice(op.Reshape(found, [-1]), [0], every))
         highest = op.ScatterND(op.Gather(both, 0, axis=1), index, op.Slice(op.Reshape(won, [-1]), [0], every))
-        return op.Cast(chosen, to=2), highest / op.Max(op.Gather(both, 1, axis=1), 1e-6)
+        return chosen, highest / op.Max(op.Gather(both, 1, axis=1), 1e-6)
 
     number, (height, width) = batch or "N", size or ("H", "W")
     inputs = [FLOAT[number, "Q", "C"], FLOAT[number, "Q", "MH", "MW"], INT64[2], INT64[2]]
