@@ -179,8 +179,8 @@ class Evaluate(Settings):
     `protocol` names a publication's."""
 
     protocol: Literal["clouds", "rein", "rein-1024", "soma", "soma-1024", "cityscapes"] | None = None
-    """Score as a publication does: sizes, windows, label size, Mapillary's class table (docs/evaluation.md); the models
-    keep `shorter_side` for predictions. Null scores as the other keys say."""
+    """Score as a publication does: sizes, windows, label size, Mapillary's class table (docs/publications.md); models keep
+    `shorter_side` for predictions. Null scores as the other keys say."""
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
     """The shorter side, in pixels, to which images are resized."""
@@ -200,7 +200,8 @@ class Evaluate(Settings):
     """At most so many photos per domain, evenly spaced; null: all."""
     domains: Annotated[list[DomainSet], BeforeValidator(domains_of), Field(min_length=1)] | None = None
     """What is scored: names of domains, such as `town` or `camvid-day`, or sets with the keys of `data.source` and a
-    `name`. null: all rendered domains, and all photos below `data.root` that show the model's classes."""
+    `name`. null: the rendered domains, and CamVid, IDD-Lite and BDD100K below `data.root`, that show two of the model's
+    classes."""
     label_set: Literal["synthia16", "synthia13"] | None = None
     """Score only the 16 classes that SYNTHIA has, or the usual 13 of them; pixels of all others are ignored. null: all
     classes of each domain."""

@@ -2,7 +2,8 @@
 
 Read from the published code: CLOUDS (yasserben/CLOUDS: clouds/data/dataset_mappers/mapper_test.py), Rein (w1oves/Rein)
 and SoMA (ysj9909/SoMA): configs/_base_/datasets/*_512x512.py and *_1024x1024.py, tools/convert_datasets/
-mapillary_resize.py, rein/dg_metrics.py; Cityscapes' own is cityscapesscripts'. docs/evaluation.md has them as a table.
+mapillary_resize.py, rein/dg_metrics.py; Cityscapes' own is cityscapesscripts'. docs/publications.md has them as a
+table.
 """
 
 from collections.abc import Mapping
