@@ -532,6 +532,23 @@ def test_photographs_alone_train_and_nothing_is_written_or_drawn(finished, stree
     assert weights(run) == whole, "stopped in the middle of joint training, it ends as it would have"
     assert read_json(run / "work.json") == {**work, "classes": read_json(run / "work.json")["classes"]}
     assert read_jsonl(run / "photographs.jsonl") == rows
+    lines = {f"{row['bytes']} {row['sha256'][:16]}" for row in rows}
+    assert {*(run / "model" / "trained_on.txt").read_text().splitlines()} == lines
+
+
+def test_joint_training_ends_though_a_photograph_was_lost_meanwhile(finished, streets, tmp_path):
+    run, photos = tmp_path / "run", Path(shutil.copytree(streets, tmp_path / "photos"))
+    words = [f"data.unlabelled={photos}", "generate.count=0", "data.max_bad=0.3"]
+    settings = warmed_up(finished[0], run, *words)
+    pipeline.train(settings, run)
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "checkpoints" / "joint-000005")
+    before = read_json(run / "work.json")
+    (run / "work.json").unlink()
+    (photos / "3.jpg").unlink()
+    assert cli.run(["train", str(run), "--resume"]) == 0
+    after = read_json(run / "work.json")
+    assert (after["photographs"], after["pseudo_labels_made"]) == (4, before["pseudo_labels_made"])
 
 
 def test_photographs_beside_drawings_are_counted_apart(finished, streets, tmp_path):

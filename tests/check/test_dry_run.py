@@ -84,7 +84,7 @@ def test_regions_are_tried_out_too(here):
 @pytest.mark.parametrize("words", [["--out", "x"], ["--resume"], ["--allow-change"]])
 def test_what_a_dry_run_does_not_take_is_refused(here, capsys, words):
     assert cli(["train", "demo", "--dry-run", *words]) == 2
-    assert "--dry-run takes only a recipe and settings" in capsys.readouterr().err
+    assert "--dry-run writes nothing and resumes nothing: leave out --" in capsys.readouterr().err
 
 
 def test_several_processes_are_refused(here, monkeypatch, capsys):

@@ -46,7 +46,7 @@ def photos(folder: Path) -> Path:
     for name in (".thumbnails/a.jpg", "@eaDir/a.jpg", "__MACOSX/._a.jpg", "._a.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(jpeg(scene((8, 8))))
-    for name in ("Thumbs.db", "captions.txt", "a.json", "e.gif"):
+    for name in ("Thumbs.db", "captions.txt", "a.json", "e.gif", "old.zip"):
         (folder / name).write_bytes(b"beside")
     return folder
 
@@ -66,7 +66,9 @@ def known(each: Photograph) -> tuple[str, tuple[int, int], str]:
 def test_a_folder_holds_its_photographs_and_a_line_counts_the_rest(tmp_path, capsys):
     (found,) = find_photographs(tiny.recipe(f"data.unlabelled={photos(tmp_path / 'p')}").data)
     assert names(found) == ["a.jpg", "b.png", "more/c.JPG", "more/d.jpeg"]
-    assert "1 .gif (convert to .png or .jpg)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 .gif (convert to .png or .jpg)" in said
+    assert "1 .zip (name archives as sets of their own)" in said
 
 
 def test_what_the_run_writes_into_the_folder_is_no_photograph(tmp_path):
@@ -177,13 +179,63 @@ def test_the_record_says_where_each_is_from_and_serves_a_run_that_goes_on(tmp_pa
     assert list(map(known, again)) == list(map(known, first))
 
 
-def test_a_run_that_goes_on_names_photographs_that_came_or_went(tmp_path):
-    recipe = tiny.recipe(f"data.unlabelled={photos(tmp_path / 'p')}")
+def test_before_joint_training_the_photographs_of_now_count(tmp_path, capsys):
+    folder = photos(tmp_path / "p")
+    (folder / "b.png").write_bytes(b"no picture")
+    recipe = tiny.recipe(f"data.unlabelled={folder}", "data.max_bad=0.5")
     run = tmp_path / "run"
-    read_photographs(recipe, find_photographs(recipe.data), run)
-    (tmp_path / "p" / "b.png").rename(tmp_path / "p" / "z.png")
-    with pytest.raises(UsageError, match=r"1 gone \(.*b\.png\) and 1 new \(.*z\.png\)\. Restore them, or delete"):
-        read_photographs(recipe, find_photographs(recipe.data), run)
+    (first,) = read_photographs(recipe, find_photographs(recipe.data), run)
+    assert len(first) == 3
+    write_png(folder / "b.png", scene((70, 80)))  # mended
+    assert len(read_photographs(recipe, find_photographs(recipe.data), run)[0]) == 4
+    assert "not the photos that this run began with; joint training begins with those of now" in capsys.readouterr().err
+    (folder / "a.jpg").write_bytes(jpeg(scene((50, 60))))  # another picture
+    (folder / "b.png").rename(folder / "z.png")
+    (now,) = read_photographs(recipe, find_photographs(recipe.data), run)
+    assert (now[0].place.name, now[0].size) == ("a.jpg", (50, 60))
+    assert [Path(row["file"]).name for row in read_jsonl(run / "photographs.jsonl")][-1] == "z.png"
+
+
+def test_joint_training_goes_on_with_the_photographs_it_began_with(tmp_path, capsys):
+    folder, run = photos(tmp_path / "p"), tmp_path / "run"
+    few, many = (tiny.recipe(f"data.unlabelled={folder}", f"data.max_bad={share}") for share in (0.4, 0.5))
+    (first,) = read_photographs(few, find_photographs(few.data), run)
+    (run / "checkpoints" / "joint-000002").mkdir(parents=True)
+    record = (run / "photographs.jsonl").read_bytes()
+    (folder / "b.png").rename(folder / "z.png")
+    (folder / "a.jpg").write_bytes(jpeg(scene((50, 60))))
+    lost = r"of the 4 photos .*, 1 gone \(.*b\.png\) and 1 changed \(.*a\.jpg\)\. Restore them, skip them by a "
+    with pytest.raises(UsageError, match=lost + r"higher data\.max_bad, or train anew .*--from .*/warmup"):
+        read_photographs(few, find_photographs(few.data), run)
+    (again,) = read_photographs(many, find_photographs(many.data), run)
+    said = capsys.readouterr().err
+    assert "1 gone" in said
+    assert "since joint training began: skipped" in said
+    assert "1 new (" in said
+    assert list(map(known, again)) == list(map(known, first)), "numbers of looks stay what they were"
+    for each, why in zip(again, ("another content", r"b\.png: cannot be read"), strict=False):
+        with pytest.raises(DataError, match=why):
+            each.pixels()
+    assert (run / "photographs.jsonl").read_bytes() == record
+    other = tiny.recipe(f"data.unlabelled=[{{folder: {folder}}}, {{folder: {folder / 'more'}}}]")
+    with pytest.raises(UsageError, match="names other sets than joint training began with"):
+        read_photographs(other, find_photographs(other.data), run)
+
+
+def test_a_photograph_that_left_its_archive_is_skipped(tmp_path):
+    packed, run = tmp_path / "p.zip", tmp_path / "run"
+    for names in (["a.jpg", "b.jpg", "c.jpg"], ["a.jpg", "c.jpg"]):
+        with zipfile.ZipFile(packed, "w") as archive:
+            for k, name in enumerate(names):
+                archive.writestr(name, jpeg(scene((60, 80), k if name == "a.jpg" else 9)))
+        recipe = tiny.recipe(f"data.unlabelled={packed}", "data.max_bad=0.4")
+        (found,) = read_photographs(recipe, find_photographs(recipe.data), run)
+        (run / "checkpoints" / "joint-000002").mkdir(parents=True, exist_ok=True)
+    assert len(found) == 3
+    found[0].pixels()
+    with pytest.raises(DataError, match=r"p\.zip.*b\.jpg"):
+        found[1].pixels()
+    found[2].pixels()
 
 
 def test_few_bad_ones_are_left_out_and_many_end_the_run_before_it_begins(tmp_path, capsys):
@@ -284,7 +336,7 @@ def test_looks_are_numbered_drawings_first_then_the_crops_of_each_photograph(tmp
 def test_a_photograph_that_changed_under_the_run_is_named(tmp_path):
     made = Unlabelled([], tiny.recipe().augment, [pool(photos(tmp_path / "p"))], 64, 1)
     (tmp_path / "p" / "a.jpg").write_bytes(jpeg(scene((50, 50))))
-    with pytest.raises(DataError, match=r"a\.jpg: is \(50, 50\).*but was \(90, 120\)"):
+    with pytest.raises(DataError, match=r"a\.jpg: has another content"):
         made.pixels(0)
 
 

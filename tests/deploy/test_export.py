@@ -65,6 +65,20 @@ def test_the_first_end_is_predicts_resizing(size):
     assert not padded[..., inner[1] :].any()
 
 
+def test_openvino_resizes_to_the_byte_too(tmp_path):
+    """It computes 64-bit numbers in 32 bits."""
+    openvino = pytest.importorskip("openvino")
+    from clouds.deploy.export.graph_ends import before
+
+    onnx.save(before(64, MEAN, STD, None), tmp_path / "before.onnx")
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    there = openvino.Core().compile_model(tmp_path / "before.onnx", "CPU", settings)
+    for size in ((333, 247), (90, 1300), (31, 50)):
+        given = {"image": picture(*size).transpose(2, 0, 1)[None]}
+        (here,) = opened(before(64, MEAN, STD, None)).run(["padded"], given)
+        assert np.abs(there(given)["padded"] - here).max() < 1e-4
+
+
 @pytest.mark.parametrize("side", [0, 32])
 def test_a_fixed_sizes_first_end_has_nodes_for_all_it_gives(side):
     from clouds.deploy.export.graph_ends import before

@@ -1,5 +1,6 @@
 """``clouds evaluate``: one model, several, recipes, several processes, tables, and requests that cannot be met."""
 
+import copy
 import csv
 import json
 import os
@@ -123,6 +124,12 @@ def test_models_are_compared_domain_by_domain(both):
     assert result["mean"]["miou"] == {"small": one, "other": two}
     assert result["mean"]["std"] == pytest.approx(abs(one - two) / 2**0.5)
     assert result["mean"]["differences"]["other"]["miou"] == pytest.approx(two - one)
+
+
+def test_a_domain_is_marked_for_the_model_that_was_trained_on_it(both):
+    result = copy.deepcopy(both[0])
+    result["models"]["other"]["domains"][1]["trained_on_unlabelled"] = 1
+    assert "not unseen: fog: [2] was trained on 1 of its 2 images without labels" in evaluation_text(result)
 
 
 def test_each_models_results_and_the_comparison_are_written(both):

@@ -57,6 +57,6 @@ def test_a_domain_that_was_trained_on_without_labels_is_flagged(model_folder, ro
         assert day["trained_on_unlabelled"] == count
         assert "trained_on_unlabelled" not in lite
         assert "trained_on_unlabelled" not in scored["warmup"]["domains"][0]
-        assert f"camvid-day: {count} of its 9 images are among the photographs" in capsys.readouterr().err
+        assert f"camvid-day: {count} of its 9 images are among the photos" in capsys.readouterr().err
         assert cli.run(["evaluate", str(run), "camvid-day", *settings]) == 0
         assert f"not unseen: camvid-day: trained on {count} of its 9 images" in capsys.readouterr().out

@@ -9,10 +9,12 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from clouds.base import files
+from clouds.deploy.export.onnx_file import properties
 from clouds.errors import DataError
 from clouds.foundation import registry
 from clouds.model.folder import load_model, save_model
 from clouds.model.folder_config import has_model
+from clouds.model.start import start_from
 from clouds.train import state as checkpoint
 from clouds.train.state import Checkpoint, latest_checkpoint, save_checkpoint
 
@@ -42,6 +44,24 @@ def test_a_model_comes_back_equal(head, tmp_path):
     assert (again.classes, again.synonyms, again.colors) == (model.classes, model.synonyms, model.colors)
     assert again.settings == model.settings
     assert not again.training
+
+
+@pytest.mark.parametrize("photos", [None, frozenset(), frozenset({"123 ab12", "9 cd34"})])
+def test_the_photos_it_learned_from_come_back_and_go_on_into_models_that_start_from_it(photos, tmp_path):
+    model = tiny.segmenter()
+    model.trained_on = photos
+    save_model(model, tmp_path / "model")
+    assert (tmp_path / "model" / "trained_on.txt").exists() == (photos is not None)
+    again = load_model(tmp_path / "model")
+    assert again.trained_on == photos
+    save_model(again, tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "model")
+    started = tiny.segmenter()
+    start_from(started, str(tmp_path / "again"))
+    assert started.trained_on == photos
+    about = properties(again)
+    assert ("trained_on" in about) == (photos is not None)
+    assert photos is None or json.loads(about["trained_on"]) == sorted(photos)
 
 
 def test_others_may_read_a_model_folder(folder):

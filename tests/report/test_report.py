@@ -186,6 +186,20 @@ def test_says_so_when_joint_is_worse(run: Path) -> None:
     assert "−8.0" in text
 
 
+def test_a_domain_that_was_trained_on_is_nowhere_called_unseen(run: Path) -> None:
+    found = results(0.05)
+    domains = [*found.domains]
+    domains[2] = domains[2].model_copy(update={"trained_on_unlabelled": 7})
+    write_record(run / "results.json", found.model_copy(update={"domains": domains}))
+    text = page_of(run).text
+    assert "the mean IoU over 4 domains by 0.7 points" in text
+    assert "1 of these domains holds images that it was trained on without labels." in text
+    assert "not unseen: trained on 7 of them without labels" in text
+    assert "No model learned from these images, but in the domains that are marked above." in text
+    for wrong in ("unseen domain", "no training image came from"):
+        assert wrong not in text
+
+
 @pytest.mark.parametrize("change", [{"protocol": {"shorter_side": 512}}, {"domains": results(0).domains[:2]}])
 def test_compares_only_what_was_scored_alike(run: Path, change: dict[str, Any]) -> None:
     write_record(run / "results.json", results(0.05).model_copy(update=change))

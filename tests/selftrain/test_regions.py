@@ -349,7 +349,7 @@ def test_an_image_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
     images[1].write_bytes(b"no picture")
     files, made = make_regions(images, Superpixels(), SelfTrain(), tmp_path / "kept")
     assert (files[1], made) == (None, 2)
-    assert f"{images[1]}: no regions found, it cannot be read" in capsys.readouterr().err
+    assert f"no regions found: {images[1]}" in capsys.readouterr().err
 
 
 # -- in training and on the command line

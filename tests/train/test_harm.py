@@ -75,3 +75,4 @@ def test_a_run_that_forgets_the_source_says_so_and_keeps_the_warm_up_if_asked(tm
     warm, joint = (load_model(tmp_path / "run" / name).state_dict() for name in ("warmup", "model"))
     same = all(torch.equal(warm[name], joint[name]) for name in warm)
     assert same == (choose == "safe") == ("the warm-up's model is kept" in said)
+    assert len(load_model(tmp_path / "run" / "model").trained_on) == (0 if same else 3)

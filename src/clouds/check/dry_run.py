@@ -130,8 +130,9 @@ def dry_run_text(result: dict[str, Any]) -> str:
         f"  the recipe's steps   {stages}: {r['hours']:g} hours here",
         f"  peak memory   {r['peak_memory_gb']:.2f} GB; a checkpoint {r['checkpoint_gb']:.2f} GB",
         f"  validation   {r['validation_seconds_per_image']:.2f} s an image",
-        *(f"  photos   {each['set']}: {each['pictures']} pictures, {each['videos']} videos; smallest looked at "
-          f"{each['smallest'][1]}x{each['smallest'][0]}" for each in r["photographs"] if each["smallest"]),
+        *(f"  photos   {each['set']}: {each['pictures']} pictures, {each['videos']} videos"
+          + (f"; smallest looked at {each['smallest'][1]}x{each['smallest'][0]}" if each["smallest"] else "")
+          for each in r["photographs"]),
         *(f"  stand-in: {each}" for each in r["stand_ins"]),
         *(f"  extrapolated: {each}" for each in r["extrapolated"]),
         *(f"  warning: {each}" for each in r["warnings"]),
@@ -229,8 +230,9 @@ def _extrapolated(small: Recipe, whole: int, labelled: bool) -> list[str]:
     lines = ["hours are the steps times the second step's seconds; validation, checkpoints and slow decoding of real "
             "images come on top"]  # fmt: skip
     if labelled:
-        lines.append("half of the joint stage's images are generated ones; a warm-up step is a joint step without "
-                     "pseudo-labels; only the first step encodes generated images for the segmenter")
+        lines.append("half of the measured joint step's images are without labels, whatever the weights of the sets; a "
+                     "warm-up step is a joint step without pseudo-labels; hours are without the segmenter's work on "
+                     "each new image, of which a photo gives four")
     if small.train.batch_size != whole:
         lines.append(f"a step of {whole} images is {whole}/{small.train.batch_size} of the measured one; memory is "
                      "that of one image at a time")  # fmt: skip

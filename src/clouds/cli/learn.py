@@ -82,7 +82,8 @@ def train(
     """
     overrides = [*(overrides or []), *([f"train.start={start}"] if start else [])]
     if dry_run:
-        _try_out(recipe, overrides, bool(out or resume or allow_change), as_json)
+        given = {"--out": out, "--resume": resume, "--allow-change": allow_change}
+        _try_out(recipe, overrides, [name for name, value in given.items() if value], as_json)
         return
     if resume and (overrides or out):
         raise UsageError("--resume takes only a run folder: it uses the run's own settings and place")
@@ -95,9 +96,9 @@ def train(
     tell({"run": str(run.folder.resolve())}, as_json, f"trained: {run.folder}", then)
 
 
-def _try_out(recipe: str, overrides: list[str] | None, more: bool, as_json: bool) -> None:
+def _try_out(recipe: str, overrides: list[str] | None, more: list[str], as_json: bool) -> None:
     if more:
-        raise UsageError("--dry-run takes only a recipe and settings: it writes nothing and resumes nothing")
+        raise UsageError(f"--dry-run writes nothing and resumes nothing: leave out {' and '.join(more)}")
     result = clouds.api.dry_run(recipe, overrides)
     from clouds.check.dry_run import dry_run_text
 

@@ -179,8 +179,8 @@ class Evaluate(Settings):
     `protocol` names a publication's."""
 
     protocol: Literal["clouds", "rein", "rein-1024", "soma", "soma-1024", "cityscapes"] | None = None
-    """Score as a publication does: sizes, windows, label size, Mapillary's class table (docs/publications.md); models keep
-    `shorter_side` for predictions. Null scores as the other keys say."""
+    """Score as a publication does: sizes, windows, label size, Mapillary's class table (docs/publications.md); models
+    keep `shorter_side` for predictions. Null scores as the other keys say."""
 
     shorter_side: Annotated[Int, Field(ge=32)] = 1024
     """The shorter side, in pixels, to which images are resized."""

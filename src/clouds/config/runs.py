@@ -101,6 +101,12 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     write_record(path, made)
 
 
+def joint_begun(out: Path) -> bool:
+    """Whether a run has taken steps of joint training that it goes on from."""
+    checkpoints = (out / CHECKPOINTS).glob("joint-*")
+    return any(checkpoints) or (out / WORK).exists() or (out / MODELS["joint"]).exists()
+
+
 def differences(recipe: Recipe, out: Path) -> dict[str, tuple[Any, Any]]:
     """Settings that a recipe does not share with the run in a folder, by key in order: (there, now)."""
     defaults = flat(Recipe().model_dump(mode="json"), lists=True)  # of settings that are younger than the run

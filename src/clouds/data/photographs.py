@@ -17,7 +17,7 @@ from clouds.base.progress import say, track
 from clouds.base.text import some
 from clouds.config.recipe import Data, Recipe, UnlabelledSet
 from clouds.config.records import UnlabelledPhoto, as_json, read_rows
-from clouds.config.runs import FRAMES, PHOTOGRAPHS
+from clouds.config.runs import FRAMES, MODELS, PHOTOGRAPHS, joint_begun
 from clouds.data.archives import SUFFIXES, Archive, Folder, is_archive
 from clouds.data.datasets import dataset_spec, folder_of, images_of, is_dataset
 from clouds.data.exif import orientation, turned
@@ -28,6 +28,8 @@ from clouds.data.walk import find_images, sift_names
 from clouds.errors import DataError, UsageError
 
 TIMES = "frames.json"  # file of a frame -> its seconds
+ARCHIVES = dict.fromkeys((".zip", ".tar", ".gz", ".tgz"), "name archives as sets of their own")
+INSIDE = dict.fromkeys((*ARCHIVES, *VIDEO_ENDINGS), "unpack it to use what it holds")
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,18 @@ class PhotoSet:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture of any size: where its file is, its (height, width) as it stands upright, its file's digest."""
+    """A picture of any size: its file, its (height, width) as it stands upright, the file's digest."""
 
     place: Place
     size: tuple[int, int]
     sha256: str
 
     def pixels(self) -> Pixels:
-        """(H, W, 3) uint8 RGB, turned as its EXIF orientation says; DataError naming the file."""
+        """(H, W, 3) uint8 RGB, turned as its EXIF orientation says; DataError naming a file that cannot be read or has
+        another content by now."""
         data = self.place.read()
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise DataError(f"{self.place}: has another content than when the run first looked at it")
         return turned(decode_image(data, str(self.place)), orientation(data))
 
     def __str__(self) -> str:
@@ -76,7 +81,7 @@ def _found(chosen: UnlabelledSet, data: Data, out: Path | None, what: str) -> Ph
     path = chosen.folder
     assert path is not None  # the recipe's own check
     if path.is_dir():
-        found = find_images(path, what, out, endings=(*ENDINGS, *VIDEO_ENDINGS))
+        found = find_images(path, what, out, ARCHIVES, (*ENDINGS, *VIDEO_ENDINGS))
         videos = [each for each in found if each.suffix.lower() in VIDEO_ENDINGS]
         if videos:
             pyav()
@@ -85,7 +90,7 @@ def _found(chosen: UnlabelledSet, data: Data, out: Path | None, what: str) -> Ph
         return PhotoSet(chosen, [Place(files, each.relative_to(path).as_posix()) for each in pictures], videos)
     if is_archive(path):
         archive = Archive(path)
-        return PhotoSet(chosen, [Place(archive, name) for name in sift_names(archive.every_name(), path, what)])
+        return PhotoSet(chosen, [Place(archive, name) for name in sift_names(archive.every_name(), path, what, INSIDE)])
     if path.is_file() and path.suffix.lower() in VIDEO_ENDINGS:
         pyav()
         return PhotoSet(chosen, [], [path])
@@ -143,13 +148,19 @@ def _look(place: Place) -> Look:
 def read_photographs(recipe: Recipe, sets: Sequence[PhotoSet], out: Path) -> list[list[Photograph]]:
     """The photographs of each set, each file looked at once; a run that goes on reads its record of them.
 
-    Frames of videos are written below ``out``, the record is ``photographs.jsonl``. What cannot be opened is left out
-    and said; DataError where that is more than ``data.max_bad``, UsageError where a set is not what it was.
+    Frames of videos are written below ``out``, the record is ``photographs.jsonl``. It stays as it is once joint
+    training has begun, as the samples follow from it: then photos that are gone are skipped, and new ones not used.
+    What cannot be opened is left out and said; DataError where that is more than ``data.max_bad``, UsageError where
+    more than that share is gone.
     """
-    rows = read_rows(out / PHOTOGRAPHS, UnlabelledPhoto) if sets else []
-    if rows or not sets:
-        _check_same(rows, sets, out)
-    else:
+    if not sets:
+        return []
+    rows = read_rows(out / PHOTOGRAPHS, UnlabelledPhoto)
+    if rows and joint_begun(out):
+        _go_on(rows, sets, recipe, out)
+    elif not rows or any(_changes(rows, sets).values()):
+        if rows:
+            say("data.unlabelled: not the photos that this run began with; joint training begins with those of now")
         rows = [row for k, each in enumerate(sets) for row in _rows(k, each, out)]
         check_bad([row.problem for row in rows], recipe.data.max_bad)
         write_jsonl(out / PHOTOGRAPHS, [as_json(row) for row in rows])
@@ -157,7 +168,10 @@ def read_photographs(recipe: Recipe, sets: Sequence[PhotoSet], out: Path) -> lis
     found: list[list[Photograph]] = [[] for _ in sets]
     for row in rows:
         if row.problem is None:
-            place = Place(Folder(out / FRAMES), row.frame) if row.frame else places[row.set][row.file, row.member]
+            place = Place(Folder(out / FRAMES), row.frame) if row.frame else places[row.set].get((row.file, row.member))
+            if place is None:  # gone: reading it says so
+                file = Path(row.file)
+                place = Place(Folder(file), row.member) if row.member else Place(Folder(file.parent), file.name)
             found[row.set].extend(filter(None, [photograph(place, Look(row.size, row.bytes, row.sha256))]))
     return found
 
@@ -167,6 +181,17 @@ def photograph(place: Place, look: Look) -> Photograph | None:
     if look.size is None or look.sha256 is None:
         return None
     return Photograph(place, (look.size[0], look.size[1]), look.sha256)
+
+
+def fingerprints(out: Path) -> frozenset[str]:
+    """What a model keeps of the photographs of a run (``fingerprint``)."""
+    rows = read_rows(out / PHOTOGRAPHS, UnlabelledPhoto)
+    return frozenset(fingerprint(row.bytes, row.sha256) for row in rows if row.bytes and row.sha256 and not row.problem)
+
+
+def fingerprint(size: int, sha256: str) -> str:
+    """Of a file of ``size`` bytes with this digest: a line of a model's ``trained_on.txt``."""
+    return f"{size} {sha256[:16]}"
 
 
 def file_of(place: Place) -> tuple[str, str | None]:
@@ -230,14 +255,45 @@ def check_bad(problems: Sequence[str | None], most: float) -> None:
         say(f"left out: {problem}")
 
 
-def _check_same(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], out: Path) -> None:
-    was = {(row.set, row.file, row.member) for row in rows}
-    now = {(k, *file_of(place)) for k, each in enumerate(sets) for place in each.places}
-    now |= {(k, str(video.absolute()), None) for k, each in enumerate(sets) for video in each.videos}
-    if was != now:
-        changes = []
-        for files, how in ((was - now, "gone"), (now - was, "new")):
-            if files:
-                changes.append(f"{len(files)} {how} ({some(sorted(each[2] or each[1] for each in files), 2)})")
-        raise UsageError(f"data.unlabelled: not the photos that this run began with: {' and '.join(changes)}. "
-                         f"Restore them, or delete {out / PHOTOGRAPHS} to resume with those that remain")  # fmt: skip
+File = tuple[int, str, str | None]  # the set's number, the file, its name in an archive
+
+
+def _changes(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet]) -> dict[str, set[File]]:
+    """The files that are gone, changed (by their bytes), and new or mended since the record was written. A video's
+    frames are files of the run."""
+    was = {(row.set, row.file, row.member): row for row in rows}
+    now = {(k, *file_of(place)): place for k, each in enumerate(sets) for place in each.places}
+    videos: set[File] = {(k, str(video.absolute()), None) for k, each in enumerate(sets) for video in each.videos}
+    frames = {file for file, row in was.items() if row.frame}
+    return {
+        "gone": was.keys() - now.keys() - videos - frames,
+        "changed": {file for file, place in now.items() if file in was and not _same_bytes(was[file], place)},
+        "new": ((now.keys() | videos) - was.keys())
+        | {file for file, place in now.items() if file in was and was[file].problem and _look(place).problem is None},
+    }
+
+
+def _same_bytes(row: UnlabelledPhoto, place: Place) -> bool:
+    try:
+        return row.bytes in (None, place.files.size(place.name))
+    except DataError:
+        return False
+
+
+def _go_on(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], recipe: Recipe, out: Path) -> None:
+    """Say what is not as joint training found it; UsageError where more than ``data.max_bad`` of it is lost."""
+    changes = _changes(rows, sets)
+    lost = [f"{len(files)} {how} ({some(sorted(each[2] or each[1] for each in files), 2)})"
+            for how, files in changes.items() if files and how != "new"]  # fmt: skip
+    remedy = f"train anew from this run's warm-up: --from {out / MODELS['warmup']} and another --out"
+    if {row.set for row in rows} != set(range(len(sets))):
+        raise UsageError(f"data.unlabelled: names other sets than joint training began with. Name those, or {remedy}")
+    if sum(len(changes[how]) for how in ("gone", "changed")) > recipe.data.max_bad * len(rows):
+        raise UsageError(f"data.unlabelled: of the {len(rows)} photos that joint training began with, "
+                         f"{' and '.join(lost)}. Restore them, skip them by a higher data.max_bad, or {remedy}")
+    if lost:
+        say(f"data.unlabelled: {' and '.join(lost)} since joint training began: skipped")
+    if new := changes["new"]:
+        say(f"data.unlabelled: {len(new)} new ({some(sorted(each[2] or each[1] for each in new), 2)}) are not used: "
+            "joint training goes on with the photos it began with")  # fmt: skip
+    check_bad([row.problem for row in rows], 1.0)

@@ -7,10 +7,11 @@ Linked folders are followed, but not in circles. Hidden folders, and those that 
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from clouds.base.progress import say
+from clouds.base.text import some
 from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 
@@ -18,6 +19,7 @@ from clouds.errors import UsageError
 FOREIGN = (".gif", ".heic", ".heif", ".jp2", ".jfif", ".ppm", ".exr")
 HIDDEN, UNREADABLE, CIRCLE = "hidden", "that cannot be read", "in a circle of links"  # why something is left out
 
+NONE: Mapping[str, str] = {}
 _MADE = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "__pycache__"}
 
 Left = Callable[[str, str], None]  # hears the name of what is left out, a folder's with a slash, and why
@@ -57,29 +59,33 @@ def _below(folder: str, base: str, above: tuple[tuple[int, int], ...], left: Lef
 
 
 class LeftOut:
-    """Counts what a walk leaves out, for one line."""
+    """Counts what a walk leaves out, for one line, which names a folder that cannot be read."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.unreadable: list[str] = []
 
     def add(self, name: str, why: str) -> None:
         """A folder (its name ends in a slash) or a file, which counts where it is a picture by its ending."""
         if name.endswith("/") or Path(name).suffix.lower() in (*ENDINGS, *FOREIGN):
             self.counts[why] += 1
+            if why == UNREADABLE:
+                self.unreadable.append(name)
 
     def __str__(self) -> str:
-        return "left out: " + ", ".join(f"{count} {why}" for why, count in sorted(self.counts.items()))
+        counts = ", ".join(f"{count} {why}" for why, count in sorted(self.counts.items()))
+        return f"left out: {counts}" + (f": {some(self.unreadable, 3)}" if self.unreadable else "")
 
 
 def find_images(
-    folder: Path, what: str = "", out: Path | None = None, others: Collection[str] = (),
+    folder: Path, what: str = "", out: Path | None = None, others: Mapping[str, str] = NONE,
     endings: Collection[str] = ENDINGS
 ) -> list[Path]:
     """The PNG and JPEG files below ``folder`` in order, without those in ``out``, where an earlier call wrote.
 
     One line on stderr counts what was left out: hidden files and folders, pictures of other kinds, files with one of
-    the endings ``others``, links to nowhere and in circles. UsageError, beginning with ``what``, where nothing is left.
-    ``endings``: of what is found, in place of the pictures'.
+    the endings of ``others``, each with what to do, links to nowhere and in circles. UsageError, beginning with
+    ``what``, where nothing is left. ``endings``: of what is found, in place of the pictures'.
     """
     left = LeftOut()
     paths = [folder / name for name in names_below(folder, left.add)]
@@ -87,7 +93,7 @@ def find_images(
     return _said(found, left, str(folder), f"{what}{folder}: holds no {', '.join(ENDINGS)} image")
 
 
-def sift_names(names: Iterable[str], where: Path, what: str = "") -> list[str]:
+def sift_names(names: Iterable[str], where: Path, what: str = "", others: Mapping[str, str] = NONE) -> list[str]:
     """The pictures among the names in an archive, in order; said and raised as by ``find_images``."""
     left, paths = LeftOut(), []
     for name in sorted(names):
@@ -95,7 +101,7 @@ def sift_names(names: Iterable[str], where: Path, what: str = "") -> list[str]:
             left.add(name, HIDDEN)
         else:
             paths.append(Path(name))
-    found = _sifted(paths, ENDINGS, left, None)
+    found = _sifted(paths, ENDINGS, left, None, others)
     return [path.as_posix() for path in _said(found, left, str(where), f"{what}{where}: holds no "
                                               f"{', '.join(ENDINGS)} image")]  # fmt: skip
 
@@ -120,7 +126,7 @@ def match_files(pattern: str, base: Path, endings: Collection[str], out: Path) -
 
 
 def _sifted(
-    paths: Iterable[Path], endings: Collection[str], left: LeftOut, out: Path | None, others: Collection[str] = ()
+    paths: Iterable[Path], endings: Collection[str], left: LeftOut, out: Path | None, others: Mapping[str, str] = NONE
 ) -> list[Path]:
     found = []
     places: dict[Path, bool] = {}  # folder -> whether it lies in ``out``
@@ -135,7 +141,7 @@ def _sifted(
         elif ending in FOREIGN:
             left.counts[f"{ending} (convert to .png or .jpg)"] += 1
         elif ending in others:
-            left.counts[f"{ending} (name videos, or give a glob for them)"] += 1
+            left.counts[f"{ending} ({others[ending]})"] += 1
     return found
 
 

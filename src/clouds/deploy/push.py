@@ -13,7 +13,7 @@ from clouds.config.records import as_json
 from clouds.config.runs import RECIPE, RESULTS
 from clouds.errors import BackendError, UsageError, cause
 from clouds.model.folder_config import with_digest
-from clouds.model.place import CONFIG, HUB_ID, WEIGHTS
+from clouds.model.place import CONFIG, HUB_ID, TRAINED_ON, WEIGHTS
 from clouds.report.card import origin, without_places, write_card
 
 DRY_OUT = Path("card")
@@ -29,8 +29,8 @@ def push(
 ) -> dict[str, Any]:
     """Upload a run's final model, or a model folder, to the hub as ``repository``, "owner/name".
 
-    What is uploaded: the weights and config.json; README.md, the card; recipe.yaml and results.json where the run has
-    them. This machine's paths are shortened to their last part. ``out`` also writes all but the weights there;
+    What is uploaded: the weights and config.json; README.md, the card; recipe.yaml, results.json and trained_on.txt where
+    there are any. This machine's paths are shortened to their last part. ``out`` also writes all but the weights there;
     ``dry_run`` only does that (by default into ``card``) and needs no network.
 
     -> {"repository", "pushed", "files": [{"name", "bytes"}], "card", "url", "commit"}, the last three None where there
@@ -50,6 +50,8 @@ def push(
         small[RECIPE] = yaml.safe_dump(without_places(as_json(found.recipe)), sort_keys=False)
     if found.results:
         small[RESULTS["joint"]] = json.dumps(without_places(as_json(found.results)), indent=1) + "\n"
+    if (found.folder / TRAINED_ON).is_file():
+        small[TRAINED_ON] = (found.folder / TRAINED_ON).read_text()
     out = out or (DRY_OUT if dry_run else None)
     if out:
         for name, text in small.items():

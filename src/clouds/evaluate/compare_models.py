@@ -79,7 +79,7 @@ def evaluate_models(
         predictor = predictor.with_inference(**vars(replace(asked, shorter_side=side)))
         scores[name] = evaluate(predictor, domains, name, processes=processes)
         if processes.main:
-            mark_trained_on(scores[name], domains, path)
+            mark_trained_on(scores[name], domains, path, predictor)
         rows[name] = as_json(results(
             scores[name], model=str(named), seed=_seed(path, words, request.recipe), inference=predictor.inference,
             protocol=request.recipe.evaluate.protocol, backends=predictor.backends, missing=missing,

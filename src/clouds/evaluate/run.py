@@ -17,7 +17,7 @@ from clouds.errors import DataError, UsageError
 from clouds.evaluate.domains import Domain, missing_photos, unseen_domains
 from clouds.evaluate.examples import write_examples
 from clouds.evaluate.scores import Score, evaluate, results
-from clouds.evaluate.tables import grid
+from clouds.evaluate.tables import grid, not_unseen
 from clouds.evaluate.trained_on import mark_trained_on
 from clouds.foundation.registry import backends
 from clouds.model.folder_config import has_model
@@ -64,7 +64,7 @@ def _score(recipe: Recipe, out: Path, stage: str, domains: list[Domain], path: P
     predictor = load(out / MODELS[stage], recipe.train.device)
     predictor.inference = Inference.of(recipe.evaluate)
     scores = evaluate(predictor, domains, stage)
-    mark_trained_on(scores, domains, out / MODELS[stage])
+    mark_trained_on(scores, domains, out / MODELS[stage], predictor)
     add_seconds(out, "scoring", time.monotonic() - began)
     row = results(
         scores,
@@ -109,6 +109,7 @@ def scores_table(result: dict[str, Any]) -> str:
     return "\n".join([
         *grid("domain", ["images", "warm-up", "joint", "diff", "label set"], rows),
         "",
+        *not_unseen(result["joint"], "the joint model was "),
         f"{_learned_from(work)}, {work['components_refined']} components refined, "
         f"{100 * work['pixels_changed'] / max(work['pixels_seen'], 1):.1f} % of pixels changed by refinement",
     ])  # fmt: skip

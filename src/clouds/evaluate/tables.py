@@ -43,12 +43,19 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [str(row["images"]), _percent(row["miou"]), f"{low:.1f} .. {high:.1f}", *rest, *time]
 
 
-def _footer(result: dict[str, Any]) -> list[str]:
+def not_unseen(result: dict[str, Any], who: str = "") -> list[str]:
+    """A line for each domain that holds images which the model, called ``who``, was trained on without labels."""
+    return [f"not unseen: {each['name']}: {who}trained on {count} of its {each['images']} images without labels"
+            for each in result["domains"] if (count := each.get("trained_on_unlabelled"))]  # fmt: skip
+
+
+def _footer(result: dict[str, Any], among: bool = False) -> list[str]:
+    """``among``: of the first of several models."""
     lines = ["", f"per cent; {protocol_text(result['protocol'])}"]
     if memory := result.get("peak_memory_gb"):
         lines[-1] += f"; at most {memory:.1f} GB"
-    lines += [f"not unseen: {each['name']}: trained on {count} of its {each['images']} images without labels"
-              for each in result["domains"] if (count := each.get("trained_on_unlabelled"))]  # fmt: skip
+    if not among:
+        lines += not_unseen(result)
     return lines + [f"missing: {each['name']}: {each['why']}" for each in result.get("missing", [])]
 
 
@@ -69,7 +76,8 @@ def comparison_text(result: dict[str, Any]) -> str:
             _difference(points_gained(base, row["miou"][name]), each) for name, each in row["differences"].items()
         ]
     lines += ["", *grid("difference", [f"{number} - {first}  95 % interval" for number in others], cells)]
-    return "\n".join(lines + _footer(next(iter(models.values()))))
+    marks = [line for name, number in numbers.items() for line in not_unseen(models[name], f"{number} was ")]
+    return "\n".join(lines + _footer(next(iter(models.values())), among=True) + marks)
 
 
 def _mean_and_std(row: dict[str, Any], sign: str) -> list[str]:

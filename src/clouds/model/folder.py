@@ -15,7 +15,7 @@ from clouds.base.files import json_text, sha256, whole_folder
 from clouds.base.text import some
 from clouds.errors import BackendError, CloudsError, DataError
 from clouds.model.folder_config import DIGEST, damage, read_config, with_digest
-from clouds.model.place import CONFIG, WEIGHTS, check_place
+from clouds.model.place import CONFIG, TRAINED_ON, WEIGHTS, check_place
 from clouds.model.segmenter import Segmenter
 
 
@@ -29,6 +29,8 @@ def save_model(model: Segmenter, folder: Path) -> None:
         (temporary / "README.md").unlink(missing_ok=True)
         text = json_text(with_digest(config, sha256(temporary / WEIGHTS)), indent=2)
         (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
+        if model.trained_on is not None:
+            (temporary / TRAINED_ON).write_text("".join(f"{each}\n" for each in sorted(model.trained_on)))
 
 
 def load_model(folder: Path) -> Segmenter:
@@ -62,6 +64,8 @@ def load_model(folder: Path) -> Segmenter:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise DataError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it. {error}") from error
+    if (folder / TRAINED_ON).is_file():
+        model.trained_on = frozenset((folder / TRAINED_ON).read_text().splitlines())
     return model.eval()
 
 

@@ -7,6 +7,7 @@ from clouds.base.hub import hub_problem
 from clouds.errors import BackendError, DataError, cause
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+TRAINED_ON = "trained_on.txt"  # a line for each photo without labels that the model learned from: its fingerprint
 EXPORTED = (".onnx", ".xml")  # endings of files that ``clouds export`` wrote and ``clouds predict`` takes
 
 
@@ -55,7 +56,7 @@ def model_folder(word: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = str(word).partition("@")
-    wanted = [CONFIG, WEIGHTS, "recipe.yaml"]
+    wanted = [CONFIG, WEIGHTS, TRAINED_ON, "recipe.yaml"]
     problem = hub_problem()
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))

@@ -82,6 +82,7 @@ class Segmenter(nn.Module, PyTorchModelHubMixin):
             "vision": vision, "text": text, "weights": weights, "head": head, "shorter_side": shorter_side
         }
         self.classes, self.synonyms, self.colors = classes, synonyms, colors
+        self.trained_on: frozenset[str] | None = None  # fingerprints of photos without labels; None: not known
         self.backbone = build_vision(vision, pretrained, weights)
         if adapt:
             put_adapter(self.backbone, adapt, hidden)

@@ -49,3 +49,4 @@ def start_from(model: "Segmenter", word: str) -> None:
                 tensor[here] = theirs[name][there]
         else:
             tensor.copy_(theirs[name])
+    model.trained_on = other.trained_on

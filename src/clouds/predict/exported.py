@@ -32,6 +32,7 @@ class ExportedPredictor(ImagePredictor):
             self.colors = np.array(about["colors"], np.uint8).reshape(len(self.classes), 3)
             self.inference = Inference(about["protocol"]["shorter_side"])
             self._backends = dict(about["backends"])
+            self._trained_on = frozenset(about["trained_on"]) if "trained_on" in about else None
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(
                 f"{self.file}: does not say what its labels mean ({cause(error)}); expected a file that `clouds "
@@ -45,6 +46,10 @@ class ExportedPredictor(ImagePredictor):
     def backends(self) -> dict[str, str]:
         """As the model's own results call them."""
         return self._backends
+
+    @property
+    def trained_on(self) -> frozenset[str] | None:
+        return self._trained_on
 
     def with_inference(self, **changes: Any) -> Self:
         """Itself, if nothing is to differ; else UsageError: the way of looking is a part of the graph."""

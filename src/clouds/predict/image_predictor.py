@@ -33,6 +33,11 @@ class ImagePredictor(ABC):
     def backends(self) -> dict[str, str]:
         """What results call the backbone and the text tower, {"vision", "text"}."""
 
+    @property
+    @abstractmethod
+    def trained_on(self) -> frozenset[str] | None:
+        """Fingerprints of the photos without labels that the model learned from; None where that is not known."""
+
     @abstractmethod
     def with_inference(self, **changes: Any) -> Self:
         """This model looking otherwise, by fields of ``Inference``; UsageError for what it cannot do."""

@@ -87,7 +87,8 @@ def _named(word: str | Path, out: Path) -> list[Item]:
         name = re.sub(r"[^\w.]+", "-", text).strip("-") + time.strftime("-%Y%m%d-%H%M%S")
         return [Item("camera", text, Path(name), text)]
     if path.is_dir():
-        return [_file(p, p.relative_to(path)) for p in find_images(path, out=out, others=VIDEO_ENDINGS)]
+        videos = dict.fromkeys(VIDEO_ENDINGS, "name videos, or give a glob for them")
+        return [_file(p, p.relative_to(path)) for p in find_images(path, out=out, others=videos)]
     if path.is_file():
         return [_file(path, Path(path.name))]
     if GLOB.search(text):

@@ -50,6 +50,10 @@ class Predictor(ImagePredictor):
         """What results call the backbone and the text tower, {"vision", "text"}."""
         return backends_of(self.model.settings)
 
+    @property
+    def trained_on(self) -> frozenset[str] | None:
+        return getattr(self.model, "trained_on", None)
+
     def __repr__(self) -> str:
         vision, side = self.model.settings["vision"], self.inference.shorter_side
         size = f"at a shorter side of {side}" if side else "at their own size"

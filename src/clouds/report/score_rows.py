@@ -47,6 +47,7 @@ def scoreboard(run: Run, examples: Mapping[str, Mapping[str, Any]]) -> dict[str,
         "worse": sum(row["difference"] < 0 for row in both),
         "overlaps": any(row["overlap"] for row in both),
         "compared": len(both),
+        "marked": sum(row["trained_on"] > 0 for row in rows),
     }
 
 

@@ -141,7 +141,7 @@ def _make(
             return path, False
         pixels = read()
     except (OSError, DataError) as error:  # training leaves out what it cannot read, and counts it
-        say(f"{image}: no regions found, it cannot be read ({error})")
+        say(f"no regions found: {error}")
         return None, False
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), blocking=wait):

@@ -63,6 +63,7 @@ class PseudoLabeller:
         self.regions = regions
         self.every_step = False  # whether the teacher looks in each step: others that hold its weights wait for it
         self.work = Work()
+        self.sets: list[int] = []  # how many images each set without labels has: what ``work.seen`` counts through
         self._embeddings = Recent(int(settings.memory_gb * 2**30))
 
     def __call__(self, batch: Batch, step: int) -> Lesson:

@@ -91,6 +91,8 @@ def train_stage(
     base = settings.learning_rate * engine.learning_rate_scale
     optimizer = build_optimizer(model, recipe, base)
     trained = [p for p in model.parameters() if p.requires_grad]
+    if pseudo:
+        pseudo.sets = data.unlabelled.sizes
     progress = load_state(run / CHECKPOINTS, stage, model, optimizer, pseudo, engine)
     log = MetricsLog(run / METRICS, stage, progress.step, settings.log_every, progress.unlogged, engine.main)
     panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)

@@ -82,6 +82,7 @@ def whole(model: Segmenter, engine: Engine) -> Segmenter:
     with torch.device("meta"):
         gathered = Segmenter(**_settings(model))
     gathered.load_state_dict(tensors, assign=True)
+    gathered.trained_on = model.trained_on
     return gathered
 
 

@@ -51,6 +51,7 @@ def save_state(
         own["random_cuda"] = torch.cuda.get_rng_state(engine.device)
     if pseudo:
         mine["work"] = {**asdict(pseudo.work), "seen": sorted(pseudo.work.seen)}
+        mine["sets"] = pseudo.sets
     processes = engine.gather((mine, own))
     if engine.main:
         names = {id(p): name for name, p in model.named_parameters()}
@@ -139,8 +140,11 @@ def load_state(
         pseudo.teacher.updates = counts["updates"]
         known = {each.name for each in fields(Work)}  # older checkpoints count images that a gate dropped, too
         works = [Work(**{k: v for k, v in each["work"].items() if k in known}) for each in processes]
+        renumbered = processes[0].get("sets", pseudo.sets) != pseudo.sets  # older checkpoints do not say
+        if renumbered and engine.main:
+            say(f"{folder}: the run has other images without labels now; how many were trained on is counted from here")
         for work in works:
-            work.seen = set(work.seen)
+            work.seen = set() if renumbered else set(work.seen)
         pseudo.work = works[engine.rank] if same else (sum_work(works) if engine.main else Work())
     best, best_step, *_ = counts["best"]  # older checkpoints go on with the early stop
     return Progress(checkpoint.step, mine["unlogged"], best, best_step)

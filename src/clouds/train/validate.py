@@ -10,8 +10,9 @@ from clouds.base.progress import say
 from clouds.config.label_sets import CITYSCAPES
 from clouds.config.recipe import Recipe
 from clouds.config.records import Drift, read_record
-from clouds.config.runs import BEST, DRIFT, MODELS
+from clouds.config.runs import BEST, DRIFT, MODELS, PHOTOGRAPHS
 from clouds.data.labelled import learned_from, open_set
+from clouds.data.photographs import fingerprints
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains
 from clouds.evaluate.scores import evaluate
@@ -106,10 +107,14 @@ def keep_model(model: Segmenter, out: Path, stage: str, recipe: Recipe, engine: 
         former = out / MODELS["warmup"]
         if engine.main:
             say("train.choose=safe: the warm-up's model is kept as the run's model")
+    kept = load_model(former) if former and engine.main else model
+    photos = fingerprints(out) if stage == "joint" and not (drift and drift.harm) else frozenset()
+    if (out / PHOTOGRAPHS).exists():
+        kept.trained_on = (kept.trained_on or frozenset()) | photos
     if former is None:
-        save(model, out / MODELS[stage], engine)
+        save(kept, out / MODELS[stage], engine)
     elif engine.main:
-        save_model(load_model(former), out / MODELS[stage])
+        save_model(kept, out / MODELS[stage])
     engine.wait()
 
 

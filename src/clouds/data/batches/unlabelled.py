@@ -47,8 +47,6 @@ class View:
         picture = self.picture
         place = picture.place
         whole = cache.get(identity(place, "upright"), picture.pixels) if cache else picture.pixels()
-        if whole.shape[:2] != picture.size:
-            raise DataError(f"{place}: is {whole.shape[:2]} (height, width), but was {picture.size} when the run began")
         return resized_window(whole, self.scaled, self.corner, self.size)
 
     def __str__(self) -> str:

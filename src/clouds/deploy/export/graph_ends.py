@@ -29,24 +29,26 @@ def before(
     own = Opset("clouds", 1)
 
     # Pillow's bilinear filter, one side at a time: a triangle over the input's lines, which widens where it shrinks,
-    # its weights whole numbers of 2^-22. Equal to the byte, as a byte that is off by one can turn over a mask far away.
-    # Lines are gathered, not multiplied by a matrix of mostly zeros; weights go in halves that float32 holds.
+    # its weights whole numbers of 2^-22. Equal to the byte, as a byte that is off by one can turn over a mask far away:
+    # so places are whole numbers of half an output line. Lines are gathered, not multiplied by a matrix of mostly
+    # zeros; weights go in halves that float32 holds.
     @script(own)
     def along(image, length, wanted):  # type: ignore[no-untyped-def]
-        scale = length / wanted
-        reach = op.Max(scale, op.CastLike(1.0, scale))
-        centre = op.Unsqueeze((op.Cast(op.Range(0, op.Cast(wanted, to=7), 1), to=11) + 0.5) * scale, [-1])
-        first = op.Max(op.Floor(centre - reach + 0.5), op.CastLike(0.0, scale))
-        lines = first + op.Cast(op.Range(0, op.Cast(op.Ceil(reach), to=7) * 2 + 1, 1), to=11)  # (wanted, taps)
-        near = op.Max(1.0 - op.Abs((lines - centre + 0.5) / reach), op.CastLike(0.0, scale))
-        inside = op.Where(lines < op.Min(op.Floor(centre + reach + 0.5), length), near, op.CastLike(0.0, near))
-        share = op.Floor(inside / op.ReduceSum(inside, [-1]) * 4194304.0 + 0.5)
-        high = op.Floor(share / 2048.0)
-        halves = op.Concat(op.Unsqueeze(high, [1]), op.Unsqueeze(share / 2048.0 - high, [1]), axis=1)
-        index = op.Cast(op.Min(lines, length - 1.0), to=7)
+        line, reach = wanted * 2, op.Max(length, wanted) * 2  # of an input line; of the triangle to one side
+        centre = op.Unsqueeze((op.Range(0, wanted, 1) * 2 + 1) * length - wanted, [-1])
+        taps = (reach + line - 1) / line * 2 + 1
+        lines = op.Max(centre - reach, 0) / line + op.Range(0, taps, 1)  # (wanted, taps)
+        near = op.Max(reach - op.Abs(lines * line - centre), 0)
+        inside = op.Where(lines < length, near, op.CastLike(0, near)) * 2048
+        total = op.ReduceSum(inside, [-1]) / 2048
+        high = inside / total
+        low = op.Floor(op.Cast(inside - high * total, to=11) / op.Cast(total, to=11) * 2048.0 + 0.5)
+        upper, lower = op.Cast(high, to=1), op.Cast(low, to=1) / 2048.0
+        halves = op.Concat(op.Unsqueeze(upper, [1]), op.Unsqueeze(lower, [1]), axis=1)
+        index = op.Min(lines, length - 1)
         values = op.Cast(op.Transpose(image, perm=[0, 1, 3, 2]), to=1)
         gathered = op.Gather(values, index, axis=2)  # (N, 3, wanted, taps, other side)
-        sums = op.MatMul(op.Cast(halves, to=1), gathered)
+        sums = op.MatMul(halves, gathered)
         low = op.Floor(op.Gather(sums, 1, axis=3) + 1024.0)  # half of the 2^22 that the sum is divided by, to round
         return op.Cast(op.Min(op.Floor((op.Gather(sums, 0, axis=3) + low) * 0.00048828125), 255.0), to=2)
 
@@ -64,9 +66,8 @@ def before(
         strip = longest * goal > shortest * most
         factor = op.Where(strip, most, goal) / op.Where(strip, longest, shortest)
         inner = op.Max(op.Cast(op.Round(sizes * factor), to=7), [1, 1])
-        inners = op.Cast(inner, to=11)
-        narrow = along(image, op.Gather(sizes, 1), op.Gather(inners, 1))  # (N, 3, W', H)
-        return normalised(along(narrow, op.Gather(sizes, 0), op.Gather(inners, 0)), inner), size, inner
+        narrow = along(image, op.Gather(size, 1), op.Gather(inner, 1))  # (N, 3, W', H)
+        return normalised(along(narrow, op.Gather(size, 0), op.Gather(inner, 0)), inner), size, inner
 
     @script()
     def as_it_is(image):  # type: ignore[no-untyped-def]

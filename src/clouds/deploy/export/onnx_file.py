@@ -58,14 +58,15 @@ def onnx_model(model: Segmenter, size: Size | None, change: Change | None = None
 
 def properties(model: Segmenter) -> dict[str, str]:
     """What a file says of its model, each value as JSON: class names, RGB colours, backbone, head, what results call
-    its backends, package version, and
-    the protocol: how an image is seen."""
+    its backends, package version, the protocol: how an image is seen; and the photos without labels it learned from."""
     values = {
         "classes": model.classes, "colors": model.colors,
         "vision": model.settings["vision"], "head": model.settings["head"], "backends": backends_of(model.settings),
         "clouds": version("clouds"),
         "protocol": Inference(model.settings["shorter_side"]).as_record(),
     }  # fmt: skip
+    if model.trained_on is not None:
+        values["trained_on"] = sorted(model.trained_on)
     return {name: json.dumps(value) for name, value in values.items()}
 
 
