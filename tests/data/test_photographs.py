@@ -204,8 +204,9 @@ def test_joint_training_goes_on_with_the_photographs_it_began_with(tmp_path, cap
     record = (run / "photographs.jsonl").read_bytes()
     (folder / "b.png").rename(folder / "z.png")
     (folder / "a.jpg").write_bytes(jpeg(scene((50, 60))))
-    lost = r"of the 4 photos .*, 1 gone \(.*b\.png\) and 1 changed \(.*a\.jpg\)\. Restore them, skip them by a "
-    with pytest.raises(UsageError, match=lost + r"higher data\.max_bad, or train anew .*--from .*/warmup"):
+    lost = r"of the 4 photos .*, 1 gone \(.*b\.png\) and 1 changed \(.*a\.jpg\)\. Restore them; or skip them, "
+    remedy = r"by the command that began the run with a higher data\.max_bad; or train anew .*--from .*/warmup"
+    with pytest.raises(UsageError, match=lost + remedy):
         read_photographs(few, find_photographs(few.data), run)
     (again,) = read_photographs(many, find_photographs(many.data), run)
     said = capsys.readouterr().err

@@ -290,7 +290,8 @@ def _go_on(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], recipe: Re
         raise UsageError(f"data.unlabelled: names other sets than joint training began with. Name those, or {remedy}")
     if sum(len(changes[how]) for how in ("gone", "changed")) > recipe.data.max_bad * len(rows):
         raise UsageError(f"data.unlabelled: of the {len(rows)} photos that joint training began with, "
-                         f"{' and '.join(lost)}. Restore them, skip them by a higher data.max_bad, or {remedy}")
+                         f"{' and '.join(lost)}. Restore them; or skip them, by the command that began the run "
+                         f"with a higher data.max_bad; or {remedy}")
     if lost:
         say(f"data.unlabelled: {' and '.join(lost)} since joint training began: skipped")
     if new := changes["new"]:

@@ -29,8 +29,8 @@ def push(
 ) -> dict[str, Any]:
     """Upload a run's final model, or a model folder, to the hub as ``repository``, "owner/name".
 
-    What is uploaded: the weights and config.json; README.md, the card; recipe.yaml, results.json and trained_on.txt where
-    there are any. This machine's paths are shortened to their last part. ``out`` also writes all but the weights there;
+    What is uploaded: the weights and config.json; README.md, the card; recipe.yaml, results.json and trained_on.txt,
+    if any. This machine's paths are shortened to their last part. ``out`` also writes all but the weights there;
     ``dry_run`` only does that (by default into ``card``) and needs no network.
 
     -> {"repository", "pushed", "files": [{"name", "bytes"}], "card", "url", "commit"}, the last three None where there
