@@ -93,8 +93,11 @@ PHOTOGRAPHS: dict[str, Method] = {  # of streets, without labels, in place of dr
         # half of a batch is of photographs, as published
         "alternative": "fpn", "strong": True, "unlabelled": [STREET_PHOTOS, "generate.count=0", "train.batch_size=2"]
     },
-    "joint with photographs": {"ours": [STREET_PHOTOS, "generate.count=0"]},
-    "joint with photographs, smooth": {"ours": [STREET_PHOTOS, "generate.count=0", "selftrain.refinement=smooth"]},
+    "joint with photographs, pasted": {"ours": [STREET_PHOTOS, "generate.count=0", "selftrain.mix=0.5"]},
+    "joint with photographs": {"ours": [STREET_PHOTOS, "generate.count=0", "selftrain.mix=0"]},
+    "joint with photographs, smooth": {
+        "ours": [STREET_PHOTOS, "generate.count=0", "selftrain.mix=0", "selftrain.refinement=smooth"]
+    },
     "joint with both, smooth": {"ours": [STREET_PHOTOS, "selftrain.refinement=smooth"]},
 }
 JITTER = "augment.distort=0"  # what the published recipes have

@@ -356,7 +356,8 @@ def test_sets_are_drawn_from_by_weight(tmp_path):
 
 def test_a_batch_with_photographs_depends_on_its_step_alone(tmp_path):
     source = tiny.source_set(tmp_path / "s", 3)
-    recipe = tiny.recipe(f"data.unlabelled={photos(tmp_path / 'p')}", "generate.count=0", "train.batch_size=8")
+    words = ["generate.count=0", "train.batch_size=8", "selftrain.mix=0"]
+    recipe = tiny.recipe(f"data.unlabelled={photos(tmp_path / 'p')}", *words)
     found = read_photographs(recipe, find_photographs(recipe.data), tmp_path / "run")
 
     def made() -> Batches:
@@ -371,6 +372,25 @@ def test_a_batch_with_photographs_depends_on_its_step_alone(tmp_path):
     unlabelled = unlabelled_images(recipe, [], found, source)
     for look, clean in zip(batch["ids"].tolist(), batch["clean"].numpy(), strict=True):
         assert (clean.transpose(1, 2, 0) == unlabelled.pixels(look)).all()
+
+
+def test_objects_are_pasted_onto_photographs_and_not_onto_drawings_unless_the_recipe_says(tmp_path):
+    source, drawn = tiny.source_set(tmp_path / "s", 3), tiny.generated_set(tmp_path / "g", 2)
+    pasted = {}
+    for mix in ("null", "0", "0.5"):
+        recipe = tiny.recipe(f"data.unlabelled={photos(tmp_path / 'p')}", "train.batch_size=40", f"selftrain.mix={mix}")
+        found = read_photographs(recipe, find_photographs(recipe.data), tmp_path / "run")
+        data = Batches(source, unlabelled_images(recipe, drawn, found, source), recipe, 1, 4)
+        batch = data[0]
+        slots, looks = (batch[key].tolist() for key in ("slots", "ids"))
+        kinds = {True: [], False: []}
+        for slot, look in zip(slots, looks, strict=True):
+            kinds[look >= len(drawn)].append(bool((batch["labels"][slot] != 255).any()))
+        pasted[mix] = {kind: sum(found) / len(found) for kind, found in kinds.items()}
+    assert pasted["0"] == {True: 0, False: 0}
+    assert pasted["null"][False] == 0
+    assert 0.2 < pasted["null"][True] == pasted["0.5"][True] < 0.8
+    assert pasted["0.5"][False] > 0
 
 
 def test_processes_share_a_batch_with_photographs(tmp_path):

@@ -66,8 +66,9 @@ class SelfTrain(Settings):
     max_swallow: Share | None = 0.3
     """A mask is dropped if the teacher gave more than this share of it another class. null, the paper's, keeps every
     mask."""
-    mix: Share = 0.0
-    """The chance that half of a source image's classes are pasted onto a generated image."""
+    mix: Share | None = None
+    """The chance that half of a source image's classes are pasted onto an image without labels. null: 0.5 for photos, 0
+    for generated images."""
 
     def faults(self) -> list[str]:
         found = []

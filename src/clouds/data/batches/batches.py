@@ -25,6 +25,7 @@ from clouds.data.source import Restyled, Source
 from clouds.errors import DataError
 
 TRIES = 100  # samples in a row that may be bad
+ONTO_PHOTOGRAPHS = 0.5  # the chance of pasting, where the recipe gives none
 PATIENCE = 60.0  # seconds without a batch before a message says so
 
 
@@ -139,7 +140,10 @@ class Batches(Dataset[Batch]):
         if sample.look >= 0 and len(self.source):
             rng = np.random.default_rng((self.seed, step, place, 1))  # of its own: switches leave the rest as it was
             image, label = sample.image, sample.label
-            if rng.random() < self.mix:
+            mix = self.mix
+            if mix is None:  # photos alone lost rare classes: docs/design/pseudo-labels.md
+                mix = ONTO_PHOTOGRAPHS if self.unlabelled.is_photograph(sample.look) else 0.0
+            if rng.random() < mix:
                 other = self._whole(int(rng.integers(len(self.source))), rng)
                 image, label = paste(image, label, other.image, other.label, rng)
             sample = sample._replace(image=image, label=label)

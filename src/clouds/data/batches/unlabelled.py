@@ -144,8 +144,15 @@ class Unlabelled:
     def counts(self, looks: Collection[int]) -> tuple[int, int]:
         """How many generated images and how many photographs these looks show."""
         shown = {self._image_of(look)[0] for look in looks}
-        photographs = sum(index >= len(self.drawn) and self._picture(index)[0].photographs for index in shown)
+        photographs = sum(map(self._of_photographs, shown))
         return len(shown) - photographs, photographs
+
+    def is_photograph(self, look: int) -> bool:
+        """Whether a look is at a photograph, and not at a generated image."""
+        return self._of_photographs(self._image_of(look)[0])
+
+    def _of_photographs(self, index: int) -> bool:
+        return index >= len(self.drawn) and self._picture(index)[0].photographs
 
     @property
     def photographs(self) -> int:
