@@ -158,7 +158,7 @@ def test_the_reference_is_the_papers_recipe_with_every_choice_set_back():
     assert differ == {
         "loss.ignore_is_negative": True, "selftrain.segmenter": "sam/facebook/sam-vit-huge",
         "selftrain.teacher_every": 100, "selftrain.teacher_ramp": False, "selftrain.overlaps": "reference",
-        "selftrain.max_swallow": None,
+        "selftrain.max_swallow": None, "selftrain.mix": 0.0,
     }  # fmt: skip
     assert (theirs["selftrain"]["undecided"], theirs["evaluate"]["ensemble"]) == ("ignore", False)
     with pytest.raises(UsageError, match=r"selftrain\.overlaps: got 'reference', which is for points"):
