@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import submitit  # noqa: F401 - it closes all log handlers: in a test with capfd, absl's would close pytest's own file
 from filelock import FileLock
 from hypothesis import settings
 
