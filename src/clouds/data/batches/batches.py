@@ -141,7 +141,7 @@ class Batches(Dataset[Batch]):
             rng = np.random.default_rng((self.seed, step, place, 1))  # of its own: switches leave the rest as it was
             image, label = sample.image, sample.label
             mix = self.mix
-            if mix is None:  # photos alone lost rare classes: docs/design/pseudo-labels.md
+            if mix is None:  # photos alone lost rare classes: docs/results.md
                 mix = ONTO_PHOTOGRAPHS if self.unlabelled.is_photograph(sample.look) else 0.0
             if rng.random() < mix:
                 other = self._whole(int(rng.integers(len(self.source))), rng)

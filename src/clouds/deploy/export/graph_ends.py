@@ -39,10 +39,10 @@ def before(
         taps = (reach + line - 1) / line * 2 + 1
         lines = op.Max(centre - reach, 0) / line + op.Range(0, taps, 1)  # (wanted, taps)
         near = op.Max(reach - op.Abs(lines * line - centre), 0)
-        inside = op.Where(lines < length, near, op.CastLike(0, near)) * 2048
-        total = op.ReduceSum(inside, [-1]) / 2048
-        high = inside / total
-        low = op.Floor(op.Cast(inside - high * total, to=11) / op.Cast(total, to=11) * 2048.0 + 0.5)
+        inside = op.Where(lines < length, near, op.CastLike(0, near))
+        total = op.ReduceSum(inside, [-1])
+        high = inside * 2048 / total
+        low = op.Floor(op.Cast(inside * 2048 - high * total, to=11) / op.Cast(total, to=11) * 2048.0 + 0.5)
         upper, lower = op.Cast(high, to=1), op.Cast(low, to=1) / 2048.0
         halves = op.Concat(op.Unsqueeze(upper, [1]), op.Unsqueeze(lower, [1]), axis=1)
         index = op.Min(lines, length - 1)
