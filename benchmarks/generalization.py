@@ -98,7 +98,7 @@ PHOTOGRAPHS: dict[str, Method] = {  # of streets, without labels, in place of dr
     "joint with photographs, smooth": {
         "ours": [STREET_PHOTOS, "generate.count=0", "selftrain.mix=0", "selftrain.refinement=smooth"]
     },
-    "joint with both, smooth": {"ours": [STREET_PHOTOS, "selftrain.refinement=smooth"]},
+    "joint with both": {"ours": [STREET_PHOTOS]},  # pasted onto photographs, as by default
 }
 JITTER = "augment.distort=0"  # what the published recipes have
 TUNED = ["model.freeze=false", "train.learning_rate=3e-4"]
