@@ -57,9 +57,9 @@ from clouds.generate.sets import set_images, set_prompts
 from clouds.model.build import build_model
 from clouds.model.inference import Inference
 from clouds.predict.predictor import Predictor, load
-from clouds.selftrain.find_regions import regions_of_set
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.refine import Refinement
+from clouds.selftrain.region_files import regions_of_set
 from clouds.selftrain.teacher import make_teacher
 from clouds.train.loop import train_stage
 

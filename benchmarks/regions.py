@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from clouds import streets
 from clouds.config.label_sets import IGNORE
 from clouds.foundation.segmenters.superpixels import Superpixels
-from clouds.selftrain.find_regions import read_regions, save_regions
 from clouds.selftrain.points import FLOOR, components
 from clouds.selftrain.refine import refine_map
+from clouds.selftrain.region_files import read_regions, save_regions
 from clouds.selftrain.regions import Regions, nested, overlay, vote
 
 Labels = NDArray[np.uint8]

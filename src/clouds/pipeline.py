@@ -29,8 +29,8 @@ from clouds.generate.sets import draw_shard, set_images, set_prompts
 from clouds.model.build import build_model
 from clouds.model.folder import load_model
 from clouds.report import write_report
-from clouds.selftrain.find_regions import regions_of_set, regions_shard
 from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.region_files import regions_of_set, regions_shard
 from clouds.selftrain.teacher import make_teacher
 from clouds.selftrain.work import check_work, work_of
 from clouds.train.engine import Engine

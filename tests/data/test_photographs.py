@@ -22,7 +22,7 @@ from clouds.data.cache import DecodedCache
 from clouds.data.images import decode_image, header_size, write_png
 from clouds.data.photographs import Photograph, find_photographs, look_at, photograph, read_photographs
 from clouds.errors import DataError, UsageError
-from clouds.selftrain.find_regions import regions_of_set
+from clouds.selftrain.region_files import regions_of_set
 
 SIZES = {"a.jpg": (90, 120), "b.png": (200, 150), "more/c.JPG": (64, 300), "more/d.jpeg": (30, 40)}
 

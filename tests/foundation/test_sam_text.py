@@ -15,7 +15,8 @@ from clouds.errors import DataError, UsageError
 from clouds.foundation.segmenter import check_segmenter, load_segmenter
 from clouds.foundation.segmenters import sam_text
 from clouds.foundation.segmenters.sam_text import load_sam_text
-from clouds.selftrain.find_regions import find_regions, identity_of, regions_of_set
+from clouds.selftrain.find_regions import find_regions
+from clouds.selftrain.region_files import identity_of, regions_of_set
 
 
 def picture(seed: int = 0) -> np.ndarray:

@@ -25,17 +25,17 @@ from clouds.errors import CloudsError, DataError, UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.foundation.segmenters.superpixels import Superpixels
 from clouds.selftrain import find_regions as everything
-from clouds.selftrain.find_regions import (
-    find_regions,
-    grid_points,
+from clouds.selftrain.find_regions import find_regions, grid_points
+from clouds.selftrain.points import components
+from clouds.selftrain.pseudo import PseudoLabeller
+from clouds.selftrain.region_files import (
     identity_of,
     make_regions,
     mean_regions,
     read_regions,
+    regions_of_set,
     save_regions,
 )
-from clouds.selftrain.points import components
-from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.regions import nested, overlay, smooth, vote
 from clouds.selftrain.teacher import Teacher
 from clouds.train.loop import train_stage
@@ -358,7 +358,7 @@ def test_an_image_that_cannot_be_read_is_said_and_left_out(tmp_path, capsys):
 def test_training_with_regions_calls_no_segmenter(tmp_path, monkeypatch):
     sets = tiny.source_set(tmp_path / "source"), tiny.generated_set(tmp_path / "generated")
     made = tiny.recipe("selftrain.refinement=regions", "selftrain.max_swallow=null", f"generate.folder={tmp_path}")
-    regions = everything.regions_of_set(made, sets[1].__getitem__, range(len(sets[1])), tmp_path / "run")
+    regions = regions_of_set(made, sets[1].__getitem__, range(len(sets[1])), tmp_path / "run")
     monkeypatch.setattr(Superpixels, "encode", None)
     monkeypatch.setattr(Superpixels, "masks", None)
     model = tiny.segmenter()
@@ -375,13 +375,13 @@ def test_a_segmenter_that_is_sure_of_nothing_stops_the_run(tmp_path):
     sam = f"selftrain.segmenter=sam/{tiny_sam.save('sam', tmp_path / 'sam')}"
     made = tiny.recipe(sam, "selftrain.refinement=regions", "selftrain.regions_grid=2", "selftrain.regions_quality=9")
     with pytest.raises(CloudsError, match=r"no regions were found in 1 images by sam/.*regions_quality \(9\)"):
-        everything.regions_of_set(made, images.__getitem__, range(len(images)), tmp_path)
+        regions_of_set(made, images.__getitem__, range(len(images)), tmp_path)
 
 
 def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
     images = tiny.generated_set(tmp_path / "set", 2)
     made = tiny.recipe("selftrain.refinement=regions", "selftrain.undecided=ignore", "selftrain.floor=0.02")
-    regions = everything.regions_of_set(made, images.__getitem__, range(len(images)), tmp_path)
+    regions = regions_of_set(made, images.__getitem__, range(len(images)), tmp_path)
 
     class Fixed:
         model = tiny.segmenter()
@@ -404,7 +404,7 @@ def test_the_labeller_votes_with_the_regions_of_the_image(tmp_path):
     assert record["decided"] > 0.5
     assert panel.refinement.points.shape[1] == 0
     images[0].write_bytes(b"")  # bad files among good ones are training's to count
-    broken = everything.regions_of_set(made, images.__getitem__, range(len(images)), tmp_path)
+    broken = regions_of_set(made, images.__getitem__, range(len(images)), tmp_path)
     with pytest.raises(DataError, match=r"0\.png: has no regions"):
         broken(0)
 

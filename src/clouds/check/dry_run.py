@@ -37,8 +37,8 @@ from clouds.foundation.segmenter import PromptableSegmenter, load_segmenter, seg
 from clouds.model.inference import Inference
 from clouds.model.segmenter import Segmenter
 from clouds.predict.predictor import Predictor
-from clouds.selftrain.find_regions import make_regions, read_regions
 from clouds.selftrain.pseudo import Lesson, PseudoLabeller
+from clouds.selftrain.region_files import make_regions, read_regions
 from clouds.selftrain.teacher import make_teacher
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage

@@ -152,7 +152,7 @@ def regions(
       clouds regions generated selftrain.segmenter=sam/facebook/sam-vit-base --out regions --shard 0/4
       clouds train demo selftrain.refinement=regions selftrain.regions_folder=regions
     """
-    from clouds.selftrain.find_regions import find_set_regions
+    from clouds.selftrain.region_files import find_set_regions
 
     result = find_set_regions(what, overrides or [], shard, out)
     text = f"{counted(result['images'], 'image')} in {out}, {result['made']} of them done now, "
