@@ -83,7 +83,7 @@ def _whole_run() -> Path:
         write_png(run / runs.GENERATED / f"{k}.png", photo)
     render_source(load_recipe("demo", ["data.source_count=1", "data.source_size=[64,128]"]), run / runs.SOURCE)
     for stage in ("warmup", "joint"):
-        log = MetricsLog(run / runs.METRICS, stage, 0, 10)
+        log = MetricsLog(run / runs.METRICS, stage, 0, 10**6, 10)
         own = {"generated_loss": 20.0, "teacher_confidence": 0.6, "decided": 0.9, "changed": 0.1, "components": 7.0}
         for step in range(10, 610, 10):
             parts = {"loss": 50 / (step + 1), "loss_ce": 1.0, "loss_mask": 2.0, "loss_dice": 3.0}

@@ -64,23 +64,24 @@ def train(
 
     with engine.together(), one_writer(out, "training") if engine.main else nullcontext():
         with engine.first():  # the main process makes what is missing, the others find it
-            open_run(recipe, out, allow_change)
+            if engine.main:
+                open_run(recipe, out, allow_change)
             with timed(out, "photographs"):
                 photographs = read_photographs(recipe, todo.photographs, out)
             prompts = set_prompts(recipe, out) if todo.draws else []
         if todo.draws:
             engine.share(partial(draw_shard, recipe, prompts, out))
+        images = engine.by_main(partial(set_images, recipe, prompts, out)) if todo.draws else []
         with engine.first():
-            images = set_images(recipe, prompts, out) if todo.draws else []
             with timed(out, "source"):
                 source = make_source(recipe, todo.sets, out / SOURCE)
             unlabelled = unlabelled_images(recipe, images, photographs, source)
-            restyled = None
-            if todo.restyled:
-                ask = partial(prompts_of, recipe, out / PROMPTS)  # by a restyler that takes prompts
-                with timed(out, "restyle"):
-                    restyled = restyled_source(recipe, source, out / RESTYLED, ask, images)
             rare = rare_classes(recipe, source, out / CLASS_PIXELS)
+        restyled = None
+        if todo.restyled:
+            ask = partial(prompts_of, recipe, out / PROMPTS)  # by a restyler that takes prompts
+            with timed(out, "restyle"):
+                restyled = restyled_source(recipe, source, out / RESTYLED, ask, images, engine.by_main)
         joint = batches("joint", unlabelled, settings.steps - settings.warmup_steps, recipe.seed + 1)
         regions = None
         if todo.regions:

@@ -5,6 +5,7 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -71,7 +72,7 @@ def latest_checkpoint_at(run, step):
 
 
 def test_a_loss_far_above_the_usual_is_said_once_in_a_while(tmp_path, capsys):
-    log = MetricsLog(tmp_path / "metrics.jsonl", "joint", 0, 1000)
+    log = MetricsLog(tmp_path / "metrics.jsonl", "joint", 0, 10**6, 1000)
     for step in range(LEAST - 1):
         log.add(step, {"loss": 2.0})
     log.add(LEAST - 1, {"loss": 100.0})
@@ -166,3 +167,17 @@ def test_other_settings_are_refused_by_key_then_allowed_and_written_down(tmp_pat
     assert written["settings"]["train"]["weight_decay"] == 0.07
     assert cli(other) == 0, "it is the run's own setting now"
     assert len(yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["changes"]) == 1
+
+
+def test_fp16_goes_on_after_a_step_that_was_skipped(source):
+    engine = Engine(tiny.recipe().train)
+    engine.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    for value in (float("nan"), 1.0):
+        optimizer.zero_grad()
+        engine.accelerator.scaler.scale((weight * value).sum()).backward()
+        norm = engine.clip(optimizer, [weight], 100.0)
+        engine.step(optimizer) if np.isfinite(norm) else engine.skip()
+    assert weight.tolist() == [0.5, 0.5, 0.5]
+    assert engine.accelerator.scaler.get_scale() == 4.0

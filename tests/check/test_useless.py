@@ -101,7 +101,7 @@ def test_what_was_not_looked_at_is_said(tmp_path, capsys):
 
 
 def test_steps_without_loss_or_gradients_are_said_once(tmp_path, capsys):
-    log = MetricsLog(tmp_path / "metrics.jsonl", "warmup", 0, 1000)
+    log = MetricsLog(tmp_path / "metrics.jsonl", "warmup", 0, 10**6, 1000)
     for step in range(30):
         log.add(step, {"loss": 0.0 if step % 10 else 1.0, "gradient_norm": 1.0})
     said = [line for line in capsys.readouterr().err.splitlines() if "nothing is learned" in line]

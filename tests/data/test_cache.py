@@ -160,3 +160,14 @@ def test_a_full_disk_turns_it_off(tmp_path, monkeypatch):
     assert cache.full
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".tmp")]
     assert int((tmp_path / "used").read_text()) == 0
+
+
+def test_a_file_that_is_gone_is_named_as_without_a_cache(tmp_path):
+    plain = tiny.source_set(tmp_path / "set", 2)
+    cached = Source(plain.sets, DecodedCache(tmp_path / "cache", 10**7))
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind / "0.png").rename(tmp_path / "away.png")
+        for source in (plain, cached):
+            with pytest.raises(DataError, match=f"{kind}/0.png"):
+                np.asarray(source[0][0])
+        (tmp_path / "away.png").rename(tmp_path / "set" / kind / "0.png")

@@ -111,6 +111,11 @@ def test_classes_are_counted_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.undo()
     other = speckled(tmp_path / "other", 9)
     assert len(class_pixels(other, tmp_path / "run" / "pixels.npz", 19, 2)) == 9, "another set is counted anew"
+    class_pixels(source, tmp_path / "run" / "pixels.npz", 19, 2)
+    swapped = Source(source.sets, folds=[{"bus": "car", "car": "bus"}])
+    assert np.array_equal(
+        class_pixels(swapped, tmp_path / "run" / "pixels.npz", 19, 2)[:, [13, 15]], pixels[:, [15, 13]]
+    ), "labels that are read otherwise too"
 
 
 def test_a_bad_label_counts_as_empty(tmp_path):

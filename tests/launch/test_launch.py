@@ -69,6 +69,15 @@ def test_stages_follow_each_other_and_a_shard_that_fails_is_tried_once_more(tmp_
     assert (tmp_path / "tries-0").read_text() == "x"
 
 
+def test_what_follows_a_stage_that_runs_again_runs_again(tmp_path):
+    touch = "(OUT / '{0}').touch(); (OUT / '{0}.txt').open('a').write('x')"
+    for tries, command in enumerate(("", "# with other settings"), 1):
+        work = stages(tmp_path, *((name, 1, touch.format(name)) for name in "abc"))
+        work[1].tasks[0].command[-1] += f"\n{command}"
+        run(tmp_path, work)
+        assert [(tmp_path / f"{name}.txt").read_text() for name in "abc"] == ["x", "x" * tries, "x" * tries]
+
+
 def test_the_second_failure_stops_all_and_shows_the_log_of_that_try(tmp_path):
     work = stages(
         tmp_path,

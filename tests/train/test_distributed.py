@@ -15,8 +15,9 @@ import pytest
 import tiny
 from clouds import cli
 from clouds.config.load import load_recipe
+from clouds.config.records import Drift
 from clouds.data.batches.batches import Batches
-from clouds.errors import UsageError
+from clouds.errors import Stopped, UsageError
 from clouds.foundation.segmenter import load_segmenter
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
@@ -170,6 +171,21 @@ def test_two_processes_take_the_steps_of_one(tmp_path, photographs):
     assert work[0]["pixels_decided"] == pytest.approx(work[1]["pixels_decided"], rel=1e-2)
 
 
+@pytest.mark.slow
+def test_three_processes_wait_for_one_audit_and_train_on_what_it_kept(tmp_path):
+    words = ["train", "demo", *SETTINGS, "train.steps=8", "train.batch_size=6", "generate.audit=true",
+             "data.restyle.backend=colour-statistics", "data.restyle.styles=generated"]  # fmt: skip
+    for _ in range(2):  # what is drawn and audited is looked at again
+        done = subprocess.run(
+            clouds(*words, "--out", str(tmp_path / "run"), processes=3),
+            env=HERE, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "another process" not in done.stderr
+    seconds = json.loads((tmp_path / "run" / "seconds.json").read_text())["seconds"]
+    assert {"images", "source", "restyle", "warmup", "joint"} <= seconds.keys()
+
+
 def newest(run: Path) -> set[str]:
     """The newest checkpoint of each stage."""
     found = sorted(path.name for path in (run / "checkpoints").glob("[!.]*-*"))
@@ -195,6 +211,32 @@ def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tmp_path):
     warm_step = int(checkpoint.removeprefix("warmup-"))
     assert 0 < warm_step < 200
     assert f"warmup stopped by a signal after step {warm_step} of 200" in said
+
+
+@pytest.mark.parametrize("late", ["while the last step is taken", "while the last model is scored"])
+def test_a_signal_in_the_last_step_stops_the_run_too(sets, tmp_path, late):
+    recipe = tiny.recipe("train.batch_size=4", "train.log_every=1", "train.checkpoint_every=100")
+    data, engine = Batches(*sets, recipe, 3, seed=1), Engine(recipe.train, tmp_path)
+
+    def watch(_model, step):
+        if step == 3 and late == "while the last model is scored":
+            signal.raise_signal(signal.SIGTERM)
+        return Drift(step=step, images=0, agreement=1.0, source=(0.0, 0.0), shares={}, harm=False)
+
+    def teach(batch, step):
+        if step == 2 and late == "while the last step is taken":
+            signal.raise_signal(signal.SIGTERM)
+        return pseudo(batch, step)
+
+    model = tiny.segmenter()
+    pseudo = PseudoLabeller(Teacher(model, 0.99), load_segmenter("superpixels"), recipe.selftrain, 0)
+    teach.__dict__ |= vars(pseudo)
+    with pytest.raises(Stopped, match="joint stopped by a signal after step 3 of 3; all is saved"):
+        train_stage(model, "joint", recipe, data, tmp_path, teach, engine, watch=watch)
+    assert newest(tmp_path) == {"joint-000003"}
+    again = Engine(recipe.train, tmp_path)
+    train_stage(tiny.segmenter(), "joint", recipe, data, tmp_path, pseudo, again)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ import check_gpu
 import gpu
 import gpu_checks
 
+sys.path.pop()  # it has a report.py, which is not the folder of that name here
+
 FAST = ("a warm-up step equals the CPU's, fp32", "deformable reads equal the CPU's", "predict", "bf16")
 
 

@@ -15,7 +15,7 @@ from clouds.model.loss import criterion
 from clouds.selftrain.pseudo import PseudoLabeller
 from clouds.selftrain.teacher import Teacher
 from clouds.train import loop as train_module
-from clouds.train.log import MetricsLog
+from clouds.train.log import MetricsLog, Panels
 from clouds.train.loop import build_optimizer, learning_rate, train_stage
 from clouds.train.state import latest_checkpoint
 
@@ -254,18 +254,39 @@ def test_norms_and_embeddings_are_not_decayed(freeze):
 
 def test_metrics_are_means_of_full_rows_and_survive_a_cut_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = MetricsLog(path, "joint", 0, 2)
+    log = MetricsLog(path, "joint", 0, 99, 2)
     for step, values in enumerate([{"loss": 1.0, "changed": 0.5}, {"loss": 3.0}, {"loss": 5.0}]):
         log.add(step, values)
     log.flush()
     assert rows(tmp_path) == [{"stage": "joint", "step": 2, "changed": 0.5, "loss": 2.0}]
     with path.open("a") as file:
         file.write('{"stage": "joint", "step": 4, "loss": 1.0}\n{"stage": "joint", "st')
-    again = MetricsLog(path, "joint", 3, 2, log.unlogged)
+    again = MetricsLog(path, "joint", 3, 99, 2, log.unlogged)
     again.add(3, {"loss": 7.0})
     again.flush()
     assert [row["loss"] for row in rows(tmp_path)] == [2.0, 6.0]
+    last = MetricsLog(path, "joint", 4, 5, 2)
+    last.add(4, {"loss": 9.0})
+    last.flush()
+    assert [(row["step"], row["loss"]) for row in rows(tmp_path)] == [(2, 2.0), (4, 6.0), (5, 9.0)], "the last step too"
     assert all(json.loads(line)["seconds"] >= 0 for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize(("steps", "most", "kept"), [(11, 6, 6), (100, 6, 6), (7, 3, 3), (3, 6, 3), (5, 0, 0)])
+def test_there_are_as_many_panels_as_asked_for_also_after_a_kill(steps, most, kept, tmp_path):
+    with_generated = [step for step in range(steps) if steps < 20 or step % 5 == 3]  # batches that hold such an image
+    panels = Panels(tmp_path, most, steps, 0)
+    for step in with_generated:
+        if panels.due(step):
+            (tmp_path / f"{step:06d}-0").mkdir()
+            panels._parts.add(step // panels.every)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert len(found) == kept
+    again = Panels(tmp_path, most, steps, start := steps // 2)
+    assert {f"{step:06d}-0" for step in with_generated if step >= start and again.due(step)} >= {
+        name for name in found if int(name[:6]) >= start
+    }, "those that come after the checkpoint are made again"
+    assert not any(again.due(int(name[:6])) for name in found if int(name[:6]) < start)
 
 
 def test_panels_hold_the_clean_image_and_both_maps(whole):

@@ -3,11 +3,13 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import conftest
+import fabricate
 import tiny
 from clouds.data.batches.batches import Batches
 from clouds.errors import UsageError
@@ -15,7 +17,7 @@ from clouds.model.folder import load_model
 from clouds.train import state, validate
 from clouds.train.engine import Engine
 from clouds.train.loop import train_stage
-from clouds.train.validate import Validation, keep_model
+from clouds.train.validate import Validation, keep_model, source_domains
 
 EVERY = 2
 VALIDATED = (f"train.validate_every={EVERY}", "train.validate_images=1", "evaluate.shorter_side=64")
@@ -100,3 +102,57 @@ def test_the_best_score_so_far_is_known_after_a_resume(source, tmp_path, monkeyp
 def test_a_domain_that_is_not_there_is_refused_before_any_work():
     with pytest.raises(UsageError, match="unknown domain 'nowhere'"):
         Validation(tiny.recipe(*VALIDATED, "train.validate_on=[source,nowhere]"))
+
+
+def domains(*sources, **more):
+    overrides = [f"{key}={value}" for key, value in more.items()]
+    return source_domains(tiny.recipe(f"data.source=[{', '.join(sources)}]", *VALIDATED, *overrides))
+
+
+def cityscapes(folder):
+    files = fabricate.make("cityscapes").files
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return f"{{dataset: cityscapes, root: {folder}, split: SPLIT}}"
+
+
+def test_two_sources_of_one_dataset_are_told_apart(tmp_path):
+    sets = [cityscapes(tmp_path / name).replace("SPLIT", "train") for name in ("one", "two", "three")]
+    names = [each.name for each in domains(*sets)]
+    assert names == ["source-cityscapes", "source-cityscapes 2", "source-cityscapes 3"]
+
+
+def test_nothing_is_validated_on_that_is_learned_from(tmp_path):
+    chosen = cityscapes(tmp_path)
+    (found,) = domains(chosen.replace("SPLIT", "train"))
+    assert found.data.split == "val"
+    with pytest.raises(UsageError, match="cityscapes has no split to validate on but the one"):
+        domains(chosen.replace("SPLIT", "all"))
+
+
+@pytest.mark.parametrize("seed", [0, 10, 11, 10**6])
+def test_rendered_validation_scenes_are_no_training_scenes(seed):
+    (found,) = domains("streets", seed=seed)
+    trained = range(seed * 100_000, (seed + 1) * 100_000)
+    assert not {found.seed, found.seed + found.length - 1} & {*trained}
+    assert found.sample(0)[2].any()
+
+
+def test_a_rendered_source_is_validated_on_what_its_label_map_says():
+    classes = ("model.classes.ground=[ground]", "model.classes.rest=[everything else]")
+    table = "{road: ground, sidewalk: ground, building: rest, sky: rest}"
+    recipe = tiny.recipe(f"data.source=[{{dataset: streets, label_map: {table}}}]", *classes, *VALIDATED)
+    (found,) = source_domains(recipe)
+    assert found.label_set.classes == ("ground", "rest")
+    assert set(np.unique(found.sample(0)[2])) == {0, 1, 255}
+
+
+def test_choosing_the_best_needs_a_score_in_every_stage():
+    with pytest.raises(UsageError, match="validate_every=6 is more than the 5 steps of a stage"):
+        tiny.recipe("train.choose=best", "train.steps=20", "train.warmup_share=0.75", "train.validate_every=6")
+    tiny.recipe("train.choose=best", "train.steps=20", "train.warmup_share=0.75", "train.validate_every=5")
+    tiny.recipe(
+        "train.choose=best", "train.steps=20", "train.warmup_share=0.75", "train.validate_every=6", "train.stage=warmup"
+    )

@@ -65,6 +65,11 @@ def several() -> bool:
     return os.environ.get("WORLD_SIZE", "") not in ("", "1")
 
 
+def main_process() -> bool:
+    """Whether this is the first of those that were started together, or alone."""
+    return not several() or os.environ.get("RANK") == "0"
+
+
 @contextmanager
 def unlaunched() -> Iterator[None]:
     """Inside, ``LEFT_OVER`` variables are hidden from libraries, unless several processes were started together."""

@@ -56,9 +56,10 @@ class SelfTrain(Settings):
     """Whether the decay starts lower and rises, so that the teacher of a short run moves too. The published code's is
     false."""
     overlaps: Literal["ignore", "reference"] = "ignore"
-    """Pixels that get no label: those in masks of different classes, or (`reference`) those in any two masks."""
+    """Pixels that masks dispute and that stay undecided: those in masks of different classes, or (`reference`) those in
+    any two masks."""
     undecided: Literal["ignore", "teacher"] = "ignore"
-    """Pixels that no mask covers: no label, or the teacher's label where it is trusted."""
+    """What undecided pixels get: no label, or the teacher's where it is trusted."""
     panels: Whole = 6
     """How many examples are kept for the report."""
     confidence: Share = 0.0
@@ -161,6 +162,12 @@ class Train(Settings):
     def warmup_steps(self) -> int:
         return min(max(round(self.steps * self.warmup_share), 1), self.steps - 1)
 
+    @property
+    def _shortest(self) -> int:
+        """Steps of the shortest stage that is trained."""
+        steps = {"warmup": self.warmup_steps, "joint": self.steps - self.warmup_steps}
+        return min(count for stage, count in steps.items() if self.stage in (stage, "both"))
+
     def faults(self) -> list[str]:
         found = []
         if self.precision == "fp16" and self.device == "cpu":
@@ -171,6 +178,11 @@ class Train(Settings):
             found.append(
                 "choose: best goes by the source's validation split: set train.validate_every and keep source in "
                 "train.validate_on"
+            )
+        elif self.choose == "best" and self.validate_every and self.validate_every > self._shortest:
+            found.append(
+                f"choose: best, but train.validate_every={self.validate_every} is more than the {self._shortest} steps "
+                "of a stage, which would never be scored; lower train.validate_every"
             )
         return found
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from clouds.base.files import sweep_temporaries
 from clouds.base.machine import commit, hardware, versions
+from clouds.base.processes import main_process
 from clouds.base.strict_yaml import parse_yaml
 from clouds.config.kinds import WHOLE, Mark, keys_of
 from clouds.config.load import as_recipe
@@ -176,7 +177,8 @@ def spent_seconds(out: Path) -> Seconds:
 
 @contextmanager
 def timed(out: Path, part: str) -> Iterator[None]:
-    """Add what a block takes to the part's seconds, also where it ends by an error or a signal.
+    """Add what a block takes to the part's seconds, also where it ends by an error or a signal; of several processes
+    the main one does.
 
     Less than a twentieth of a second is nothing: the part was done already.
     """
@@ -185,5 +187,5 @@ def timed(out: Path, part: str) -> Iterator[None]:
         yield
     finally:
         spent = time.monotonic() - began
-        if spent >= WORTH_NOTING and out.is_dir():
+        if spent >= WORTH_NOTING and out.is_dir() and main_process():
             add_seconds(out, part, spent)

@@ -14,6 +14,7 @@ from clouds.base.bounded import DAY, BoundedFolder, Codec
 from clouds.base.files import as_bytes
 from clouds.data.archives import Folder
 from clouds.data.samples import Place
+from clouds.errors import DataError
 
 __all__ = ["DAY", "DecodedCache", "identity"]
 
@@ -21,9 +22,13 @@ _FORMAT = "1"
 
 
 def identity(place: Place, *meaning: str | bytes) -> str:
-    """A name for the decoded content of a file: its path, size and time, and what its pixels were read as."""
+    """A name for the decoded content of a file: its path, size and time, and what its pixels were read as. DataError
+    for a file that is not there."""
     path = place.files.path / place.name if isinstance(place.files, Folder) else place.files.path
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read ({error.strerror})") from error
     parts = (_FORMAT, str(path.absolute()), place.name, str(status.st_size), str(status.st_mtime_ns), *meaning)
     digest = hashlib.sha256()
     for part in parts:

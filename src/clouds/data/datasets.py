@@ -181,7 +181,7 @@ class Segmentation:
 
     def label_identity(self, index: int) -> tuple[str, ...]:
         """What tells the label of a sample, beside its file: several may be read from one."""
-        return self.name, self.label_meaning, *([self.names[index]] if self._reader else [])
+        return self.name, self.label_meaning, *([self.samples[index].name] if self._reader else [])
 
     def notes(self) -> list[str]:
         """What was lost in reading the labels so far, a line each."""

@@ -1,5 +1,6 @@
 """The labelled source: one or several datasets as one list of images, labelled with the model's classes."""
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -88,6 +89,15 @@ class Source:
         if cache is None or sample.label is None:
             return without(read(), own_car)
         return without(cache.get(identity(sample.label, *data.label_identity(k)), read), own_car)
+
+    def meaning(self) -> str:
+        """A digest of how labels are read, which is another one where any label map could be another."""
+        digest = hashlib.sha256()
+        for data, table, own_car in zip(self.sets, self._tables, self.own_cars, strict=True):
+            for part in (data.label_meaning, table, own_car):
+                digest.update(repr(part).encode() if not isinstance(part, np.ndarray) else part.tobytes())
+                digest.update(b"\0")
+        return digest.hexdigest()
 
     def name(self, index: int) -> str:
         """The file of an image."""

@@ -81,7 +81,7 @@ def find_images(
     folder: Path, what: str = "", out: Path | None = None, others: Mapping[str, str] = NONE,
     endings: Collection[str] = ENDINGS
 ) -> list[Path]:
-    """The PNG and JPEG files below ``folder`` in order, without those in ``out``, where an earlier call wrote.
+    """The pictures (``ENDINGS``) below ``folder`` in order, without those in ``out``, where an earlier call wrote.
 
     One line on stderr counts what was left out: hidden files and folders, pictures of other kinds, files with one of
     the endings of ``others``, each with what to do, links to nowhere and in circles. UsageError, beginning with

@@ -58,7 +58,7 @@ class Domain:
             image, label = streets.render(streets.sample(self.name, self.seed + i))
         else:
             k = self.indices[i]
-            name, image, label = self.data.names[k], self.data.image(k), self.data.label(k)
+            name, image, label = self.data.samples[k].name, self.data.image(k), self.data.label(k)
             self.data.check_pair(k, image.shape, label.shape)
         label = label if self.table is None else self.table[label]
         return name, *(self.view.prepare(image, label) if self.view else (image, label))

@@ -6,7 +6,6 @@ as a publication does (``protocols``). A model's classes are
 folded into the label set of the domain after the argmax. docs/evaluation.md says what is measured.
 """
 
-import resource
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clouds.base.machine import commit
+from clouds.base.machine import commit, peak_memory_gb
 from clouds.base.processes import ALONE, Processes
 from clouds.base.progress import track
 from clouds.config.score_records import DomainScore, ImageScore, Missing, Results
@@ -192,5 +191,5 @@ def results(
         missing=[Missing(**each) for each in missing or ()],
         mean_miou=float(np.mean([row.miou for row in rows])),
         **more,
-        peak_memory_gb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        peak_memory_gb=round(peak_memory_gb(), 2),
     )

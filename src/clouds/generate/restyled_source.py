@@ -24,17 +24,23 @@ KEY = "data.restyle"
 
 
 def restyled_source(
-    recipe: Recipe, source: Source, folder: Path, prompts: Callable[[], list[str]], generated: Sequence[Path]
-) -> Restyled:
-    """The variants that ``data.restyle`` asks for: those in its folder, or made there, or in ``folder``."""
+    recipe: Recipe, source: Source, folder: Path, prompts: Callable[[], list[str]], generated: Sequence[Path],
+    once: Callable[[Callable[[], list[Row]]], list[Row]] = lambda make: make(),
+) -> Restyled:  # fmt: skip
+    """The variants that ``data.restyle`` asks for: those in its folder, or made there, or in ``folder``. ``once``: how
+    to make them in one of several processes, such as ``Engine.by_main``."""
     settings = asked_for(recipe)
     folder = settings.folder or folder
-    rows = _finished(recipe, source, folder)
-    if rows is None:
-        texts = prompts() if "prompt" in takes(settings.backend) else []
-        rows = restyle_source(recipe, source, folder, texts, generated)
+
+    def rows() -> list[Row]:
+        found = _finished(recipe, source, folder)
+        if found is None:
+            texts = prompts() if "prompt" in takes(settings.backend) else []
+            found = restyle_source(recipe, source, folder, texts, generated)
+        return kept(found)
+
     variants: dict[int, list[str]] = {}
-    for row in kept(rows):
+    for row in once(rows):
         variants.setdefault(row["index"], []).append(row["file_name"])
     return Restyled(source, folder, variants, settings.share)
 

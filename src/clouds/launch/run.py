@@ -77,7 +77,9 @@ class Run:
             if row["command"] != each.task.command:
                 continue
             if self._code(each) == 0 and each.stage.makes and all(path.exists() for path in each.stage.makes):
-                each.state = "done"
+                # not where a stage before it runs again: what that makes is new to it
+                again = each.stage.after and not self._done().issuperset(each.stage.after)
+                each.state = "to do" if again else "done"
             elif self._code(each) is None and row["on"] == self.executor.name:
                 each.job = row["job"]
         alive = self.executor.alive([each.job for each in self.states if each.job])
@@ -128,9 +130,13 @@ class Run:
 
     def _ready(self) -> list[_State]:
         """The tasks that can be submitted now."""
-        done = {stage.name for stage in self.stages
-                if all(each.state == "done" for each in self.states if each.stage is stage)}  # fmt: skip
+        done = self._done()
         return [each for each in self.states if each.state == "to do" and done.issuperset(each.stage.after)]
+
+    def _done(self) -> set[str]:
+        """The names of the stages that are done."""
+        return {stage.name for stage in self.stages
+                if all(each.state == "done" for each in self.states if each.stage is stage)}  # fmt: skip
 
     def _submit(self) -> None:
         ready = self._ready()

@@ -24,6 +24,7 @@ from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.shards import WHOLE, Shard, parse_shard
+from clouds.config.backends import takes
 from clouds.config.load import is_recipe, load_recipe, set_recipe
 from clouds.config.recipe import Recipe, SelfTrain
 from clouds.config.runs import REGIONS, timed
@@ -182,10 +183,8 @@ def regions_of_set(
     with timed(out, "regions"):
         found, _ = make_regions([look(number) for number in numbers], plain_segmenter(recipe), chosen, folder)
     if numbers and not mean_regions(found):
-        raise CloudsError(
-            f"no regions were found in {len(found)} images by {chosen.segmenter}: selftrain.regions_quality "
-            f"({chosen.regions_quality:g}) or regions_stability ({chosen.regions_stability:g}) may be too high for it"
-        )
+        said = f"no regions were found in {len(found)} images by {chosen.segmenter}"
+        raise CloudsError(f"{said}: {_why_none(chosen, found)}")
     files = dict(zip(numbers, found, strict=True))
     late = cache(partial(plain_segmenter, recipe))  # most runs never need it again
 
@@ -198,6 +197,16 @@ def regions_of_set(
         return read_regions(file)
 
     return read
+
+
+def _why_none(chosen: SelfTrain, files: Sequence[Path | None]) -> str:
+    """Why a set has no regions."""
+    if not any(files):
+        return "none of them could be read"
+    if "points" in takes(chosen.segmenter):
+        return (f"selftrain.regions_quality ({chosen.regions_quality:g}) or regions_stability "
+                f"({chosen.regions_stability:g}) may be too high for it")  # fmt: skip
+    return "it found none of the model's classes; look at the images, or choose another selftrain.segmenter"
 
 
 def find_set_regions(name: str, overrides: list[str], shard: str | None, out: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A recipe trained and scored over a grid of settings and several seeds, with one table at the end.
 
-``plan`` makes checked jobs of the words, ``work`` does them and shares equal warm-ups, ``state`` knows what became of
-the jobs, ``table`` shows it.
+``plan`` makes checked jobs of the words, ``jobs`` does them and shares equal warm-ups, ``outcomes`` knows what
+became of the jobs, ``table`` shows it.
 """
 
 import os

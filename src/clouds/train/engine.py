@@ -116,6 +116,11 @@ class Engine:
             self.accelerator.scaler.unscale_(optimizer)
         return float(nn.utils.clip_grad_norm_(parameters, most))
 
+    def skip(self) -> None:
+        """In place of ``step`` after ``clip``: fp16's loss scaler is ready for the next step, with a lower scale."""
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's step; fp16's loss scaler leaves out one whose gradients overflowed."""
         if self.accelerator.scaler is None:
@@ -152,6 +157,11 @@ class Engine:
         yield
         if self.main:
             self.processes.wait()
+
+    def by_main(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives in the main process, which alone calls it, for all of them."""
+        found: list[Any] = self.processes.gather(make() if self.main else None)
+        return found[0]  # type: ignore[no-any-return]
 
     def share(self, work: Callable[[Shard], object]) -> None:
         """Each process does its shard of a work that files hold, and then all go on. One alone does nothing here: who

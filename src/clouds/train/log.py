@@ -26,16 +26,18 @@ IDLE = 5  # steps in a row with loss 0 or gradients 0 that are worth a warning
 
 
 class MetricsLog:
-    """Means over ``every`` steps as rows of ``metrics.jsonl``; on resume, rows past the checkpoint are dropped.
+    """Means over ``every`` steps as rows of ``metrics.jsonl``, of the stage's last row over what is left of its
+    ``steps``; on resume, rows past the checkpoint are dropped.
 
-    Every process has one and adds its own steps; the main process writes.
+    Every process has one and adds its own steps; the main process writes. So losses are those of the whole batch, and
+    what is told of pseudo-labels is of the main process's share.
     """
 
     def __init__(
-        self, path: Path, stage: str, start: int, every: int, unlogged: list[dict[str, float]] | None = None,
-        writes: bool = True
+        self, path: Path, stage: str, start: int, steps: int, every: int,
+        unlogged: list[dict[str, float]] | None = None, writes: bool = True
     ) -> None:
-        self.path, self.stage, self.every, self.writes = path, stage, every, writes
+        self.path, self.stage, self.steps, self.every, self.writes = path, stage, steps, every, writes
         self._rows: list[str] = []
         self.unlogged = unlogged or []  # steps of a row that is not full yet
         self._began, self._untimed = time.monotonic(), len(self.unlogged)
@@ -57,7 +59,7 @@ class MetricsLog:
         for key, late in self._shares.items():
             if key in values:
                 late.append(values[key])
-        if (step + 1) % self.every:
+        if (step + 1) % self.every and step + 1 < self.steps:
             return None
         keys = {key for row in self.unlogged for key in row}
         means = {key: float(np.mean([row[key] for row in self.unlogged if key in row])) for key in sorted(keys)}
@@ -100,6 +102,23 @@ class MetricsLog:
         if self._idle == IDLE and self.writes:
             say(f"{self.stage} step {step}: loss {values['loss']:g} and gradients {values.get('gradient_norm', 0.0):g} "
                 f"for {IDLE} steps: nothing is learned; look at the labels with `clouds check`")  # fmt: skip
+
+
+class Panels:
+    """At most ``most`` panels of a stage below ``folder``: of each of as many equal parts of its steps the first."""
+
+    def __init__(self, folder: Path, most: int, steps: int, start: int) -> None:
+        self.folder, self.most, self.every = folder, most, -(-steps // max(most, 1))
+        saved = [int(each.name.split("-")[0]) for each in folder.glob("*-0")]
+        self._parts = {step // self.every for step in saved if step < start}  # those that have one
+
+    def due(self, step: int) -> bool:
+        return bool(self.most) and step // self.every not in self._parts
+
+    def save(self, panel: Panel, step: int, colors: Sequence[Sequence[int]]) -> dict[str, NDArray[np.uint8]]:
+        """``save_panel`` in the folder of ``step``."""
+        self._parts.add(step // self.every)
+        return save_panel(panel, self.folder / f"{step:06d}-0", colors)
 
 
 def save_panel(panel: Panel, folder: Path, colors: Sequence[Sequence[int]]) -> dict[str, NDArray[np.uint8]]:

@@ -25,7 +25,7 @@ from clouds.selftrain.pseudo import Lesson, PseudoLabeller
 from clouds.selftrain.work import Work
 from clouds.train.engine import Engine
 from clouds.train.harm import Watch, summary
-from clouds.train.log import MetricsLog, save_panel
+from clouds.train.log import MetricsLog, Panels
 from clouds.train.state import load_state, save_state, sum_work
 from clouds.train.validate import Validation
 
@@ -94,8 +94,9 @@ def train_stage(
     if pseudo:
         pseudo.sets = data.unlabelled.sizes
     progress = load_state(run / CHECKPOINTS, stage, model, optimizer, pseudo, engine)
-    log = MetricsLog(run / METRICS, stage, progress.step, settings.log_every, progress.unlogged, engine.main)
-    panel_every = max(data.steps // max(recipe.selftrain.panels, 1), 1)
+    every, unlogged = settings.log_every, progress.unlogged
+    log = MetricsLog(run / METRICS, stage, progress.step, data.steps, every, unlogged, engine.main)
+    panels = Panels(run / PSEUDO, recipe.selftrain.panels, data.steps, progress.step)
     student, queries = engine.wrap(model), model.head.decoder.query_embed.num_embeddings
     if engine.main and progress.step < data.steps:
         say(f"{stage}: {data.steps} steps, {engine.batch_text()}, learning rate {base:g}, {settings.precision}"
@@ -129,6 +130,7 @@ def train_stage(
                 if pseudo:
                     pseudo.teacher.update()
             else:
+                engine.skip()
                 not_finite(stage, step, losses[0], norm, [data.name(i) for i in batch["numbers"].tolist()], run, engine)
             numbers = dict(zip(LOSSES, losses, strict=True)) | {"lr": rate, "gradient_norm": norm} | lesson.numbers
             if len(data.bad):
@@ -136,9 +138,8 @@ def train_stage(
             row = log.add(step, numbers)
             if row:
                 engine.log({f"{stage}/{key}": value for key, value in row.items()}, step + 1)
-            if lesson.panel and step % panel_every == 0 and recipe.selftrain.panels and engine.main:
-                images = save_panel(lesson.panel, run / PSEUDO / f"{step:06d}-0", model.colors)
-                engine.log_images(images, step + 1)
+            if lesson.panel and engine.main and panels.due(step):
+                engine.log_images(panels.save(lesson.panel, step, model.colors), step + 1)
             progress.step = step + 1
             if validation and progress.step % validation.every == 0:
                 scores = validation(model, progress, run / BEST / stage, engine)
@@ -151,9 +152,11 @@ def train_stage(
                     note_drift(drift, run, data.steps)
             if progress.step % settings.checkpoint_every == 0 or last or stop:
                 save()
-            if stop and not last:
-                where = f"{stage} stopped by a signal after step {step + 1} of {data.steps}"
-                raise Stopped(engine.stopped, f"{where}; all is saved. To resume: clouds train {run} --resume")
+            if stop:
+                break
+        if signal := max(engine.gather(engine.stopped)):  # also one that came in the last step
+            where = f"{stage} stopped by a signal after step {progress.step} of {data.steps}"
+            raise Stopped(signal, f"{where}; all is saved. To resume: clouds train {run} --resume")
     model.eval()
     return sum_work(engine.gather(pseudo.work if pseudo else Work()))
 

@@ -26,7 +26,7 @@ from clouds.train.shard import whole
 from clouds.train.state import Progress
 
 SOURCE = "source"
-SOURCE_SEED = 1_000_003  # of rendered validation scenes: no training scene has it
+SOURCE_SEED = 2**62  # of rendered validation scenes: no training scene has it
 
 
 class Validation:
@@ -69,20 +69,24 @@ class Validation:
 
 def source_domains(recipe: Recipe) -> list[Domain]:
     """The validation split of each labelled source; of the rendered one, scenes that training never draws."""
-    domains = []
+    domains = list[Domain]()
     for chosen in recipe.data.source:
         if chosen.dataset == "streets":
             count = recipe.train.validate_images
             domain = Domain(SOURCE, CITYSCAPES, count, seed=SOURCE_SEED)
-            domains.append(domain.scored_on(recipe))
+            domains.append(domain.folded(chosen.fold, recipe).scored_on(recipe))
             continue
         spec, split = learned_from(chosen, recipe)
-        others = [name for name in ("val", "test", spec.scored) if name in spec.splits and name != split]
+        others = [name for name in ("val", "test", spec.scored)
+                  if name in spec.splits and not {*spec.splits[name]} & {*spec.splits[split]}]  # fmt: skip
         if not others:
             raise UsageError(f"train.validate_on: {chosen.dataset} has no split to validate on but the one it is "
                              "learned from; leave source out, or learn from another split")  # fmt: skip
         data = open_set(chosen, recipe, others[0])
-        domain = Domain(f"{SOURCE}-{chosen.dataset}", data.label_set, len(data), data, tuple(range(len(data))))
+        name = f"{SOURCE}-{chosen.dataset}"
+        if again := sum(domain.name.rsplit(" ", 1)[0] == name for domain in domains):
+            name = f"{name} {again + 1}"
+        domain = Domain(name, data.label_set, len(data), data, tuple(range(len(data))))
         domains.append(domain.folded(chosen.fold, recipe).scored_on(recipe))
     return domains
 

@@ -21,14 +21,17 @@ ENOUGH = 3000 / 512**2  # of a crop's pixels: an image shows a class from here o
 
 
 def class_pixels(source: Source, file: Path, classes: int, workers: int) -> NDArray[np.int64]:
-    """Pixels of each of C classes in every label of the source, (N, C), counted once and kept in ``file``.
+    """Pixels of each of C classes in every label of the source, (N, C), counted once and kept in ``file`` with what
+    labels were read as.
 
     A label that cannot be read counts as empty: training meets it anyway, and says so.
     """
     names = np.array([f"{each.name} {name}" for each in source.sets for name in each.names])
+    meaning = source.meaning()
     if file.exists():
         with np.load(file, allow_pickle=False) as stored:
-            if np.array_equal(stored["names"], names) and stored["pixels"].shape[1] == classes:
+            same = "meaning" in stored and str(stored["meaning"]) == meaning
+            if same and np.array_equal(stored["names"], names) and stored["pixels"].shape[1] == classes:
                 kept: NDArray[np.int64] = stored["pixels"]
                 return kept
 
@@ -44,7 +47,7 @@ def class_pixels(source: Source, file: Path, classes: int, workers: int) -> NDAr
 
     pixels = np.stack(list(track(rows(), "counting classes", len(source), unit="labels")))
     with whole_file(file) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, names=names, pixels=pixels)
+        np.savez_compressed(opened, names=names, pixels=pixels, meaning=meaning)
     return pixels
 
 
