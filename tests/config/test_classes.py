@@ -117,3 +117,14 @@ def test_no_other_module_knows_which_classes_there_are():
         if len(names) > 2:
             knowing[place] = sorted(names)
     assert knowing == {}
+
+
+def test_other_domains_are_scored_anew_and_nothing_is_refused(tmp_path):
+    run = tmp_path / "run"
+    open_run(load_recipe("demo", []), run)
+    for domains in ("[town]", "[town, fog]", "[{name: mine, dataset: camvid}]", "[fog]", "null"):
+        (run / "results.json").write_text("{}")
+        open_run(load_recipe("demo", [f"evaluate.domains={domains}"]), run)
+        assert not (run / "results.json").exists()
+    with pytest.raises(UsageError, match=r"holds a run of other settings: train\.steps \(440 there, 3 now\)\."):
+        open_run(load_recipe("demo", ["evaluate.domains=[town]", "train.steps=3"]), run)

@@ -20,7 +20,14 @@ from clouds.data.batches.batches import Batches
 from clouds.data.batches.unlabelled import VIEWS, Pool, Unlabelled, unlabelled_images, view_of
 from clouds.data.cache import DecodedCache
 from clouds.data.images import decode_image, header_size, write_png
-from clouds.data.photographs import Photograph, find_photographs, look_at, photograph, read_photographs
+from clouds.data.photographs import (
+    Photograph,
+    find_photographs,
+    fingerprints,
+    look_at,
+    photograph,
+    read_photographs,
+)
 from clouds.errors import DataError, UsageError
 from clouds.selftrain.region_files import regions_of_set
 
@@ -78,6 +85,19 @@ def test_what_the_run_writes_into_the_folder_is_no_photograph(tmp_path):
     assert names(found) == list(SIZES)
 
 
+def test_what_other_runs_wrote_below_the_folder_is_no_photograph(tmp_path, capsys):
+    folder = photos(tmp_path / "p")
+    for run, beside in (("runs/a", "prompts.jsonl"), ("old", "checkpoints")):
+        write_png(folder / run / "source" / "labels" / "0.png", tiny.label_map(64, 64, 0))
+        write_png(folder / run / "pseudo" / "000000-0" / "masks.png", tiny.label_map(64, 64, 0))
+        (folder / run / "recipe.yaml").write_text("settings: {}")
+        (folder / run / beside).mkdir()
+    (folder / "more" / "recipe.yaml").write_text("extends: demo")  # somebody's own, beside the photos
+    (found,) = sets(f"{{folder: {folder}}}")
+    assert names(found) == list(SIZES)
+    assert "2 that a run wrote" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar"])
 def test_an_archive_is_read_in_place(tmp_path, kind, capsys):
     folder, archive = photos(tmp_path / "p"), tmp_path / f"p.{kind}"
@@ -115,7 +135,7 @@ def test_a_datasets_images_are_found_with_or_without_their_labels(tmp_path):
 
 
 @pytest.mark.parametrize(("chosen", "said"), [
-    ("{folder: none}", "data.unlabelled.0: none: not there; expected a folder, an archive"),
+    ("{folder: none}", "data.unlabelled.0: none: not there, seen from .*; expected a folder, an archive"),
     ("{folder: cityscapes}", r"for the dataset write data.unlabelled=\[\{dataset: cityscapes\}\]"),
     ("{folder: notes.txt}", "holds no photos that can be read"),
     ("{folder: empty}", "data.unlabelled.0: empty: holds no .png, .jpg, .jpeg"),
@@ -132,8 +152,12 @@ def test_what_holds_no_photographs_is_named(tmp_path, monkeypatch, chosen, said)
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    (["data.unlabelled=[{weight: 2}]"], r"data\.unlabelled\.0\.folder: expected either this"),
-    (["data.unlabelled=[{folder: a, dataset: camvid}]"], "expected either this, a folder"),
+    (["data.unlabelled=[{weight: 2}]"], r"data\.unlabelled\.0\.folder: got neither folder nor dataset"),
+    (["data.unlabelled=[{folder: a, dataset: camvid}]"], "got both folder and dataset; expected one of them"),
+    (["data.unlabelled=''"], r"data\.unlabelled\.0\.folder: got ''; expected a path; the current folder is \."),
+    (["data.unlabelled=[{folder: ''}]"], "expected a path"),
+    (["data.root=''"], r"data\.root: got ''; expected a path"),
+    (["data.unlabelled=[{folder: a.mp4, every: 0.0001}]"], r"every: got 0\.0001"),
     (["data.unlabelled=[{folder: a, split: val}]"], "split and root are a dataset's"),
     (["data.unlabelled=[{folder: a, wieght: 2}]"], r"did you mean data\.unlabelled\.0\.weight"),
     (["data.unlabelled=[3]"], "expected a folder, archive or video"),
@@ -174,6 +198,7 @@ def test_the_record_says_where_each_is_from_and_serves_a_run_that_goes_on(tmp_pa
     assert [row["file"] for row in rows] == [str(tmp_path / "p" / name) for name in SIZES]
     assert [tuple(row["size"]) for row in rows] == list(SIZES.values())
     assert [row["bytes"] for row in rows] == [(tmp_path / "p" / name).stat().st_size for name in SIZES]
+    os.utime(run / "photographs.jsonl", (2e9, 2e9))
     monkeypatch.setattr("clouds.data.photographs.look_at", lambda places: pytest.fail("looked at again"))
     (again,) = read_photographs(recipe, find_photographs(recipe.data), run)
     assert list(map(known, again)) == list(map(known, first))
@@ -196,6 +221,45 @@ def test_before_joint_training_the_photographs_of_now_count(tmp_path, capsys):
     assert [Path(row["file"]).name for row in read_jsonl(run / "photographs.jsonl")][-1] == "z.png"
 
 
+def test_a_photograph_of_the_same_size_in_bytes_is_another_one(tmp_path, capsys):
+    """As BMP and TIFF files are after faces were blurred in them."""
+    folder, run = tmp_path / "p", tmp_path / "run"
+    folder.mkdir()
+    recipe = tiny.recipe(f"data.unlabelled={folder}", "data.max_bad=0.5")
+
+    def write(seed: int, *names: str) -> None:
+        for name in names:
+            Image.fromarray(scene((64, 96), seed)).save(folder / name)
+
+    def read() -> list[Photograph]:
+        return read_photographs(recipe, find_photographs(recipe.data), run)[0]
+
+    write(0, "a.bmp", "b.bmp")
+    read()
+    write(1, "a.bmp")
+    assert [each.pixels().mean() for each in read()] == [scene((64, 96), k).mean() for k in (1, 0)]
+    assert "joint training begins with those of now" in capsys.readouterr().err
+    (run / "checkpoints" / "joint-000002").mkdir(parents=True)
+    write(2, "b.bmp")
+    assert len(read()) == 2
+    assert "1 changed" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path):
+    folder, run = tmp_path / "p", tmp_path / "run"
+    folder.mkdir()
+    name = os.fsdecode("stra\xdfe.jpg".encode("latin-1"))
+    (folder / name).write_bytes(jpeg(scene((64, 96))))
+    with tarfile.open(tmp_path / "p.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as packed:
+        packed.add(folder / name, "stra\xdfe.jpg")
+    recipe = tiny.recipe(f"data.unlabelled=[{folder}, {tmp_path / 'p.tar'}]")
+    for _ in range(2):
+        found = read_photographs(recipe, find_photographs(recipe.data), run)
+        assert [len(each) for each in found] == [1, 1]
+        assert all(each[0].pixels().shape == (64, 96, 3) for each in found)
+    assert len(fingerprints(run)) == 1
+
+
 def test_joint_training_goes_on_with_the_photographs_it_began_with(tmp_path, capsys):
     folder, run = photos(tmp_path / "p"), tmp_path / "run"
     few, many = (tiny.recipe(f"data.unlabelled={folder}", f"data.max_bad={share}") for share in (0.4, 0.5))
@@ -205,7 +269,8 @@ def test_joint_training_goes_on_with_the_photographs_it_began_with(tmp_path, cap
     (folder / "b.png").rename(folder / "z.png")
     (folder / "a.jpg").write_bytes(jpeg(scene((50, 60))))
     lost = r"of the 4 photos .*, 1 gone \(.*b\.png\) and 1 changed \(.*a\.jpg\)\. Restore them; or skip them, "
-    remedy = r"by the command that began the run with a higher data\.max_bad; or train anew .*--from .*/warmup"
+    remedy = (r"by the command that began the run with a higher data\.max_bad; or begin joint training anew, after the "
+              r"same warm-up: delete .*/run/checkpoints/joint-\* and resume")  # fmt: skip
     with pytest.raises(UsageError, match=lost + remedy):
         read_photographs(few, find_photographs(few.data), run)
     (again,) = read_photographs(many, find_photographs(many.data), run)
@@ -275,6 +340,62 @@ def test_frames_of_a_video_are_taken_every_so_often_and_once(tmp_path):
     (again,) = read_photographs(recipe, find_photographs(recipe.data), run)
     assert list(map(known, again)) == list(map(known, found))
     assert {path: path.stat().st_mtime_ns for path in (run / "frames").rglob("*.jpg")} == before
+
+
+def video(path: Path, seconds: float, first: int = 0, **options) -> None:
+    from clouds.predict.video import video_writer
+
+    with video_writer(path, **options) as write:
+        for k in range(int(seconds * 2)):
+            write(np.full((64, 96, 3), first + 10 * k % 200, np.uint8), k / 2)
+
+
+def test_a_video_that_changed_is_another_one_until_joint_training_begins(tmp_path, capsys):
+    pytest.importorskip("av")
+    clips, run = tmp_path / "clips", tmp_path / "run"
+    clips.mkdir()
+    recipe = tiny.recipe(f"data.unlabelled={clips}", "data.max_bad=0.9")
+
+    def read() -> list[Photograph]:
+        return read_photographs(recipe, find_photographs(recipe.data), run)[0]
+
+    video(clips / "a.mp4", 5)
+    (clips / "b.mp4").write_bytes(b"cut")
+    assert len(read()) == 3
+    assert "left out: " in capsys.readouterr().err
+    assert len(read()) == 3
+    said = capsys.readouterr().err
+    assert "b.mp4" in said, "said each time"
+    assert "not the photos" not in said
+    video(clips / "b.mp4", 3)  # mended
+    assert len(read()) == 5
+    assert "not the photos that this run began with" in capsys.readouterr().err
+    video(clips / "a.mp4", 9)
+    assert len(read()) == 7
+    (run / "checkpoints" / "joint-000002").mkdir(parents=True)
+    kept = {path: path.read_bytes() for path in (run / "frames").rglob("*.jpg")}
+    lost = sorted(path for path in kept if path.parent.name.startswith("b-"))[0]
+    lost.unlink()
+    assert len(read()) == 7
+    assert {path: path.read_bytes() for path in (run / "frames").rglob("*.jpg")} == kept, "taken again"
+
+
+def test_a_video_that_ends_early_gives_what_it_has(tmp_path, capsys):
+    av = pytest.importorskip("av")
+    path, run = tmp_path / "dash.mp4", tmp_path / "run"
+    with av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as container:
+        stream = container.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.gop_size = 96, 64, 4
+        for k in range(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene((64, 96), k), "rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.8)])
+    recipe = tiny.recipe(f"data.unlabelled={path}")
+    (found,) = read_photographs(recipe, find_photographs(recipe.data), run)
+    assert 5 <= len(found) <= 9
+    said = capsys.readouterr().err
+    if "or only in part" in said:  # not every version of FFmpeg minds
+        assert "used up to 0:" in said
 
 
 # -- crops

@@ -31,7 +31,7 @@ from clouds.model import vocabulary
 from clouds.sweep import jobs as shared
 from clouds.sweep import jobs as work
 from clouds.sweep.plan import combinations, job_name, parse_seeds, plan, split_word, value_name
-from clouds.sweep.table import best_row, spread, table
+from clouds.sweep.table import _names, best_row, spread, table
 from test_pipeline import SMALL, weights
 
 RATES = "train.learning_rate=1e-3,3e-4"
@@ -549,3 +549,22 @@ def test_a_sweeps_jobs_equal_runs_of_their_own(tmp_path, capsys, few_sentences):
     assert (out / job["run"] / "report" / "index.html").exists()
     with pytest.raises(CloudsError, match="made by other settings"):
         sweeping.sweep("demo", [*settings, "train.learning_rate=1e-3,2e-3", "train.weight_decay=0.1"], out)
+
+
+def test_rows_of_photo_folders_can_be_told_apart():
+    def named(*values):
+        sweep = {"keys": ["data.unlabelled"], "jobs": [{"settings": {"data.unlabelled": value}} for value in values]}
+        return [row[0] for row in _names(sweep)]
+
+    def photos(folder, **more):
+        return {"folder": folder, "dataset": None, "weight": 1.0, **more}
+
+    assert named([photos("berlin")], [photos("paris"), photos("rome")], []) == ["berlin", "paris, rome", "none"]
+    long = [f"/data/{'a' * 30}/{city}/{'b' * 30}" for city in ("berlin", "paris")]
+    assert named(*([photos(each)] for each in long)) == long
+    one, two = named([photos("a")], [photos("a", weight=2.0)])
+    assert (one != two, "weight: 2.0" in two) == (True, True)
+
+
+def test_of_equal_rows_the_first_is_best():
+    assert best_row(made_up((1, [0.4, 0.4]), (2, [0.4, 0.4]))) == 0

@@ -91,7 +91,7 @@ def _check_recipe(recipe: Recipe, full: bool, out: Path) -> dict[str, Any]:
     photos = [inspect_set(name, path, splits=[PHOTOS[name]], full=full, exif=exif) for name, path in targets.items()]
     own = [each for each in recipe.evaluate.domains or () if not each.known]
     photos += [_inspect_domain(each, recipe, full) for each in own]
-    unlabelled, more = inspect_photographs(recipe, full)
+    unlabelled, more = inspect_photographs(recipe, full, out)
     sets = _records([*sources, *photos, *unlabelled], out)
     problems = [problem for each in sets for problem in each["problems"]]
     if root and not recipe.evaluate.domains and not targets and not any(each.is_relative_to(root) for each in roots):

@@ -29,17 +29,19 @@ SHOWN = 3  # names in a warning
 Size = tuple[int, int]
 
 
-def inspect_photographs(recipe: Recipe, full: bool) -> tuple[list[Inspection], list[str]]:
+def inspect_photographs(recipe: Recipe, full: bool, out: Path) -> tuple[list[Inspection], list[str]]:
     """Each set of ``data.unlabelled``, and what to warn of: small or upright ones, and files that stand elsewhere too.
 
-    Of a set 100 pictures are decoded, with ``full`` all; of a video its first frame. UsageError as of training.
+    Of a set 100 pictures are decoded, with ``full`` all; of a video its first frame. What lies in ``out`` is no photo.
+    UsageError as of training.
     """
     found, warnings = [], list[str]()
-    for each in find_photographs(recipe.data):
+    sets = find_photographs(recipe.data, out)
+    for k, each in enumerate(sets):
         inspection, sizes = _inspect(each, full)
         found.append(inspection)
         warnings += _doubts(each.name, sizes, recipe.augment.crop)
-        warnings += _seen_elsewhere(each, recipe)
+        warnings += _seen_elsewhere(each, recipe, sets[:k])
     return found, warnings
 
 
@@ -103,12 +105,16 @@ def _doubts(name: str, sizes: Sequence[Size], crop: Size) -> list[str]:
     return found
 
 
-def _seen_elsewhere(each: PhotoSet, recipe: Recipe) -> list[str]:
-    """Photographs that are there twice, and those that the source or a benchmark domain has too."""
+def _seen_elsewhere(each: PhotoSet, recipe: Recipe, before: Sequence[PhotoSet]) -> list[str]:
+    """Photographs that are there twice, and those that a set before, the source or a benchmark domain has too."""
     found = []
     doubled = _twins(each.places)
     if doubled:
         found.append(f"{each.name}: {counted(len(doubled), 'photo')} twice, such as {some(doubled, SHOWN)}")
+    for other in before:
+        if same := _twins(each.places, other.places):
+            found.append(f"{each.name}: {counted(len(same), 'photo')} also in {other.name}, such as "
+                         f"{some(same, SHOWN)}; they are learned from more often than the others")  # fmt: skip
     for name, places, scored in _labelled(recipe):
         if same := _twins(each.places, places):
             harm = ("a score there would be of images that were trained on without labels" if scored

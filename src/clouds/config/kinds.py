@@ -19,6 +19,13 @@ def _no_switch(value: Any) -> Any:
     return value
 
 
+def _named(value: Any) -> Any:
+    """An empty path would be the current folder."""
+    if value == "":
+        raise ValueError("expected a path; the current folder is .")
+    return value
+
+
 Int = Annotated[int, BeforeValidator(_no_switch)]
 Float = Annotated[float, BeforeValidator(_no_switch)]
 # the upper bounds are far above what anybody means: what is beyond them fills the memory before it fails
@@ -30,7 +37,7 @@ Width = Annotated[Int, Field(ge=1, le=16_384)]  # of a layer
 Depth = Annotated[Int, Field(ge=1, le=100)]  # layers
 Share = Annotated[Float, Field(ge=0, le=1)]
 Positive = Annotated[Float, Field(gt=0)]
-Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+Folder = Annotated[Path, BeforeValidator(_named), AfterValidator(Path.expanduser)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 

@@ -7,7 +7,10 @@ names of the files, ``score_records`` the records of scores and sweeps.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -249,7 +252,15 @@ def read_record(path: Path, kind: type[R]) -> R | None:
     """A record's file, JSON or YAML by its name; None where there is none, DataError where it is damaged."""
     if path.suffix == ".yaml":
         return _read(path, lambda data: kind.model_validate(parse_yaml(data)))
-    return _read(path, kind.model_validate_json)
+    return _read(path, partial(_parse, kind))
+
+
+def _parse(kind: type[R], data: bytes) -> R:
+    """JSON as a record. A file name that is no UTF-8 stands there as half a surrogate pair, which pydantic refuses."""
+    return kind.model_validate(json.loads(data)) if _SURROGATE.search(data) else kind.model_validate_json(data)
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def read_rows(path: Path, kind: type[R], grows: bool = False) -> list[R]:
@@ -258,7 +269,7 @@ def read_rows(path: Path, kind: type[R], grows: bool = False) -> list[R]:
     if grows:
         lines = lines[:-1]  # nothing, or what a kill left without its newline
     return [row for number, line in enumerate(lines, 1) if line.strip()
-            for row in [_checked(f"{path}, line {number}", kind.model_validate_json, line)]]  # fmt: skip
+            for row in [_checked(f"{path}, line {number}", partial(_parse, kind), line)]]  # fmt: skip
 
 
 def read_points(path: Path, classes: int) -> Points:

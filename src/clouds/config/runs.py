@@ -68,7 +68,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     except UnicodeEncodeError:
         raise UsageError(f"{out}: its name is not UTF-8, which model files need; choose another --out") from None
     path = out / RECIPE
-    for name in ("", CHECKPOINTS, BEST, f"{SOURCE}/images", f"{SOURCE}/labels", PSEUDO, EVALUATION):
+    for name in ("", CHECKPOINTS, BEST, FRAMES, f"{SOURCE}/images", f"{SOURCE}/labels", PSEUDO, EVALUATION):
         sweep_temporaries(out / name)
     for name in (GENERATED, RESTYLED, REGIONS):  # other processes may draw their shards there
         sweep_temporaries(out / name, older=86400)
@@ -76,7 +76,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
     changes: list[Change] = []
     if path.exists():
         changed = differences(recipe, out)
-        hard = [key for key in changed if key not in RUNNING | SCORING]
+        hard = [key for key in changed if not _in(RUNNING | SCORING, key)]
         if hard and not allow_change:
             text = ", ".join(f"{key} ({changed[key][0]} there, {changed[key][1]} now)" for key in hard)
             raise UsageError(
@@ -89,7 +89,7 @@ def open_run(recipe: Recipe, out: Path, allow_change: bool = False) -> None:
         changes = [*(before.changes if before else ())]
         if hard:
             changes.append(Change(commit=commit(), was={key: changed[key][0] for key in hard}))
-        if not changed.keys() <= RUNNING:
+        if not all(_in(RUNNING, key) for key in changed):
             for name in RESULTS.values():
                 (out / name).unlink(missing_ok=True)
     elif out.is_dir() and any(not item.name.startswith(".") and item.name != SPEED for item in out.iterdir()):
@@ -148,6 +148,12 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 _ITEM = re.compile(r"(.*?)\.\d+\.")  # one of a list of settings, as data.source.0.
+
+
+def _in(keys: frozenset[str], key: str) -> bool:
+    """Whether a key, or the list that it stands in, is among ``keys``."""
+    item = _ITEM.match(key)
+    return key in keys or (item is not None and item[1] in keys)
 
 
 def flat(values: dict[str, Any], prefix: str = "", lists: bool = False) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field
 
 from clouds.config.drawing import RestyledSource
-from clouds.config.kinds import Count, Folder, Mark, Positive, Settings, Share, Side
+from clouds.config.kinds import Count, Float, Folder, Mark, Positive, Settings, Share, Side
 
 
 def _no_switches(value: Any) -> Any:
@@ -84,12 +84,14 @@ class UnlabelledSet(Settings):
     """The dataset's own folder or archive; null is its folder below `data.root`."""
     weight: Positive = 1.0
     """How often the set is used, against the other sets; theirs is 1 if not given."""
-    every: Positive = 2.0
+    every: Annotated[Float, Field(ge=0.01)] = 2.0
     """Seconds between two frames that are taken from a video."""
 
     def faults(self) -> list[str]:
         if (self.folder is None) == (self.dataset is None):
-            return ["folder: expected either this, a folder, archive or video, or a dataset's name as dataset"]
+            got = "neither folder nor dataset" if self.folder is None else "both folder and dataset"
+            return [f"folder: got {got}; expected one of them: folder is a folder, an archive or a video, dataset the "
+                    "name of a dataset"]
         if self.folder is not None and (self.split or self.root):
             return ["folder: split and root are a dataset's; leave them out beside it"]
         return []

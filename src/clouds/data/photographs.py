@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clouds.base.arrays import Pixels
-from clouds.base.files import as_bytes, read_json, whole_folder, write_json, write_jsonl
+from clouds.base.files import write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.text import some
 from clouds.config.recipe import Data, Recipe, UnlabelledSet
 from clouds.config.records import UnlabelledPhoto, as_json, read_rows
-from clouds.config.runs import FRAMES, MODELS, PHOTOGRAPHS, joint_begun
+from clouds.config.runs import CHECKPOINTS, FRAMES, PHOTOGRAPHS, joint_begun
 from clouds.data.archives import SUFFIXES, Archive, Folder, is_archive
 from clouds.data.datasets import dataset_spec, folder_of, images_of, is_dataset
 from clouds.data.exif import orientation, turned
-from clouds.data.frames import VIDEO_ENDINGS, frames, pyav
-from clouds.data.images import ENDINGS, decode_image, encode_image, image_size
+from clouds.data.frames import VIDEO_ENDINGS, pyav
+from clouds.data.images import ENDINGS, decode_image, image_size
 from clouds.data.samples import Place
+from clouds.data.taken_frames import TIMES, frames_name, take_frames
 from clouds.data.walk import find_images, sift_names
 from clouds.errors import DataError, UsageError
 
-TIMES = "frames.json"  # file of a frame -> its seconds
 ARCHIVES = dict.fromkeys((".zip", ".tar", ".gz", ".tgz"), "name archives as sets of their own")
 INSIDE = dict.fromkeys((*ARCHIVES, *VIDEO_ENDINGS), "unpack it to use what it holds")
 
@@ -98,7 +98,8 @@ def _found(chosen: UnlabelledSet, data: Data, out: Path | None, what: str) -> Ph
     if path.exists():
         raise UsageError(f"{what}{path}: holds no photos that can be read; expected {expected}")
     hint = f"; for the dataset write data.unlabelled=[{{dataset: {path}}}]" if is_dataset(str(path)) else ""
-    raise UsageError(f"{what}{path}: not there; expected {expected}{hint}")
+    seen = "" if path.is_absolute() else f", seen from {Path.cwd()}"
+    raise UsageError(f"{what}{path}: not there{seen}; expected {expected}{hint}")
 
 
 def _of_dataset(chosen: UnlabelledSet, data: Data, what: str) -> list[Place]:
@@ -158,12 +159,16 @@ def read_photographs(recipe: Recipe, sets: Sequence[PhotoSet], out: Path) -> lis
     rows = read_rows(out / PHOTOGRAPHS, UnlabelledPhoto)
     if rows and joint_begun(out):
         _go_on(rows, sets, recipe, out)
-    elif not rows or any(_changes(rows, sets).values()):
+        _take_lost_frames(rows, sets, out)
+    elif not rows or any(_changes(rows, sets, out).values()) or _videos_changed(rows, sets):
         if rows:
             say("data.unlabelled: not the photos that this run began with; joint training begins with those of now")
         rows = [row for k, each in enumerate(sets) for row in _rows(k, each, out)]
         check_bad([row.problem for row in rows], recipe.data.max_bad)
         write_jsonl(out / PHOTOGRAPHS, [as_json(row) for row in rows])
+    else:
+        check_bad([row.problem for row in rows], 1.0)
+        _take_lost_frames(rows, sets, out)
     places = [{file_of(place): place for place in each.places} for each in sets]
     found: list[list[Photograph]] = [[] for _ in sets]
     for row in rows:
@@ -214,32 +219,13 @@ def _rows(k: int, each: PhotoSet, out: Path) -> list[UnlabelledPhoto]:
         try:
             folder, times = take_frames(video, each.settings.every, out / FRAMES)
         except DataError as error:
-            rows.append(UnlabelledPhoto(set=k, file=file, problem=str(error)))
+            rows.append(UnlabelledPhoto(set=k, file=file, bytes=video.stat().st_size, problem=str(error)))
             continue
         places = [Place(Folder(folder), name) for name in times]
         for (name, seconds), look in zip(times.items(), look_at(places), strict=True):
             where = {"seconds": seconds, "frame": f"{folder.name}/{name}"}
             rows.append(UnlabelledPhoto.model_validate({"set": k, "file": file, **where, **look.known}))
     return rows
-
-
-def take_frames(video: Path, every: float, below: Path) -> tuple[Path, dict[str, float]]:
-    """Frames of a video, one in ``every`` seconds, as files of a folder ``below``: (the folder, file -> its seconds).
-
-    They are taken once, all or none; DataError where the video cannot be read.
-    """
-    status = video.stat()
-    known = f"{video.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0{every}"
-    folder = below / f"{video.stem[:40]}-{hashlib.sha256(as_bytes(known)).hexdigest()[:12]}"
-    if not (folder / TIMES).is_file():
-        with whole_folder(folder) as temporary:
-            times = {}
-            for frame in track(frames(video, fps=1 / every), f"taking frames of {video.name}", None, unit="frames"):
-                name = f"{frame.number:06d}.jpg"
-                (temporary / name).write_bytes(encode_image(frame.pixels, folder / name, ".jpg"))
-                times[name] = round(frame.seconds, 3)
-            write_json(temporary / TIMES, times)
-    return folder, dict(read_json(folder / TIMES))
 
 
 def check_bad(problems: Sequence[str | None], most: float) -> None:
@@ -258,34 +244,66 @@ def check_bad(problems: Sequence[str | None], most: float) -> None:
 File = tuple[int, str, str | None]  # the set's number, the file, its name in an archive
 
 
-def _changes(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet]) -> dict[str, set[File]]:
-    """The files that are gone, changed (by their bytes), and new or mended since the record was written. A video's
-    frames are files of the run."""
+def _changes(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], out: Path) -> dict[str, set[File]]:
+    """The files that are gone, changed, and new or mended since the record in ``out`` was written. A video's frames are
+    files of the run."""
+    since = (out / PHOTOGRAPHS).stat().st_mtime
     was = {(row.set, row.file, row.member): row for row in rows}
     now = {(k, *file_of(place)): place for k, each in enumerate(sets) for place in each.places}
     videos: set[File] = {(k, str(video.absolute()), None) for k, each in enumerate(sets) for video in each.videos}
     frames = {file for file, row in was.items() if row.frame}
     return {
         "gone": was.keys() - now.keys() - videos - frames,
-        "changed": {file for file, place in now.items() if file in was and not _same_bytes(was[file], place)},
+        "changed": {file for file, place in now.items() if file in was and not _same(was[file], place, since)},
         "new": ((now.keys() | videos) - was.keys())
         | {file for file, place in now.items() if file in was and was[file].problem and _look(place).problem is None},
     }
 
 
-def _same_bytes(row: UnlabelledPhoto, place: Place) -> bool:
+def _same(row: UnlabelledPhoto, place: Place, since: float) -> bool:
+    """By its size; a file, or an archive, that was touched ``since`` also by its content."""
+    path = place.files.path / place.name if isinstance(place.files, Folder) else place.files.path
     try:
-        return row.bytes in (None, place.files.size(place.name))
-    except DataError:
+        if row.bytes not in (None, place.files.size(place.name)):
+            return False
+        status = path.stat()
+        touched = max(status.st_mtime, status.st_ctime) >= since
+        return not touched or row.sha256 in (None, hashlib.sha256(place.read()).hexdigest())
+    except (DataError, OSError):
         return False
+
+
+def _videos_changed(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet]) -> bool:
+    """Whether the frames in the record are not of the videos of now; one that could not be read is another by its size.
+    """
+    was: dict[tuple[int, str], set[str]] = {}
+    for row in rows:
+        seen = row.frame.partition("/")[0] if row.frame else f"{row.bytes} bytes"
+        was.setdefault((row.set, row.file), set()).add(seen)
+    for k, each in enumerate(sets):
+        for video in each.videos:
+            now = {frames_name(video, each.settings.every), f"{video.stat().st_size} bytes"}
+            if not was.get((k, str(video.absolute())), set()) <= now:
+                return True
+    return False
+
+
+def _take_lost_frames(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], out: Path) -> None:
+    """Take the frames of a video again where files of them are gone and the video is as it was."""
+    gone = {row.frame.partition("/")[0] for row in rows if row.frame and not (out / FRAMES / row.frame).is_file()}
+    for each in sets:
+        for video in each.videos:
+            if (name := frames_name(video, each.settings.every)) in gone:
+                (out / FRAMES / name / TIMES).unlink(missing_ok=True)
+                take_frames(video, each.settings.every, out / FRAMES)
 
 
 def _go_on(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], recipe: Recipe, out: Path) -> None:
     """Say what is not as joint training found it; UsageError where more than ``data.max_bad`` of it is lost."""
-    changes = _changes(rows, sets)
+    changes = _changes(rows, sets, out)
     lost = [f"{len(files)} {how} ({some(sorted(each[2] or each[1] for each in files), 2)})"
             for how, files in changes.items() if files and how != "new"]  # fmt: skip
-    remedy = f"train anew from this run's warm-up: --from {out / MODELS['warmup']} and another --out"
+    remedy = f"begin joint training anew, after the same warm-up: delete {out / CHECKPOINTS}/joint-* and resume"
     if {row.set for row in rows} != set(range(len(sets))):
         raise UsageError(f"data.unlabelled: names other sets than joint training began with. Name those, or {remedy}")
     if sum(len(changes[how]) for how in ("gone", "changed")) > recipe.data.max_bad * len(rows):

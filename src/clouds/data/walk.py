@@ -12,12 +12,14 @@ from pathlib import Path
 
 from clouds.base.progress import say
 from clouds.base.text import some
+from clouds.config.runs import CHECKPOINTS, METRICS, PHOTOGRAPHS, PROMPTS, RECIPE, SOURCE
 from clouds.data.images import ENDINGS
 from clouds.errors import UsageError
 
 # kinds of pictures that people expect to be used
 FOREIGN = (".gif", ".heic", ".heif", ".jp2", ".jfif", ".ppm", ".exr")
 HIDDEN, UNREADABLE, CIRCLE = "hidden", "that cannot be read", "in a circle of links"  # why something is left out
+OF_RUN = "that a run wrote"
 
 NONE: Mapping[str, str] = {}
 _MADE = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "__pycache__"}
@@ -28,6 +30,11 @@ Left = Callable[[str, str], None]  # hears the name of what is left out, a folde
 def is_hidden(part: str) -> bool:
     """A name that begins with a dot, or one that a file manager makes beside the user's own files."""
     return part.startswith(".") or part.lower() in _MADE
+
+
+def _is_run(names: set[str]) -> bool:
+    """Whether a folder of these names is a run's: it holds label maps and made-up images."""
+    return RECIPE in names and not names.isdisjoint({PROMPTS, PHOTOGRAPHS, SOURCE, METRICS, CHECKPOINTS})
 
 
 def names_below(folder: Path, left: Left) -> Iterator[str]:
@@ -45,6 +52,8 @@ def _below(folder: str, base: str, above: tuple[tuple[int, int], ...], left: Lef
     place = (status.st_dev, status.st_ino)
     if place in above:
         return left(base, CIRCLE)
+    if base and _is_run({entry.name for entry in entries}):
+        return left(base, OF_RUN)
     for entry in entries:
         name = base + entry.name
         if is_hidden(entry.name):

@@ -105,7 +105,7 @@ def check_work(path: Path) -> None:
     if not work.pseudo_labels_made or not work.pixels_changed:
         kind = "images without labels" if work.photographs else "generated images"
         raise CloudsError(
-            f"joint training saw {work.pseudo_labels_made} {kind} and refinement changed "
+            f"joint training saw {kind} {work.pseudo_labels_made} times and refinement changed "
             f"{work.pixels_changed} pixels: self-training did nothing. The model is kept, but it is no better than "
             "the warm-up's. Check generate.count or data.unlabelled, selftrain.floor, selftrain.confidence and the "
             "warm-up's quality"

@@ -20,7 +20,8 @@ def table(sweep: Row, markdown: bool = False) -> str:
     groups = groups_of(sweep)
     head = ["", *(sweep["keys"] or ["settings"]), "seeds", "warm-up", "joint", "difference"]
     head += [name for group in groups for name in (group, "difference")]
-    rows = [_cells(sweep, same, groups) for same in by_settings(sweep)]
+    named = _names(sweep)
+    rows = [[*names, *_cells(same, groups)] for names, same in zip(named, by_settings(sweep), strict=True)]
     best = best_row(sweep)
     for k, row in enumerate(rows):
         row.insert(0, ("**best**" if markdown else "best") if k == best else "")
@@ -63,7 +64,7 @@ def best_row(sweep: Row) -> int | None:
         done = [scores(job, "joint") for job in jobs if job["state"] == "done"]
         if done:
             ranked.append((len(done) == len(jobs), float(np.mean(done)), k))
-    return max(ranked)[2] if len(ranked) > 1 else None
+    return max(ranked, key=lambda row: row[:2])[2] if len(ranked) > 1 else None  # of equals the first
 
 
 def spread(values: list[float], sign: bool = False) -> str:
@@ -75,10 +76,20 @@ def spread(values: list[float], sign: bool = False) -> str:
     return f"{np.mean(known):{'+' if sign else ''}.1f}{deviation}"
 
 
-def _cells(sweep: Row, jobs: list[Row], groups: list[str]) -> list[str]:
+def _names(sweep: Row) -> list[list[str]]:
+    """What each combination sets, a value a key; long ones in short, unless two would look alike."""
+    columns = []
+    for key in sweep["keys"]:
+        values = [jobs[0]["settings"][key] for jobs in by_settings(sweep)]
+        whole, named = [_whole(value) for value in values], [_text(value) for value in values]
+        short = [text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}" for text in named]
+        columns.append(next(texts for texts in (short, named, whole) if len({*texts}) == len({*whole})))
+    return [[_safe(text) for text in row] for row in zip(*columns, strict=True)] or [["the recipe's"]]
+
+
+def _cells(jobs: list[Row], groups: list[str]) -> list[str]:
     done = [job for job in jobs if job["state"] == "done"]
-    cells = [_short(jobs[0]["settings"][key]) for key in sweep["keys"]] or ["the recipe's"]
-    cells.append(f"{len(done)} of {len(jobs)}")
+    cells = [f"{len(done)} of {len(jobs)}"]
     before, after = ([scores(job, stage) for job in done] for stage in ("warmup", "joint"))
     cells += [spread(before), spread(after), spread(list(np.subtract(after, before)), sign=True)]
     for group in groups:
@@ -87,9 +98,18 @@ def _cells(sweep: Row, jobs: list[Row], groups: list[str]) -> list[str]:
     return cells
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value).replace('"', "")
-    return _safe(text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}")
+def _text(value: Any) -> str:
+    """A setting as a person writes it; of sets of images their names."""
+    if isinstance(value, list):
+        names = [each.get("name") or each.get("folder") or each.get("dataset") if isinstance(each, dict) else None
+                 for each in value]  # fmt: skip
+        if all(names):
+            return ", ".join(map(str, names)) or "none"
+    return _whole(value)
+
+
+def _whole(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 
 def _safe(text: str) -> str:

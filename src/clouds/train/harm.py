@@ -70,8 +70,8 @@ def summary(drift: Drift) -> str:
     """What a run says of harm."""
     before, after = (100 * score for score in drift.source)
     return (
-        f"{100 * drift.agreement:.0f} % of the pixels of {drift.images} unlabelled images have the class that the "
-        f"warm-up gave them; source mIoU was {before:.1f} and is {after:.1f}"
+        f"{100 * drift.agreement:.0f} % of the pixels of {drift.images} crops of unlabelled images have the class that "
+        f"the warm-up gave them; source mIoU was {before:.1f} and is {after:.1f}"
     )
 
 

@@ -255,7 +255,7 @@ class BadFiles:
                 listed = "\n  ".join(list(self.found.values())[:10])
                 raise DataError(
                     f"{len(self.found)} of {self.total} samples cannot be read, more than data.max_bad allows "
-                    f"({100 * self.share:g} %); `clouds check --full` lists all:\n  {listed}"
+                    f"({100 * self.share:g} %); `clouds check --full` lists what is damaged:\n  {listed}"
                 ) from error
         if new:
             say(f"skipped: {error}")
