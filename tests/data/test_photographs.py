@@ -317,6 +317,22 @@ def test_few_bad_ones_are_left_out_and_many_end_the_run_before_it_begins(tmp_pat
     assert not (tmp_path / "many" / "photographs.jsonl").exists()
 
 
+def test_damaged_pixels_are_found_before_training(tmp_path, capsys):
+    folder, run = photos(tmp_path / "p"), tmp_path / "run"
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "a.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")  # a header and an end as they should be
+    recipe = tiny.recipe(f"data.unlabelled={folder}", "data.max_bad=0.4")
+    for _ in range(2):
+        (found,) = read_photographs(recipe, find_photographs(recipe.data), run)
+        assert len(found) == 3
+        said = capsys.readouterr().err
+        assert "left out: " in said
+        assert "a.jpg" in said
+        assert "not the photos" not in said
+    (folder / "a.jpg").write_bytes(whole)
+    assert len(read_photographs(recipe, find_photographs(recipe.data), run)[0]) == 4
+
+
 def test_frames_of_a_video_are_taken_every_so_often_and_once(tmp_path):
     pytest.importorskip("av")
     from clouds.predict.video import video_writer

@@ -550,7 +550,8 @@ def test_a_folder_of_photographs_is_looked_through_and_left_as_it_is(tmp_path, c
     assert verdicts["again.png"][0].startswith("near-duplicate of a/one.png")
     assert cli.run(["audit", str(folder), "--out", str(tmp_path / "audit")]) == 0
     said = capsys.readouterr().out
-    assert "2 of 5 images kept" in said
+    assert "3 of 5 photos are bad; training uses them unless you delete them:" in said
+    assert "  again.png: near-duplicate of a/one" in said
     assert "prompt" not in said.replace(str(tmp_path), "")
     page = (tmp_path / "audit" / "index.html").read_text().partition("</style>")[2]
     assert "audit of photos" in page

@@ -46,6 +46,9 @@ def audit(
     a set that was not drawn here what it shows. source: a recipe or a folder of images, whose diversity stands beside.
     Raises UsageError or DataError before any long work.
     """
+    if folder.is_file():
+        raise UsageError(f"{folder}: is a file; expected a folder of photos or a generated set. `clouds check` looks "
+                         "through archives and videos: data.unlabelled=FILE")  # fmt: skip
     photographs = photographs_in(folder, out or folder / AUDIT)
     folder = folder if photographs else set_folder(folder)
     check_idle(out or folder / AUDIT if photographs else folder)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from clouds.base.arrays import Pixels
 from clouds.base.files import write_jsonl
+from clouds.base.pick import evenly
 from clouds.base.progress import say, track
 from clouds.base.text import some
 from clouds.config.recipe import Data, Recipe, UnlabelledSet
@@ -28,6 +29,7 @@ from clouds.data.taken_frames import TIMES, frames_name, take_frames
 from clouds.data.walk import find_images, sift_names
 from clouds.errors import DataError, UsageError
 
+DECODED = 100  # photos of a set that are decoded before training
 ARCHIVES = dict.fromkeys((".zip", ".tar", ".gz", ".tgz"), "name archives as sets of their own")
 INSIDE = dict.fromkeys((*ARCHIVES, *VIDEO_ENDINGS), "unpack it to use what it holds")
 
@@ -130,18 +132,24 @@ class Look(NamedTuple):
         return {key: value for key, value in self._asdict().items() if value is not None}
 
 
-def look_at(places: Sequence[Place]) -> Iterator[Look]:
-    """Each file's header and digest, in order; nothing is decoded."""
+def look_at(places: Sequence[Place], decoded: int = 0) -> Iterator[Look]:
+    """Each file's header and digest, in order; ``decoded`` of them, evenly spaced, are decoded too."""
+    whole = {*evenly(len(places), decoded)}
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        yield from pool.map(_look, places)
+        yield from pool.map(_look, places, (k in whole for k in range(len(places))))
 
 
-def _look(place: Place) -> Look:
+def _look(place: Place, decode: bool = False) -> Look:
+    data = None
     try:
         data = place.read()
         size = image_size(data, str(place))
+        if decode:
+            decode_image(data, str(place))
     except DataError as error:
-        return Look(problem=str(error))
+        if data is None:
+            return Look(problem=str(error))
+        return Look(None, len(data), hashlib.sha256(data).hexdigest(), str(error))
     upright = size[::-1] if 5 <= orientation(data) <= 8 else size
     return Look(list(upright), len(data), hashlib.sha256(data).hexdigest())
 
@@ -209,7 +217,7 @@ def file_of(place: Place) -> tuple[str, str | None]:
 def _rows(k: int, each: PhotoSet, out: Path) -> list[UnlabelledPhoto]:
     rows: list[UnlabelledPhoto] = []
     where: dict[str, Any]
-    looks = track(look_at(each.places), f"looking at {each.name}", len(each.places), unit="photos")
+    looks = track(look_at(each.places, DECODED), f"looking at {each.name}", len(each.places), unit="photos")
     for place, look in zip(each.places, looks, strict=True):
         file, member = file_of(place)
         where = {"member": member} if member else {}
@@ -249,14 +257,16 @@ def _changes(rows: Sequence[UnlabelledPhoto], sets: Sequence[PhotoSet], out: Pat
     files of the run."""
     since = (out / PHOTOGRAPHS).stat().st_mtime
     was = {(row.set, row.file, row.member): row for row in rows}
+    bad = {file for file, row in was.items() if row.problem}
     now = {(k, *file_of(place)): place for k, each in enumerate(sets) for place in each.places}
     videos: set[File] = {(k, str(video.absolute()), None) for k, each in enumerate(sets) for video in each.videos}
     frames = {file for file, row in was.items() if row.frame}
     return {
         "gone": was.keys() - now.keys() - videos - frames,
-        "changed": {file for file, place in now.items() if file in was and not _same(was[file], place, since)},
+        "changed": {file for file in (now.keys() & was.keys()) - bad if not _same(was[file], now[file], since)},
         "new": ((now.keys() | videos) - was.keys())
-        | {file for file, place in now.items() if file in was and was[file].problem and _look(place).problem is None},
+        | {file for file in now.keys() & bad
+           if not _same(was[file], now[file], since) and _look(now[file], decode=True).problem is None},
     }
 
 
@@ -264,11 +274,11 @@ def _same(row: UnlabelledPhoto, place: Place, since: float) -> bool:
     """By its size; a file, or an archive, that was touched ``since`` also by its content."""
     path = place.files.path / place.name if isinstance(place.files, Folder) else place.files.path
     try:
-        if row.bytes not in (None, place.files.size(place.name)):
+        if row.bytes != place.files.size(place.name):
             return False
         status = path.stat()
         touched = max(status.st_mtime, status.st_ctime) >= since
-        return not touched or row.sha256 in (None, hashlib.sha256(place.read()).hexdigest())
+        return not touched or row.sha256 == hashlib.sha256(place.read()).hexdigest()
     except (DataError, OSError):
         return False
 

@@ -40,6 +40,7 @@ NUMBERS = ("spread", "contrast", "sharpness", "clip", "confidence", "decided", "
 CONTRAST = 0.05  # least distance between the 1st and 99th percentile of the grey values, a share of 255
 SEEN = 0.002  # a class is in an image when the teacher sees it on this share of the pixels
 SHOWN = 5  # names of files in one message
+BAD_SHOWN = 20  # photos
 
 
 class Embedder(Protocol):
@@ -117,7 +118,8 @@ def audit_set(
     result["files"] = {"gone": [i["file_name"] for i in images if "gone" in i], "strays": found, "mended": mended}
     result["diversity"] = beside
     if photographs:  # nobody asked for them by prompts
-        result |= {"photographs": True, "coverage": {}, "request": {"prompts": 0, "count": 0, "wanted": {}}}
+        bad = {image["file_name"]: "; ".join(image["why"]) for image in images if image["why"]}
+        result |= {"photographs": True, "bad": bad, "coverage": {}, "request": {"prompts": 0, "count": 0, "wanted": {}}}
     if found:
         say(f"{len(found)} images of {folder} have no row in {MANIFEST} and are not used: {some(found, SHOWN)}. "
             "The recipe's `clouds generate` draws the set's own again; others can be adopted from a folder of their "
@@ -309,7 +311,14 @@ def audit_text(result: dict[str, Any]) -> str:
     """What ``clouds audit`` tells a person."""
     failed = f", {result['failed']} failed" if result["failed"] else ""
     lines = [f"{result['kept']} of {result['images']} images kept, {result['dropped']} dropped{failed}"]
-    lines += [f"  {n:>6} {reason}" for reason, n in result["reasons"].items()]
+    if bad := result.get("bad"):
+        lines = [f"{len(bad)} of {result['images']} photos are bad; training uses them unless you delete them:"]
+        lines += [f"  {name}: {why}" for name, why in list(bad.items())[:BAD_SHOWN]]
+        lines += [f"  and {len(bad) - BAD_SHOWN} more, listed in audit.json"] * (len(bad) > BAD_SHOWN)
+    elif result.get("photographs"):
+        lines = [f"none of {result['images']} photos is bad"]
+    else:
+        lines += [f"  {n:>6} {reason}" for reason, n in result["reasons"].items()]
     if result["files"]["strays"]:
         lines.append(f"{len(result['files']['strays'])} images without a row, listed in audit.json")
     scores = result["numbers"].get("clip")

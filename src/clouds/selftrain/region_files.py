@@ -22,7 +22,7 @@ from clouds.base.files import make_folder, whole_file
 from clouds.base.locks import HeldError, check_idle, locked
 from clouds.base.machine import usable_device
 from clouds.base.pick import evenly
-from clouds.base.progress import say, track
+from clouds.base.progress import say_once, track
 from clouds.base.shards import WHOLE, Shard, parse_shard
 from clouds.config.backends import takes
 from clouds.config.load import is_recipe, load_recipe, set_recipe
@@ -140,7 +140,7 @@ def _make(
             return path, False
         pixels = read()
     except (OSError, DataError) as error:  # training leaves out what it cannot read, and counts it
-        say(f"no regions found: {error}")
+        say_once(f"no regions found: {error}")
         return None, False
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), blocking=wait):
