@@ -104,3 +104,10 @@ def test_a_notebook_is_told_what_there_is(model_folder):
 def test_what_cannot_be_meant_is_one_plain_error(model_folder, ask, complaint):
     with pytest.raises(CloudsError, match=complaint):
         ask(clouds.load(model_folder))
+
+
+def test_the_demo_is_for_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="`clouds train demo`, then `clouds evaluate`"):
+        api.demo(out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

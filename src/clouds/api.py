@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from clouds.base.files import read_json, write_json
 from clouds.base.locks import one_writer
+from clouds.base.processes import several
 from clouds.base.progress import loading, say
 from clouds.config.load import load_recipe
 from clouds.config.recipe import Recipe
@@ -134,6 +135,8 @@ def demo(settings: Settings = None, out: str | Path = "runs/demo", minutes: floa
     None: its own sizes, ten minutes on two idle cores. -> {"run", "report", "seconds", "backends", "warmup": RESULTS,
     "joint": RESULTS}. Raises what ``train`` raises.
     """
+    if several():
+        raise UsageError("the demo is for one process; with several: `clouds train demo`, then `clouds evaluate`")
     from clouds.check.training import check_training
     from clouds.evaluate.domains import unseen_domains
     from clouds.foundation.registry import backends
