@@ -9,6 +9,7 @@ import pytest
 
 import clouds
 from clouds import api
+from clouds.config.load import load_recipe
 from clouds.errors import CloudsError, UsageError
 
 EARLY = """
@@ -111,3 +112,9 @@ def test_the_demo_is_for_one_process(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="`clouds train demo`, then `clouds evaluate`"):
         api.demo(out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_object_takes_a_model_to_start_from(tmp_path):
+    for chosen in (load_recipe("demo", ["data.source_count=2"]), "demo"):
+        with pytest.raises(CloudsError, match=r"2024 #1"):
+            api.train(chosen, out=tmp_path / "run", start=tmp_path / "2024 #1")

@@ -108,7 +108,9 @@ def train(
     recipe: the name of a shipped one, a YAML file, or a ``Recipe``. start: a model to begin with, as of
     ``clouds.load``. allow_change: go on though settings differ from the run's. Errors as of ``clouds.pipeline.train``.
     """
-    chosen = _recipe(recipe, [*words(settings), *([f"train.start={start}"] if start else [])])
+    chosen = _recipe(recipe, settings)
+    if start:
+        chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"start": str(start)})})
     return _train(chosen, Path(out) if out else Path("runs") / chosen.name, allow_change)
 
 

@@ -268,3 +268,10 @@ def test_prompts_of_a_file_are_drawn(tmp_path, capsys, kind):
     assert cli.run([*words, "--out", str(tmp_path / "set")]) == 0
     assert json.loads(capsys.readouterr().out) == {"images": 2, "failed": 0, "folder": str(tmp_path / "set")}
     assert {row["prompt"] for row in read_set(tmp_path / "set")} == {"A photo of a bridge in snow."}
+
+
+def test_lines_follow_numbers_as_people_count(tmp_path):
+    folder = published(tmp_path / "set", [f"{k}.png" for k in range(1, 13)])
+    (tmp_path / "p.txt").write_text("".join(f"prompt {k}\n" for k in range(1, 13)))
+    rows = adopt(folder, tmp_path / "p.txt", tmp_path / "out")
+    assert {row["file_name"]: row["prompt"] for row in rows} == {f"{k}.png": f"prompt {k}" for k in range(1, 13)}

@@ -1,5 +1,6 @@
 """Sets as annotation tools export them read where they lie: unpacked, in archives, with the classes of their files."""
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from clouds.data.formats.found import FoundSpec
 from clouds.data.formats.tree import Tree
 from clouds.errors import DataError, UsageError
 from fabricate import as_folder, as_zip, png
-from fabricate_formats import MADE, SIZE, TREE, names
+from fabricate_formats import MADE, SIZE, TREE, image, names, noise, yolo_text
 
 
 def shown(data: Segmentation, index: int) -> np.ndarray:
@@ -295,3 +296,32 @@ def test_an_annotation_file_that_changes_in_use_is_noticed(tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"a\.json: was changed while it was in use; start again"):
         data.label(0)
     assert open_dataset("coco", root).label(0).shape == SIZE
+
+
+def test_a_yolo_list_of_another_machine(tmp_path: Path) -> None:
+    """Train and val have images of one name; what a list names and is not here is said."""
+    files = {"data.yaml": b"path: /content/set\ntrain: train.txt\nval: val.txt\nnames: [car, tree]\n"}
+    for split in ("train", "val"):
+        lines = [f"/content/set/images/{split}/{k}.jpg" for k in (1, 2, 3)]
+        files[f"{split}.txt"] = "\n".join(lines).encode()
+        for k in (1, 2):
+            files |= {f"images/{split}/{k}.jpg": image(k), f"labels/{split}/{k}.txt": yolo_text()}
+    root = as_folder(files, tmp_path)
+    for split in ("train", "val"):
+        found = inspect_set("yolo", root, dataset_spec("yolo", root=root), splits=[split], full=True)
+        assert found.splits == {split: 2}
+        assert [problem.what for problem in found.problems] == [
+            f"{split}: {split}.txt lists /content/set/images/{split}/3.jpg, which is not here"
+        ]
+
+
+def test_datumaro_numbers_are_those_of_its_label_map(tmp_path: Path) -> None:
+    meta = {"label_map": {"1": "car", "4": "tree"}, "background_label": "1"}
+    mask = np.full(SIZE, 1, np.uint8)
+    mask[:5] = 4
+    files = {"train/dataset_meta.json": json.dumps(meta).encode(), "train/images/a.png": png(noise(0, SIZE)),
+             "train/masks/a.png": png(mask)}  # fmt: skip
+    data = open_dataset("datumaro", as_folder(files, tmp_path))
+    assert {name: int((shown(data, 0) == name).sum()) for name in ("car", "tree")} == {
+        "car": int((mask == 1).sum()), "tree": int((mask == 4).sum())
+    }  # fmt: skip

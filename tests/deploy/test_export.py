@@ -239,7 +239,7 @@ def test_half_the_bits(quick, model_folder, few, tmp_path, capsys, monkeypatch):
 def test_int8_shows_its_cost(quick, model_folder, few, root, tmp_path, capsys):
     code, result, err = exported(
         capsys, model_folder, "--int8", "--out", tmp_path / "m.onnx", "--photos", few, "--calibrate", few,
-        "--score", "camvid-day", f"data.root={root}",
+        "--score", "camvid-day", f"data.root={root}", "--size", "64x96",
     )  # fmt: skip
     assert code == 0, err
     assert result["miou"]["domain"] == "camvid-day"
@@ -331,6 +331,8 @@ def test_agreement_is_of_pixels_and_names_the_worst(predictor):
     (["--photos", "a.png", "b.png"], "b.png: expected KEY=VALUE"),
     (["--format", "torch-export"], "one size of images"),
     (["--format", "openvino", "--out", "m.onnx"], "name the .xml"),
+    (["--format", "onnx", "--out", "model"], "expected a name that ends in .onnx"),
+    (["--format", "onnx", "--out", "m.xml"], "expected a name that ends in .onnx"),
     (["--size", "720"], "expected HEIGHTxWIDTH"),
     (["--batch", "0"], "--batch: got '0'; expected 1 to 1024 images, or dynamic"),
     (["--batch", "some"], "expected 1 to 1024 images, or dynamic"),

@@ -220,9 +220,27 @@ def test_a_bare_model_folder_has_a_card_that_claims_nothing(model_folder):
     assert "mIoU" not in text
 
 
+def test_what_drew_the_images_is_no_path_in_the_card(tmp_path, run):
+    mine = tmp_path / "run"
+    shutil.copytree(run, mine)
+    results = json.loads((mine / "results.json").read_text())
+    results["backends"] |= {"images": "/home/alice/sd2 (diffusers)", "segmenter": "mobile-sam//home/alice/x.pt"}
+    (mine / "results.json").write_text(json.dumps(results))
+    text = write_card(origin(mine), "me/mine")
+    assert "alice" not in text
+    assert "sd2 (diffusers)" in text
+
+
 def test_paths_become_names_and_addresses_go():
     runs = {"a": "/home/me/x.bin", "b": ["~/y", "C:\\me\\z", "hf-hub:org/name", "openai"], "base_url": "http://me"}
     assert without_places(runs) == {"a": "x.bin", "b": ["y", "z", "hf-hub:org/name", "openai"]}
+    for told, shown in [
+        ("/home/me/sd 2 (diffusers)", "sd 2 (diffusers)"), ("mobile-sam//home/me/x.pt", "mobile-sam/x.pt"),
+        ("mobile-sam architecture (/home/me/x.pt)", "mobile-sam architecture (x.pt)"), ("file//mnt/a b", "file/a b"),
+        ("open_clip/C:\\me\\w.bin", "open_clip/w.bin"), ("lite0 (ImageNet)", "lite0 (ImageNet)"),
+        ("https://arxiv.org/abs/1", "https://arxiv.org/abs/1"), ("hf-hub:a/b", "hf-hub:a/b"), ("a (b) c", "a (b) c"),
+    ]:  # fmt: skip
+        assert without_places(told) == shown
 
 
 # -- refused before anything is sent

@@ -164,6 +164,7 @@ def test_metrics_count_what_happened(client):
     client.post("/v1/segment", content=encoded(), headers=PNG)
     client.post("/v1/segment", content=b"", headers=PNG)
     client.request("FROB", "/a/path/of/the/client")
+    client.head("/health")
     after = read()
 
     def grew(name: str) -> float:
@@ -172,6 +173,7 @@ def test_metrics_count_what_happened(client):
     assert grew('clouds_requests_total{code="200",method="POST",route="/v1/segment"}') == 1
     assert grew('clouds_refused_total{error="empty"}') == 1
     assert grew('clouds_requests_total{code="404",method="other",route="other"}') == 1
+    assert grew('clouds_requests_total{code="200",method="HEAD",route="/health"}') == 1
     assert grew('clouds_images_total{model="small"}') == 1
     assert after["clouds_queue_images"] == after["clouds_queue_pixels"] == after["clouds_upload_bytes"] == 0
 

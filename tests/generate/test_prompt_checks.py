@@ -86,6 +86,7 @@ def test_numbered_bulleted_and_json_lists_say_the_same(sentences):
     ("<b>A street</b> with cars in the rain at night", "markup"),
     ("Une rue étroite sous une pluie battante, voitures garées", "not English"),
     ("Улица в старом городе под дождём ночью, машины", "not English"),
+    ("10 20 30 40 50 60 70", "not English"),
     ("A busy street after an explosion, with corpses on the road.", "unsafe"),
     ("Two NUDE people walk across a street in the rain.", "unsafe"),
     ("A kitchen with a street view and a bowl of fruit on the table.", "off-topic"),

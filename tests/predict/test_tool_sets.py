@@ -167,3 +167,14 @@ def test_what_transformers_pipeline_returns(photos, model_folder):
     assert sum((np.asarray(each["mask"]) == 255).astype(int) for each in found).tolist() == np.ones(
         result.labels.shape, int).tolist()  # fmt: skip
     assert all(0 <= each["score"] <= 1 for each in found)
+
+
+def test_names_that_begin_alike_keep_their_images_apart(model_folder, tmp_path):
+    folder = tmp_path / "frames"
+    for k, name in enumerate(["x", "x.1", "x.1.b", "x.2"]):
+        write_png(folder / f"{name}.png", np.full((32, 48, 3), 40 * k, np.uint8))
+    predict_files(model_folder, [folder], tmp_path / "out", ["coco-panoptic"])
+    found = json.loads((tmp_path / "out/coco-panoptic/panoptic.json").read_text())
+    images = {image["id"]: image["file_name"] for image in found["images"]}
+    pairs = {each["file_name"]: images[each["image_id"]] for each in found["annotations"]}
+    assert pairs == {f"{name}.png": f"{name}.png" for name in ["x", "x.1", "x.1.b", "x.2"]}

@@ -1,6 +1,7 @@
 """Small pieces of text for people: a hint at a misspelt name, a list that ends in time, columns."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -14,6 +15,11 @@ def some(names: Sequence[str], most: int, comma: str = ", ") -> str:
     """The first ``most`` names and the number of the others: "a, b, c and 7 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return comma.join(names[:most]) + more
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sort key that counts: step 90 before step 100."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def counted(number: int, thing: str) -> str:

@@ -22,12 +22,12 @@ from clouds.data.rendered import draw_source
 from clouds.data.walk import find_images
 from clouds.errors import UsageError
 from clouds.foundation.embeddings import build_segmenter
-from clouds.foundation.segmenter import PromptableSegmenter
+from clouds.foundation.segmenter import PromptableSegmenter, segmenter_identity
 from clouds.generate.audit import Judge, audit_set
 from clouds.generate.manifest import set_folder
 from clouds.generate.sets import AUDIT, write_audit
 from clouds.generate.subject import subject_of, subject_of_set
-from clouds.model.place import model_folder
+from clouds.model.place import is_exported, model_folder
 from clouds.report.audit_page import write_audit_page
 from clouds.selftrain.refine import refine_map
 
@@ -88,6 +88,8 @@ def build_judge(folder: str | Path, recipe: Recipe, classes: Sequence[str]) -> J
     """A model folder, run or hub id as the teacher of an audit, with the recipe's segmenter and refinement."""
     from clouds.predict.predictor import load
 
+    if is_exported(folder):
+        raise UsageError(f"--model: {folder} is an exported file; name the model folder or run that it was made of")
     inner, chosen = model_folder(folder), recipe.selftrain
     predictor = load(inner, recipe.train.device)
     refinement = chosen.model_dump(
@@ -95,11 +97,18 @@ def build_judge(folder: str | Path, recipe: Recipe, classes: Sequence[str]) -> J
     )
     if chosen.overlaps != "ignore":  # unsaid where it is, so that what was judged before stands
         refinement["overlaps"] = chosen.overlaps
+    if chosen.second_pass:
+        refinement["second_pass"] = True
+    if chosen.segmenter_dtype != "float32":
+        refinement["segmenter_dtype"] = chosen.segmenter_dtype
+    segmenter = build_segmenter(recipe)
+    if "/" in chosen.segmenter:  # a file of that name may be another one
+        refinement["identity"] = segmenter_identity(segmenter)
     settings = {"model": sha256(inner / "model.safetensors"), "refinement": refinement}
     if strange := [name for name in predictor.classes if name not in classes]:
         shown = some(strange, 5)
         say(f"{folder}: knows {len(strange)} classes that the set's prompts do not ({shown}); counted, never asked for")
-    see = judge(predictor.model, build_segmenter(recipe), chosen)
+    see = judge(predictor.model, segmenter, chosen)
     return Judge(str(folder), predictor.classes, settings, see)
 
 

@@ -80,7 +80,7 @@ def train(
       accelerate launch --num_processes 8 -m clouds train my.yaml
       clouds train gta-convnext-l --dry-run
     """
-    overrides = [*(overrides or []), *([f"train.start={start}"] if start else [])]
+    overrides = [*(overrides or []), *(clouds.api.words({"train.start": start}) if start else [])]
     if dry_run:
         given = {"--out": out, "--resume": resume, "--allow-change": allow_change}
         _try_out(recipe, overrides, [name for name, value in given.items() if value], as_json)

@@ -168,7 +168,7 @@ def audit(
         list[str] | None, argument("RECIPE|KEY=VALUE", "A recipe, if the set is not of streets; settings.")
     ] = None,
     model: Annotated[
-        str | None, option("--model MODEL", "Count what this model sees in the images; as for predict.")
+        str | None, option("--model MODEL", "Count what this model, no exported file, sees in the images.")
     ] = None,
     clip: Annotated[str | None, option("--clip open_clip/MODEL", "Score how well images fit their prompts.")] = None,
     weights: Annotated[str | None, option("--weights FROM", "CLIP's weights: a tag, hf-hub:org/name, a path.")] = None,

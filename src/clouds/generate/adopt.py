@@ -8,6 +8,7 @@ from typing import Any
 from clouds.base.files import decode, make_folder, read_jsonl, sha256, write_jsonl
 from clouds.base.progress import say, track
 from clouds.base.shards import MANIFEST
+from clouds.base.text import natural
 from clouds.config.records import Drawn, as_json
 from clouds.data.images import image_size
 from clouds.data.walk import find_images
@@ -22,8 +23,9 @@ def adopt(folder: Path, prompts: Path | None, out: Path | None = None) -> list[d
     """Write ``metadata.jsonl`` for the images of ``folder``; returns its rows.
 
     prompts: a text file, a prompt a line. The authors' names ``im_K_pJ`` say which line belongs to an image, counted
-    from 0 or from 1, whichever fits all; other names take the lines in order, if there are as many. out: a folder for
-    the set (hard links where the disk allows it, else copies); without it the manifest is written into ``folder``.
+    from 0 or from 1, whichever fits all; other names take the lines in their own order, 2 before 10, if there are as
+    many. out: a folder for the set (hard links where the disk allows it, else copies); without it the manifest is
+    written into ``folder``.
     UsageError or DataError where images, lines or names do not fit.
     """
     target = out or folder
@@ -61,13 +63,15 @@ def _prompts_of(files: list[Path], prompts: Path | None) -> list[str]:
     if prompts is None:
         return [""] * len(files)
     lines = read_lines(prompts)
+    order = sorted(range(len(files)), key=lambda k: [natural(part) for part in files[k].parts])  # 2.png before 10.png
     found = [PUBLISHED.fullmatch(path.stem) for path in files]
     if not all(found):
         if len(lines) != len(files):
             raise UsageError(
                 f"{prompts}: has {len(lines)} lines for {len(files)} images; expected as many, or images named im_K_pJ"
             )
-        return lines
+        of = dict(zip(order, lines, strict=True))
+        return [of[k] for k in range(len(files))]
     numbers = [int(match[2]) for match in found if match]
     first = 0 if min(numbers) == 0 or max(numbers) < len(lines) else 1
     if max(numbers) - first >= len(lines):

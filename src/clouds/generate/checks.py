@@ -170,8 +170,8 @@ def fault(prompt: str, scene: Scene) -> str | None:
         return "too short"
     if len(words) > MOST_WORDS or len(prompt) > MOST_CHARACTERS:
         return "too long"
-    latin = sum(c.isascii() for c in prompt if c.isalpha()) / sum(c.isalpha() for c in prompt)
-    if latin < 0.9 or not _ENGLISH & set(words):
+    letters = [c for c in prompt if c.isalpha()]
+    if sum(map(str.isascii, letters)) < 0.9 * len(letters) or not _ENGLISH & set(words):
         return "not English"
     if _UNSAFE.search(prompt):
         return "unsafe"

@@ -82,7 +82,10 @@ class Inference:
         """What an image of ``size`` (height, width) is resized to, scale by scale."""
         if self.within:
             factor = min(self.within[0] / max(size), self.within[1] / min(size))
-            return [(int(size[0] * factor * scale + 0.5), int(size[1] * factor * scale + 0.5)) for scale in self.scales]
+            return [
+                (max(int(size[0] * factor * scale + 0.5), 1), max(int(size[1] * factor * scale + 0.5), 1))
+                for scale in self.scales
+            ]
         side, limit = self.shorter_side or min(size), LONGEST if self.shorter_side else None
         return [resized(size, round(side * scale), limit) for scale in self.scales]
 

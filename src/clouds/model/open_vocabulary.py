@@ -25,7 +25,8 @@ def parse_names(classes: str | Sequence[str]) -> list[list[str]]:
     names = [name for group in groups for name in group]
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or not all(names) or twice or len(groups) > MOST:
-        what = f"{', '.join(twice)} named twice" if twice else f"{len(groups)} classes, some of them without a name"
+        what = f"{len(groups)} classes" if len(groups) > MOST else "a class without a name"
+        what = f"{', '.join(twice)} named twice" if twice else what
         raise UsageError(
             f"classes: got {classes!r}: {what}; expected 1 to {MOST} different names, such as scooter,road|street "
             "(synonyms after a bar)"

@@ -163,7 +163,8 @@ def _finish_panoptic(folder: Path, labels: list[Path], classes: Classes) -> None
         with Image.open(path) as opened:
             ids = np.asarray(opened.convert("RGB"))[..., 0]
         name = path.relative_to(folder / "panoptic")
-        image = next((folder / "images" / name.parent).glob(f"{_escaped(name.stem)}.*"))
+        beside = (folder / "images" / name.parent).glob(f"{_escaped(name.stem)}.*")
+        image = next(path for path in sorted(beside) if path.stem == name.stem)
         images.append({"id": number, "file_name": image.relative_to(folder / "images").as_posix(),
                        "height": ids.shape[0], "width": ids.shape[1]})  # fmt: skip
         segments = [_segment(ids == k, k) for k in np.unique(ids[ids > 0]).tolist()]

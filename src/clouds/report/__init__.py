@@ -1,8 +1,8 @@
 """The report: a run folder in, one self-contained HTML page out.
 
-`read.py` reads what the run wrote, `scores.py`, `sections.py` and `examples.py` arrange it, `figures.py` draws pictures
-and curves, and `templates/` lays them out. No network, no clock: the same run gives the same bytes. All can be read
-without the script, which draws pictures when they come near and ties numbers to images.
+`read.py` reads what the run wrote, `score_rows.py`, `sections.py` and `example_pictures.py` arrange it, `figures.py`
+draws pictures and curves, and `templates/` lays them out. No network, no clock: the same run gives the same bytes. All
+can be read without the script, which draws pictures when they come near and ties numbers to images.
 """
 
 from __future__ import annotations

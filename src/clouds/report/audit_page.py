@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clouds.base.progress import track
+from clouds.data.exif import orientation
+from clouds.data.images import read_file
 from clouds.errors import DataError
 from clouds.generate.audit import kind
 from clouds.report.figures import Picture, photo
@@ -81,7 +83,8 @@ def _picture(folder: Path, image: Image, width: int, quality: int = 72) -> Pictu
     if "broken" in image or "gone" in image:
         return None
     try:
-        return photo(folder / image["file_name"], width, quality)
+        path = folder / image["file_name"]
+        return photo(path, width, quality, orientation(read_file(path)))
     except DataError:
         return None  # it has gone since
 

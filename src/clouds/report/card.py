@@ -22,7 +22,7 @@ from clouds.report.templating import environment, percent
 HOME = "https://arxiv.org/abs/2312.09788"
 STAGES = {"joint": "jointly trained", "warmup": "warm-up only"}
 WEAK = 0.1  # IoU below which a class is named under limits
-PLACE = re.compile(r"(/|~|[A-Za-z]:[\\/])")
+PLACE = re.compile(r"(?:^|(?<=[^:]/))(?:/|~|[A-Za-z]:[\\/])")  # where a path begins, also as of KIND/PATH; not a URL's
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def origin(path: Path) -> Origin:
     results = _results(run / RESULTS[stage or "joint"]) if stage or not inside else None
     before = _results(run / RESULTS["warmup"]) if stage == "joint" else None
     recipe = read_record(run / RECIPE, Provenance)
-    return Origin(folder, without_places(read_config(folder)), recipe, stage, results, before)
+    found, former = (each and each.model_copy(update={"backends": without_places(each.backends)})
+                     for each in (results, before))  # fmt: skip
+    return Origin(folder, without_places(read_config(folder)), recipe, stage, found, former)
 
 
 def write_card(found: Origin, repository: str, licence: str | None = None) -> str:
@@ -89,7 +91,16 @@ def without_places(value: Any) -> Any:
         return {key: without_places(each) for key, each in value.items() if key != "base_url"}
     if isinstance(value, list):
         return [without_places(each) for each in value]
-    return re.split(r"[\\/]", value.rstrip("\\/"))[-1] if isinstance(value, str) and PLACE.match(value) else value
+    if not isinstance(value, str):
+        return value
+    whole, sign, beside = value.partition(" (")  # as "PATH (diffusers)", "mobile-sam (PATH)"
+    return _short(whole) + (f"{sign}{_short(beside.removesuffix(')'))})" if beside.endswith(")") else sign + beside)
+
+
+def _short(text: str) -> str:
+    """A text that ends with a path, with the path's last part alone."""
+    found = PLACE.search(text)
+    return text[: found.start()] + re.split(r"[\\/]", text[found.start() :].rstrip("\\/"))[-1] if found else text
 
 
 def _cell(value: Any) -> str:

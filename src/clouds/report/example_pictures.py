@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clouds.base.progress import track
+from clouds.base.text import natural
 from clouds.config.records import read_record
 from clouds.config.runs import EXAMPLE, EXAMPLES
 from clouds.config.score_records import Example
 from clouds.evaluate.metrics import confusion, mean_iou
 from clouds.report import figures
 from clouds.report.read import Run
-from clouds.report.sections import legend, natural
+from clouds.report.sections import legend
 
 KINDS = ("typical", "worst", "best")  # the order on the page; what older versions numbered comes last
 MANY, SMALL = 100, 320  # from so many examples on, pictures are at most so wide
@@ -65,7 +66,7 @@ def pictured(run: Run) -> list[dict[str, Any]]:
 
 def _rank(folder: Path) -> tuple[int, list[tuple[int, str]]]:
     kind = folder.name.partition("-")[0]
-    return KINDS.index(kind) if kind in KINDS else len(KINDS), natural(folder)
+    return KINDS.index(kind) if kind in KINDS else len(KINDS), natural(folder.name)
 
 
 def _example(run: Run, domain: str, folder: Path, width: int) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clouds.base.pick import evenly
+from clouds.base.text import natural
 from clouds.config.label_sets import CITYSCAPES, IGNORE, Color
 from clouds.config.records import read_points
 from clouds.config.runs import FRAMES, GENERATED, PSEUDO, SOURCE, STAGE_NAMES
@@ -143,7 +144,7 @@ def pseudo(run: Run) -> dict[str, Any] | None:
     panels: list[dict[str, Any]] = []
     seen: set[int] = set()
     names, colors = run.model.classes, display_colors(run.model.colors)
-    for folder in spread(sorted(folders, key=natural), PANELS):
+    for folder in spread(sorted(folders, key=lambda folder: natural(folder.name)), PANELS):
         maps = {name: figures.labels(folder / f"{name}.png", len(names))
                 for name in ("teacher", "refined") if (folder / f"{name}.png").is_file()}
         seen.update(*(np.unique(label).tolist() for label in maps.values()))
@@ -192,11 +193,6 @@ def legend(names: Sequence[str], colors: Sequence[Color], seen: set[int]) -> lis
 def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many items, evenly spread from the first to the last."""
     return [items[k] for k in evenly(len(items), most)]
-
-
-def natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key that counts: step 90 before step 100."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def shorten(text: str) -> str:

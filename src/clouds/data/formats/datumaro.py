@@ -50,7 +50,7 @@ def _classes(tree: Tree, name: str, found: Finding) -> tuple[LabelSet, Layout]:
     if len(set(colors.values())) < len(colors):
         twice = [own for own, color in colors.items() if [*colors.values()].count(color) > 1]
         found.fault(where, f"gives {' and '.join(twice)} one colour; their pixels cannot be distinguished")
-    return painted(names, colors, where, found)
+    return painted(names, colors, where, found, {number: own for own, number in numbers.items()} or None)
 
 
 def _pair(tree: Tree, base: str, split: str, found: Finding) -> None:

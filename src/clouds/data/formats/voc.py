@@ -102,8 +102,11 @@ def _classes(tree: Tree, base: str, found: Finding) -> tuple[LabelSet, Layout]:
     return painted([*colors], colors, where, found)
 
 
-def painted(names: list[str], colors: dict[str, Color], where: str, found: Finding) -> tuple[LabelSet, Layout]:
-    """Labels in the classes' colours, or in one channel their numbers; VOC's border is no class."""
+def painted(
+    names: list[str], colors: dict[str, Color], where: str, found: Finding, numbers: dict[int, str] | None = None
+) -> tuple[LabelSet, Layout]:
+    """Labels in the classes' colours, or in one channel their ``numbers``, by default in the order of the names; VOC's
+    border is no class."""
     label_set = found.classes(names, where, colors)
     own = {BORDER: ""} | {color: name for name, color in colors.items()}
-    return label_set, Layout("{key}.{ext}", "{key}.png", "colour", values=dict(enumerate(names)), colors=own)
+    return label_set, Layout("{key}.{ext}", "{key}.png", "colour", values=numbers or dict(enumerate(names)), colors=own)

@@ -114,9 +114,12 @@ def _images(tree: Tree, config: _Config, found: Finding) -> Iterator[tuple[str, 
     for split, entries in config.splits.items():
         count = 0
         for entry in entries:
-            for name in _entry(tree, entry, config, home):
+            lost: list[str] = []
+            for name in _entry(tree, entry, config, home, lost):
                 count += 1
                 yield split, name
+            for line in lost:
+                found.problem(split, tree.where(config.name), f"{split}: {entry} lists {line}, which is not here")
         if not count and split != "test":
             found.problem(split, tree.where(config.name), f"{split}: {', '.join(entries)} holds no image here")
 
@@ -126,8 +129,9 @@ def _folder_split(name: str, start: str) -> str:
     return below[0] if len(below) > 1 and below[0] in ("train", "val", "valid", "test") else "train"
 
 
-def _entry(tree: Tree, entry: str, config: _Config, home: str) -> list[str]:
-    """The images of a folder or of a list of images; none where neither is there."""
+def _entry(tree: Tree, entry: str, config: _Config, home: str, lost: list[str]) -> list[str]:
+    """The images of a folder or of a list of images, whose lines that name none are ``lost``; none where neither is
+    there."""
     entry = entry.replace("\\", "/").rstrip("/")
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
     bases = [home, within(home, config.path) or home]
@@ -138,13 +142,22 @@ def _entry(tree: Tree, entry: str, config: _Config, home: str) -> list[str]:
         if path in tree.files and path.lower().endswith(".txt"):
             lines = tree.files[path].read().decode("utf-8", "replace").splitlines()
             folders = [posixpath.dirname(path), home]
-            names = [tree.find_image(line.strip(), folders) for line in lines if line.strip()]
-            return [name for name in names if name]
+            named = {line.strip(): _listed(tree, line.strip(), folders) for line in lines if line.strip()}
+            lost += [line for line, name in named.items() if name is None]
+            return [name for name in named.values() if name]
         if path in tree.files and path.lower().endswith(ENDINGS):
             return [path]
         if images := [name for name in tree.images(path) if not _is_mask(name, config.masks)]:
             return images
     return []
+
+
+def _listed(tree: Tree, line: str, folders: list[str]) -> str | None:
+    """The image that a line names; of a path of another machine by its last folders."""
+    parts = [part for part in line.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    tails = ("/".join(parts[k:]) for k in range(len(parts) - 1))
+    below = (path for tail in tails for folder in folders if (path := posixpath.join(folder, tail)) in tree.files)
+    return next(below, None) or tree.find_image(line, folders)
 
 
 def _is_mask(name: str, masks: str) -> bool:

@@ -17,7 +17,7 @@ from clouds.config.load import load_recipe
 from clouds.data.labels import folding
 from clouds.deploy.export.export_request import ExportRequest
 from clouds.deploy.export.onnx_file import onnx_model, properties
-from clouds.deploy.export.photos import calibration, photos, variants
+from clouds.deploy.export.photos import calibration, photos, sized, variants
 from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains, class_table
@@ -53,6 +53,7 @@ def export(
             "images; name a folder of images that are like those the model is for"
         )
     learned, source = calibration(calibrate, CALIBRATION) if wanted.int8 else ([], "")
+    learned = [sized(picture, wanted.size) for picture in learned] if wanted.size else learned
     seen = variants(seen, wanted.size, predictor.inference.shorter_side)
     result: dict[str, Any] = {"file": str(wanted.out.resolve()), "format": wanted.format}
     result["size"] = list(wanted.size) if wanted.size else "dynamic"

@@ -47,14 +47,14 @@ def variants(pictures: dict[str, Pixels], size: Size | None, side: int) -> dict[
     """The pictures at the export's one size; or at their own, and the first also upright, as a strip, smaller than
     the model's shorter ``side`` and larger."""
     if size:
-        return {name: _resized(picture, size) for name, picture in pictures.items()}
+        return {name: sized(picture, size) for name, picture in pictures.items()}
     name, first = next(iter(pictures.items()))
     side = side or min(first.shape[:2])
     forms = {
         "upright": (side * 3 // 2 + 5, side + 1), "strip": (side // 3, side + 3),
         "small": (side // 2 + 1, side * 2 // 3), "large": (side * 3 // 2 + 3, side * 2 + 7),
     }  # fmt: skip
-    return pictures | {f"{name}, {form}": _resized(first, wanted) for form, wanted in forms.items()}
+    return pictures | {f"{name}, {form}": sized(first, wanted) for form, wanted in forms.items()}
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -66,7 +66,7 @@ def _files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def _resized(picture: Pixels, size: Size) -> Pixels:
+def sized(picture: Pixels, size: Size) -> Pixels:
     smaller = size[0] * size[1] < picture.shape[0] * picture.shape[1]
     out: Pixels = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     return out

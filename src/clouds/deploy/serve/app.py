@@ -5,7 +5,7 @@ import hmac
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
@@ -98,11 +98,13 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
             raise dead
         if room.full():
             raise room.busy()
-        uploads = [await read_body(request, service, room)]
+        uploads, held = [await read_body(request, service, room)], ExitStack()
+        held.enter_context(room.upload(len(uploads[0])))
 
         async def work() -> Response:
             images = [await beside(image_of, uploads.pop(), content_type)]  # popped: no bytes stay while pixels wait
             with room.image(await beside(pixel_count, images[0], service.max_pixels)):
+                held.close()
                 pixels = await beside(decode, images.pop(), service.max_pixels)
                 try:
                     waiting = batcher.submit(model, pixels)
@@ -116,7 +118,8 @@ def make_app(models: Sequence[Served], service: Service, warmth: Warmth | None =
 
         try:
             async with asyncio.timeout(service.timeout):
-                return await _unless_gone(request, work())
+                with held:
+                    return await _unless_gone(request, work())
         except Gone:
             raise dead from None
         except TimeoutError:

@@ -19,7 +19,12 @@ class HeadAsGet:
         async def bodiless(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self.app({**scope, "method": "GET"}, receive, bodiless)
+        inner = {**scope, "method": "GET"}
+        try:
+            await self.app(inner, receive, bodiless)
+        finally:
+            if "route" in inner:  # what the router notes, for the counts
+                scope["route"] = inner["route"]
 
 
 def preferred(accept: str, offers: Sequence[str]) -> str:

@@ -111,6 +111,15 @@ class Room:
         return Refused(503, "busy", detail, {"Retry-After": str(seconds)})
 
     @contextmanager
+    def upload(self, count: int) -> Iterator[None]:
+        """So many bytes of a whole upload, until its image is looked at."""
+        self.bytes += count
+        try:
+            yield
+        finally:
+            self.bytes -= count
+
+    @contextmanager
     def image(self, pixels: int) -> Iterator[None]:
         """Room for an image of so many pixels; Refused 503 where there is none."""
         if self.full() or (self.pixels and self.pixels + pixels > self.service.held_pixels):

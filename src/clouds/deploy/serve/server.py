@@ -131,6 +131,7 @@ class _Protocol(H11Protocol):
     _seen: Any = None
     _watching: asyncio.TimerHandle | None = None
     _blocked: asyncio.TimerHandle | None = None
+    _left: int | None = None  # bytes that were still to be read at the last look
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -147,12 +148,21 @@ class _Protocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._blocked = self.loop.call_later(self.limit, self.transport.abort)
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        """A slow reader is waited for as long as it reads."""
+        left = self.transport.get_write_buffer_size()
+        if self._left is not None and left >= self._left:
+            self.transport.abort()
+            return
+        self._left, self._blocked = left, self.loop.call_later(self.limit, self._wait_for_reader)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._blocked is not None:
             self._blocked.cancel()
+        self._left = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._watching, self._blocked):
