@@ -59,10 +59,10 @@ def request(
         raise UsageError("--batch: a torch-export program holds one number of images; name it, such as --batch 8")
     if format_ == "openvino" and file.suffix != ".xml":
         raise UsageError(f"--out: {file}: OpenVINO's models are a .xml file and a .bin beside it; name the .xml")
-    if format_ == "onnx" and file.suffix.lower() != ".onnx":
-        raise UsageError(f"--out: {file}: expected a name that ends in .onnx, by which the file is known later")
     if file.is_dir():
         raise UsageError(f"--out: {file} is a folder; name a file in it, such as {file / ('model' + SUFFIX[format_])}")
+    if format_ == "onnx" and file.suffix.lower() != ".onnx":
+        raise UsageError(f"--out: {file}: expected a name that ends in .onnx, by which the file is known later")
     blocking = next((parent for parent in file.absolute().parents if parent.exists()), None)
     if blocking is not None and not blocking.is_dir():
         raise UsageError(f"--out: {blocking} is a file where a folder is needed; choose another place")
