@@ -491,6 +491,24 @@ def test_sets_are_drawn_from_by_weight(tmp_path):
     assert np.abs(np.bincount(which, minlength=4) / 4000 - np.array([1, 2, 3, 1]) / 7).max() < 0.03
 
 
+@pytest.mark.parametrize(("weights", "words", "shares"), [
+    ("", ["generate.count=0"], [1 / 2, 0, 1 / 4, 1 / 4]),
+    ("", [], [1 / 2, 1 / 6, 1 / 6, 1 / 6]),
+    (", weight: 3", [], [1 / 5, 1 / 10, 3 / 5, 1 / 10]),
+    ("", ["train.generated_weight=2"], [1 / 4, 1 / 2, 1 / 8, 1 / 8]),
+])  # fmt: skip
+def test_sets_without_labels_share_a_weight_and_do_not_crowd_out_the_labels(tmp_path, weights, words, shares):
+    source, drawn = tiny.source_set(tmp_path / "s", 5), tiny.generated_set(tmp_path / "g", 3)
+    chosen = f"[{{folder: {photos(tmp_path / 'p')}{weights}}}, {{folder: {photos(tmp_path / 'q')}}}]"
+    recipe = tiny.recipe(f"data.unlabelled={chosen}", *words, "train.batch_size=8")
+    found = read_photographs(recipe, find_photographs(recipe.data), tmp_path / "run")
+    drawn = drawn if recipe.draws else []
+    data = Batches(source, unlabelled_images(recipe, drawn, found, source), recipe, 1, 0)
+    ends = np.cumsum([5, len(drawn), 4, 4])
+    which = np.searchsorted(ends, [data.order(k) for k in range(4000)], side="right")
+    assert np.abs(np.bincount(which, minlength=4) / 4000 - shares).max() < 0.03
+
+
 def test_a_batch_with_photographs_depends_on_its_step_alone(tmp_path):
     source = tiny.source_set(tmp_path / "s", 3)
     words = ["generate.count=0", "train.batch_size=8", "selftrain.mix=0"]

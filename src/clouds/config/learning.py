@@ -88,7 +88,7 @@ class SelfTrain(Settings):
 
 
 class Train(Settings):
-    """The training loop. If `generated_weight` or a set's `weight` is given, sets are mixed by weight (default 1) and
+    """The training loop. With photos, or if `generated_weight` or a set's `weight` is given, sets are mixed by weight and
     not by their size and `generated_repeat`."""
 
     steps: Annotated[Int, Field(ge=2, le=10_000_000)] = 80000
@@ -120,7 +120,8 @@ class Train(Settings):
     generated_repeat: Positive = 2.0
     """How often each generated image is used for each time that a source image is used."""
     generated_weight: Positive | None = None
-    """The weight of the generated images against those of the sources; null uses `generated_repeat`."""
+    """The weight of the generated images against those of the sources; null: as of photos (`data.unlabelled`), or
+    `generated_repeat` where sets are mixed by size."""
     accumulate: Annotated[Count, Mark.RESUMABLE] = 1
     """A process splits its share of a batch into so many parts, to save memory; the steps stay the same."""
     learning_rate_at: Count | None = None

@@ -82,8 +82,9 @@ class UnlabelledSet(Settings):
     """The part of the dataset; null is its training split."""
     root: Folder | None = None
     """The dataset's own folder or archive; null is its folder below `data.root`."""
-    weight: Positive = 1.0
-    """How often the set is used, against the other sets; theirs is 1 if not given."""
+    weight: Positive | None = None
+    """How often the set is used, against the other sets. null: its share of the weight 1 that all sets without labels
+    have together; a labelled set has 1."""
     every: Annotated[Float, Field(ge=0.01)] = 2.0
     """Seconds between two frames that are taken from a video."""
 

@@ -81,13 +81,16 @@ class Batches(Dataset[Batch]):
         self.mix, self.augment, self.seed = recipe.selftrain.mix, recipe.augment, seed
         self.batch_size, self.steps = recipe.train.batch_size, steps
         pools = self.unlabelled.pools
-        weights = [each.weight for each in recipe.data.source] + [recipe.train.generated_weight]
-        weights += [pool.weight for pool in pools]
+        labelled = [each.weight for each in recipe.data.source]
+        others = [recipe.train.generated_weight, *(pool.weight for pool in pools)]
+        weighted = any(labelled) or any(others) or any(pool.photographs for pool in pools)
+        # however many they are, they do not crowd out the labels: docs/design/data.md
+        free = sum(bool(size) and not weight for size, weight in zip(self.unlabelled.sizes, others, strict=True))
         self.order = Order(
             [*source.sizes, *self.unlabelled.sizes],
             seed,
             [1.0] * len(source.sizes) + [recipe.train.generated_repeat] + [pool.repeat for pool in pools],
-            [w or 1.0 for w in weights] if any(weights) else None,
+            [w or 1.0 for w in labelled] + [w or 1.0 / max(free, 1) for w in others] if weighted else None,
         )
         self.bad = BadFiles(len(source) + len(self.unlabelled), recipe.data.max_bad)
 
