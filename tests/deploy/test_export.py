@@ -239,7 +239,7 @@ def test_half_the_bits(quick, model_folder, few, tmp_path, capsys, monkeypatch):
 def test_int8_shows_its_cost(quick, model_folder, few, root, tmp_path, capsys):
     code, result, err = exported(
         capsys, model_folder, "--int8", "--out", tmp_path / "m.onnx", "--photos", few, "--calibrate", few,
-        "--score", "camvid-day", f"data.root={root}", "--size", "64x96",
+        "--score", "camvid-day", f"data.root={root}",
     )  # fmt: skip
     assert code == 0, err
     assert result["miou"]["domain"] == "camvid-day"
@@ -247,6 +247,18 @@ def test_int8_shows_its_cost(quick, model_folder, few, root, tmp_path, capsys):
     assert run(["evaluate", str(model_folder), "camvid-day", f"data.root={root}", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["domains"][0]["miou"] == pytest.approx(result["miou"]["before"])
+    assert 0 <= result["miou"]["after"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_int8_of_one_size_is_calibrated_and_scored_at_it(quick, model_folder, few, root, tmp_path, capsys):
+    code, result, err = exported(
+        capsys, model_folder, "--int8", "--out", tmp_path / "m.onnx", "--photos", few, "--calibrate", few,
+        "--score", "camvid-day", f"data.root={root}", "--size", "64x96",
+    )  # fmt: skip
+    assert code == 0, err
+    assert result["size"] == [64, 96]
     assert 0 <= result["miou"]["after"] <= 1
     kinds = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from clouds.base.arrays import Pixels
 from clouds.base.files import beside, make_folder, writing
 from clouds.base.progress import say
@@ -18,9 +20,10 @@ from clouds.data.labels import folding
 from clouds.deploy.export.export_request import ExportRequest
 from clouds.deploy.export.onnx_file import onnx_model, properties
 from clouds.deploy.export.photos import calibration, photos, sized, variants
-from clouds.deploy.export.runtimes import LEAST, compare, demand, open_file, score
+from clouds.deploy.export.runtimes import LEAST, Label, compare, demand, open_file, score
 from clouds.errors import UsageError
 from clouds.evaluate.domains import Domain, all_domains, class_table
+from clouds.model.inference import Size
 from clouds.predict.predictor import Predictor, load
 
 CALIBRATION = 24  # images
@@ -67,7 +70,8 @@ def export(
         demand(found, LEAST[result["numbers"]], runtime)
         result |= {"runtime": runtime, "photos": origin, **found}
         if wanted.int8:
-            result |= {"calibrated_on": source, "miou": _cost(predictor, label, scored, named=domain is not None)}
+            cost = _cost(predictor, label, scored, domain is not None, wanted.size)
+            result |= {"calibrated_on": source, "miou": cost}
         result["bytes"] = sum(file.stat().st_size for file in temporary.parent.iterdir())
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
@@ -114,13 +118,24 @@ def _of_streets(predictor: Predictor) -> bool:
     return bool((folding(CITYSCAPES, label_set_of(predictor.classes)) != IGNORE).any())
 
 
-def _cost(predictor: Predictor, label: Any, domain: Domain | None, named: bool) -> dict[str, Any] | None:
-    """mIoU before and after; None where nothing was named and the model's classes are not those of rendered towns."""
+def _cost(
+    predictor: Predictor, label: Label, domain: Domain | None, named: bool, size: Size | None
+) -> dict[str, Any] | None:
+    """mIoU before and after, of images brought to ``size`` where the file takes only that; None where nothing was named
+    and the model's classes are not those of rendered towns."""
     assert domain
     if not named and not _of_streets(predictor):
         return None
-    before = score(lambda image: predictor.predict(image).labels, predictor.classes, domain, "PyTorch")
-    after = score(label, predictor.classes, domain, "int8")
+
+    def at_size(of: Label) -> Label:
+        if size is None:
+            return of
+        return lambda image: cv2.resize(
+            of(sized(image, size)), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT
+        )
+
+    before = score(at_size(lambda image: predictor.predict(image).labels), predictor.classes, domain, "PyTorch")
+    after = score(at_size(label), predictor.classes, domain, "int8")
     return {"domain": domain.name, "images": domain.length, "before": before, "after": after}
 
 
