@@ -88,8 +88,8 @@ class SelfTrain(Settings):
 
 
 class Train(Settings):
-    """The training loop. With photos, or where `generated_weight` or a set's `weight` is given, sets are mixed by weight,
-    else by their size and `generated_repeat`."""
+    """The training loop. With photos, or where `generated_weight` or a set's `weight` is given, sets are mixed by
+    weight, else by their size and `generated_repeat`."""
 
     steps: Annotated[Int, Field(ge=2, le=10_000_000)] = 80000
     """Optimiser steps of both stages together."""
