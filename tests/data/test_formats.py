@@ -325,3 +325,68 @@ def test_datumaro_numbers_are_those_of_its_label_map(tmp_path: Path) -> None:
     assert {name: int((shown(data, 0) == name).sum()) for name in ("car", "tree")} == {
         "car": int((mask == 1).sum()), "tree": int((mask == 4).sum())
     }  # fmt: skip
+
+
+def test_labels_that_name_one_image_are_told(tmp_path: Path) -> None:
+    """cam2's photo is missing: its label must not be learned with cam1's photo of the same name."""
+    images = [{"id": k, "file_name": f"cam{k}/001.jpg", "height": SIZE[0], "width": SIZE[1]} for k in (1, 2)]
+    shapes = [{"id": k, "image_id": k, "category_id": 1, "segmentation": [[1, 1, 20, 1, 20, 20]]} for k in (1, 2)]
+    content = {"images": images, "annotations": shapes, "categories": [{"id": 1, "name": "car"}]}
+    files = {"annotations.json": json.dumps(content).encode(), "images/cam1/001.jpg": image(1)}
+    root = as_folder(files, tmp_path)
+    found = inspect_set("coco", root, dataset_spec("coco", root=root), full=True)
+    (problem,) = found.problems
+    assert problem.path.endswith("images/cam1/001.jpg")
+    assert "cam1/001 and train/cam2/001 all name it; expected an image for each" in problem.what
+    assert found.pairs == 0
+
+
+def test_the_area_of_run_lengths_orders_them(tmp_path: Path) -> None:
+    height, width = SIZE
+    runs = {"counts": [0, height * width], "size": [height, width]}
+    shapes = [
+        {"id": 1, "image_id": 1, "category_id": 2, "segmentation": [[4, 4, 14, 4, 14, 14, 4, 14]], "area": 100},
+        {"id": 2, "image_id": 1, "category_id": 1, "segmentation": runs, "area": 0},
+    ]
+    content = {"images": [{"id": 1, "file_name": "a.jpg", "height": height, "width": width}], "annotations": shapes,
+               "categories": [{"id": 1, "name": "road"}, {"id": 2, "name": "car"}]}  # fmt: skip
+    files = {"annotations.json": json.dumps(content).encode(), "images/a.jpg": image(1)}
+    drawn = shown(open_dataset("coco", as_folder(files, tmp_path)), 0)
+    assert drawn[9, 9] == "car"
+    assert (drawn == "road").sum() > 0.9 * drawn.size
+
+
+def test_an_ellipse_of_cvat_is_turned(tmp_path: Path) -> None:
+    height, width = SIZE
+    xml = (f'<annotations><image id="0" name="a.jpg" width="{width}" height="{height}"><ellipse label="stone" cx="30" '
+           'cy="24" rx="20" ry="4" rotation="90.0" z_order="0"/></image></annotations>')  # fmt: skip
+    files = {"annotations.xml": xml.encode(), "images/a.jpg": image(1)}
+    rows, columns = np.nonzero(shown(open_dataset("cvat", as_folder(files, tmp_path)), 0) == "stone")
+    assert (abs(columns - 30).max() <= 5, abs(rows - 24).max() >= 18) == (True, True)
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("0 5 5 30 5 30 30", "30; expected shares of width and height, 0 to 1, and no pixels"),
+    ("1.7 0.1 0.1 0.5 0.1 0.5 0.5", "expected a class and shares"),
+])  # fmt: skip
+def test_yolo_lines_that_are_no_shares_are_refused(tmp_path: Path, line: str, said: str) -> None:
+    files = MADE["yolo of supervision"][1]() | {"labels/a 0.txt": b"\xef\xbb\xbf" + line.encode()}
+    with pytest.raises(DataError, match=said):
+        open_dataset("yolo", as_folder(files, tmp_path)).label(0)
+
+
+def test_an_image_whose_shape_cannot_be_drawn_is_left_out_of_a_partial_set(tmp_path: Path) -> None:
+    height, width = SIZE
+    ring = [[4, 4, 14, 4, 14, 14, 4, 14]]
+    shapes = [{"id": k, "image_id": k, "category_id": k, "segmentation": ring} for k in (1, 2)]  # no category 2
+    images = [{"id": k, "file_name": f"{k}.jpg", "height": height, "width": width} for k in (1, 2)]
+    content = {"images": images, "annotations": shapes, "categories": [{"id": 1, "name": "car"}]}
+    root = as_folder({"annotations.json": json.dumps(content).encode(), "1.jpg": image(1), "2.jpg": image(2)},
+                     tmp_path / "coco")  # fmt: skip
+    assert [sample.image.name for sample in open_dataset("coco", root, partial=True).samples] == ["1.jpg"]
+    good = '<polygon label="car" points="4,4;14,4;14,14" z_order="0"/>'
+    tags = "".join(f'<image id="{k}" name="{k}.jpg" width="{width}" height="{height}">{good}{bad}</image>' for k, bad in
+                   ((1, ""), (2, '<polygon label="car" points="4,x;14,4" z_order="0"/>')))  # fmt: skip
+    root = as_folder({"annotations.xml": f"<annotations>{tags}</annotations>".encode(), "1.jpg": image(1),
+                      "2.jpg": image(2)}, tmp_path / "cvat")  # fmt: skip
+    assert [sample.image.name for sample in open_dataset("cvat", root, partial=True).samples] == ["1.jpg"]

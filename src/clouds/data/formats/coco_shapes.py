@@ -12,7 +12,8 @@ from clouds.data.formats.drawn import DrawnLabels
 from clouds.data.formats.found import BACKGROUND, Finding, counted
 from clouds.data.formats.tree import Tree
 from clouds.data.samples import Sample
-from clouds.data.shapes import Drawing, Shape, area_of
+from clouds.data.shapes import Drawing, Shape, area_of, uncompressed
+from clouds.errors import DataError
 
 
 class _Picture(NamedTuple):
@@ -46,8 +47,14 @@ class DrawnAnnotations(DrawnLabels):
 
 
 def _area(each: Annotation) -> float:
-    """The area that the file gives, else that of the polygons, in pixels."""
-    return each.area or sum(area_of(ring) for ring in each.rings)
+    """The area that the file gives, else that of the polygons or of the run lengths, in pixels."""
+    if each.area or not each.runs:
+        return each.area or sum(area_of(ring) for ring in each.rings)
+    counts = each.runs.counts
+    try:
+        return float((uncompressed(counts, "") if isinstance(counts, str) else counts)[1::2].sum())
+    except DataError:  # painting it says so
+        return 0.0
 
 
 def read(files: Sequence[CocoFile], label_set: LabelSet, tree: Tree, found: Finding, stamp: str) -> DrawnLabels:
@@ -64,8 +71,12 @@ def read(files: Sequence[CocoFile], label_set: LabelSet, tree: Tree, found: Find
         total += len(notes)
         image, kept = np.array(notes.image), np.flatnonzero(drawn & ~bad)
         kept = kept[np.argsort(image[kept], kind="stable")]
+        keys = [*notes.images]
+        spoiled = {keys[k] for k in np.unique(image[bad]).tolist()}  # they would teach background in place of a shape
         first = np.searchsorted(image[kept], np.arange(len(notes.images) + 1)).tolist()
         for key, (sample, name, record) in file.images.items():
+            if key in spoiled:
+                continue
             if not isinstance(record.height, int) or not isinstance(record.width, int):
                 what = f"has a size of {record.width}x{record.height}"
                 found.problem(file.split, f"{file.where}: image {key}", what)

@@ -1,5 +1,6 @@
 """CVAT: "CVAT for images 1.1", one XML of all images; "segmentation mask 1.1" is Pascal VOC with a labelmap.txt."""
 
+import math
 import posixpath
 import re
 from collections import Counter
@@ -20,6 +21,7 @@ from clouds.errors import DataError
 FILES = "annotations.xml and images/ (CVAT for images 1.1); or those of voc (segmentation mask 1.1)"
 _PASSED = ("box", "polyline", "points", "cuboid", "tag", "skeleton")
 _DRAWN = ("polygon", "mask", "ellipse")
+ELLIPSE = 360  # corners of one that is turned
 
 
 class _Image(NamedTuple):
@@ -61,16 +63,20 @@ def read(tree: Tree) -> FoundSpec:
         if key in drawings:
             found.problem(split, where, "is there twice")
             continue
-        shapes = []
+        shapes, lost = [], False
         for number, (_, tag, each) in enumerate(sorted(image.drawn, key=lambda row: row[0]), 1):
             what = f"{tag} {number} ({each.get('label')})"
             if each.get("label") not in index:
                 found.problem(split, f"{where}: {what}", "its label is not among the task's")
+                lost = True
                 continue
             try:
                 shapes.append(_shape(tag, each, index[each["label"]], what))
             except (ValueError, KeyError, OverflowError) as error:
                 found.problem(split, f"{where}: {what}", f"cannot be drawn ({error!r})")
+                lost = True
+        if lost:  # the image would teach background in place of a shape
+            continue
         drawings[key] = Drawing(image.size, shapes)
         found.add(split, key, tree.files[name], tree.files[image.file])
     for tag, count in passed.items():
@@ -107,6 +113,13 @@ def _shape(tag: str, each: dict[str, str], label: int, what: str) -> Shape:
         return Shape(label, what, [np.array(points, float).reshape(-1, 2)])
     if tag == "ellipse":
         x, y, across, down = (float(each[key]) for key in ("cx", "cy", "rx", "ry"))
+        turn = math.radians(float(each.get("rotation") or 0))  # clockwise, as the picture is seen
+        if turn:
+            angles = np.linspace(0, 2 * np.pi, ELLIPSE, endpoint=False)
+            dx, dy = across * np.cos(angles), down * np.sin(angles)
+            sine, cosine = math.sin(turn), math.cos(turn)
+            ring = np.stack([x + dx * cosine - dy * sine, y + dx * sine + dy * cosine], 1)
+            return Shape(label, what, [ring])
         return Shape(label, what, ellipse=(x - across, y - down, x + across, y + down))
     left, top, width, height = (int(each[key]) for key in ("left", "top", "width", "height"))
     counts = np.array([int(run) for run in each["rle"].split(",")], np.int64)

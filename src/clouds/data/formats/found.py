@@ -85,6 +85,19 @@ class Finding:
         if self.faults:
             raise FormatError(self.faults)
 
+    def _one_label_an_image(self) -> None:
+        """Leave out what cannot be told apart: several labels that name one image, as where cam1/001.jpg is there and
+        cam2/001.jpg is not."""
+        for split, samples in self.samples.items():
+            labels: dict[Place, list[str]] = defaultdict(list)
+            for sample in samples:
+                labels[sample.image].append(sample.name)
+            for image, names in labels.items():
+                if len(names) > 1:
+                    what = f"the labels {some(sorted(names), 3, ' and ')} all name it; expected an image for each"
+                    self.problem(split, str(image), what)
+            self.samples[split] = [sample for sample in samples if len(labels[sample.image]) == 1]
+
     def done(
         self, label_set: LabelSet, layout: Layout | None = None, reader: SampleReader | None = None,
         asked: Sequence[str] = ()
@@ -92,6 +105,7 @@ class Finding:
         """What was found. Labels are read by ``reader``, else as ``layout`` says. ``asked``: splits that are looked at
         only when they are named."""
         self.stop()
+        self._one_label_an_image()
         found = [split for split in {**self.samples, **self.problems} if self.samples[split] or self.problems[split]]
         if not found:
             raise DataError(f"{self.root}: {self.name}: holds no pair of an image and a label")

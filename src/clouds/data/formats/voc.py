@@ -69,7 +69,7 @@ def _lists(tree: Tree, base: str) -> dict[str, list[str]]:
     lists = {}
     for each in tree.ending(".txt"):
         if posixpath.dirname(each) == f"{base}{_LISTS}":
-            lines = tree.files[each].read().decode("utf-8", "replace").splitlines()
+            lines = tree.files[each].read().decode("utf-8-sig", "replace").splitlines()
             lists[stem(posixpath.basename(each))] = [line.strip() for line in lines if line.strip()]
     order = {"train": 0, "val": 1, "test": 2}
     return dict(sorted(lists.items(), key=lambda item: order.get(item[0], 3)))

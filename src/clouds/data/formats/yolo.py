@@ -22,6 +22,7 @@ from clouds.errors import DataError
 FILES = "data.yaml with names, images/ and labels/ (or masks/, named as masks_dir)"
 LOOKED_AT = 20  # label files, evenly spaced, to tell boxes from polygons by
 _LABELS = "labels/"
+FAR_SHARE = 3.0  # a coordinate beyond is no share of a side that a tool drew over the border
 
 
 class _Config(NamedTuple):
@@ -140,7 +141,7 @@ def _entry(tree: Tree, entry: str, config: _Config, home: str, lost: list[str]) 
     for path in candidates:
         path = "" if path == "." else path
         if path in tree.files and path.lower().endswith(".txt"):
-            lines = tree.files[path].read().decode("utf-8", "replace").splitlines()
+            lines = tree.files[path].read().decode("utf-8-sig", "replace").splitlines()
             folders = [posixpath.dirname(path), home]
             named = {line.strip(): _listed(tree, line.strip(), folders) for line in lines if line.strip()}
             lost += [line for line, name in named.items() if name is None]
@@ -187,6 +188,13 @@ def _has_image(tree: Tree, label: str) -> bool:
     return tree.find_image(posixpath.basename(stem(label)), [folder]) is not None
 
 
+def whole(text: str) -> int:
+    """The number of a class, as 1 or 1.0."""
+    if not (value := float(text)).is_integer():
+        raise ValueError(f"{text} is no whole number")
+    return int(value)
+
+
 class TextLabels(DrawnLabels):
     """Reads text files: a polygon a line, its class's index and x y pairs as shares of the width and the height.
 
@@ -202,12 +210,12 @@ class TextLabels(DrawnLabels):
         assert sample.label
         height, width = upright_size(sample.image.read(), str(sample.image), max_pixels)
         shapes = []
-        for number, line in enumerate(sample.label.read().decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(sample.label.read().decode("utf-8-sig", "replace").splitlines(), 1):
             where, words = f"{sample.label} line {number}", line.split()
             if not words:
                 continue
             try:
-                label, values = int(float(words[0])), [float(word) for word in words[1:]]
+                label, values = whole(words[0]), [float(word) for word in words[1:]]
             except (ValueError, OverflowError) as error:
                 raise DataError(f"{where}: {line[:40]!r}; expected a class and shares of width and height") from error
             if label not in self.index:
@@ -216,6 +224,9 @@ class TextLabels(DrawnLabels):
                 raise DataError(f"{where}: is a box, class x y width height; detection labels have no masks")
             if len(values) < 6 or len(values) % 2:
                 raise DataError(f"{where}: {len(values)} numbers; expected three or more x y pairs")
+            if max(map(abs, values)) > FAR_SHARE:
+                far = max(values, key=abs)
+                raise DataError(f"{where}: {far:g}; expected shares of width and height, 0 to 1, and no pixels")
             ring = (np.array(values).reshape(-1, 2) * (width, height)).round(2)  # five digits just miss a whole pixel
             shapes.append(Shape(self.index[label], f"line {number}", [ring]))
         shapes.sort(key=lambda shape: -area_of(shape.rings[0]))
