@@ -99,11 +99,19 @@ def test_sizes_that_differ_for_it_name_it(tmp_path: Path, exif: str, done: str) 
 def test_check_warns_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path, exif: str) -> None:
     root = folder(tmp_path / "set", 3, False)
     out = str(tmp_path / "out")
-    assert cli.run(["check", "folder", "--root", str(root), f"data.exif={exif}", "--json", "--out", out]) == 0
+    code = cli.run(["check", "folder", "--root", str(root), f"data.exif={exif}", "--json", "--out", out])
     result = json.loads(capsys.readouterr().out)
-    (warning,) = [each for each in result["warnings"] if "EXIF" in each]
-    assert re.match(r"folder: 1 of the 1 images looked at have an EXIF orientation, such as .*a\.png \(3\); ", warning)
-    assert f"data.exif={exif}" in warning or "refuse them until data.exif=ignore" in warning
+    warnings = [each for each in result["warnings"] if "EXIF" in each]
+    if exif == "refuse":
+        (problem,) = result["problems"]
+        assert (code, warnings) == (1, [])
+        assert problem["path"].endswith("a.png")
+        assert problem["what"].startswith("its EXIF orientation is 3, and 1 of the images looked at have one; training")
+        return
+    assert (code, result["problems"]) == (0, [])
+    (warning,) = warnings
+    assert re.match(r"folder: 1 of the images looked at have an EXIF orientation, such as .*a\.png \(3\); ", warning)
+    assert f"data.exif={exif}" in warning
 
 
 def test_refine_asks_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

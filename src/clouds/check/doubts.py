@@ -60,15 +60,13 @@ def doubts(sets: Sequence[Inspection], exif: str) -> list[str]:
     """Warnings of labels that say little, and of images that ask to be turned, which labels may follow or not."""
     ignored = [line for found in sets if found.labelled for line in mostly_ignored(found.name, found.counts)]
     done = {
-        "refuse": "training and scoring refuse them until data.exif=ignore (labels are drawn on the stored pixels) or "
-        "data.exif=apply (on the turned picture) says how their labels lie",
         "ignore": "their labels are taken for drawn on the stored pixels (data.exif=ignore)",
         "apply": "their labels are taken for drawn on the turned picture (data.exif=apply)",
     }
     notes = [f"{found.name}: {note}" for found in sets for note in found.notes]
     return notes + ignored + [
-        f"{found.name}: {len(found.turned)} of the {found.decoded} images looked at have an EXIF orientation, such as "
+        f"{found.name}: {len(found.turned)} of the images looked at have an EXIF orientation, such as "
         f"{found.turned[0][0]} ({found.turned[0][1]}); {done[exif]}"
         for found in sets
-        if found.turned
+        if found.turned and exif in done  # else it is a problem
     ]

@@ -96,6 +96,13 @@ def inspect_set(
             data = Segmentation.of(name, spec, split, paired, shown)
             _look(data, split, full, found)
             found.notes += [note for note in data.notes() if note not in found.notes]
+    if exif == "refuse" and found.turned:
+        path, how = found.turned[0]
+        found.problems.append(DataProblem(path, (
+            f"its EXIF orientation is {how}, and {len(found.turned)} of the images looked at have one; training and "
+            "scoring refuse them until data.exif=ignore (labels are drawn on the stored pixels) or data.exif=apply "
+            "(on the turned picture) says how their labels lie"
+        )))  # fmt: skip
     return found
 
 
