@@ -167,7 +167,6 @@ def read_photographs(recipe: Recipe, sets: Sequence[PhotoSet], out: Path) -> lis
     rows = read_rows(out / PHOTOGRAPHS, UnlabelledPhoto)
     if rows and joint_begun(out):
         _go_on(rows, sets, recipe, out)
-        _take_lost_frames(rows, sets, out)
     elif not rows or any(_changes(rows, sets, out).values()) or _videos_changed(rows, sets):
         if rows:
             say("data.unlabelled: not the photos that this run began with; joint training begins with those of now")
@@ -176,7 +175,7 @@ def read_photographs(recipe: Recipe, sets: Sequence[PhotoSet], out: Path) -> lis
         write_jsonl(out / PHOTOGRAPHS, [as_json(row) for row in rows])
     else:
         check_bad([row.problem for row in rows], 1.0)
-        _take_lost_frames(rows, sets, out)
+    _take_lost_frames(rows, sets, out)
     places = [{file_of(place): place for place in each.places} for each in sets]
     found: list[list[Photograph]] = [[] for _ in sets]
     for row in rows:
